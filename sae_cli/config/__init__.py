@@ -1,0 +1,1 @@
+"""Configuration schemas, one file a group. Nothing here imports torch."""

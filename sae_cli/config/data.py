@@ -1,0 +1,96 @@
+"""The group `data`: which text, and how it becomes rows of tokens. One schema a source."""
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """What all sources of text share.
+
+    Attributes:
+        context: tokens a row, the BOS included; 0 means the model's own maximum, at most 1024.
+        held_out_fraction: share of documents, by hash of their key, that is never trained on.
+        seed: the order of documents and of the shuffle buffer; apart from the run's `seed`.
+        bos: begin every row with the tokenizer's BOS token, where it has one.
+    """
+
+    context: int = 0
+    held_out_fraction: float = 0.05
+    seed: int = 0
+    bos: bool = True
+
+
+@dataclass(kw_only=True)
+class StdlibData(DataConfig):
+    """The sources of the running Python's standard library.
+
+    Attributes:
+        tests: include the library's own tests, where the installation has them.
+        exclude: glob patterns of relative paths to leave out.
+    """
+
+    tests: bool = True
+    exclude: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class TextData(DataConfig):
+    """Local files: txt, jsonl or parquet.
+
+    Attributes:
+        path: a file, a folder or a glob.
+        column: the field of jsonl and parquet records that holds the text.
+        domain: a field that names a record's domain; empty means the file's folder.
+    """
+
+    path: str = MISSING
+    column: str = "text"
+    domain: str = ""
+
+
+@dataclass(kw_only=True)
+class HfData(DataConfig):
+    """A Hugging Face data set, streamed.
+
+    Attributes:
+        path: hub id or local folder, as `datasets.load_dataset` takes it.
+        subset: the data set's configuration name; empty for the default one.
+        split: the data set's split to read (both our train and held-out documents come from it).
+        column: the column that holds the text.
+        domain: a column that names a record's domain; empty for none.
+        revision: branch, tag or commit on the hub.
+        shuffle_documents: size of the streaming shuffle buffer, in documents.
+    """
+
+    path: str = MISSING
+    subset: str = ""
+    split: str = "train"
+    column: str = "text"
+    domain: str = ""
+    revision: str | None = None
+    shuffle_documents: int = 1000
+
+
+@dataclass(kw_only=True)
+class SyntheticData(DataConfig):
+    """Activations with a known ground truth: sparse non-negative sums of known directions.
+
+    No language model is involved; `model`, `hook` and `layer` stay at their defaults.
+
+    Attributes:
+        d: width of the activations.
+        n_features: number of true directions.
+        mean_active: expected number of active features a token.
+        frequency_exponent: feature i fires in proportion to (i + 1)^-exponent; 0 is uniform.
+        correlation: 0 for independent features; towards 1, features fire in groups.
+        noise: standard deviation of the Gaussian noise added in each dimension.
+    """
+
+    d: int = 64
+    n_features: int = 256
+    mean_active: float = 5.0
+    frequency_exponent: float = 0.5
+    correlation: float = 0.0
+    noise: float = 0.0

@@ -1,0 +1,29 @@
+"""The groups `eval` and `features`: how much text a dictionary is measured on."""
+
+from dataclasses import dataclass
+
+from sae_cli.config.split import Split
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """Reconstruction and losses, on held-out text.
+
+    Attributes:
+        tokens: evaluated positions (rounded up to whole rows; fewer where the text ends).
+    """
+
+    tokens: int = 100_000
+
+
+@dataclass(kw_only=True)
+class FeaturePassConfig:
+    """Per-feature statistics, from a pass of their own.
+
+    Attributes:
+        tokens: positions counted.
+        split: `train` by default, because rare features need more tokens than a held-out set has.
+    """
+
+    tokens: int = 200_000
+    split: Split = Split.train

@@ -1,0 +1,18 @@
+"""Where the YAML files are. Imports nothing, so that completion of group options is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def conf_dir() -> Path:
+    """The folder conf/: inside the package when installed from a wheel, else in the repository."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def option_files(group: str, config_dir: Path | None = None) -> list[str]:
+    """The options of a group that are files in conf/ or in the user's own folder; empty for no group."""
+    folders = [conf_dir() / group, *([] if config_dir is None else [config_dir / group])]
+    return sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})

@@ -1,0 +1,33 @@
+"""The group `model`: which causal language model."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from omegaconf import MISSING
+
+
+class Dtype(Enum):
+    """Floating-point formats of models and stored activations."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """A Hugging Face causal language model.
+
+    Attributes:
+        path: a hub id, a local folder, or `embedded:<name>` for a model shipped with this package.
+        name: how run directories call it; empty means the path's last part and a hash of the path.
+        revision: branch, tag or commit on the hub (Pythia's training checkpoints: `step1000`).
+        dtype: number format in which the model computes.
+        trust_remote_code: allow the model folder to bring its own Python code. Off unless asked for.
+    """
+
+    path: str = MISSING
+    name: str = ""
+    revision: str | None = None
+    dtype: Dtype = Dtype.float32
+    trust_remote_code: bool = False

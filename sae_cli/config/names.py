@@ -1,0 +1,179 @@
+"""The name of a run: a function of its configuration alone, so that the same command finds the same run.
+
+    runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0[-1f0c93ab]
+
+What people ask for most is spelt out; the hash stands for every other setting that changes the result
+and differs from its default. Names use `[A-Za-z0-9._/-]` only, so that they can be given back as
+overrides. Execution settings (device, verify, …) are no part of a name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from sae_cli.config.commands import EXECUTION_SETTINGS, CommandConfig, EvalConfig, HarvestConfig, TrainConfig
+from sae_cli.config.data import SyntheticData, TextData
+from sae_cli.errors import RequestError
+
+_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_NAMED_GROUPS = ("model", "hook", "sae")
+"""Groups whose choice shows in a name; what they set is their default."""
+
+_ABSENT = "(absent)"
+
+
+def flatten(settings: Any) -> dict[str, Any]:
+    """Dotted keys to plain JSON values: enums by value, lists as they are.
+
+    Args:
+        settings: a configuration as dataclasses, an OmegaConf node or a nested dict.
+    """
+    if OmegaConf.is_config(settings):
+        nested: Any = OmegaConf.to_container(settings, resolve=True)
+    else:
+        nested = settings if isinstance(settings, Mapping) else asdict(settings)
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
+        else:
+            flat[key] = value.value if isinstance(value, Enum) else value
+    return flat
+
+
+def result_settings(config: CommandConfig) -> dict[str, Any]:
+    """Every setting that changes the result, flattened; paths are absolute."""
+    settings = {key: value for key, value in flatten(config).items() if not _is_execution(key)}
+    for key in ("model.path", "data.path", "run"):
+        if settings.get(key):
+            always = key == "run" or (key == "data.path" and _reads_text_files(config))
+            settings[key] = _absolute(settings[key], always)
+    return settings
+
+
+def baseline_choices(config: CommandConfig, choices: Mapping[str, Any]) -> list[str]:
+    """The group choices, as overrides, whose settings count as defaults when `config` is named."""
+    if _is_synthetic(config):
+        return ["data=synthetic"]
+    return [f"{group}={choices[group]}" for group in _NAMED_GROUPS if isinstance(choices.get(group), str)]
+
+
+def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
+    """Where the run of this configuration lives.
+
+    Args:
+        config: the typed configuration.
+        baseline: the flattened settings of the same command with `baseline_choices` and nothing else.
+
+    Raises:
+        RequestError: `name` would leave `runs_dir`, or names cannot say what is asked for.
+    """
+    if isinstance(config, EvalConfig):
+        if config.name is not None:
+            raise RequestError(f"name={config.name}: an evaluation lives in its run; leave name out")
+        return Path(config.run)
+    assert isinstance(config, HarvestConfig | TrainConfig)
+    if _is_synthetic(config):
+        _refuse_a_model(config, baseline)
+    if config.name is not None:
+        return Path(config.runs_dir, *_name_parts("name", config.name))
+    command = "harvest" if isinstance(config, HarvestConfig) else "train"
+    where, shown = _activations(config)
+    what, more = _product(config)
+    difference = _off_default(config, baseline, {*shown, *more})
+    return Path(config.runs_dir, command, where, what + (f"-{_sha256(difference)[:8]}" if difference else ""))
+
+
+def evaluation_name(config: EvalConfig, baseline: Mapping[str, Any]) -> str:
+    """The folder of an evaluation below `eval/`: `default`, or a hash of what is off its default."""
+    difference = _off_default(config, baseline, {"run"})
+    return _sha256(difference)[:8] if difference else "default"
+
+
+def _activations(config: HarvestConfig | TrainConfig) -> tuple[str, set[str]]:
+    """The part of the name that says which activations, and the settings that it shows."""
+    if isinstance(config.data, SyntheticData):
+        return f"synthetic/d{config.data.d}", {"data.d"}
+    shown = {"model.name", "hook.point", "layer"} if config.model.name else {"model.path", "hook.point", "layer"}
+    return f"{_model(config)}/{config.hook.point.value}.{config.layer}", shown
+
+
+def _product(config: HarvestConfig | TrainConfig) -> tuple[str, set[str]]:
+    """The part of the name that says what is made of them, and the settings that it shows."""
+    if isinstance(config, HarvestConfig):
+        return f"T{config.tokens}-{config.dtype.value}", {"tokens", "dtype"}
+    name = f"{config.sae.architecture}-F{config.dict_size}-l1_{_number(config.l1)}-seed{config.seed}"
+    return name, {"sae.architecture", "dict_size", "l1", "seed"}
+
+
+def _model(config: HarvestConfig | TrainConfig) -> str:
+    if config.model.name:
+        return "-".join(_name_parts("model.name", config.model.name, several=False))
+    path = _absolute(config.model.path)
+    basename = re.sub(r"[^A-Za-z0-9._-]+", "_", path.rstrip("/").rpartition("/")[2])
+    return f"{basename.lstrip('.') or 'model'}-{_sha256(path)[:8]}"
+
+
+def _refuse_a_model(config: HarvestConfig | TrainConfig, baseline: Mapping[str, Any]) -> None:
+    settings = flatten(config)
+    model = [key for key in settings if key == "layer" or key.startswith(("model.", "hook."))]
+    if any(settings[key] != baseline.get(key) for key in model):
+        raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
+
+
+def _off_default(config: CommandConfig, baseline: Mapping[str, Any], shown: Iterable[str]) -> dict[str, Any]:
+    """Result-affecting settings that differ from the baseline, without those that the name shows."""
+    given = flatten(config)
+    settings = result_settings(config)
+    off = {key: settings.get(key) for key in {*given, *baseline} if given.get(key, _ABSENT) != baseline.get(key)}
+    return {key: value for key, value in off.items() if not _is_execution(key) and key not in shown}
+
+
+def _is_execution(key: str) -> bool:
+    return any(key == setting or key.startswith(f"{setting}.") for setting in EXECUTION_SETTINGS)
+
+
+def _is_synthetic(config: CommandConfig) -> bool:
+    return isinstance(config, HarvestConfig | TrainConfig) and isinstance(config.data, SyntheticData)
+
+
+def _reads_text_files(config: CommandConfig) -> bool:
+    return isinstance(config, HarvestConfig | TrainConfig | EvalConfig) and isinstance(config.data, TextData)
+
+
+def _absolute(path: str, always: bool = False) -> str:
+    """A local path made absolute; a hub id, URL or `embedded:` name as it is."""
+    if "://" in path or path.startswith("embedded:"):
+        return path
+    local = os.path.expanduser(path)
+    return os.path.abspath(local) if always or local.startswith((".", "/")) or os.path.exists(local) else path
+
+
+def _name_parts(key: str, name: str, several: bool = True) -> list[str]:
+    parts = name.split("/")
+    if (len(parts) > 1 and not several) or not all(_PART.fullmatch(part) for part in parts):
+        allowed = "letters, digits and . _ -" + (", parts separated by /" if several else "")
+        raise RequestError(f"{key}={name}: a name is made of {allowed}; no part is empty or begins with a dot")
+    return parts
+
+
+def _number(value: float) -> str:
+    """The shortest decimal that reads back as `value`: 1, 0.3, 0.0001."""
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _sha256(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,35 @@
+"""Registration of the schemas with Hydra: every group option in conf/ begins with one of these.
+
+A YAML that lists `base_<schema>` first in its `defaults` is checked against that dataclass: a value of
+the wrong type and a key that does not exist are refused while the configuration is composed.
+"""
+
+from hydra.core.config_store import ConfigStore
+
+from sae_cli.config.commands import EvalConfig, HarvestConfig, TrainConfig
+from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
+from sae_cli.config.hook import HookConfig
+from sae_cli.config.model import ModelConfig
+from sae_cli.config.sae import ReluSae
+
+BASE = "base_"
+"""Prefix of schema names; these are not options that a user chooses."""
+
+PRIMARIES = {"harvest": HarvestConfig, "train": TrainConfig, "eval": EvalConfig}
+
+GROUPS = {
+    "model": {"causal_lm": ModelConfig},
+    "hook": {"hook": HookConfig},
+    "data": {"stdlib": StdlibData, "text": TextData, "hf": HfData, "synthetic": SyntheticData},
+    "sae": {"relu": ReluSae},
+}
+
+
+def register() -> None:
+    """Put the schemas into Hydra's ConfigStore; calling it again changes nothing."""
+    store = ConfigStore.instance()
+    for command, schema in PRIMARIES.items():
+        store.store(name=BASE + command, node=schema)
+    for group, schemas in GROUPS.items():
+        for name, schema in schemas.items():
+            store.store(group=group, name=BASE + name, node=schema)

@@ -1,0 +1,153 @@
+"""Run names: the same for the same results, different for different ones, safe to type back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sae_cli.config.compose import Composer, typed
+from sae_cli.config.names import baseline_choices, evaluation_name, flatten, result_settings, run_directory
+from sae_cli.errors import RequestError
+
+COMPOSER = Composer()
+
+
+def named(command: str, *overrides: str) -> str:
+    composed = COMPOSER.compose(command, overrides)
+    config = typed(composed.settings)
+    choices = baseline_choices(config, composed.hydra.runtime.choices)
+    return str(run_directory(config, COMPOSER.baseline(command, choices)))
+
+
+TRAIN = "runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("", TRAIN),
+        ("layer=-1 hook=resid", "runs/train/demo/resid.-1/relu-F2048-l1_1-seed0"),
+        ("model=pythia70m dict_size=8192", "runs/train/pythia70m/mlp_out.2/relu-F8192-l1_1-seed0"),
+        ("l1=0.3 seed=7", "runs/train/demo/mlp_out.2/relu-F2048-l1_0.3-seed7"),
+        ("l1=1e-4", "runs/train/demo/mlp_out.2/relu-F2048-l1_0.0001-seed0"),
+        ("l1=1e20", "runs/train/demo/mlp_out.2/relu-F2048-l1_100000000000000000000-seed0"),
+        ("l1=1.0 tokens=600000 train.lr=0.001", TRAIN),
+        ("data=synthetic data.d=16", "runs/train/synthetic/d16/relu-F2048-l1_1-seed0"),
+        ("name=x/y runs_dir=/there", "/there/x/y"),
+    ],
+)
+def test_train(overrides, name):
+    assert named("train", *overrides.split()) == name
+
+
+def test_harvest():
+    assert named("harvest") == "runs/harvest/demo/mlp_out.2/T600000-float32"
+    assert named("harvest", "tokens=1_000", "dtype=bfloat16").endswith("/T1000-bfloat16")
+    assert re.fullmatch(r".*/T600000-float32-[0-9a-f]{8}", named("harvest", "shard_tokens=1000"))
+
+
+def test_a_setting_off_its_default_is_a_hash():
+    assert re.fullmatch(TRAIN + "-[0-9a-f]{8}", named("train", "train.lr=0.002"))
+
+
+@pytest.mark.parametrize(
+    "override", ["device=cpu", "overwrite=true", "verify=false", "activations=runs/a", "model_rows=4"]
+)
+def test_execution_settings_are_no_part_of_a_name(override):
+    assert named("train", override) == TRAIN
+
+
+def test_the_order_of_overrides_does_not_matter():
+    overrides = ["l1=0.5", "train.lr=0.01", "data=text", "data.path=/texts"]
+    orders = [overrides[start:] + overrides[:start] for start in range(4)] + [overrides[::-1]]
+    assert len({named("train", *order) for order in orders}) == 1
+
+
+def test_different_settings_have_different_names_of_safe_characters(tmp_path):
+    requests = [
+        *(
+            ["train.lr=0.01"],
+            ["train.lr=0.02"],
+            ["train.lr=0.01", "data.seed=1"],
+            ["tokens=700_000"],
+            ["data.bos=false"],
+        ),
+        *([f"data={source}"] for source in ("pile", "fineweb")),
+        *(["data=text", f"data.path={path}"] for path in ("/a", "/b", "/a/*.txt", "'/c d, e=f'")),
+        *(["model=hf", f"model.path={path}"] for path in ("/a/llama", "/b/llama", "hub/llama", "'/x/[a b]'", "/x/.a")),
+        *(["data=synthetic", f"data.noise={noise}"] for noise in ("0.1", "0.2")),
+        *(["model=pythia70m", f"model.revision=step{step}"] for step in (1, 2)),
+        *(["sae.decoder_norm=free"], ["sae.b_dec_init=zero"], ["data.exclude=[]"], ["data.exclude=[a,b]"]),
+        *(
+            ["model.path=/other"],
+            ["model=hf", "model.path=/other"],
+            ["model=hf", "model.path=/third", "model.name=demo"],
+        ),
+    ]
+    names = [named("train", *overrides) for overrides in requests]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch("[A-Za-z0-9._/-]+", name) for name in names)
+
+
+def test_a_model_without_a_name_is_called_by_its_path():
+    assert re.fullmatch(
+        r"runs/train/llama-[0-9a-f]{8}/mlp_out.2/relu-F2048-l1_1-seed0",
+        named("train", "model=hf", "model.path=/a/llama"),
+    )
+
+
+def test_a_local_path_is_the_same_however_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    absolute = named("train", "model=hf", f"model.path={tmp_path}/model")
+    assert named("train", "model=hf", "model.path=model") == absolute
+    assert named("train", "model=hf", "model.path=./model/") == absolute
+    texts = named("train", "data=text", f"data.path={tmp_path}/not/there/*.txt")
+    assert named("train", "data=text", "data.path=not/there/*.txt") == texts
+
+
+@pytest.mark.parametrize("name", ["..", "a/../b", "/a", "a/", "a//b", "", ".sweeps/a", "a b", "a=b", "a,b", "ü"])
+def test_names_that_are_refused(name):
+    with pytest.raises(RequestError, match="a name is made of"):
+        named("train", f"name='{name}'")
+
+
+@pytest.mark.parametrize("override", ["layer=1", "model=gpt2", "hook=resid", "model.dtype=float16", "name=x layer=1"])
+def test_synthetic_data_takes_no_model(override):
+    with pytest.raises(RequestError, match="leave model, hook and layer out"):
+        named("train", "data=synthetic", *override.split())
+
+
+def evaluation(*overrides: str) -> str:
+    config = typed(COMPOSER.compose("eval", ["run=runs/a", *overrides]).settings)
+    return evaluation_name(config, COMPOSER.baseline("eval", []))
+
+
+def test_evaluations():
+    assert named("eval", "run=runs/a/b") == "runs/a/b"
+    assert evaluation() == evaluation("eval.tokens=100_000", "device=cpu") == "default"
+    others = {
+        evaluation("eval.tokens=5"),
+        evaluation("data=stdlib"),
+        evaluation("data=synthetic"),
+        evaluation("data=pile"),
+    }
+    assert len(others) == 4
+    assert all(re.fullmatch("[0-9a-f]{8}", name) for name in others)
+
+
+def test_result_settings_are_flat_plain_and_absolute():
+    config = typed(COMPOSER.compose("train", ["data=text", "data.path=texts/*.txt", "model.dtype=float16"]).settings)
+    settings = result_settings(config)
+    assert settings["model.dtype"] == "float16"
+    assert settings["data.path"] == str(Path.cwd() / "texts/*.txt")
+    assert settings["model.path"] == "embedded:demo"
+    assert settings["hook.point"] == "mlp_out"
+    assert not {"device", "runs_dir", "name", "activations"} & set(settings)
+
+
+def test_flatten_gives_the_same_for_nodes_and_objects():
+    settings = COMPOSER.compose("train").settings
+    assert flatten(settings) == flatten(typed(settings))
