@@ -1,0 +1,1 @@
+"""Run directories: manifests, safetensors files, shards; every write atomic, every file hashed."""

@@ -1,0 +1,77 @@
+"""Atomic, hashed file writes, and reads that notice damage.
+
+A file appears under its name only when it is complete: it is written beside it, fsynced and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_cli.errors import JobError
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a manifest remembers of a file."""
+
+    bytes: int
+    sha256: str
+
+
+def write_bytes(path: Path, content: bytes) -> FileRecord:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+    return FileRecord(len(content), hashlib.sha256(content).hexdigest())
+
+
+def write_json(path: Path, value: Any) -> FileRecord:
+    """Strict JSON (no NaN), indented, with a final newline."""
+    return write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_bytes(path: Path, record: FileRecord | None, verify: bool) -> bytes:
+    """A file's content, checked against its manifest entry: the size always, the hash with `verify`.
+
+    Raises:
+        JobError: the file is missing, or is not what was written.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise JobError(f"{path}: the manifest lists this file, but it is missing; make the run again") from error
+    if record is not None:
+        if len(content) != record.bytes:
+            raise damaged(path, f"{record.bytes} bytes", f"{len(content)} bytes")
+        if verify and (found := hashlib.sha256(content).hexdigest()) != record.sha256:
+            raise damaged(path, f"sha256 {record.sha256[:16]}…", f"{found[:16]}…")
+    return content
+
+
+def damaged(path: Path, expected: str, found: str) -> JobError:
+    """The one line for a file that is not what was written."""
+    return JobError(
+        f"{path}: damaged file: expected {expected}, found {found}; restore it or make the run again (overwrite=true)"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,50 @@
+"""safetensors files: tensors by name, and a JSON object of metadata in the header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_bytes
+
+# One key, because safetensors writes several in no fixed order and equal runs must be equal bytes.
+_METADATA_KEY = "sae"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> FileRecord:
+    """Write named tensors (moved to the CPU) and metadata; the bytes are a function of both alone."""
+    header = {_METADATA_KEY: json.dumps(metadata or {}, sort_keys=True, allow_nan=False)}
+    # Copies, because the format refuses tensors that share memory (a tied dictionary, slices of one block).
+    on_cpu = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    return write_bytes(path, safetensors.torch.save(on_cpu, metadata=header))
+
+
+def read_tensors(path: Path, record: FileRecord | None = None, verify: bool = True) -> dict[str, Tensor]:
+    """All tensors of a file, on the CPU.
+
+    Raises:
+        JobError: the file is missing, damaged, or not a safetensors file.
+    """
+    content = read_bytes(path, record, verify)
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise damaged(path, "a safetensors file", str(error)) from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata that `write_tensors` put into the header."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise damaged(path, "a safetensors file with a JSON header", str(error)) from error
