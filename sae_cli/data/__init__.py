@@ -1,0 +1,1 @@
+"""Corpora -> token rows -> activation batches."""

@@ -1,0 +1,113 @@
+"""Activations on disk: the shards of a harvest run.
+
+Shard i of a run is two files: `activations-…` with `activations` [n, d], `tokens`, `position` and
+`document` [n] of the masked positions, and `rows-…` with the token rows [r, T] they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sae_cli.artifacts.run_directory import FinishedRun, Run
+from sae_cli.data.activations import ActivationBlock
+from sae_cli.data.packing import TokenRows
+
+ACTIVATIONS, ROWS = "activations", "rows"
+
+
+class ShardPlan(NamedTuple):
+    """How a harvest is cut into files.
+
+    Attributes:
+        rows: rows of tokens in all.
+        rows_a_shard: rows in every shard but the last.
+        per_row: activations that a row gives.
+    """
+
+    rows: int
+    rows_a_shard: int
+    per_row: int
+
+    @classmethod
+    def of(cls, tokens: int, shard_tokens: int, per_row: int) -> ShardPlan:
+        """Whole rows for at least `tokens` activations, in shards of about `shard_tokens`."""
+        return cls(-(-tokens // per_row), max(1, shard_tokens // per_row), per_row)
+
+    @property
+    def shards(self) -> int:
+        return -(-self.rows // self.rows_a_shard)
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.per_row
+
+    def file_names(self, shard: int) -> tuple[str, str]:
+        """The names of a shard's two files."""
+        suffix = f"{shard:05d}-of-{self.shards:05d}.safetensors"
+        return f"{ACTIVATIONS}-{suffix}", f"{ROWS}-{suffix}"
+
+
+class ShardWriter:
+    """Collects rows and their activations and writes a shard whenever one is full."""
+
+    def __init__(self, run: Run, plan: ShardPlan, dtype: torch.dtype, first_shard: int = 0) -> None:
+        self.run, self.plan, self.dtype = run, plan, dtype
+        self.rows_written = first_shard * plan.rows_a_shard
+        self._shard = first_shard
+        self._rows: list[TokenRows] = []
+        self._blocks: list[ActivationBlock] = []
+
+    def add(self, rows: TokenRows, block: ActivationBlock) -> None:
+        """Add some rows with the activations of all of them; rows past the plan's end are left out."""
+        done = 0
+        while done < len(rows.tokens) and self._shard < self.plan.shards:
+            part = slice(done, done + self._room())
+            self._rows.append(TokenRows(rows.tokens[part], rows.document[part]))
+            self._blocks.append(block.select(slice(part.start * self.plan.per_row, part.stop * self.plan.per_row)))
+            done += len(self._rows[-1].tokens)
+            if not self._room():
+                self._write()
+
+    @property
+    def full(self) -> bool:
+        return self._shard == self.plan.shards
+
+    def _room(self) -> int:
+        """Rows that still fit into the current shard."""
+        held = sum(len(rows.tokens) for rows in self._rows)
+        return min(self.plan.rows_a_shard, self.plan.rows - self.rows_written) - held
+
+    def _write(self) -> None:
+        block = ActivationBlock.join(self._blocks)
+        tokens = torch.cat([torch.from_numpy(rows.tokens) for rows in self._rows])
+        document = torch.cat([torch.from_numpy(rows.document) for rows in self._rows])
+        activations_name, rows_name = self.plan.file_names(self._shard)
+        self.run.write_tensors(rows_name, {"tokens": tokens, "document": document})
+        self.run.write_tensors(activations_name, vars(block) | {"activations": block.activations.to(self.dtype)})
+        self.run.save_progress()
+        self.rows_written += len(tokens)
+        self._shard += 1
+        self._rows, self._blocks = [], []
+
+
+def harvested_blocks(run: FinishedRun, verify: bool) -> Iterator[ActivationBlock]:
+    """The activations of a harvest run in the order they were made, in float32, one block a shard."""
+    for name in run.file_names(ACTIVATIONS):
+        tensors = run.read_tensors(name, verify)
+        yield ActivationBlock(**tensors | {"activations": _as_float32(tensors["activations"])})
+
+
+def complete_shards(run: Run, plan: ShardPlan) -> int:
+    """How many shards an earlier attempt has finished, counted from the first."""
+    shard = 0
+    while shard < plan.shards and all(name in run.manifest.files for name in plan.file_names(shard)):
+        shard += 1
+    return shard
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32)

@@ -1,0 +1,71 @@
+"""Activations with a known ground truth, on which a dictionary can be marked right or wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from sae_cli.config.split import Split
+from sae_cli.data.activations import ActivationBlock
+
+_GROUP = 8  # features that fire together when correlation > 0
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class SyntheticActivations:
+    """Sparse non-negative sums of known unit directions, plus noise.
+
+    Feature i fires on a token with probability proportional to (i + 1)^-frequency_exponent, scaled so
+    that `mean_active` fire on average, and then has a magnitude uniform in [0.5, 1.5]. Within groups
+    of 8 the firing is correlated through a Gaussian copula, which leaves each frequency as it is.
+
+    Attributes: as the fields of `sae_cli.config.data.SyntheticData`.
+    """
+
+    d: int
+    n_features: int
+    mean_active: float
+    frequency_exponent: float
+    correlation: float
+    noise: float
+    seed: int
+
+    def directions(self) -> Tensor:
+        """The truth: unit rows [n_features, d]."""
+        rows = torch.randn(self.n_features, self.d, generator=torch.Generator().manual_seed(self.seed))
+        return rows / rows.norm(dim=1, keepdim=True)
+
+    def frequencies(self) -> Tensor:
+        """The probability that each feature fires on a token [n_features]."""
+        weights = torch.arange(1, self.n_features + 1, dtype=torch.float64) ** -self.frequency_exponent
+        return (weights * self.mean_active / weights.sum()).clamp(max=0.5)
+
+    def blocks(self, split: Split) -> Iterator[ActivationBlock]:
+        """Blocks of 4,096 activations without end; the two splits are disjoint random streams."""
+        directions = self.directions()
+        for index in count():
+            generator = torch.Generator().manual_seed(_stream_seed(self.seed, split, index))
+            activations = self._codes(generator) @ directions
+            activations += self.noise * torch.randn(activations.shape, generator=generator)
+            position = torch.arange(index * _BLOCK, (index + 1) * _BLOCK)
+            nothing = torch.zeros(_BLOCK, dtype=torch.int64)
+            yield ActivationBlock(activations, tokens=nothing, position=position, document=nothing)
+
+    def _codes(self, generator: torch.Generator) -> Tensor:
+        """True feature activations [_BLOCK, n_features]."""
+        own = torch.randn(_BLOCK, self.n_features, generator=generator)
+        n_groups = -(-self.n_features // _GROUP)
+        shared = torch.randn(_BLOCK, n_groups, generator=generator).repeat_interleave(_GROUP, dim=1)
+        latent = self.correlation**0.5 * shared[:, : self.n_features] + (1 - self.correlation) ** 0.5 * own
+        threshold = torch.special.ndtri(1 - self.frequencies()).float()
+        magnitude = 0.5 + torch.rand(_BLOCK, self.n_features, generator=generator)
+        return magnitude * (latent > threshold)
+
+
+def _stream_seed(seed: int, split: Split, index: int) -> int:
+    return (seed * 2 + (split is Split.held_out)) * 2**31 + index + 1

@@ -1,0 +1,60 @@
+"""Blocks, the position mask and the shuffle buffer."""
+
+import numpy as np
+import pytest
+import torch
+
+from sae_cli.data.activations import ActivationBlock, live_blocks, rechunk, take
+from sae_cli.data.packing import TokenRows
+from sae_cli.data.shuffle import ShuffleBuffer
+
+
+def blocks_of(sizes):
+    """Activations that are their own index."""
+    start = 0
+    for size in sizes:
+        index = torch.arange(start, start + size)
+        yield ActivationBlock(index[:, None].float(), index, index, index)
+        start += size
+
+
+def indices(blocks):
+    return torch.cat([block.tokens for block in blocks])
+
+
+def test_live_blocks_leave_the_first_position_out():
+    rows = TokenRows(np.arange(12).reshape(2, 6), np.arange(12).reshape(2, 6) + 50)
+    (block,) = live_blocks([rows], lambda tokens: tokens[..., None] * torch.ones(3))
+    assert block.tokens.tolist() == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+    assert block.position.tolist() == [1, 2, 3, 4, 5] * 2
+    assert block.document.tolist() == [t + 50 for t in block.tokens.tolist()]
+    assert torch.equal(block.activations, block.tokens[:, None] * torch.ones(3))
+
+
+@pytest.mark.parametrize("sizes", [[10], [3, 4, 3], [1] * 10, [7, 3]])
+def test_take_and_rechunk_do_not_depend_on_block_sizes(sizes):
+    assert indices(take(blocks_of(sizes), 8)).tolist() == list(range(8))
+    chunks = list(rechunk(blocks_of(sizes), 4))
+    assert [block.n for block in chunks] == [4, 4]
+    assert indices(chunks).tolist() == list(range(8))
+
+
+def test_shuffle_gives_every_activation_once():
+    out = indices(ShuffleBuffer(blocks_of([37] * 20), size=100, batch_size=10, seed=0))
+    assert sorted(out.tolist()) == list(range(740))
+
+
+def test_shuffle_depends_on_the_sequence_and_the_seed_only():
+    def run(sizes, seed):
+        return indices(ShuffleBuffer(blocks_of(sizes), size=64, batch_size=8, seed=seed)).tolist()
+
+    assert run([400], 3) == run([13] * 30 + [10], 3)
+    assert run([400], 3) != run([400], 4)
+
+
+def test_shuffle_mixes_over_the_whole_buffer():
+    """A batch's activations come from places in the text that are about as far apart as the buffer is long."""
+    batches = list(ShuffleBuffer(blocks_of([100] * 100), size=1000, batch_size=50, seed=0))
+    spread = torch.stack([batch.tokens.float().std() for batch in batches[20:-20]])
+    assert spread.mean() > 500
+    assert len(batches[0].tokens) == 50
