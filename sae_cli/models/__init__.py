@@ -1,0 +1,20 @@
+"""Language models: loading a Hugging Face causal LM, finding its parts, capturing and replacing activations."""
+
+from sae_cli.models.architectures import FAMILIES
+from sae_cli.models.hooks import Site, Visitor
+from sae_cli.models.language_model import LanguageModel
+from sae_cli.models.load import load_language_model, load_tokenizer
+from sae_cli.models.parts import BlockParts, ModelParts
+from sae_cli.models.sources import model_identity
+
+__all__ = [
+    "FAMILIES",
+    "BlockParts",
+    "LanguageModel",
+    "ModelParts",
+    "Site",
+    "Visitor",
+    "load_language_model",
+    "load_tokenizer",
+    "model_identity",
+]

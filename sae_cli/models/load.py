@@ -1,0 +1,195 @@
+"""Loading language models and tokenizers, with one clear line for everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from sae_cli.errors import JobError, RequestError
+from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
+from sae_cli.models.language_model import LanguageModel
+from sae_cli.models.sources import Origin, Source, model_source
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_INVALID_CONFIG = (StrictDataclassError, ValueError, TypeError, KeyError)
+_DAMAGED_WEIGHTS = (SafetensorError, UnpicklingError, EOFError, RuntimeError, ValueError, KeyError)
+
+
+def load_language_model(
+    path: str,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
+) -> LanguageModel:
+    """A causal language model, in evaluation mode, frozen, and computing in `dtype` on `device`.
+
+    Args:
+        path: a hub id, a local folder, or `embedded:<name>` for a model shipped with this package.
+        revision: branch, tag or commit on the hub.
+        trust_remote_code: run Python code that comes with the model.
+
+    Raises:
+        RequestError: there is no such model, its architecture is not supported, or it needs its own code.
+        JobError: its files are damaged.
+    """
+    source = model_source(path, revision)
+    with _quiet():
+        config = _load_config(source, trust_remote_code)
+        supported_family(config)
+        hf = _load_weights(source, config, dtype, trust_remote_code)
+    tokenizer = partial(load_tokenizer, path, revision=revision, trust_remote_code=trust_remote_code)
+    return LanguageModel(hf.to(torch.device(device)), tokenizer)  # pyright: ignore[reportArgumentType]
+
+
+def load_tokenizer(
+    path: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model at `path` (see `load_language_model`).
+
+    Raises:
+        RequestError: there is no such model, or it came without a tokenizer.
+        JobError: the tokenizer's files are damaged.
+    """
+    source = model_source(path, revision)
+    if source.origin is not Origin.hub and not any(
+        (Path(source.location) / name).exists() for name in _TOKENIZER_FILES
+    ):
+        raise RequestError(
+            f"model.path={path}: expected a tokenizer in {source.location} (one of {', '.join(_TOKENIZER_FILES)}), "
+            "found none; save the model's tokenizer there with `save_pretrained`"
+        )
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(source.location, **_options(source, trust_remote_code))
+    except OSError as error:
+        raise _unreachable(source, error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise JobError(
+            f"model.path={path}: expected a tokenizer that transformers reads in {source.location}, found "
+            f"{_one_line(error)}; save or download the tokenizer again"
+        ) from error
+
+
+def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
+    """The model's config, refused before weights are read if the model needs what it cannot have."""
+    try:
+        raw, _ = PretrainedConfig.get_config_dict(source.location, **_options(source, trust_remote_code))
+    except OSError as error:
+        if source.origin is not Origin.hub:
+            raise _damaged_config(source, error) from error
+        raise _unreachable(source, error) from error
+    _check_model_type(source, raw, trust_remote_code)
+    try:
+        return AutoConfig.from_pretrained(source.location, **_options(source, trust_remote_code))
+    except _INVALID_CONFIG as error:
+        raise _damaged_config(source, error) from error
+
+
+def _check_model_type(source: Source, raw: dict[str, Any], trust_remote_code: bool) -> None:
+    model_type, has_own_code = raw.get("model_type", ""), "auto_map" in raw
+    if model_type in FAMILIES or (has_own_code and trust_remote_code):
+        return
+    if has_own_code:
+        raise RequestError(
+            f"model.path={source.path}: expected a model type that needs no code of its own, found {model_type!r}, "
+            "which brings Python code to be run; read that code, and if you trust it say model.trust_remote_code=true"
+        )
+    raise RequestError(f"model.path={source.path}: {unsupported(model_type)}")
+
+
+def _load_weights(
+    source: Source, config: PretrainedConfig, dtype: torch.dtype, trust_remote_code: bool
+) -> PreTrainedModel:
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.location,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            **_options(source, trust_remote_code),
+        )
+    except OSError as error:
+        raise _unreachable(source, error) from error
+    except _DAMAGED_WEIGHTS as error:
+        raise JobError(
+            f"model.path={source.path}: expected weights that fit the config in {source.location}, found "
+            f"{_one_line(error)}; save or download the model again"
+        ) from error
+    hf, report = loaded
+    # transformers fills what is missing with random numbers.
+    if missing := sorted(report["missing_keys"]):
+        raise JobError(
+            f"model.path={source.path}: expected all weights of a {config.model_type} in {source.location}, found none "
+            f"for {missing[0]} ({len(missing)} missing in all); save or download the model again"
+        )
+    return hf
+
+
+def _options(source: Source, trust_remote_code: bool) -> dict[str, Any]:
+    """What every `from_pretrained` is given; a folder never makes it ask the hub."""
+    options = {"trust_remote_code": trust_remote_code, "local_files_only": source.origin is not Origin.hub}
+    return options if source.revision is None else {**options, "revision": source.revision}
+
+
+def _unreachable(source: Source, error: OSError) -> RequestError:
+    if source.origin is Origin.hub:
+        return RequestError(
+            f"model.path={source.path}: expected a local folder or a model on the hub "
+            f"(revision {source.revision or 'main'}), found {_one_line(error)}; check the name and the network, or "
+            "give the path of a downloaded folder"
+        )
+    return RequestError(
+        f"model.path={source.path}: expected a complete model in {source.location}, found {_one_line(error)}; "
+        "save or download the model again"
+    )
+
+
+def _damaged_config(source: Source, error: Exception) -> JobError:
+    return JobError(
+        f"model.path={source.path}: expected a valid config.json in {source.location}, found {_one_line(error)}; "
+        "save or download the model again"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    """The first sentence of a message that may run over a page."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:300].rstrip('.: ')}" if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and loading reports off stderr."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if progress:
+            transformers_logging.enable_progress_bar()

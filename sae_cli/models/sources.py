@@ -1,0 +1,86 @@
+"""Where a model comes from: a folder, the Hugging Face hub, or this package."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from sae_cli.errors import RequestError
+
+EMBEDDED_MODELS = Path(__file__).parent / "embedded"
+_EMBEDDED_PREFIX = "embedded:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+class Origin(Enum):
+    embedded = "embedded"
+    folder = "folder"
+    hub = "hub"
+
+
+class Source(NamedTuple):
+    """What transformers is asked for: `location` is a folder or a hub id, `path` is what the user gave."""
+
+    path: str
+    location: str
+    origin: Origin
+    revision: str | None
+
+
+def model_source(path: str, revision: str | None = None) -> Source:
+    """The source that `path` names: a hub id, a local folder, or `embedded:<name>`.
+
+    A folder that is there goes before a hub id of the same name.
+
+    Raises:
+        RequestError: no such folder or embedded model, or a folder without `config.json`.
+    """
+    if path.startswith(_EMBEDDED_PREFIX):
+        return Source(path, str(_embedded_folder(path)), Origin.embedded, None)
+    folder = Path(path).expanduser()
+    if folder.exists() or not _HUB_ID.fullmatch(path):
+        _check_folder(path, folder)
+        return Source(path, str(folder.resolve()), Origin.folder, None)
+    return Source(path, path, Origin.hub, revision)
+
+
+def model_identity(path: str, revision: str | None = None) -> str:
+    """How a manifest names the model: `embedded:demo`, `folder:/abs/path` or `hub:owner/name@revision`.
+
+    It names the place, not the content of the weights.
+    """
+    source = model_source(path, revision)
+    match source.origin:
+        case Origin.embedded:
+            return source.path
+        case Origin.folder:
+            return f"folder:{source.location}"
+        case Origin.hub:
+            return f"hub:{source.location}@{source.revision or 'main'}"
+
+
+def _embedded_folder(path: str) -> Path:
+    name = path.removeprefix(_EMBEDDED_PREFIX)
+    names = sorted(config.parent.name for config in EMBEDDED_MODELS.glob("*/config.json"))
+    if name not in names:
+        raise RequestError(
+            f"model.path={path}: no embedded model has this name; expected one of {', '.join(names)} "
+            f"(in {EMBEDDED_MODELS}), found {name!r}; choose one of these or give a folder or a hub id"
+        )
+    return EMBEDDED_MODELS / name
+
+
+def _check_folder(path: str, folder: Path) -> None:
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing there"
+        raise RequestError(
+            f"model.path={path}: expected a model folder at {folder.absolute()}, found {found}; "
+            "correct the path, or give a hub id such as EleutherAI/pythia-70m"
+        )
+    if not (folder / "config.json").is_file():
+        raise RequestError(
+            f"model.path={path}: expected config.json in {folder.absolute()}, found none; give the folder that "
+            "`save_pretrained` or a download from the hub has written"
+        )
