@@ -1,0 +1,1 @@
+"""Dictionaries: one architecture a file under one base."""

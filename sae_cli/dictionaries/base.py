@@ -1,0 +1,92 @@
+"""What every dictionary is, whatever its architecture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sae_cli.errors import JobError
+from sae_cli.tensor_types import Float
+
+
+class Dictionary(nn.Module, ABC):
+    """A sparse autoencoder: x̂ = decode(encode(x)), features are rows.
+
+    Attributes:
+        W_enc: encoder directions [F, d].
+        b_enc: encoder biases [F].
+        W_dec: decoder directions [F, d].
+        b_dec: what is subtracted from the input and added to the output [d].
+        activation_mean: the mean of the activations it was trained on [d], in its own units.
+    """
+
+    architecture: ClassVar[str]
+    tensor_names: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec", "b_dec", "activation_mean")
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+    activation_mean: Tensor
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        if missing := [name for name in self.tensor_names if name not in tensors]:
+            raise JobError(
+                f"a {self.architecture} dictionary needs the tensors {', '.join(missing)}; found {', '.join(tensors)}"
+            )
+        n_features, width = tensors["W_enc"].shape
+        for name, shape in self.shapes(n_features, width).items():
+            if tuple(tensors[name].shape) != shape:
+                raise JobError(f"{name}: expected shape {shape}, found {tuple(tensors[name].shape)}")
+            self.register_buffer(name, tensors[name].float())
+
+    @classmethod
+    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
+        """The tensors of a dictionary of this size."""
+        F, d = n_features, width
+        return {"W_enc": (F, d), "b_enc": (F,), "W_dec": (F, d), "b_dec": (d,), "activation_mean": (d,)}
+
+    @property
+    def n_features(self) -> int:
+        return self.W_enc.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.W_enc.shape[1]
+
+    @abstractmethod
+    def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
+        """Feature activations, non-negative, in the units of x."""
+
+    def decode(self, f: Float[Tensor, "*N F"]) -> Float[Tensor, "*N D"]:
+        """x̂ = W_decᵀ f + b_dec."""
+        return f @ self.W_dec + self.b_dec
+
+    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        return self.decode(self.encode(x))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by its name, as on disk."""
+        return {name: getattr(self, name) for name in self.tensor_names}
+
+    def for_inputs_divided_by(self, scale: float) -> Dictionary:
+        """The same dictionary for x / scale, decoder rows as they are: scaled training back to raw units.
+
+        A dictionary trained on s·x becomes one for x with `for_inputs_divided_by(s)`: whatever is in
+        units of activations is divided, directions are kept.
+        """
+        in_activation_units = {"b_enc", "b_dec", "activation_mean"}
+        return type(self)({name: t / scale if name in in_activation_units else t for name, t in self.tensors().items()})
+
+    def decoder_norms(self) -> Float[Tensor, " F"]:
+        return self.W_dec.norm(dim=1)
+
+    @torch.no_grad()
+    def de_projection(self) -> Float[Tensor, " F"]:
+        """Encoder row · decoder row: about 1 for a working feature, whatever its scale."""
+        return (self.W_enc * self.W_dec).sum(dim=1)

@@ -1,0 +1,42 @@
+"""Dictionaries on disk: `sae.safetensors`, its tensors in raw activation units, and its header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sae_cli.artifacts.run_directory import FinishedRun, Run, read_run
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.relu import ReluDictionary
+from sae_cli.errors import JobError
+
+DICTIONARY_FILE = "sae.safetensors"
+
+
+def architecture_class(architecture: str) -> type[Dictionary]:
+    """The class of an architecture by its name in files and configurations."""
+    match architecture:
+        case "relu":
+            return ReluDictionary
+    raise JobError(f"unknown dictionary architecture {architecture!r}; this version of sae knows: relu")
+
+
+def save_dictionary(run: Run, dictionary: Dictionary, **header: Any) -> None:
+    """Write the dictionary into a run; `header` says where it belongs: hook, layer, model, scale."""
+    run.write_tensors(DICTIONARY_FILE, dictionary.tensors(), {"architecture": dictionary.architecture, **header})
+
+
+def load_dictionary(run: FinishedRun, verify: bool = True) -> Dictionary:
+    """The dictionary of a finished run."""
+    tensors = run.read_tensors(DICTIONARY_FILE, verify)
+    return architecture_class(run.read_metadata(DICTIONARY_FILE)["architecture"])(tensors)
+
+
+def load(run: str | Path) -> Dictionary:
+    """The trained dictionary of a run directory: `load("runs/train/…").encode(x)`.
+
+    Raises:
+        sae_cli.errors.RequestError: there is no run there.
+        sae_cli.errors.JobError: the run is unfinished, damaged, or holds no dictionary.
+    """
+    return load_dictionary(read_run(run))

@@ -1,0 +1,1 @@
+"""Losses, schedules, initialisation and the training loop."""

@@ -1,0 +1,113 @@
+"""Training as a whole: known truth, constraints, counters."""
+
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+
+from sae_cli.config.sae import BiasInit, DecoderNorm
+from sae_cli.config.split import Split
+from sae_cli.data.synthetic import SyntheticActivations
+from sae_cli.errors import JobError
+from sae_cli.training.trainer import Recipe, Trainer
+
+RECIPE = Recipe(
+    dict_size=32,
+    l1=1.0,
+    steps=50,
+    lr=3e-3,
+    betas=(0.9, 0.999),
+    lr_warmup=0.1,
+    lr_decay=0.2,
+    l1_warmup=0.1,
+    decoder_norm=DecoderNorm.unit,
+    b_dec_init=BiasInit.mean,
+    dead_after=2000,
+    seed=0,
+)
+TRUTH = SyntheticActivations(
+    d=16, n_features=24, mean_active=2.0, frequency_exponent=0.5, correlation=0.0, noise=0.0, seed=0
+)
+
+
+def batches(n, size=256):
+    blocks = TRUTH.blocks(Split.train)
+    x = torch.cat([block.activations for block in islice(blocks, n * size // 4096 + 1)])
+    return x[: n * size].split(size)
+
+
+def trained(recipe, n=50):
+    data = batches(n)
+    trainer = Trainer(recipe, torch.cat(data), torch.device("cpu"))
+    for x in data:
+        trainer.step(x)
+    return trainer, torch.cat(data)
+
+
+def test_decoder_rows_stay_unit_and_training_helps():
+    trainer, x = trained(RECIPE)
+    dictionary = trainer.dictionary()
+    assert torch.allclose(dictionary.decoder_norms(), torch.ones(32), atol=1e-6)
+    untrained = Trainer(RECIPE, x, torch.device("cpu")).dictionary()
+    assert (x - dictionary(x)).square().sum() < 0.3 * (x - untrained(x)).square().sum()
+
+
+def test_free_rows_move_away_from_unit_norm():
+    trainer, _ = trained(replace(RECIPE, decoder_norm=DecoderNorm.free))
+    assert (trainer.dictionary().decoder_norms() - 1).abs().max() > 0.01
+
+
+def test_the_result_does_not_depend_on_the_units_of_the_activations():
+    """Scaling inside means that the same L1 coefficient works at every hook."""
+    data = batches(20)
+    results = []
+    for unit in (1.0, 1000.0):
+        trainer = Trainer(RECIPE, torch.cat(data) * unit, torch.device("cpu"))
+        for x in data:
+            trainer.step(x * unit)
+        results.append(trainer.dictionary())
+    x = data[0]
+    torch.testing.assert_close(results[1](x * 1000) / 1000, results[0](x), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(results[1].activation_mean / 1000, torch.cat(data).mean(dim=0), rtol=1e-5, atol=1e-6)
+
+
+def test_same_seed_same_bits_other_seed_other_bits():
+    a, b, c = (trained(replace(RECIPE, seed=seed), 10)[0].parameters for seed in (0, 0, 1))
+    assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+    assert not torch.equal(a.W_enc, c.W_enc)
+
+
+def test_timing_a_step_changes_nothing():
+    trainer, x = trained(RECIPE, 5)
+    before = [p.clone() for p in trainer.parameters]
+    assert trainer.time_of_a_step(x[:64]) > 0
+    assert all(torch.equal(p, q) for p, q in zip(before, trainer.parameters, strict=True))
+    assert trainer.step_number == 5
+
+
+def test_dead_features_are_counted_by_tokens():
+    trainer, _ = trained(RECIPE, 5)
+    trainer.parameters.b_enc[:3] = -1e6
+    for x in batches(8):
+        trainer.step(x)
+    assert trainer.tokens_since_fired[:3].tolist() == [2048] * 3
+    assert trainer.dead >= 3
+
+
+def test_the_curve_line_is_the_mean_over_its_window():
+    trainer, _ = trained(RECIPE, 5)
+    line = trainer.close_window()
+    assert (line["step"], line["tokens"]) == (5, 5 * 256)
+    assert line["fvu"] > 0 and line["l0"] <= 32
+    for x in batches(1):
+        trainer.step(x)
+    again = trainer.close_window()
+    f = trainer.dictionary().encode(x)
+    assert again["l0"] == pytest.approx((f > 0).sum(dim=1).float().mean().item(), rel=0.2)
+
+
+def test_a_loss_that_is_no_number_stops_training():
+    trainer, _ = trained(RECIPE, 3)
+    with pytest.raises(JobError, match=r"at step 3: lower train\.lr"):
+        trainer.step(torch.full((4, 16), float("nan")))
