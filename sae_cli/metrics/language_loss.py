@@ -1,0 +1,122 @@
+"""What replacing activations does to the language model: cross-entropy, KL, loss recovered.
+
+Every figure is a ratio of sums over tokens. Its standard error comes from the differences between
+rows of text (the rows, not the tokens, are the independent draws), by the delta method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+
+from sae_cli.tensor_types import Float, Int, Tensor
+
+CONDITIONS = ("sae", "zero", "mean")
+"""What stands at the hook: the reconstruction, zeros, the mean of the training activations."""
+
+_COLUMNS = ("tokens", "bytes", "ce_clean", *(f"ce_{c}" for c in CONDITIONS), *(f"kl_{c}" for c in CONDITIONS))
+
+
+class LossSums:
+    """Sums over rows of text, and of the products of rows' sums: all that means and errors need.
+
+    Attributes:
+        rows: rows of text.
+        total: Σ over rows of the row's sums, one for each of `_COLUMNS` [C], float64.
+        products: Σ over rows of the outer product of the row's sums with themselves [C, C].
+    """
+
+    def __init__(self) -> None:
+        columns = len(_COLUMNS)
+        self.rows = 0
+        self.total = torch.zeros(columns, dtype=torch.float64)
+        self.products = torch.zeros(columns, columns, dtype=torch.float64)
+
+    def add(
+        self,
+        tokens: Int[Tensor, "B T"],
+        token_bytes: Int[Tensor, " V"],
+        clean: Float[Tensor, "B T V"],
+        replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]],
+        first: int,
+    ) -> None:
+        """Add rows, given the logits of every condition.
+
+        The loss is read at positions `first` … T-2, those whose prediction depends on a replaced
+        activation and has a next token; KL at the same positions.
+
+        Args:
+            tokens: the rows.
+            token_bytes: length in bytes of each token of the vocabulary.
+            clean: logits with the hook untouched.
+            replaced: each of `CONDITIONS` with its logits; taken one by one, so that they may be made so.
+            first: the first replaced position.
+        """
+        targets = tokens[:, first + 1 :]
+        columns = {"tokens": torch.full((len(tokens),), targets.shape[1]), "bytes": token_bytes[targets].sum(dim=1)}
+        clean = _log_softmax(clean[:, first:-1])
+        columns["ce_clean"] = _cross_entropy(clean, targets)
+        for condition, logits in replaced:
+            log_p = _log_softmax(logits[:, first:-1])
+            columns[f"ce_{condition}"] = _cross_entropy(log_p, targets)
+            columns[f"kl_{condition}"] = _kl(clean, log_p)
+        per_row = torch.stack([columns[name].double().cpu() for name in _COLUMNS], dim=1)
+        self.rows += len(per_row)
+        self.total += per_row.sum(dim=0)
+        self.products += per_row.T @ per_row
+
+    def merge(self, other: LossSums) -> LossSums:
+        """The sums of both parts."""
+        merged = LossSums()
+        merged.rows = self.rows + other.rows
+        merged.total = self.total + other.total
+        merged.products = self.products + other.products
+        return merged
+
+    def results(self) -> dict[str, float | None]:
+        """Every loss figure by its name, each with its standard error `<name>_se`."""
+        results: dict[str, float | None] = {}
+        for name, function in _FIGURES.items():
+            results[name], results[f"{name}_se"] = self._figure(function)
+        return results
+
+    def _figure(self, function: Callable[[Mapping[str, Tensor]], Tensor]) -> tuple[float | None, float | None]:
+        """A function of the totals and its standard error: variance of ∇g · (row sums) over rows."""
+        total = self.total.clone().requires_grad_(True)
+        value = function(dict(zip(_COLUMNS, total, strict=True)))
+        if not torch.isfinite(value):
+            return None, None
+        (gradient,) = torch.autograd.grad(value, total)
+        if self.rows < 2:
+            return value.item(), None
+        centred = self.products - torch.outer(self.total, self.total) / self.rows
+        variance = float(gradient @ centred @ gradient) * self.rows / (self.rows - 1)
+        return value.item(), math.sqrt(max(0.0, variance))
+
+
+_FIGURES: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
+    **{name: lambda s, name=name: s[name] / s["tokens"] for name in _COLUMNS if name.startswith(("ce_", "kl_"))},
+    "ce_increase": lambda s: (s["ce_sae"] - s["ce_clean"]) / s["tokens"],
+    "zero_ablation_effect": lambda s: (s["ce_zero"] - s["ce_clean"]) / s["tokens"],
+    "mean_ablation_effect": lambda s: (s["ce_mean"] - s["ce_clean"]) / s["tokens"],
+    "loss_recovered": lambda s: (s["ce_zero"] - s["ce_sae"]) / (s["ce_zero"] - s["ce_clean"]),
+    "loss_recovered_mean": lambda s: (s["ce_mean"] - s["ce_sae"]) / (s["ce_mean"] - s["ce_clean"]),
+    "bits_per_byte_clean": lambda s: s["ce_clean"] / s["bytes"] / math.log(2),
+    "bits_per_byte_sae": lambda s: s["ce_sae"] / s["bytes"] / math.log(2),
+}
+
+
+def _log_softmax(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B T V"]:
+    return F.log_softmax(logits.float(), dim=-1)
+
+
+def _cross_entropy(log_p: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
+    return -log_p.gather(-1, targets[..., None])[..., 0].double().sum(dim=1)
+
+
+def _kl(log_p: Float[Tensor, "B T V"], log_q: Float[Tensor, "B T V"]) -> Float[Tensor, " B"]:
+    """Σ over positions of KL(p ‖ q), one for each row."""
+    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1).double().sum(dim=1)

@@ -1,0 +1,83 @@
+"""Feature counts against a brute-force count, and the floor of directions' similarity."""
+
+import pytest
+import torch
+
+from sae_cli.metrics.features import FeatureSums
+from sae_cli.metrics.recovery import max_cosine_similarity
+
+N, F = 500, 12
+
+
+@pytest.fixture
+def f():
+    g = torch.Generator().manual_seed(0)
+    f = torch.relu(torch.randn(N, F, generator=g) - torch.linspace(-1, 4, F))
+    f[:, -1] = 0
+    return f
+
+
+def counted(f, *, sizes=(N,)):
+    sums = FeatureSums.empty(F)
+    for part in f.split(list(sizes)):
+        sums.add(part)
+    return sums
+
+
+def test_against_counting_one_by_one(f):
+    tensors = counted(f).tensors()
+    for i in range(F):
+        active = [value for value in f[:, i].tolist() if value > 0]
+        assert tensors["count"][i] == len(active)
+        assert tensors["mean_act"][i] == pytest.approx(sum(active) / len(active) if active else 0, rel=1e-6)
+        assert tensors["max_act"][i] == (max(active) if active else 0)
+    assert tensors["count"].dtype == torch.int64 and tensors["tokens"].tolist() == [N]
+
+
+@pytest.mark.parametrize("sizes", [(1,) * N, (123, 377)])
+def test_batches_and_ranks_give_the_same(f, sizes):
+    whole, split = counted(f), counted(f, sizes=sizes)
+    merged = counted(f[:200], sizes=(200,)).merge(counted(f[200:], sizes=(300,)))
+    for other in (split, merged):
+        assert torch.equal(other.count, whole.count) and other.n == whole.n
+        torch.testing.assert_close(other.sum_act, whole.sum_act, rtol=1e-9, atol=0)
+        assert torch.equal(other.max_act, whole.max_act)
+
+
+def test_summary_by_hand():
+    sums = FeatureSums.empty(6)
+    sums.n, sums.count = 2_000_000, torch.tensor([0, 1, 19, 20, 30_000, 300_000])
+    assert sums.summary() == {
+        "feature_tokens": 2_000_000,
+        "frequency_resolution": 5e-7,
+        "alive": 5,
+        "dead": 1,
+        "ultra_rare": 2,
+        "dense_1": 2,
+        "dense_10": 1,
+    }
+    sums.n = 999_999
+    assert sums.summary()["ultra_rare"] is None
+
+
+def test_counts_do_not_stop_at_two_to_the_24():
+    sums = FeatureSums.empty(1)
+    sums.count += 2**24
+    sums.add(torch.ones(3, 1))
+    assert sums.count.item() == 2**24 + 3
+
+
+def test_similarity_of_a_permutation_is_one_and_chunks_do_not_matter():
+    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    shuffled = 3 * rows[torch.randperm(50)]
+    similarity = max_cosine_similarity(rows, shuffled)
+    assert torch.allclose(similarity, torch.ones(50), atol=1e-6)
+    assert torch.allclose(
+        max_cosine_similarity(rows, shuffled[:20], chunk=7), max_cosine_similarity(rows, shuffled[:20])
+    )
+
+
+def test_similarity_of_random_directions_has_its_floor():
+    g = torch.Generator().manual_seed(0)
+    floor = max_cosine_similarity(torch.randn(300, 64, generator=g), torch.randn(1024, 64, generator=g)).mean()
+    assert 0.38 < floor < 0.42

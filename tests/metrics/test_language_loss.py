@@ -1,0 +1,131 @@
+"""Losses and their errors against numpy and resampling."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sae_cli.metrics.language_loss import CONDITIONS, LossSums
+
+ROWS, T, V, FIRST = 40, 9, 13, 1
+
+
+@pytest.fixture
+def data():
+    g = torch.Generator().manual_seed(0)
+    tokens = torch.randint(V, (ROWS, T), generator=g)
+    clean = 2 * torch.randn(ROWS, T, V, generator=g)
+    # zero ablation hurts most, the reconstruction least; rows differ in how much
+    strength = torch.rand(ROWS, 1, 1, generator=g) + 0.5
+    noise = {
+        c: a * strength * torch.randn(ROWS, T, V, generator=g) for c, a in (("sae", 0.3), ("zero", 3), ("mean", 2))
+    }
+    clean = clean + 3 * torch.nn.functional.one_hot(tokens.roll(-1, dims=1), V)
+    return tokens, torch.randint(1, 6, (V,), generator=g), clean, {c: clean + noise[c] for c in CONDITIONS}
+
+
+def sums_of(data, rows=slice(None), batch=ROWS):
+    tokens, token_bytes, clean, replaced = data
+    sums = LossSums()
+    for index in torch.arange(ROWS)[rows].split(batch):
+        conditions = ((name, logits[index]) for name, logits in replaced.items())
+        sums.add(tokens[index], token_bytes, clean[index], conditions, first=FIRST)
+    return sums
+
+
+def numpy_losses(data):
+    """Per-row sums of cross-entropy and KL, in float64, from the definitions."""
+    tokens, token_bytes, clean, replaced = data
+    targets = tokens.numpy()[:, FIRST + 1 :]
+
+    def log_p(logits):
+        z = logits.double().numpy()[:, FIRST:-1]
+        return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+    def ce(lp):
+        return -np.take_along_axis(lp, targets[..., None], axis=-1)[..., 0].sum(axis=1)
+
+    p = log_p(clean)
+    rows = {
+        "tokens": np.full(ROWS, targets.shape[1]),
+        "bytes": token_bytes.numpy()[targets].sum(axis=1),
+        "ce_clean": ce(p),
+    }
+    for name, logits in replaced.items():
+        q = log_p(logits)
+        rows[f"ce_{name}"], rows[f"kl_{name}"] = ce(q), (np.exp(p) * (p - q)).sum(axis=(1, 2))
+    return rows
+
+
+def figures(rows):
+    s = {name: values.sum() for name, values in rows.items()}
+    n = s["tokens"]
+    return {
+        **{name: value / n for name, value in s.items() if name.startswith(("ce_", "kl_"))},
+        "ce_increase": (s["ce_sae"] - s["ce_clean"]) / n,
+        "zero_ablation_effect": (s["ce_zero"] - s["ce_clean"]) / n,
+        "mean_ablation_effect": (s["ce_mean"] - s["ce_clean"]) / n,
+        "loss_recovered": (s["ce_zero"] - s["ce_sae"]) / (s["ce_zero"] - s["ce_clean"]),
+        "loss_recovered_mean": (s["ce_mean"] - s["ce_sae"]) / (s["ce_mean"] - s["ce_clean"]),
+        "bits_per_byte_clean": s["ce_clean"] / s["bytes"] / math.log(2),
+        "bits_per_byte_sae": s["ce_sae"] / s["bytes"] / math.log(2),
+    }
+
+
+def test_values_against_numpy(data):
+    found = sums_of(data).results()
+    for name, expected in figures(numpy_losses(data)).items():
+        assert found[name] == pytest.approx(expected, rel=1e-5), name
+
+
+def test_errors_against_the_jackknife(data):
+    """The jackknife over rows is another route to the same standard error, without derivatives."""
+    rows, found = numpy_losses(data), sums_of(data).results()
+    left_out = [figures({k: np.delete(v, i) for k, v in rows.items()}) for i in range(ROWS)]
+    for name in figures(rows):
+        values = np.array([figures_without[name] for figures_without in left_out])
+        jackknife = math.sqrt((ROWS - 1) / ROWS * ((values - values.mean()) ** 2).sum())
+        assert found[f"{name}_se"] == pytest.approx(jackknife, rel=0.1), name
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40])
+def test_batches_and_ranks_give_the_same_numbers(data, batch):
+    whole = sums_of(data).results()
+    split = sums_of(data, slice(0, 15), batch).merge(sums_of(data, slice(15, None), batch)).results()
+    assert split == pytest.approx(whole, rel=1e-9)
+
+
+def test_identity_and_zero(data):
+    tokens, token_bytes, clean, replaced = data
+    identity = sums_of((tokens, token_bytes, clean, replaced | {"sae": clean})).results()
+    assert identity["loss_recovered"] == 1 and identity["loss_recovered_se"] == 0
+    assert identity["kl_sae"] == 0 and identity["ce_increase"] == 0
+    as_zero = sums_of((tokens, token_bytes, clean, replaced | {"sae": replaced["zero"]})).results()
+    assert as_zero["loss_recovered"] == 0
+    as_mean = sums_of((tokens, token_bytes, clean, replaced | {"sae": replaced["mean"]})).results()
+    assert as_mean["loss_recovered_mean"] == 0
+
+
+def test_first_position_and_last_prediction_do_not_count(data):
+    tokens, token_bytes, clean, replaced = data
+    spoilt = {name: logits.clone() for name, logits in replaced.items()}
+    for logits in spoilt.values():
+        logits[:, 0] = 99 * torch.randn(V, generator=torch.Generator().manual_seed(1))
+        logits[:, -1] = 99
+    assert sums_of((tokens, token_bytes, clean, spoilt)).results() == sums_of(data).results()
+
+
+def test_extreme_logits_stay_finite(data):
+    tokens, token_bytes, clean, replaced = data
+    found = sums_of(
+        (tokens, token_bytes, clean * 1e3, {name: -logits * 1e3 for name, logits in replaced.items()})
+    ).results()
+    assert all(value is not None and math.isfinite(value) for value in found.values())
+    assert found["kl_sae"] > 100
+
+
+def test_no_effect_means_no_ratio(data):
+    tokens, token_bytes, clean, _ = data
+    found = sums_of((tokens, token_bytes, clean, dict.fromkeys(CONDITIONS, clean))).results()
+    assert found["loss_recovered"] is None and found["loss_recovered_se"] is None
