@@ -1,0 +1,94 @@
+"""From a request to Hydra: plan, then let `hydra.main` run the job, or print the configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+
+from sae_cli.cli import overrides, requirements
+from sae_cli.cli.diagnosis import request_errors
+from sae_cli.cli.request import Request
+from sae_cli.config.compose import HYDRA_VERSION_BASE, Composer
+from sae_cli.config.location import conf_dir
+from sae_cli.config.store import register
+from sae_cli.errors import RequestError
+
+
+def execute(request: Request) -> None:
+    """Do what was asked for.
+
+    Raises:
+        SaeError: it could not be done, or its result does not meet the requirements.
+    """
+    if request.cfg or request.info:
+        _print_configuration(request)
+    elif request.multirun:
+        from sae_cli.cli.sweep import run_sweep
+
+        run_sweep(request)
+    else:
+        _run_single(request)
+
+
+def _run_single(request: Request) -> None:
+    from sae_cli import console
+    from sae_cli.cli.job import SingleJob
+    from sae_cli.cli.output import as_document, show
+    from sae_cli.cli.plan import make_plan
+
+    required = [requirements.parse(expression) for expression in request.requirements]
+    plan = make_plan(request)
+    console.configure(quiet=request.quiet)
+    job = SingleJob(request.stage, plan.jobs[0].place)
+    launch(request, job, request.overrides)
+    if job.error is not None:
+        raise job.error
+    assert job.result is not None
+    show(job.result, request.as_json)
+    requirements.check(required, as_document(job.result))
+
+
+def launch(request: Request, task: Callable[[Any], None], arguments: Sequence[str]) -> None:
+    """Run `task` under `hydra.main`, as if these arguments had been typed at a script of Hydra's."""
+    register()
+    program = hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(conf_dir()), config_name=request.command)(
+        task
+    )
+    config_dir = [] if request.config_dir is None else ["--config-dir", str(request.config_dir)]
+    with _command_line(["sae", *arguments, *config_dir]):
+        program()
+
+
+def _print_configuration(request: Request) -> None:
+    if request.multirun or (request.cfg and request.info):
+        raise RequestError("--cfg, --info and --multirun exclude each other")
+    given = overrides.parse(request.overrides, multirun=False)
+    flags = ["--info", "all"] if request.cfg is None else ["--cfg", request.cfg.value]
+    if request.resolve:
+        flags.append("--resolve")
+    with request_errors(Composer(request.config_dir), request.command, given):
+        launch(request, _no_job, [*request.overrides, *flags])
+
+
+def _no_job(_: Any) -> None:
+    raise AssertionError("Hydra runs no job with --cfg and --info")
+
+
+@contextmanager
+def _command_line(arguments: list[str]) -> Iterator[None]:
+    """Hydra reads sys.argv, and this variable tells it to raise errors instead of printing them."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = arguments, "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -1,0 +1,60 @@
+"""The command `sae`: its commands, and the outer edge where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from sae_cli.cli import completion
+from sae_cli.cli.errors import EXPECTED, report, report_bug
+from sae_cli.cli.eval import evaluate
+from sae_cli.cli.harvest import harvest
+from sae_cli.cli.signals import stopping_signals
+from sae_cli.cli.train import train
+
+app = typer.Typer(rich_markup_mode=None)
+app.command("harvest")(harvest)
+app.command("train")(train)
+app.command("eval")(evaluate)
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"sae {version('sae-cli')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def sae(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Experiments with sparse autoencoders on language models.
+
+    Settings are KEY=VALUE. On success the only line on stdout is the run directory.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. Errors that are not expected pass through."""
+    try:
+        with stopping_signals():
+            code = get_command(app).main(list(arguments) or ["--help"], prog_name="sae", standalone_mode=False)
+    except EXPECTED as error:
+        return report(error)
+    return code or 0
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.excepthook = report_bug
+    completion.step_past_equals_sign()
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""stdout, which is for machines: run directories one a line, or one strict JSON document."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sae_cli import console
+from sae_cli.stages.result import StageResult
+
+
+def show(result: StageResult, as_json: bool) -> None:
+    """A finished job: the table for people, the directory or the document for machines."""
+    if result.table:
+        console.table(result.title, result.table)
+    if as_json:
+        write_json(as_document(result))
+    else:
+        write_lines([result.directory])
+
+
+def as_document(result: StageResult) -> dict[str, Any]:
+    """The result's document in strict JSON values, with the run directory under `run`."""
+    return strict({"run": str(result.directory), **result.document})
+
+
+def strict(value: Any) -> Any:
+    """The value with NaN and infinities, which JSON does not have, as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    _write(json.dumps(value, allow_nan=False, indent=2) + "\n")
+
+
+def write_lines(lines: Sequence[Path | str]) -> None:
+    """One line each on stdout."""
+    _write("".join(f"{line}\n" for line in lines))
+
+
+def _write(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more (`| head`). The job is done; keep Python from flushing again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

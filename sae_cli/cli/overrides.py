@@ -1,0 +1,50 @@
+"""Overrides as they were typed: parsed, and checked for what Hydra would let pass or say at length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
+from hydra.errors import HydraException
+
+from sae_cli.errors import RequestError
+
+
+def quoted(text: str) -> str:
+    """Text as a value of Hydra's grammar that stays as it is, whatever characters are in it."""
+    return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def parse(arguments: Sequence[str], multirun: bool) -> list[Override]:
+    """The overrides, each key once.
+
+    Raises:
+        RequestError: one cannot be read, a key is given twice, or what is asked for is not possible.
+    """
+    overrides = [_parse(argument) for argument in arguments]
+    given: dict[tuple[str, str | None], str] = {}
+    for override in overrides:
+        text = override.input_line or ""
+        key = (override.key_or_group, override.package)
+        if key in given:
+            raise RequestError(f"{key[0]} is given twice: {given[key]} and {text}")
+        given[key] = text
+        if override.type is OverrideType.DEL:
+            raise RequestError(f"{text}: a setting cannot be removed")
+        if override.key_or_group == "hydra.mode":
+            raise RequestError(f"{text}: the mode is an option; add -m for a sweep")
+        if override.is_sweep_override() and not multirun:
+            raise RequestError(f"{text} is a sweep: add -m, or write a list as [a,b]")
+    return overrides
+
+
+def _parse(argument: str) -> Override:
+    if "=" not in argument and not argument.startswith("~"):
+        raise RequestError(f"{argument}: expected KEY=VALUE")
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        reason = str(error).partition("\n")[0]
+        hint = "quote the value if it is text, as in \"key='a, b'\""
+        raise RequestError(f"{argument} cannot be read as KEY=VALUE ({reason}); {hint}") from error

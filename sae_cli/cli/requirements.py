@@ -1,0 +1,86 @@
+"""`--require 'loss_recovered>=0.9'`: conditions on an evaluation, for gates in pipelines."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sae_cli.errors import RequestError, RequirementError
+
+_COMPARISONS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
+_EXPRESSION = re.compile(r"\s*([^\s<>=]+)\s*(>=|<=|==|>|<)\s*([-+.\deE]+)\s*")
+
+
+class Requirement(NamedTuple):
+    """`field comparison bound`, for a numeric field of an evaluation (dotted below the top)."""
+
+    field: str
+    comparison: str
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.field}{self.comparison}{self.bound:g}"
+
+
+def parse(expression: str) -> Requirement:
+    """Read one condition.
+
+    Raises:
+        RequestError: it is none.
+    """
+    parts = _EXPRESSION.fullmatch(expression)
+    if parts is None:
+        raise RequestError(_expected(expression))
+    try:
+        return Requirement(parts[1], parts[2], float(parts[3]))
+    except ValueError as error:
+        raise RequestError(_expected(expression)) from error
+
+
+def check(requirements: Sequence[Requirement], document: Mapping[str, Any]) -> None:
+    """Compare an evaluation with what was required of it.
+
+    Raises:
+        RequestError: there is no such field.
+        RequirementError: a condition does not hold, or its field has no value.
+    """
+    figures = _numbers(document.get("eval", {}))
+    unmet = [f"{each}, found {_shown(_value(each, figures))}" for each in requirements if not _holds(each, figures)]
+    if unmet:
+        raise RequirementError(f"required {'; '.join(unmet)}")
+
+
+def _holds(requirement: Requirement, figures: Mapping[str, float | None]) -> bool:
+    value = _value(requirement, figures)
+    return value is not None and _COMPARISONS[requirement.comparison](value, requirement.bound)
+
+
+def _value(requirement: Requirement, figures: Mapping[str, float | None]) -> float | None:
+    if requirement.field not in figures:
+        from sae_cli.cli.diagnosis import nearest_name
+
+        raise RequestError(
+            f"--require {requirement}: no field {requirement.field}{nearest_name(requirement.field, figures)}"
+        )
+    return figures[requirement.field]
+
+
+def _numbers(document: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """Numeric fields with dotted names; null stands for a value that is not defined."""
+    found: dict[str, float | None] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            found.update(_numbers(value, f"{prefix}{name}."))
+        elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            found[f"{prefix}{name}"] = None if value is None else float(value)
+    return found
+
+
+def _shown(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.6g}"
+
+
+def _expected(expression: str) -> str:
+    return f"--require {expression}: expected FIELD>=NUMBER (or <=, ==, >, <), as in loss_recovered>=0.9"

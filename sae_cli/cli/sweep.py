@@ -1,0 +1,109 @@
+"""`-m`: every job its own run; all go on when one fails; one table and one exit code at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sae_cli import console
+from sae_cli.cli import requirements
+from sae_cli.cli.errors import explain
+from sae_cli.cli.execute import launch
+from sae_cli.cli.job import Outcome, SweepJob, read_outcome
+from sae_cli.cli.output import write_json, write_lines
+from sae_cli.cli.overrides import quoted
+from sae_cli.cli.plan import Plan, make_plan, varying
+from sae_cli.cli.request import Request
+from sae_cli.errors import JobError, RequirementError, SaeError
+
+
+def run_sweep(request: Request) -> None:
+    """Run all jobs of the request.
+
+    Raises:
+        JobError: some of them failed.
+        RequirementError: all came to their end, but not all meet the requirements.
+    """
+    required = [requirements.parse(expression) for expression in request.requirements]
+    plan = make_plan(request)
+    console.configure(quiet=request.quiet)
+    with _bookkeeping(plan.sweep_dir) as folder:
+        places = tuple(job.place for job in plan.jobs)
+        task = SweepJob(request.stage, places, folder, request.quiet, os.getpid())
+        folder_override = f"hydra.sweep.dir={quoted(str(plan.sweep_dir))}"
+        try:
+            launch(request, task, [*request.overrides, folder_override, "--multirun"])
+        finally:
+            outcomes = [read_outcome(folder / f"{number}.json") for number in range(len(plan.jobs))]
+            _print_results(plan, outcomes, request.as_json)
+    _refuse_failures(plan, [_required_of(outcome, required) for outcome in outcomes])
+
+
+@contextmanager
+def _bookkeeping(sweep_dir: Path) -> Iterator[Path]:
+    """A folder for outcomes in Hydra's sweep folder; what launchers leave there (logs) is not removed."""
+    ancestry = (sweep_dir.absolute(), *sweep_dir.absolute().parents)
+    new = [folder for folder in ancestry if not folder.exists()]
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    outcomes = Path(tempfile.mkdtemp(prefix="outcomes-", dir=sweep_dir)).absolute()
+    try:
+        yield outcomes
+    finally:
+        shutil.rmtree(outcomes)
+        (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
+        with suppress(OSError):  # up to the first that is not empty
+            for folder in new:
+                folder.rmdir()
+
+
+def _print_results(plan: Plan, outcomes: Sequence[Outcome], as_json: bool) -> None:
+    done = [(job, outcome) for job, outcome in zip(plan.jobs, outcomes, strict=True) if outcome.exit_code == 0]
+    figures = list(dict.fromkeys(name for _, outcome in done for name in _figures(outcome)))
+    rows = []
+    for settings, job, outcome in zip(varying(plan.jobs), plan.jobs, outcomes, strict=True):
+        state = "done" if outcome.exit_code == 0 else "failed"
+        values = [_shown(_figures(outcome).get(name)) for name in figures]
+        rows.append((settings, state, *values, outcome.error or str(job.place[0])))
+    console.table("sweep", rows, header=("settings", "state", *figures, "run"))
+    if as_json:
+        write_json([outcome.document for _, outcome in done])
+    else:
+        write_lines([outcome.document["run"] for _, outcome in done])
+
+
+def _required_of(outcome: Outcome, required: Sequence[requirements.Requirement]) -> Outcome:
+    if outcome.exit_code:
+        return outcome
+    try:
+        requirements.check(required, outcome.document)
+    except SaeError as error:
+        message, code = explain(error)
+        return replace(outcome, exit_code=code, error=message)
+    return outcome
+
+
+def _refuse_failures(plan: Plan, outcomes: Sequence[Outcome]) -> None:
+    named = zip(varying(plan.jobs), outcomes, strict=True)
+    failed = [(settings, outcome) for settings, outcome in named if outcome.exit_code]
+    if not failed:
+        return
+    which = "; ".join(f"{settings or 'the only one'} ({outcome.error})" for settings, outcome in failed)
+    only_requirements = all(outcome.exit_code == RequirementError.exit_code for _, outcome in failed)
+    kind = RequirementError if only_requirements else JobError
+    raise kind(f"{len(failed)} of {len(outcomes)} jobs failed: {which}")
+
+
+def _figures(outcome: Outcome) -> dict[str, Any]:
+    return outcome.document.get("figures", {})
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

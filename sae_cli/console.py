@@ -1,0 +1,174 @@
+"""The one home of rich: all that people read, on stderr; stdout is left to machines.
+
+Progress bars and colours where stderr is a terminal, plain lines where it is not, nothing but errors
+with `--quiet`. Text may come from files and corpora, so nothing in it is read as markup and control
+characters are shown, not sent to the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_WIDTH = 160
+PLAIN_INTERVAL = 10.0
+"""Seconds between two lines of progress where stderr is no terminal."""
+
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+
+Field = float | int | str
+"""A figure shown beside a progress bar."""
+
+
+@runtime_checkable
+class Advance(Protocol):
+    """Reports that `n` more units are done; `fields` are shown beside the bar (`loss=…, l0=…`)."""
+
+    def __call__(self, n: int, **fields: Field) -> None: ...
+
+
+@dataclass
+class _Settings:
+    quiet: bool = False
+    live: bool = True
+
+
+_settings = _Settings()
+
+
+def configure(quiet: bool = False, live: bool = True) -> None:
+    """Set how much is shown, once a process.
+
+    Args:
+        quiet: show errors only.
+        live: allow moving progress bars; off in the workers of a sweep, which share one terminal.
+    """
+    _settings.quiet, _settings.live = quiet, live
+    _console.cache_clear()
+
+
+def log(message: str) -> None:
+    """A line for the reader."""
+    _print(Text(clean(message)))
+
+
+def warn(message: str) -> None:
+    """A line that should not be overlooked."""
+    _print(Text.assemble(("warning: ", "yellow"), clean(message)))
+
+
+def error(message: str) -> None:
+    """Why the command stops; shown even with `--quiet`."""
+    _console().print(Text.assemble("sae: ", ("error: ", "bold red"), clean(message)), soft_wrap=True)
+
+
+def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
+    """A table; its columns are those of the longest row."""
+    columns = max((len(row) for row in (header, *rows)), default=0)
+    grid = Table(title=Text(clean(title)), title_justify="left", show_header=bool(header), box=None, pad_edge=False)
+    for name in (*header, *[""] * (columns - len(header))):
+        grid.add_column(Text(name), overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(clean(cell)) for cell in row))
+    _print(grid)
+
+
+@contextmanager
+def progress(total: int, description: str, unit: str = "tokens") -> Iterator[Advance]:
+    """Shows how far a loop over `total` units has come, how fast it is and how long it will take."""
+    if _settings.quiet:
+        yield lambda n, **fields: None
+    elif _settings.live and _console().is_terminal:
+        with _bar() as bar:
+            yield _advance_bar(bar, total, description, unit)
+    else:
+        yield _PlainProgress(total, description, unit).advance
+
+
+def clean(text: str) -> str:
+    """The text with control characters made visible (tabs and line ends stay)."""
+    return text.translate(_CONTROL)
+
+
+@cache
+def _console() -> Console:
+    # Where there is no terminal, rich assumes 80 columns and would fold paths.
+    return Console(stderr=True, highlight=False, emoji=False, width=None if sys.stderr.isatty() else PLAIN_WIDTH)
+
+
+def _print(what: Text | Table) -> None:
+    if not _settings.quiet:
+        _console().print(what, soft_wrap=isinstance(what, Text))
+
+
+def _bar() -> Progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[shown]}", markup=False),
+    )
+    return Progress(*columns, console=_console(), transient=True)
+
+
+def _advance_bar(bar: Progress, total: int, description: str, unit: str) -> Advance:
+    task_id = bar.add_task(clean(description), total=total, rate="", shown="")
+    task = bar.tasks[0]
+
+    def advance(n: int, **fields: Field) -> None:
+        shown = _fields(fields) or task.fields["shown"]
+        bar.update(task_id, advance=n, rate=_rate(task.speed, unit), shown=shown)
+
+    return advance
+
+
+class _PlainProgress:
+    """Lines instead of a bar, at most one in `PLAIN_INTERVAL` seconds and one at the end of a long loop."""
+
+    def __init__(self, total: int, description: str, unit: str) -> None:
+        self.total, self.description, self.unit = total, description, unit
+        self.done = 0
+        self.fields: dict[str, Field] = {}
+        self.start = self.last = time.monotonic()
+
+    def advance(self, n: int, **fields: Field) -> None:
+        self.done += n
+        self.fields = fields or self.fields
+        now = time.monotonic()
+        ended = self.done >= self.total and self.last > self.start
+        if now - self.last >= PLAIN_INTERVAL or ended:
+            self.last = now
+            log(self._line(now - self.start))
+
+    def _line(self, elapsed: float) -> str:
+        speed = self.done / elapsed if elapsed > 0 else None
+        share = f"{min(1.0, self.done / max(1, self.total)):.0%}"
+        left = f"{_duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
+        parts = (share, _rate(speed, self.unit), left, _fields(self.fields))
+        return f"{self.description}: " + ", ".join(part for part in parts if part)
+
+
+def _rate(speed: float | None, unit: str) -> str:
+    return f"{speed:,.0f} {unit}/s" if speed else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _fields(fields: dict[str, Field]) -> str:
+    return "  ".join(f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in fields.items())

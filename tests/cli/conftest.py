@@ -1,0 +1,76 @@
+"""The command line in this process, in an empty folder, with a stage that does no work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sae_cli import console
+from sae_cli.cli.main import run
+from sae_cli.errors import JobError
+from sae_cli.stages.result import StageResult
+
+
+@dataclass
+class FakeStage:
+    """Stands in for a stage: writes its directory, or fails where `failing` holds for the configuration."""
+
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    failing: Callable[[Any], bool] = lambda config: False
+    error: Callable[[], BaseException] = lambda: JobError("it broke")
+    document: dict[str, Any] = field(default_factory=lambda: {"figures": {"l0": 12.5}, "nan": float("nan")})
+
+    def run(self, config: Any, directory: Path, *evaluation: str) -> StageResult:
+        self.calls.append((config, directory, *evaluation))
+        if self.failing(config):
+            raise self.error()
+        directory.mkdir(parents=True)
+        return StageResult(
+            directory=directory, document=self.document, title="what was done", table=[("label", "value [red]")]
+        )
+
+
+@dataclass
+class Ended:
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SAE_RUNS", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def sae(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Runs `sae` with these arguments."""
+
+    def call(*arguments: str) -> Ended:
+        console.configure()
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> FakeStage:
+    """Takes the place of every stage."""
+    fake = FakeStage()
+    for name in ("harvest", "train", "evaluate"):
+        module = ModuleType(f"sae_cli.stages.{name}")
+        module.run = fake.run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return fake

@@ -1,0 +1,77 @@
+"""stderr: plain where it is no terminal, and never at the mercy of the text that it shows."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sae_cli import console
+
+
+@pytest.fixture(autouse=True)
+def _defaults():
+    console.configure()
+    yield
+    console.configure()
+
+
+def test_text_is_no_markup_and_controls_are_shown(capsys):
+    console.log("[red]x[/red] \x1b[2J\x07 :smile: /a/path")
+    assert capsys.readouterr().err == "[red]x[/red] \\x1b[2J\\x07 :smile: /a/path\n"
+
+
+def test_long_lines_are_not_folded(capsys):
+    console.log("x" * 500)
+    console.error("y" * 500)
+    assert capsys.readouterr().err.splitlines() == ["x" * 500, "sae: error: " + "y" * 500]
+
+
+def test_quiet(capsys):
+    console.configure(quiet=True)
+    console.log("a")
+    console.warn("b")
+    console.table("t", [("c", "d")])
+    with console.progress(10, "e") as advance:
+        advance(10, loss=1.0)
+    console.error("shown")
+    assert capsys.readouterr().err == "sae: error: shown\n"
+
+
+def test_table(capsys):
+    console.table("title", [("label", "[b]value"), ("another", "2")], header=("name", "figure"))
+    lines = [line.rstrip() for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["title", "name     figure", "label    [b]value", "another  2"]
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
+    clock = iter([0.0, 1.0, 11.0, 12.0, 20.0])
+    monkeypatch.setattr("sae_cli.console.time.monotonic", lambda: next(clock))
+    with console.progress(2000, "train") as advance:
+        advance(100, l0=3.0)
+        advance(1000, l0=12.3456, dead="none")
+        advance(100)
+        advance(800)
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 55%, 100 tokens/s, 0:09 left, l0 12.35  dead none",
+        "train: 100%, 100 tokens/s, l0 12.35  dead none",
+    ]
+
+
+def test_a_short_loop_leaves_no_line(capsys):
+    with console.progress(10, "x", unit="rows") as advance:
+        advance(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_bar_on_a_terminal(monkeypatch):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr(console, "_console", lambda: terminal)
+    with console.progress(10, "bar [x]") as advance:
+        advance(4, loss=0.5)
+        advance(2)
+    assert "bar [x]" in screen.getvalue()
+    assert "60%" in screen.getvalue()
+    assert "loss 0.5" in screen.getvalue()

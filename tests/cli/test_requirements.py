@@ -1,0 +1,59 @@
+"""`--require`: what it accepts, what it compares with, and its exit codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from sae_cli.cli.requirements import check, parse
+from sae_cli.errors import RequestError, RequirementError
+
+DOCUMENT = {"eval": {"loss_recovered": 0.93, "l0": 31, "undefined": None, "loss": {"clean": 2.5}, "name": "x"}}
+
+
+@pytest.mark.parametrize("expression", ["loss_recovered>=0.9", " l0 < 40 ", "l0==31", "loss.clean<=2.5", "l0>3e1"])
+def test_met(expression):
+    check([parse(expression)], DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("loss_recovered>0.95", "required loss_recovered>0.95, found 0.93"),
+        ("loss.clean<2", "required loss.clean<2, found 2.5"),
+        ("undefined>=0", "required undefined>=0, found no value"),
+    ],
+)
+def test_not_met(expression, message):
+    with pytest.raises(RequirementError, match=message):
+        check([parse(expression)], DOCUMENT)
+
+
+def test_all_that_are_not_met_are_named():
+    with pytest.raises(RequirementError, match="l0<10, found 31; l0>40, found 31"):
+        check([parse("l0<10"), parse("l0>20"), parse("l0>40")], DOCUMENT)
+
+
+@pytest.mark.parametrize("expression", ["l0", "l0>=", ">=3", "l0>=x", "l0=3", "l0>=1 2", "l0>=nan"])
+def test_not_a_requirement(expression):
+    with pytest.raises(RequestError, match="expected FIELD>=NUMBER"):
+        parse(expression)
+
+
+@pytest.mark.parametrize("field", ["los_recovered", "name", "loss"])
+def test_a_field_that_is_no_number(field):
+    with pytest.raises(RequestError, match=f"no field {field}"):
+        check([parse(f"{field}>1")], DOCUMENT)
+
+
+def test_the_run_is_printed_all_the_same(sae, stage):
+    stage.document = DOCUMENT
+    ended = sae("eval", "runs/a", "--require", "l0<10")
+    assert (ended.code, ended.out) == (3, "runs/a\n")
+    assert ended.err.splitlines()[-1] == "sae: error: required l0<10, found 31"
+
+
+def test_a_misspelt_field_is_a_wrong_request(sae, stage):
+    stage.document = DOCUMENT
+    ended = sae("eval", "runs/a", "--require", "los_recovered>=0.9")
+    assert ended.code == 2
+    assert "no field los_recovered: did you mean loss_recovered?" in ended.err

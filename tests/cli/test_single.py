@@ -1,0 +1,215 @@
+"""One job: what is printed where, the exit codes, and what a bad request leaves behind (nothing)."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+from sae_cli.config.commands import EvalConfig, TrainConfig
+from sae_cli.config.data import StdlibData
+from sae_cli.config.model import Dtype
+from sae_cli.errors import RequestError
+
+RUN = "runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0"
+
+
+def test_stdout_is_the_run_directory(sae, stage):
+    ended = sae("train")
+    assert (ended.code, ended.out) == (0, f"{RUN}\n")
+    assert "what was done" in ended.err
+    assert "value [red]" in ended.err
+
+
+def test_json_is_strict_and_replaces_the_directory(sae, stage):
+    ended = sae("train", "--json")
+    assert json.loads(ended.out) == {"run": RUN, "figures": {"l0": 12.5}, "nan": None}
+    assert "NaN" not in ended.out
+
+
+def test_quiet_silences_stderr_but_not_stdout(sae, stage):
+    ended = sae("train", "--quiet")
+    assert (ended.out, ended.err) == (f"{RUN}\n", "")
+
+
+def test_quiet_still_shows_errors(sae, stage):
+    stage.failing = lambda config: True
+    assert sae("train", "--quiet").err == "sae: error: it broke\n"
+
+
+def test_the_stage_gets_a_typed_configuration(sae, stage):
+    sae("train", "tokens=50_000_000", "model.dtype=bfloat16", "name=x/y")
+    config, directory = stage.calls[0]
+    assert isinstance(config, TrainConfig)
+    assert isinstance(config.data, StdlibData)
+    assert (config.tokens, config.model.dtype) == (50_000_000, Dtype.bfloat16)
+    assert str(directory) == "runs/x/y"
+
+
+def test_runs_dir_comes_from_the_environment_or_the_request(sae, stage, monkeypatch):
+    monkeypatch.setenv("SAE_RUNS", "elsewhere")
+    assert sae("train").out.startswith("elsewhere/train/demo/")
+    assert sae("train", "runs_dir=here").out.startswith("here/train/demo/")
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/x/y", "a b", "it's", "a=b,c", "[x]{y}", "${z}", "back\\slash", "1e3", "null", "ü"]
+)
+def test_a_bare_path_is_the_run_whatever_is_in_it(path, sae, stage, folder):
+    (folder / path).mkdir(parents=True)
+    stage.run = lambda config, directory, evaluation: None
+    called = []
+    sys.modules["sae_cli.stages.evaluate"].run = lambda *arguments: called.append(arguments) or _result(arguments[1])  # type: ignore[attr-defined]
+    ended = sae("eval", path)
+    config, directory, evaluation = called[0]
+    assert isinstance(config, EvalConfig)
+    assert (config.run, str(directory), evaluation) == (path, path, "default")
+    assert ended.out == f"{path}\n"
+
+
+def _result(directory):
+    from sae_cli.stages.result import StageResult
+
+    return StageResult(directory=directory)
+
+
+def test_an_evaluation_with_other_settings_has_a_name_of_its_own(sae, stage):
+    sae("eval", "runs/a", "eval.tokens=5000")
+    assert stage.calls[0][2] != "default"
+
+
+BAD_REQUESTS = {
+    "train lyer=3": "unknown key lyer: did you mean layer?",
+    "train lr=0.1": "unknown key lr: did you mean train.lr?",
+    "train train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
+    "train data.path=x": "unknown key data.path: data=stdlib has context, held_out_fraction, seed, bos, tests, exclude",
+    "train data=hf data.pat=x": "unknown key data.pat: did you mean data.path?",
+    "train +new=key": "unknown key new: `sae train --cfg job` prints all keys",
+    "train ++train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
+    "train model=demoo": "no option demoo for model: did you mean demo?",
+    "train model=null": "model=null: expected an option of model; there is demo, demo-s,",
+    "train sae=xyz": "no option xyz for sae; there is relu",
+    "train l1=abc": "l1=abc: Value 'abc' of type 'str' could not be converted to Float",
+    "train layer=1.5": "layer=1.5: Value '1.5' of type 'float' could not be converted to Integer",
+    "train model.dtype=float31": "Invalid value 'float31', expected one of [float32, bfloat16, float16]",
+    "train l1=nan": "l1=nan: expected a finite number",
+    "train model=hf": "model.path is missing: give model.path=…",
+    "train l1=1 l1=2": "l1 is given twice: l1=1 and l1=2",
+    "train l1=1,2": "l1=1,2 is a sweep: add -m",
+    "train l1=[1": "l1=[1 cannot be read as KEY=VALUE",
+    "train layer": "layer: expected KEY=VALUE",
+    "train ~layer": "~layer: a setting cannot be removed",
+    "train l1=${nothing}": "Interpolation key 'nothing' not found",
+    "train name=../x": "name=../x: a name is made of letters, digits",
+    "train name=/x": "name=/x: a name is made of",
+    "train name=a//b": "name=a//b: a name is made of",
+    "train model.name=a/b": "model.name=a/b: a name is made of",
+    "train data=synthetic layer=3": "data=synthetic makes activations itself: leave model, hook and layer out",
+    "train --config-dir nowhere": "--config-dir nowhere: there is no such folder",
+    "train --jsn": "No such option: --jsn",
+    "train --cfg job -m": "--cfg, --info and --multirun exclude each other",
+    "harvest dtype=float8": "Invalid value 'float8', expected one of",
+    "eval": "run is missing: give run=…",
+    "eval runs/a runs/b": "run is given twice: run='runs/a' and run='runs/b'",
+    "eval runs/a name=b": "name=b: an evaluation lives in its run; leave name out",
+    "eval runs/a data.context=64": "data.context=64: data is null; choose one with data=… as well",
+    "eval runs/a data=null": "data=null: expected an option of data; there is fineweb, hf,",
+    "train hydra.mode=MULTIRUN": "hydra.mode=MULTIRUN: the mode is an option; add -m for a sweep",
+    "eval runs/a --require l0": "--require l0: expected FIELD>=NUMBER",
+    "trian": "No such command 'trian'",
+}
+
+
+@pytest.mark.parametrize("request_line", BAD_REQUESTS)
+def test_a_bad_request_is_one_line_and_leaves_nothing(request_line, sae, stage, folder):
+    ended = sae(*request_line.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert BAD_REQUESTS[request_line] in ended.err
+    assert ended.err.startswith("sae: error: ")
+    assert ended.err.count("\n") == 1
+    assert stage.calls == []
+    assert list(folder.iterdir()) == []
+
+
+def test_errors_of_a_stage_keep_their_exit_code(sae, stage):
+    stage.failing = lambda config: True
+    ended = sae("train")
+    assert (ended.code, ended.out, ended.err) == (1, "", "sae: error: it broke\n")
+    stage.error = lambda: RequestError("layer=99: the model has 6")
+    ended = sae("train")
+    assert (ended.code, ended.err) == (2, "sae: error: layer=99: the model has 6\n")
+
+
+def test_a_full_disk_is_one_line(sae, stage):
+    stage.failing = lambda config: True
+    stage.error = lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x")
+    ended = sae("train")
+    assert (ended.code, ended.err) == (1, "sae: error: No space left on device: runs/x\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_job_with_their_exit_code(number, code, sae, stage):
+    before = signal.getsignal(number)
+    stage.failing = lambda config: os.kill(os.getpid(), number) or True
+    ended = sae("train")
+    assert (ended.code, ended.out) == (code, "")
+    assert f"interrupted by {number.name}" in ended.err
+    assert signal.getsignal(number) is before
+
+
+def test_a_bug_is_not_hidden(sae, stage, capsys):
+    from sae_cli.cli.errors import report_bug
+
+    stage.failing = lambda config: True
+    stage.error = lambda: ZeroDivisionError("oops")
+    with pytest.raises(ZeroDivisionError) as caught:
+        sae("train")
+    report_bug(caught.type, caught.value, caught.tb)
+    shown = capsys.readouterr().err
+    assert "sae: error: unexpected ZeroDivisionError: oops" in shown
+    assert "Traceback (most recent call last)" in shown
+
+
+def test_a_closed_pipe_is_quiet(folder, stage, monkeypatch, capsys):
+    from sae_cli.cli.output import write_lines
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        write_lines([folder])
+    assert capsys.readouterr().err == ""
+
+
+def test_cfg_prints_the_configuration(sae, stage, folder):
+    ended = sae("train", "--cfg", "job", "--resolve", "l1=3")
+    assert ended.code == 0
+    assert "l1: 3.0\n" in ended.out
+    assert "runs_dir: runs\n" in ended.out
+    assert stage.calls == []
+    assert list(folder.iterdir()) == []
+
+
+def test_info_names_the_sources_of_the_configuration(sae, stage):
+    assert "Config search path" in sae("train", "--info").out
+
+
+def test_options_of_ones_own(sae, stage, folder):
+    (folder / "mine" / "data").mkdir(parents=True)
+    (folder / "mine" / "data" / "prose.yaml").write_text(
+        "defaults:\n  - base_text\n  - _self_\npath: /texts\ncolumn: body\n"
+    )
+    sae("train", "--config-dir", "mine", "data=prose")
+    assert stage.calls[0][0].data.column == "body"
+    ended = sae("train", "--config-dir", "mine", "data=prosa")
+    assert "no option prosa for data: did you mean prose?" in ended.err
+
+
+def test_version_and_help(sae):
+    assert sae("--version").out.startswith("sae ")
+    assert "harvest" in sae("--help").out
+    assert sae().out == sae("--help").out

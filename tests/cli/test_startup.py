@@ -1,0 +1,67 @@
+"""What starts quickly: help and completion import nothing heavy, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "datasets", "numpy")
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "sae_cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )
+
+
+def imported(ended: subprocess.CompletedProcess[str]) -> set[str]:
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
+
+
+def test_help_imports_no_hydra_and_nothing_heavy():
+    ended = start("--help")
+    assert ended.returncode == 0
+    assert not imported(ended) & {*HEAVY, "hydra", "omegaconf", "rich"}
+
+
+def test_printing_the_configuration_imports_nothing_heavy():
+    ended = start("train", "--cfg", "job")
+    assert "layer: 2" in ended.stdout
+    assert not imported(ended) & {*HEAVY, "rich"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "model", "="], ["demo", "demo-s", "demo-xs", "gpt2", "hf"]),
+        (["train", "model", "=", "gp"], ["gpt2"]),
+        (["train", "l1", "=", "3", "lay"], ["layer=", "layer=2"]),
+    ],
+)
+def test_completion_in_bash(words, expected):
+    environment = {
+        "_SAE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "\n".join(["sae", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    ended = start(**environment)
+    assert ended.stdout.split()[: len(expected)] == expected
+    assert not imported(ended) & {*HEAVY, "rich"}
+
+
+def test_completion_of_group_options_is_quick():
+    ended = start(_SAE_COMPLETE="complete_bash", COMP_WORDS="sae\ntrain\nmodel\n=", COMP_CWORD="3")
+    assert not imported(ended) & {"hydra", "omegaconf"}
+
+
+def test_completion_in_zsh():
+    ended = start(_SAE_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS="sae train layer=1 data=fi")
+    assert '"data=fineweb"' in ended.stdout

@@ -1,0 +1,102 @@
+"""`-m`: every job its own run, the others go on when one fails, nothing of the bookkeeping is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from sae_cli.cli.job import SweepJob
+from sae_cli.errors import Interrupted
+
+RUNS = [f"runs/train/demo/mlp_out.2/relu-F2048-l1_{l1}-seed0" for l1 in ("0.3", "1", "3")]
+
+
+def test_each_job_is_a_run(sae, stage, folder):
+    ended = sae("train", "-m", "l1=0.3,1")
+    assert (ended.code, ended.out.splitlines()) == (0, RUNS[:2])
+    assert "l0" in ended.err
+    assert "12.5" in ended.err
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["train"]
+
+
+def test_the_others_go_on_when_one_fails(sae, stage, folder):
+    stage.failing = lambda config: config.l1 == 1
+    ended = sae("train", "-m", "l1=0.3,1,3")
+    assert (ended.code, ended.out.splitlines()) == (1, [RUNS[0], RUNS[2]])
+    assert ended.err.splitlines()[-1] == "sae: error: 1 of 3 jobs failed: l1=1 (it broke)"
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["train"]
+
+
+def test_json_is_one_list(sae, stage):
+    ended = sae("train", "-m", "l1=0.3,1", "--json")
+    assert [each["run"] for each in json.loads(ended.out)] == RUNS[:2]
+
+
+def test_a_bug_in_one_job_is_shown_after_the_table(sae, stage, capsys):
+    stage.failing = lambda config: config.l1 == 1
+    stage.error = lambda: ZeroDivisionError("oops")
+    with pytest.raises(ZeroDivisionError):
+        sae("train", "-m", "l1=1,3")
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == RUNS[2:]
+    assert "unexpected error" in captured.err
+
+
+def test_a_signal_stops_the_sweep(sae, stage, capsys):
+    stage.failing = lambda config: config.l1 == 1
+    stage.error = lambda: Interrupted("interrupted by SIGTERM", 15)
+    with pytest.raises(SystemExit, match="143"):
+        sae("train", "-m", "l1=1,3")
+    assert len(stage.calls) == 1
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("l1=1,1.0", f"two jobs of this sweep would both write {RUNS[1]}: (l1=1) and (l1=1.0)"),
+        ("l1=1,3 name=q", "two jobs of this sweep would both write runs/q"),
+        ("l1=1,abc", "l1=abc: Value 'abc'"),
+        ("model=demo,gtp2", "no option gtp2 for model: did you mean gpt2?"),
+        ("lyer=1,2", "unknown key lyer: did you mean layer?"),
+        ("l1=1,2 l1=3", "l1 is given twice: l1=1,2 and l1=3"),
+    ],
+)
+def test_a_bad_sweep_is_refused_as_a_whole(arguments, message, sae, stage, folder):
+    ended = sae("train", "-m", *arguments.split())
+    assert ended.code == 2
+    assert message in ended.err
+    assert stage.calls == []
+    assert list(folder.iterdir()) == []
+
+
+def test_evaluations_of_one_run_with_different_settings(sae, stage, folder):
+    (folder / "runs").mkdir()
+    stage.failing = lambda config: False
+    ended = sae("eval", "-m", "run=runs/a,runs/b", "--quiet")
+    assert ended.out.splitlines() == ["runs/a", "runs/b"]
+
+
+def test_values_of_a_sweep_can_come_from_a_file(sae, stage, folder):
+    (folder / "mine" / "sweeps").mkdir(parents=True)
+    (folder / "mine" / "sweeps" / "l1s.yaml").write_text(
+        "# @package _global_\nhydra: {sweeper: {params: {l1: '0.3,3'}}}\n"
+    )
+    ended = sae("train", "-m", "--config-dir", "mine", "+sweeps=l1s", "--quiet")
+    assert [Path(line).name for line in ended.out.splitlines()] == [Path(RUNS[0]).name, Path(RUNS[2]).name]
+
+
+def test_requirements_hold_for_every_job(sae, stage):
+    stage.document = {"eval": {"loss_recovered": 0.5}}
+    ended = sae("eval", "-m", "run=runs/a,runs/b", "--require", "loss_recovered>=0.9")
+    assert (ended.code, len(ended.out.splitlines())) == (3, 2)
+    assert "2 of 2 jobs failed: run=runs/a (required loss_recovered>=0.9, found 0.5)" in ended.err
+
+
+def test_the_task_can_be_sent_to_another_process(tmp_path):
+    task = SweepJob("sae_cli.stages.train", ((Path("runs/a"),),), tmp_path, quiet=True, parent=os.getpid())
+    assert pickle.loads(pickle.dumps(task)) == task
