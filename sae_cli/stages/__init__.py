@@ -1,0 +1,1 @@
+"""One file a command: open the run, loop, write its artifacts."""

@@ -1,0 +1,27 @@
+"""What a stage hands back to the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class StageResult:
+    """A finished job.
+
+    Attributes:
+        directory: the run directory, as the user can give it back; printed on stdout.
+        document: printed on stdout instead with `--json`; NaN and infinity become null. Its entry
+            `figures`, name to number or text, becomes columns of a sweep's table; its entry `eval` is
+            what `--require` looks at.
+        title: heading of the table.
+        table: rows (label, value) shown to people on stderr.
+    """
+
+    directory: Path
+    document: dict[str, Any] = field(default_factory=dict)
+    title: str = ""
+    table: Sequence[tuple[str, str]] = ()

@@ -1,0 +1,198 @@
+"""Harvesting and training end to end on a tiny model: what is written, what is found again."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import sae_cli
+from sae_cli.artifacts.run_directory import read_run
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.hook import HookConfig, HookPoint
+from sae_cli.config.model import Dtype
+from sae_cli.config.names import result_settings
+from sae_cli.config.stored import read_config
+from sae_cli.data.activations import take
+from sae_cli.data.harvested import harvested_blocks
+from sae_cli.errors import JobError, RequestError
+from sae_cli.models import Site, load_language_model
+from sae_cli.stages import harvest, train
+from sae_cli.stages.activation_source import open_source
+
+CPU = torch.device("cpu")
+
+
+def joined(blocks, field):
+    return torch.cat([getattr(block, field) for block in blocks])
+
+
+@pytest.fixture
+def harvested(world, tmp_path):
+    config = world.harvest(tmp_path)
+    return read_run(harvest.run(config, tmp_path / "harvest" / "h").directory, "harvest")
+
+
+def test_harvest_holds_the_models_activations(world, harvested):
+    """Against the model run by hand on the rows that were saved."""
+    model = load_language_model(str(world.model))
+    site = Site(HookPoint.mlp_out, 1)
+    blocks = list(harvested_blocks(harvested, verify=True))
+    rows = torch.cat([harvested.read_tensors(name)["tokens"] for name in harvested.file_names("rows")])
+    assert (rows[:, 0] == 0).all() and rows.shape[1] == 32
+    expected = torch.cat([model.capture(part, [site])[site] for part in rows.split(3)])
+    assert torch.equal(joined(blocks, "tokens"), rows[:, 1:].flatten())
+    torch.testing.assert_close(joined(blocks, "activations"), expected[:, 1:].flatten(0, 1), atol=1e-5, rtol=1e-5)
+    assert joined(blocks, "position").max() == 31 and joined(blocks, "position").min() == 1
+    facts = harvested.manifest.facts
+    assert facts["tokens"] == sum(block.n for block in blocks) >= 3000
+    assert (facts["bos_id"], facts["separator_id"], facts["context"]) == (0, 0, 32)
+
+
+@pytest.mark.parametrize("dtype", [Dtype.bfloat16, Dtype.float16])
+def test_harvest_in_other_formats(world, tmp_path, harvested, dtype):
+    other = harvest.run(world.harvest(tmp_path, dtype=dtype), tmp_path / "other")
+    run = read_run(other.directory)
+    name = run.file_names("activations")[0]
+    assert run.read_tensors(name)["activations"].dtype == getattr(torch, dtype.value)
+    exact = joined(harvested_blocks(harvested, True), "activations")
+    rounded = joined(harvested_blocks(run, True), "activations")
+    torch.testing.assert_close(rounded, exact, rtol=1e-2, atol=1e-3)
+
+
+def test_harvest_goes_on_where_it_stopped(world, tmp_path, harvested, monkeypatch):
+    """Stopped after two shards, a second attempt leaves byte for byte what one attempt leaves."""
+    written = []
+    write = harvest.ShardWriter._write
+
+    def write_two(self):
+        if len(written) == 2:
+            raise JobError("power cut")
+        written.append(1)
+        write(self)
+
+    monkeypatch.setattr(harvest.ShardWriter, "_write", write_two)
+    config, directory = world.harvest(tmp_path), tmp_path / "again"
+    with pytest.raises(JobError, match="power cut"):
+        harvest.run(config, directory)
+    monkeypatch.setattr(harvest.ShardWriter, "_write", write)
+    kept = directory / harvested.file_names("activations")[0]
+    before = kept.stat().st_mtime_ns
+    harvest.run(config, directory)
+    assert kept.stat().st_mtime_ns == before
+    assert read_run(directory).manifest.files == harvested.manifest.files
+
+
+def test_live_and_harvested_training_see_the_same(world, tmp_path, harvested):
+    config = world.train(tmp_path, activations=str(harvested.directory))
+    settings = result_settings(config)
+    from_disk = list(take(open_source(config, settings, CPU).blocks(), 2048))
+    live = list(take(open_source(replace(config, activations=None, runs_dir="/nowhere"), settings, CPU).blocks(), 2048))
+    for field in ("document", "position", "tokens", "activations"):
+        assert torch.equal(joined(from_disk, field), joined(live, field)), field
+
+
+def test_training_finds_the_harvest_and_the_result_is_the_same(world, tmp_path, harvested):
+    live = train.run(world.train(tmp_path / "empty"), tmp_path / "live")
+    from_disk = train.run(world.train(tmp_path), tmp_path / "from_disk")
+    sources = [read_run(r.directory).manifest.facts["source"] for r in (live, from_disk)]
+    assert sources == ["live", "harvest"]
+    parents = read_run(from_disk.directory).manifest.parents
+    assert [parent.path for parent in parents] == [str(harvested.directory)]
+    a, b = (sae_cli.load(r.directory).tensors() for r in (live, from_disk))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_trained_run_says_what_it_is(world, tmp_path):
+    config = world.train(tmp_path)
+    result = train.run(config, tmp_path / "run")
+    run = read_run(tmp_path / "run", "train")
+    assert set(run.manifest.files) == {"config.yaml", "metrics.jsonl", "sae.safetensors"}
+    assert read_config(tmp_path / "run", "train") == config
+    curve = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert curve[-1]["step"] == 16 and curve[-1]["tokens"] == 2048
+    assert {"loss", "fvu", "l0", "dead", "lr", "l1", "tokens_per_second", "held_out_fvu"} <= set(curve[-1])
+    assert curve[-1]["held_out_fvu"] == pytest.approx(result.document["figures"]["fvu"], rel=1e-6)
+    mean = sae_cli.load(tmp_path / "run").activation_mean
+    seen = joined(take(open_source(config, result_settings(config), CPU).blocks(), 2048), "activations")
+    torch.testing.assert_close(mean, seen.mean(dim=0), rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_command_again_finds_the_run(world, tmp_path):
+    config = world.train(tmp_path)
+    first = train.run(config, tmp_path / "run")
+    before = (tmp_path / "run" / "manifest.json").read_bytes()
+    again = train.run(config, tmp_path / "run")
+    assert again.document == first.document
+    assert (tmp_path / "run" / "manifest.json").read_bytes() == before
+    with pytest.raises(RequestError, match=r"l1: 0\.5 -> 0\.7.*overwrite=true"):
+        train.run(replace(config, l1=0.7), tmp_path / "run")
+    replaced = train.run(replace(config, l1=0.7, overwrite=True), tmp_path / "run")
+    assert read_run(replaced.directory).manifest.settings["l1"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"layer": 99}, r"layer=99: expected a layer from 0 to 1"),
+        ({"tokens": 5}, "at least one batch"),
+        ({"activations": "/nowhere"}, "no run here"),
+    ],
+)
+def test_a_wrong_request_writes_nothing(world, tmp_path, changes, says):
+    with pytest.raises(RequestError, match=says):
+        train.run(world.train(tmp_path / "runs", **changes), tmp_path / "runs" / "run")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_harvest_that_does_not_fit_is_refused(world, tmp_path, harvested):
+    where = str(harvested.directory)
+    with pytest.raises(RequestError, match=r"hook.point: harvested mlp_out, wanted resid"):
+        config = world.train(tmp_path, activations=where, hook=HookConfig(point=HookPoint.resid))
+        train.run(config, tmp_path / "run")
+    with pytest.raises(RequestError, match=r"at least tokens=9,000, found 3,007"):
+        train.run(world.train(tmp_path, activations=where, tokens=9000), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip"])
+def test_a_damaged_shard_stops_training(world, tmp_path, harvested, damage):
+    shard = harvested.directory / harvested.file_names("activations")[1]
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1
+    shard.write_bytes(content[:-9] if damage == "truncate" else content)
+    with pytest.raises(JobError, match=rf"{shard.name}: damaged file"):
+        train.run(world.train(tmp_path), tmp_path / "run")
+    with pytest.raises(JobError, match="not complete: failed"):
+        read_run(tmp_path / "run")
+
+
+def test_a_configuration_of_another_schema_is_refused(world, tmp_path):
+    train.run(world.train(tmp_path), tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    path.write_text(path.read_text().replace("schema_version: 1", "schema_version: 7"))
+    with pytest.raises(JobError, match="expected schema version 1, found 7"):
+        read_config(tmp_path / "run", "train")
+
+
+def test_too_little_disk_is_refused_before_anything_is_written(world, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(JobError, match="of free disk space, found"):
+        harvest.run(world.harvest(tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_truth_is_recovered_from_synthetic_activations(world, tmp_path):
+    """Unlike the real model's features these are known: most must be found even by a short run."""
+    data = SyntheticData(d=32, n_features=40, mean_active=3.0)
+    config = world.train(
+        tmp_path, data=data, dict_size=64, l1=0.5, tokens=300_000, train=replace(world.train(tmp_path).train, lr=2e-3)
+    )
+    train.run(config, tmp_path / "run")
+    from sae_cli.metrics.recovery import max_cosine_similarity
+    from sae_cli.stages.build import synthetic
+
+    similarity = max_cosine_similarity(synthetic(data).directions(), sae_cli.load(tmp_path / "run").W_dec)
+    assert np.mean(similarity.numpy()) > 0.95
