@@ -15,7 +15,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +87,7 @@ def token_rows(corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, split: 
         for d in corpus.documents(split, SEED, epoch)
     )
     end_of_text = tokenizer.eos_token_id
+    assert isinstance(end_of_text, int)
     blocks = pack(documents, PackingPolicy(CONTEXT, bos_id=end_of_text, separator_id=end_of_text), rows=1024)
     rows = np.concatenate([block.tokens for block in blocks])
     return rows[np.random.default_rng([SEED, epoch]).permutation(len(rows))]
@@ -162,7 +163,7 @@ class Muon(torch.optim.Optimizer):
     torch's own works in bfloat16, which is slow on processors without bfloat16 arithmetic.
     """
 
-    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.02) -> None:
+    def __init__(self, params: Sequence[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.02) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

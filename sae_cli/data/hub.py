@@ -48,12 +48,13 @@ class HubCorpus:
 
     def _open(self) -> Any:
         import datasets
+        from datasets.exceptions import DatasetNotFoundError
 
         try:
             return datasets.load_dataset(
                 self.path, self.subset or None, split=self.split, streaming=True, revision=self.revision
             )
-        except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+        except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
             raise RequestError(
                 f"data.path={self.path}: expected a data set on the hub or a local folder, found none: "
                 f"{_first_line(error)}"

@@ -88,10 +88,11 @@ def _cut_at_blank_lines(text: str) -> list[str]:
 
 def _read_table(file: Path) -> Iterator[dict[str, Any]]:
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
     try:
         yield from datasets.load_dataset(_TABLES[file.suffix], data_files=str(file), split="train", streaming=True)
-    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
+    except (DatasetGenerationError, ValueError, OSError) as error:
         raise JobError(f"{file}: expected {_TABLES[file.suffix]} records, found: {error}") from error
 
 

@@ -56,6 +56,8 @@ def corpus(config: DataConfig) -> Corpus:
         case StdlibData():
             return StdlibCorpus(config.tests, config.exclude, config.held_out_fraction)
         case TextData():
+            if not config.path:
+                raise RequestError("data.path= is empty: expected a file, a folder or a glob of text")
             return TextCorpus(config.path, config.column, config.domain, config.held_out_fraction)
         case HfData():
             return HubCorpus(
@@ -91,9 +93,14 @@ def packing_policy(config: DataConfig, model: LanguageModel) -> PackingPolicy:
     tokenizer = model.tokenizer
     return PackingPolicy(
         context=context,
-        bos_id=tokenizer.bos_token_id if config.bos else None,
-        separator_id=tokenizer.eos_token_id,
+        bos_id=_token_id(tokenizer.bos_token_id) if config.bos else None,
+        separator_id=_token_id(tokenizer.eos_token_id),
     )
+
+
+def _token_id(value: object) -> int | None:
+    """A special token's id, or None where the tokenizer has none (0 is an id)."""
+    return value if isinstance(value, int) else None
 
 
 def row_stream(config: DataConfig, model: LanguageModel, split: Split) -> RowStream:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from sae_cli.config.sae import BiasInit, DecoderNorm
+from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError
 from sae_cli.tensor_types import Float, Tensor
@@ -159,7 +160,7 @@ class Trainer:
             "l1": self.l1,
         }
 
-    def dictionary(self) -> ReluDictionary:
+    def dictionary(self) -> Dictionary:
         """The dictionary in raw units: the scale folded in, decoder rows as they are."""
         mean = self.activation_sum / max(1, self.tokens) * self.scale
         tensors = {name: tensor.detach().clone() for name, tensor in self.parameters._asdict().items()}
