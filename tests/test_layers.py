@@ -31,7 +31,9 @@ HOMES = {
     "rich": {"console.py"},
     "yaml": {"config"},
 }
-FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")
+FILES = sorted(
+    path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"
+)
 
 
 def imports_of(path):

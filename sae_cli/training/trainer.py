@@ -12,7 +12,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError
 from sae_cli.tensor_types import Float, Tensor
-from sae_cli.training.initialise import activation_scale, initial_decoder_bias, tied_directions
+from sae_cli.training.initialise import activation_scale, initial_decoder_bias, tied_directions, tied_encoder_scale
 from sae_cli.training.relu_l1 import Parameters, relu_l1_step, remove_radial_component
 from sae_cli.training.schedules import warmup, warmup_then_decay
 
@@ -78,7 +78,7 @@ class Trainer:
         width = scaled.shape[1]
         directions = tied_directions(self.recipe.dict_size, width, self.recipe.seed)
         tensors = Parameters(
-            W_enc=directions.clone(),
+            W_enc=directions * tied_encoder_scale(self.recipe.dict_size, width),
             b_enc=torch.zeros(self.recipe.dict_size),
             W_dec=directions,
             b_dec=initial_decoder_bias(scaled, self.recipe.b_dec_init).cpu(),

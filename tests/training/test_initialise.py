@@ -5,7 +5,13 @@ import torch
 from scipy.optimize import minimize
 
 from sae_cli.config.sae import BiasInit
-from sae_cli.training.initialise import activation_scale, geometric_median, initial_decoder_bias, tied_directions
+from sae_cli.training.initialise import (
+    activation_scale,
+    geometric_median,
+    initial_decoder_bias,
+    tied_directions,
+    tied_encoder_scale,
+)
 from sae_cli.training.schedules import warmup, warmup_then_decay
 
 
@@ -45,3 +51,11 @@ def test_schedules_by_hand():
     factors = [warmup_then_decay(step, 10, 0.2, 0.5) for step in range(10)]
     assert factors == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
     assert warmup_then_decay(0, 10, 0.0, 0.0) == 1.0
+
+
+def test_the_first_reconstruction_is_as_long_as_the_input():
+    x = torch.randn(500, 24, generator=torch.Generator().manual_seed(0))
+    rows = tied_directions(600, 24, seed=1)
+    reconstruction = (x @ rows.T * tied_encoder_scale(600, 24)).relu() @ rows
+    assert (reconstruction.norm(dim=1) / x.norm(dim=1)).mean().item() == pytest.approx(1, abs=0.1)
+    assert tied_encoder_scale(20, 24) == 1
