@@ -7,30 +7,42 @@ rows of text (the rows, not the tokens, are the independent draws), by the delta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from sae_cli.tensor_types import Float, Int, Tensor
 
-CONDITIONS = ("sae", "zero", "mean")
+Figure = Callable[[Mapping[str, Tensor]], Tensor]
+"""A figure as a function of the totals by column."""
+
+ALL_PATHS = ("sae", "zero", "mean")
 """What stands at the hook: the reconstruction, zeros, the mean of the training activations."""
 
-_COLUMNS = ("tokens", "bytes", "ce_clean", *(f"ce_{c}" for c in CONDITIONS), *(f"kl_{c}" for c in CONDITIONS))
+DIRECT_PATH = tuple(f"{name}_direct" for name in ALL_PATHS)
+"""The same, with the change carried straight to the logits and everything in between left alone."""
 
 
 class LossSums:
     """Sums over rows of text, and of the products of rows' sums: all that means and errors need.
 
+    Args:
+        conditions: the replacements that are measured, `ALL_PATHS` and perhaps `DIRECT_PATH`.
+
     Attributes:
+        columns: what is summed: tokens, bytes, and the losses of every condition.
         rows: rows of text.
-        total: Σ over rows of the row's sums, one for each of `_COLUMNS` [C], float64.
+        total: Σ over rows of the row's sums, one for each column [C], float64.
         products: Σ over rows of the outer product of the row's sums with themselves [C, C].
     """
 
-    def __init__(self) -> None:
-        columns = len(_COLUMNS)
+    def __init__(self, conditions: Sequence[str] = ALL_PATHS) -> None:
+        self.conditions = tuple(conditions)
+        losses = (f"{loss}_{condition}" for loss in ("ce", "kl") for condition in conditions)
+        self.columns = ("tokens", "bytes", "ce_clean", *losses)
+        columns = len(self.columns)
         self.rows = 0
         self.total = torch.zeros(columns, dtype=torch.float64)
         self.products = torch.zeros(columns, columns, dtype=torch.float64)
@@ -52,7 +64,7 @@ class LossSums:
             tokens: the rows.
             token_bytes: length in bytes of each token of the vocabulary.
             clean: logits with the hook untouched.
-            replaced: each of `CONDITIONS` with its logits; taken one by one, so that they may be made so.
+            replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
             first: the first replaced position.
         """
         targets = tokens[:, first + 1 :]
@@ -63,14 +75,14 @@ class LossSums:
             log_p = _log_softmax(logits[:, first:-1])
             columns[f"ce_{condition}"] = _cross_entropy(log_p, targets)
             columns[f"kl_{condition}"] = _kl(clean, log_p)
-        per_row = torch.stack([columns[name].double().cpu() for name in _COLUMNS], dim=1)
+        per_row = torch.stack([columns[name].double().cpu() for name in self.columns], dim=1)
         self.rows += len(per_row)
         self.total += per_row.sum(dim=0)
         self.products += per_row.T @ per_row
 
     def merge(self, other: LossSums) -> LossSums:
         """The sums of both parts."""
-        merged = LossSums()
+        merged = LossSums(self.conditions)
         merged.rows = self.rows + other.rows
         merged.total = self.total + other.total
         merged.products = self.products + other.products
@@ -79,14 +91,18 @@ class LossSums:
     def results(self) -> dict[str, float | None]:
         """Every loss figure by its name, each with its standard error `<name>_se`."""
         results: dict[str, float | None] = {}
-        for name, function in _FIGURES.items():
+        for name, function in self._figures().items():
             results[name], results[f"{name}_se"] = self._figure(function)
         return results
 
-    def _figure(self, function: Callable[[Mapping[str, Tensor]], Tensor]) -> tuple[float | None, float | None]:
+    def _figures(self) -> dict[str, Figure]:
+        means = {name: partial(_mean, name) for name in self.columns if name.startswith(("ce_", "kl_"))}
+        return means | _FIGURES | (_DIRECT_FIGURES if "sae_direct" in self.conditions else {})
+
+    def _figure(self, function: Figure) -> tuple[float | None, float | None]:
         """A function of the totals and its standard error: variance of ∇g · (row sums) over rows."""
         total = self.total.clone().requires_grad_(True)
-        value = function(dict(zip(_COLUMNS, total, strict=True)))
+        value = function(dict(zip(self.columns, total, strict=True)))
         if not torch.isfinite(value):
             return None, None
         (gradient,) = torch.autograd.grad(value, total)
@@ -97,15 +113,27 @@ class LossSums:
         return value.item(), math.sqrt(max(0.0, variance))
 
 
-_FIGURES: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
-    **{name: lambda s, name=name: s[name] / s["tokens"] for name in _COLUMNS if name.startswith(("ce_", "kl_"))},
+def _mean(name: str, s: Mapping[str, Tensor]) -> Tensor:
+    return s[name] / s["tokens"]
+
+
+def _recovered(baseline: str, s: Mapping[str, Tensor], path: str = "") -> Tensor:
+    worst = s[f"ce_{baseline}{path}"]
+    return (worst - s[f"ce_sae{path}"]) / (worst - s["ce_clean"])
+
+
+_FIGURES: dict[str, Figure] = {
     "ce_increase": lambda s: (s["ce_sae"] - s["ce_clean"]) / s["tokens"],
     "zero_ablation_effect": lambda s: (s["ce_zero"] - s["ce_clean"]) / s["tokens"],
     "mean_ablation_effect": lambda s: (s["ce_mean"] - s["ce_clean"]) / s["tokens"],
-    "loss_recovered": lambda s: (s["ce_zero"] - s["ce_sae"]) / (s["ce_zero"] - s["ce_clean"]),
-    "loss_recovered_mean": lambda s: (s["ce_mean"] - s["ce_sae"]) / (s["ce_mean"] - s["ce_clean"]),
+    "loss_recovered": partial(_recovered, "zero"),
+    "loss_recovered_mean": partial(_recovered, "mean"),
     "bits_per_byte_clean": lambda s: s["ce_clean"] / s["bytes"] / math.log(2),
     "bits_per_byte_sae": lambda s: s["ce_sae"] / s["bytes"] / math.log(2),
+}
+_DIRECT_FIGURES: dict[str, Figure] = {
+    "loss_recovered_direct": partial(_recovered, "zero", path="_direct"),
+    "loss_recovered_mean_direct": partial(_recovered, "mean", path="_direct"),
 }
 
 

@@ -1,6 +1,7 @@
 """Language models: loading a Hugging Face causal LM, finding its parts, capturing and replacing activations."""
 
 from sae_cli.models.architectures import FAMILIES
+from sae_cli.models.direct_path import DirectPath, FinalState
 from sae_cli.models.hooks import Site, Visitor
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.load import load_language_model, load_tokenizer
@@ -10,6 +11,8 @@ from sae_cli.models.sources import model_identity
 __all__ = [
     "FAMILIES",
     "BlockParts",
+    "DirectPath",
+    "FinalState",
     "LanguageModel",
     "ModelParts",
     "Site",

@@ -21,13 +21,11 @@ from sae_cli.config.split import Split
 from sae_cli.config.stored import CONFIG_FILE, as_yaml, read_config
 from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, live_blocks, take
 from sae_cli.data.packing import TokenRows
-from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import JobError
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.features import FeatureSums
-from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.recovery import max_cosine_similarity
 from sae_cli.models import LanguageModel, Site
@@ -35,6 +33,7 @@ from sae_cli.stages import build
 from sae_cli.stages.activation_source import capture_at
 from sae_cli.stages.estimate import announce
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.splice import Splicer
 
 EVAL_FILE, FEATURES_FILE = "eval.json", "features.safetensors"
 DEFAULT = "default"
@@ -83,15 +82,14 @@ class ModelSubject:
             raise JobError(f"the dictionary has width {dictionary.width}, but {self.site.hook.value} has {width}")
         features = self._count_features(dictionary)
         claimed.write_tensors(FEATURES_FILE, _feature_tensors(features, dictionary))
-        reconstruction, losses = self._measure_losses(dictionary)
+        splicer = self._splice(dictionary)
         return {
-            **reconstruction.results(),
-            **losses.results(),
+            **splicer.results(),
             **features.summary(),
             "features": dictionary.n_features,
-            "tokens": reconstruction.n,
-            "loss_tokens": int(losses.total[0]),
-            "rows": losses.rows,
+            "tokens": splicer.reconstruction.n,
+            "loss_tokens": int(splicer.losses.total[0]),
+            "rows": splicer.losses.rows,
             "positions": "all but the first of each row",
             "split": Split.held_out.value,
             "feature_split": self.config.features.split.value,
@@ -103,22 +101,19 @@ class ModelSubject:
         blocks = live_blocks(stream.one_epoch(self.config.model_rows), capture_at(self.model, self.site))
         return count_features(dictionary, take(blocks, wanted.tokens), wanted.tokens)
 
-    def _measure_losses(self, dictionary: Dictionary) -> tuple[ReconstructionSums, LossSums]:
+    def _splice(self, dictionary: Dictionary) -> Splicer:
         stream = build.row_stream(self.data, self.model, Split.held_out)
         context = stream.policy.context
         at_once = max(1, min(self.config.model_rows, _LOGITS_AT_ONCE // (context * self.model.vocab_size)))
         rows_wanted = -(-self.config.eval.tokens // (context - FIRST_POSITION))
-        reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
-        losses = LossSums()
-        token_bytes = token_byte_lengths(self.model.tokenizer, self.model.vocab_size)
+        splicer = Splicer(self.model, self.site, dictionary)
         with console.progress(rows_wanted * (context - FIRST_POSITION), "losses") as advance:
             for rows in _first_rows(stream.one_epoch(at_once), rows_wanted):
-                tokens = torch.from_numpy(rows.tokens)
-                splice_and_measure(self.model, self.site, dictionary, tokens, token_bytes, reconstruction, losses)
-                advance(len(tokens) * (context - FIRST_POSITION))
-        if not losses.rows:
+                splicer.add(torch.from_numpy(rows.tokens))
+                advance(len(rows.tokens) * (context - FIRST_POSITION))
+        if not splicer.losses.rows:
             raise JobError("too little held-out text: not one row; give more text or raise data.held_out_fraction=")
-        return reconstruction, losses
+        return splicer
 
 
 @dataclass(frozen=True)
@@ -136,8 +131,8 @@ class SyntheticSubject:
         reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
         for block in take(truth.blocks(Split.held_out), self.config.eval.tokens):
             x = block.activations.to(dictionary.W_dec.device)
-            f, reconstructed = encode_decode(dictionary, x)
-            reconstruction.add(x, reconstructed, f, dictionary.decoder_norms())
+            f = dictionary.encode(x)
+            reconstruction.add(x, dictionary.decode(f), f, dictionary.decoder_norms())
         alive = dictionary.W_dec[features.count.to(dictionary.W_dec.device) > 0].cpu()
         to_truth = max_cosine_similarity(truth.directions(), alive) if len(alive) else torch.zeros(1)
         return {
@@ -160,52 +155,6 @@ def _subject(config: EvalConfig, trained_with: TrainConfig, device: torch.device
     n_parameters = sum(p.nbytes for p in model.hf.parameters())
     announce(memory=n_parameters + 4 * (_LOGITS_AT_ONCE + _FEATURES_AT_ONCE))
     return ModelSubject(model, build.site(trained_with.hook, trained_with.layer, model), data, config)
-
-
-@torch.no_grad()
-def splice_and_measure(
-    model: LanguageModel,
-    site: Site,
-    dictionary: Dictionary,
-    tokens: Tensor,
-    token_bytes: Tensor,
-    reconstruction: ReconstructionSums,
-    losses: LossSums,
-) -> None:
-    """Add rows of tokens [B, T]: the clean pass, and the passes with x̂, 0 and x̄_train at the site.
-
-    Positions outside the mask keep their own activations in every condition.
-    """
-    captured: dict[str, Tensor] = {}
-
-    def look(activations: Tensor) -> Tensor:
-        captured["x"] = activations
-        return activations
-
-    clean = model.logits(tokens, {site: look}).cpu()
-    x = captured["x"]
-    flat = x[:, FIRST_POSITION:].flatten(0, 1).float()
-    f, reconstructed = encode_decode(dictionary, flat)
-    reconstruction.add(flat, reconstructed, f, dictionary.decoder_norms())
-
-    def with_replacement(values: Tensor) -> Tensor:
-        replaced = x.clone()
-        replaced[:, FIRST_POSITION:] = values.to(x.dtype)
-        return model.logits(tokens, {site: lambda _: replaced}).cpu()
-
-    stand_ins = {
-        "sae": reconstructed.view(len(tokens), -1, x.shape[-1]),
-        "zero": torch.zeros_like(x[:, FIRST_POSITION:]),
-        "mean": dictionary.activation_mean.expand_as(x[:, FIRST_POSITION:]),
-    }
-    conditions = ((name, with_replacement(values)) for name, values in stand_ins.items())
-    losses.add(tokens, token_bytes, clean, conditions, first=FIRST_POSITION)
-
-
-def encode_decode(dictionary: Dictionary, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Features and reconstruction of activations [N, D]."""
-    f = dictionary.encode(x)
-    return f, dictionary.decode(f)
 
 
 @torch.no_grad()
@@ -260,6 +209,7 @@ def _table(trained: FinishedRun, report: dict[str, Any], folder: Path) -> list[t
     for key, label in (
         ("loss_recovered", "loss recovered (zero)"),
         ("loss_recovered_mean", "loss recovered (mean)"),
+        ("loss_recovered_direct", "loss recovered (zero, direct path)"),
         ("ce_clean", "CE clean, nats"),
         ("ce_increase", "CE increase, nats"),
         ("zero_ablation_effect", "CE increase by zero, nats"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.metrics.language_loss import CONDITIONS, LossSums
+from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
 
 ROWS, T, V, FIRST = 40, 9, 13, 1
 
@@ -22,7 +22,7 @@ def data():
         c: a * strength * torch.randn(ROWS, T, V, generator=g) for c, a in (("sae", 0.3), ("zero", 3), ("mean", 2))
     }
     clean = clean + 3 * torch.nn.functional.one_hot(tokens.roll(-1, dims=1), V)
-    return tokens, torch.randint(1, 6, (V,), generator=g), clean, {c: clean + noise[c] for c in CONDITIONS}
+    return tokens, torch.randint(1, 6, (V,), generator=g), clean, {c: clean + noise[c] for c in ALL_PATHS}
 
 
 def sums_of(data, rows=slice(None), batch=ROWS):
@@ -127,5 +127,16 @@ def test_extreme_logits_stay_finite(data):
 
 def test_no_effect_means_no_ratio(data):
     tokens, token_bytes, clean, _ = data
-    found = sums_of((tokens, token_bytes, clean, dict.fromkeys(CONDITIONS, clean))).results()
+    found = sums_of((tokens, token_bytes, clean, dict.fromkeys(ALL_PATHS, clean))).results()
     assert found["loss_recovered"] is None and found["loss_recovered_se"] is None
+
+
+def test_direct_path_figures_are_those_of_its_own_conditions(data):
+    tokens, token_bytes, clean, replaced = data
+    sums = LossSums((*ALL_PATHS, *DIRECT_PATH))
+    direct = {f"{name}_direct": logits for name, logits in replaced.items()}
+    sums.add(tokens, token_bytes, clean, (replaced | direct).items(), first=FIRST)
+    found = sums.results()
+    assert found["loss_recovered_direct"] == found["loss_recovered"]
+    assert found["loss_recovered_mean_direct_se"] == found["loss_recovered_mean_se"]
+    assert found["kl_sae_direct"] == found["kl_sae"]
