@@ -16,7 +16,7 @@ def harvest(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write activations to disk: sae harvest model=demo layer=2 tokens=600_000"""
+    """Write activations to disk: sae harvest model=demo layer=3 tokens=550_000"""
     from sae_cli.cli.execute import execute
 
     execute(

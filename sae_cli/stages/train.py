@@ -85,6 +85,7 @@ def _recipe(config: TrainConfig) -> Recipe:
         lr_warmup=train.lr_warmup,
         lr_decay=train.lr_decay,
         l1_warmup=train.l1_warmup,
+        decoder_fit=train.decoder_fit,
         decoder_norm=config.sae.decoder_norm,
         b_dec_init=config.sae.b_dec_init,
         dead_after=train.dead_after,

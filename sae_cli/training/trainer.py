@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,9 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError
 from sae_cli.tensor_types import Float, Tensor
+from sae_cli.training.decoder_fit import FrozenEncoder
 from sae_cli.training.initialise import activation_scale, initial_decoder_bias, tied_directions, tied_encoder_scale
-from sae_cli.training.relu_l1 import Parameters, relu_l1_step, remove_radial_component
+from sae_cli.training.relu_l1 import Parameters, StepResult, relu_l1_step, remove_radial_component
 from sae_cli.training.schedules import warmup, warmup_then_decay
 
 
@@ -29,10 +31,16 @@ class Recipe:
     lr_warmup: float
     lr_decay: float
     l1_warmup: float
+    decoder_fit: float
     decoder_norm: DecoderNorm
     b_dec_init: BiasInit
     dead_after: int
     seed: int
+
+    @property
+    def l1_steps(self) -> int:
+        """Steps with the penalty; the rest fit the decoder to frozen codes."""
+        return self.steps - round(self.decoder_fit * self.steps)
 
 
 @dataclass
@@ -67,7 +75,8 @@ class Trainer:
         scaled = sample * self.scale
         self.variance = float((scaled - scaled.mean(dim=0)).double().square().sum(dim=1).mean())
         self.parameters = self._initial_parameters(scaled, device)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=recipe.lr, betas=recipe.betas, fused=True)
+        self.optimizer = self._optimizer(self.parameters)
+        self.frozen_encoder: FrozenEncoder | None = None
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
         self.activation_sum = torch.zeros(sample.shape[1], dtype=torch.float64, device=device)
@@ -85,14 +94,27 @@ class Trainer:
         )
         return Parameters(*(tensor.to(device).requires_grad_(False) for tensor in tensors))
 
+    def _optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Adam:
+        return torch.optim.Adam(parameters, lr=self.recipe.lr, betas=self.recipe.betas, fused=True)
+
+    @property
+    def fitting_decoder(self) -> bool:
+        """Whether the last phase has been reached."""
+        return self.step_number >= self.recipe.l1_steps
+
     @property
     def lr(self) -> float:
         r = self.recipe
-        return r.lr * warmup_then_decay(self.step_number, r.steps, r.lr_warmup, r.lr_decay)
+        if self.fitting_decoder:
+            return r.lr * max(0.0, (r.steps - self.step_number) / (r.steps - r.l1_steps))
+        return r.lr * warmup_then_decay(self.step_number, r.l1_steps, r.lr_warmup, r.lr_decay)
 
     @property
     def l1(self) -> float:
-        return self.recipe.l1 * warmup(self.step_number, self.recipe.steps, self.recipe.l1_warmup)
+        """The coefficient of the penalty at this step."""
+        if self.fitting_decoder:
+            return 0.0
+        return self.recipe.l1 * warmup(self.step_number, self.recipe.l1_steps, self.recipe.l1_warmup)
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "N D"]) -> None:
@@ -101,7 +123,7 @@ class Trainer:
         Raises:
             JobError: the loss is no longer finite.
         """
-        result = relu_l1_step(self.parameters, x * self.scale, self.l1)
+        result = self._gradients(x * self.scale)
         if not torch.isfinite(torch.tensor(result.squared_error)):
             raise JobError(
                 f"the loss is {result.squared_error} at step {self.step_number}: "
@@ -124,8 +146,16 @@ class Trainer:
         relu_l1_step(self.parameters, x, self.l1)
         return time.monotonic() - started
 
+    def _gradients(self, scaled: Float[Tensor, "N D"]) -> StepResult:
+        if not self.fitting_decoder:
+            return relu_l1_step(self.parameters, scaled, self.l1)
+        if self.frozen_encoder is None:
+            self.frozen_encoder = FrozenEncoder.of(self.parameters)
+            self.optimizer = self._optimizer((self.parameters.W_dec, self.parameters.b_dec))
+        return self.frozen_encoder.step(self.parameters.W_dec, self.parameters.b_dec, scaled)
+
     def _update(self, gradients: Parameters) -> None:
-        unit = self.recipe.decoder_norm is DecoderNorm.unit
+        unit = self.recipe.decoder_norm is DecoderNorm.unit and self.frozen_encoder is None
         W_dec = self.parameters.W_dec
         if unit:
             gradients = gradients._replace(W_dec=remove_radial_component(gradients.W_dec, W_dec))
@@ -163,5 +193,9 @@ class Trainer:
     def dictionary(self) -> Dictionary:
         """The dictionary in raw units: the scale folded in, decoder rows as they are."""
         mean = self.activation_sum / max(1, self.tokens) * self.scale
-        tensors = {name: tensor.detach().clone() for name, tensor in self.parameters._asdict().items()}
+        parameters = self.parameters
+        if self.frozen_encoder is not None:
+            unit = self.recipe.decoder_norm is DecoderNorm.unit
+            parameters = self.frozen_encoder.with_decoder(parameters.W_dec, parameters.b_dec, unit)
+        tensors = {name: tensor.detach().clone() for name, tensor in parameters._asdict().items()}
         return ReluDictionary(tensors | {"activation_mean": mean.float()}).for_inputs_divided_by(self.scale)

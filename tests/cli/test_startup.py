@@ -43,7 +43,7 @@ def test_printing_the_configuration_imports_nothing_heavy():
     [
         (["train", "model", "="], ["demo", "demo-s", "demo-xs", "gpt2", "hf"]),
         (["train", "model", "=", "gp"], ["gpt2"]),
-        (["train", "l1", "=", "3", "lay"], ["layer=", "layer=2"]),
+        (["train", "l1", "=", "3", "lay"], ["layer=", "layer=3"]),
     ],
 )
 def test_completion_in_bash(words, expected):

@@ -12,7 +12,7 @@ import pytest
 from sae_cli.cli.job import SweepJob
 from sae_cli.errors import Interrupted
 
-RUNS = [f"runs/train/demo/mlp_out.2/relu-F2048-l1_{l1}-seed0" for l1 in ("0.3", "1", "3")]
+RUNS = [f"runs/train/demo/mlp_out.3/relu-F2048-l1_{l1}-seed0" for l1 in ("0.3", "1", "3")]
 
 
 def test_each_job_is_a_run(sae, stage, folder):

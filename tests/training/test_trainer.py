@@ -21,6 +21,7 @@ RECIPE = Recipe(
     lr_warmup=0.1,
     lr_decay=0.2,
     l1_warmup=0.1,
+    decoder_fit=0.2,
     decoder_norm=DecoderNorm.unit,
     b_dec_init=BiasInit.mean,
     dead_after=2000,
@@ -111,3 +112,21 @@ def test_a_loss_that_is_no_number_stops_training():
     trainer, _ = trained(RECIPE, 3)
     with pytest.raises(JobError, match=r"at step 3: lower train\.lr"):
         trainer.step(torch.full((4, 16), float("nan")))
+
+
+def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0():
+    data = batches(200)
+    x = torch.cat(data)
+    strong = replace(RECIPE, l1=2.0, steps=200, decoder_fit=0.25)
+    trainer = Trainer(strong, x, torch.device("cpu"))
+    for step, batch in enumerate(data):
+        if step == 150:
+            assert trainer.l1 == 0
+            before = trainer.dictionary()
+        trainer.step(batch)
+    after = trainer.dictionary()
+    assert torch.equal(before.encode(x) > 0, after.encode(x) > 0)
+    bias = [float((d(x) ** 2).sum() / (d(x) * x).sum()) for d in (before, after)]
+    assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.03)
+    assert (x - after(x)).square().sum() < 0.8 * (x - before(x)).square().sum()
+    assert torch.allclose(after.decoder_norms(), torch.ones(32), atol=1e-5)
