@@ -88,7 +88,7 @@ class SyntheticData(DataConfig):
         noise: standard deviation of the Gaussian noise added in each dimension.
     """
 
-    d: int = 64
+    d: int = 128
     n_features: int = 256
     mean_active: float = 5.0
     frequency_exponent: float = 0.5

@@ -108,7 +108,7 @@ BAD_REQUESTS = {
     "train name=/x": "name=/x: a name is made of",
     "train name=a//b": "name=a//b: a name is made of",
     "train model.name=a/b": "model.name=a/b: a name is made of",
-    "train data=synthetic layer=3": "data=synthetic makes activations itself: leave model, hook and layer out",
+    "train data=synthetic layer=2": "data=synthetic makes activations itself: leave model, hook and layer out",
     "train --config-dir nowhere": "--config-dir nowhere: there is no such folder",
     "train --jsn": "No such option: --jsn",
     "train --cfg job -m": "--cfg, --info and --multirun exclude each other",

@@ -34,7 +34,7 @@ def test_help_imports_no_hydra_and_nothing_heavy():
 
 def test_printing_the_configuration_imports_nothing_heavy():
     ended = start("train", "--cfg", "job")
-    assert "layer: 2" in ended.stdout
+    assert "layer: 3" in ended.stdout
     assert not imported(ended) & {*HEAVY, "rich"}
 
 

@@ -47,7 +47,7 @@ def test_the_options_are_those_of_the_design():
 def test_defaults(command, schema):
     config = config_of(command)
     assert type(config) is schema
-    assert (config.model.path, config.hook.point, config.layer) == ("embedded:demo", HookPoint.mlp_out, 2)
+    assert (config.model.path, config.hook.point, config.layer) == ("embedded:demo", HookPoint.mlp_out, 3)
     assert config.data == StdlibData(exclude=["encodings/*"])
     assert config.runs_dir == "runs"
 

@@ -33,7 +33,7 @@ TRAIN = "runs/train/demo/mlp_out.3/relu-F2048-l1_1.6-seed0"
         ("l1=0.3 seed=7", "runs/train/demo/mlp_out.3/relu-F2048-l1_0.3-seed7"),
         ("l1=1e-4", "runs/train/demo/mlp_out.3/relu-F2048-l1_0.0001-seed0"),
         ("l1=1e20", "runs/train/demo/mlp_out.3/relu-F2048-l1_100000000000000000000-seed0"),
-        ("l1=1.0 tokens=600000 train.lr=0.001", TRAIN),
+        ("l1=1.60 tokens=550_000 train.lr=5e-3", TRAIN),
         ("data=synthetic data.d=16", "runs/train/synthetic/d16/relu-F2048-l1_1.6-seed0"),
         ("name=x/y runs_dir=/there", "/there/x/y"),
     ],

@@ -115,9 +115,9 @@ def test_a_loss_that_is_no_number_stops_training():
 
 
 def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0():
-    data = batches(200)
+    data = batches(450)
     x = torch.cat(data)
-    strong = replace(RECIPE, l1=2.0, steps=200, decoder_fit=0.25)
+    strong = replace(RECIPE, l1=2.0, steps=450, decoder_fit=2 / 3)
     trainer = Trainer(strong, x, torch.device("cpu"))
     for step, batch in enumerate(data):
         if step == 150:
@@ -127,6 +127,6 @@ def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0():
     after = trainer.dictionary()
     assert torch.equal(before.encode(x) > 0, after.encode(x) > 0)
     bias = [float((d(x) ** 2).sum() / (d(x) * x).sum()) for d in (before, after)]
-    assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.03)
+    assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.05)
     assert (x - after(x)).square().sum() < 0.8 * (x - before(x)).square().sum()
     assert torch.allclose(after.decoder_norms(), torch.ones(32), atol=1e-5)
