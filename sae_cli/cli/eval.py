@@ -27,7 +27,7 @@ def evaluate(
     quiet: Quiet = False,
     require: Require = None,
 ) -> None:
-    """Evaluate a dictionary: sae eval runs/train/demo/mlp_out.3/relu-F2048-l1_1.6-seed0"""
+    """Evaluate a dictionary: sae eval runs/train/demo/mlp_out.3/relu-F2048-l1_1.8-seed0"""
     from sae_cli.cli.execute import execute
 
     execute(

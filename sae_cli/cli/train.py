@@ -16,7 +16,7 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a dictionary: sae train model=demo layer=3 l1=1.6 dict_size=2048"""
+    """Train a dictionary: sae train model=demo layer=3 l1=1.8 dict_size=2048"""
     from sae_cli.cli.execute import execute
 
     execute(

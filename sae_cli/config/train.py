@@ -31,7 +31,7 @@ class TrainingConfig:
     adam_beta2: float = 0.999
     lr_warmup: float = 0.05
     lr_decay: float = 0.2
-    l1_warmup: float = 0.5
+    l1_warmup: float = 0.8
     decoder_fit: float = 0.15
     shuffle_buffer: int = 131_072
     dead_after: int = 100_000
