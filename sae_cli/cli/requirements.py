@@ -1,4 +1,4 @@
-"""`--require 'loss_recovered>=0.9'`: conditions on an evaluation, for gates in pipelines."""
+"""`--require 'loss_recovered>=0.9'`: conditions on a command's figures, for gates in pipelines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EXPRESSION = re.compile(r"\s*([^\s<>=]+)\s*(>=|<=|==|>|<)\s*([-+.\deE]+)\s*")
 
 
 class Requirement(NamedTuple):
-    """`field comparison bound`, for a numeric field of an evaluation (dotted below the top)."""
+    """`field comparison bound`, for a numeric field of what was found (dotted below the top)."""
 
     field: str
     comparison: str
@@ -40,13 +40,13 @@ def parse(expression: str) -> Requirement:
 
 
 def check(requirements: Sequence[Requirement], document: Mapping[str, Any]) -> None:
-    """Compare an evaluation with what was required of it.
+    """Compare what a command found with what was required: the fields of `eval.json`, else its main figures.
 
     Raises:
         RequestError: there is no such field.
         RequirementError: a condition does not hold, or its field has no value.
     """
-    figures = _numbers(document.get("eval", {}))
+    figures = _numbers(document.get("eval") or document.get("figures", {}))
     unmet = [f"{each}, found {_shown(_value(each, figures))}" for each in requirements if not _holds(each, figures)]
     if unmet:
         raise RequirementError(f"required {'; '.join(unmet)}")

@@ -67,14 +67,19 @@ class LossSums:
             replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
             first: the first replaced position.
         """
-        targets = tokens[:, first + 1 :]
-        columns = {"tokens": torch.full((len(tokens),), targets.shape[1]), "bytes": token_bytes[targets].sum(dim=1)}
-        clean = _log_softmax(clean[:, first:-1])
-        columns["ce_clean"] = _cross_entropy(clean, targets)
+        targets = tokens[:, 1:]
+        columns = {
+            "tokens": torch.full((len(tokens),), tokens.shape[1] - 1 - first),
+            "bytes": token_bytes[targets[:, first:]].sum(dim=1),
+        }
+        clean = _log_softmax(clean)
+        p = clean.exp()
+        columns["ce_clean"] = _row_sums(_surprise(clean, targets)[:, first:])
+        negentropy = torch.linalg.vecdot(p, clean)
         for condition, logits in replaced:
-            log_p = _log_softmax(logits[:, first:-1])
-            columns[f"ce_{condition}"] = _cross_entropy(log_p, targets)
-            columns[f"kl_{condition}"] = _kl(clean, log_p)
+            log_q = _log_softmax(logits)
+            columns[f"ce_{condition}"] = _row_sums(_surprise(log_q, targets)[:, first:])
+            columns[f"kl_{condition}"] = _row_sums((negentropy - torch.linalg.vecdot(p, log_q))[:, first:-1])
         per_row = torch.stack([columns[name].double().cpu() for name in self.columns], dim=1)
         self.rows += len(per_row)
         self.total += per_row.sum(dim=0)
@@ -141,10 +146,10 @@ def _log_softmax(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B T V"]:
     return F.log_softmax(logits.float(), dim=-1)
 
 
-def _cross_entropy(log_p: Float[Tensor, "B T V"], targets: Int[Tensor, "B T"]) -> Float[Tensor, " B"]:
-    return -log_p.gather(-1, targets[..., None])[..., 0].double().sum(dim=1)
+def _surprise(log_p: Float[Tensor, "B T V"], targets: Int[Tensor, "B S"]) -> Float[Tensor, "B S"]:
+    """-log p of each next token: positions 0 … T-2."""
+    return -log_p[:, :-1].gather(-1, targets[..., None])[..., 0]
 
 
-def _kl(log_p: Float[Tensor, "B T V"], log_q: Float[Tensor, "B T V"]) -> Float[Tensor, " B"]:
-    """Σ over positions of KL(p ‖ q), one for each row."""
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1).double().sum(dim=1)
+def _row_sums(values: Float[Tensor, "B S"]) -> Float[Tensor, " B"]:
+    return values.double().sum(dim=1)

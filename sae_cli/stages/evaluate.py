@@ -38,7 +38,7 @@ from sae_cli.stages.splice import Splicer
 EVAL_FILE, FEATURES_FILE = "eval.json", "features.safetensors"
 DEFAULT = "default"
 # Largest logits tensor [B, T, V] and feature matrix [n, F] made at once, in elements.
-_LOGITS_AT_ONCE = 2**26
+_LOGITS_AT_ONCE = 2**22
 _FEATURES_AT_ONCE = 2**24
 
 

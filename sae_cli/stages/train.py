@@ -36,8 +36,9 @@ def run(config: TrainConfig, directory: Path) -> StageResult:
     recipe = _recipe(config)
     device = build.device(config.device)
     source = open_source(config, settings, device)
-    require_disk(directory, needed=4 * 4 * config.dict_size * 4096)
-    if directory.exists():
+    held_out = source.held_out(config.train.held_out_tokens)
+    require_disk(directory, needed=_dictionary_bytes(config, width=held_out.shape[1]))
+    if directory.exists() and not config.overwrite:
         console.log(f"an unfinished attempt is in {directory}: starting it again")
 
     with open_run(directory, "train", settings) as claimed:
@@ -45,7 +46,6 @@ def run(config: TrainConfig, directory: Path) -> StageResult:
         if source.parent:
             claimed.add_parent(source.parent)
         started = time.monotonic()
-        held_out = source.held_out(config.train.held_out_tokens)
         trainer = _train(claimed, config, recipe, source, held_out, device)
         figures = held_out_figures(trainer, held_out)
         dictionary = trainer.dictionary()
@@ -110,7 +110,7 @@ def _train(
     sample = batches.contents.activations
     trainer = Trainer(recipe, sample, device)
     _estimate(trainer, sample, config, filling)
-    started = time.monotonic()
+    started, shown = time.monotonic(), {}
     with console.progress(recipe.steps * train.batch_size, "train") as advance:
         for batch in batches:
             trainer.step(batch.activations.to(device))
@@ -121,8 +121,8 @@ def _train(
                 if last or trainer.step_number % train.held_out_every == 0:
                     line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
                 claimed.append_line(CURVE, line)
-                advance(0, fvu=f"{line['fvu']:.3f}", l0=f"{line['l0']:.1f}", dead=line["dead"])
-            advance(len(batch.activations))
+                shown = {"fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": line["dead"]}
+            advance(len(batch.activations), **shown)
     return trainer
 
 
@@ -140,12 +140,17 @@ def _estimate(trainer: Trainer, sample: torch.Tensor, config: TrainConfig, filli
     """Said once the buffer is full, because then the speed of both halves has been measured."""
     batch = sample[: config.train.batch_size]
     step = trainer.time_of_a_step(batch)
-    parameters = sum(parameter.nbytes for parameter in trainer.parameters)
+    parameters = _dictionary_bytes(config, sample.shape[1])
     announce(
         disk=parameters,
         memory=4 * parameters + sample.nbytes + 3 * len(batch) * config.dict_size * 4,
         seconds=filling * (config.tokens / len(sample) - 1) + step * trainer.recipe.steps,
     )
+
+
+def _dictionary_bytes(config: TrainConfig, width: int) -> int:
+    """W_enc, W_dec, b_enc, b_dec and the mean activation, in float32."""
+    return 4 * (2 * config.dict_size * width + config.dict_size + 2 * width)
 
 
 def _result(finished: FinishedRun) -> StageResult:

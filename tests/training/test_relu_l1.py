@@ -19,17 +19,6 @@ def loss(parameters, x, l1=L1):
     return total / len(x)
 
 
-@pytest.fixture
-def parameters():
-    g = torch.Generator().manual_seed(0)
-    return Parameters(*(torch.randn(s, generator=g, dtype=torch.float64) for s in ((F, D), (F,), (F, D), (D,))))
-
-
-@pytest.fixture
-def x():
-    return torch.randn(N, D, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
 def numerical_gradient(function, at, h=1e-6):
     gradient = torch.zeros_like(at)
     for i in range(at.numel()):
