@@ -5,7 +5,6 @@ import torch
 
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.training.decoder_fit import FrozenEncoder
-from sae_cli.training.relu_l1 import Parameters
 
 N, D, F = 11, 5, 9
 
