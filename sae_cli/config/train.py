@@ -25,8 +25,8 @@ class TrainingConfig:
         held_out_tokens: tokens of that measurement.
     """
 
-    batch_size: int = 512
-    lr: float = 5e-3
+    batch_size: int = 256
+    lr: float = 5.6e-3
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     lr_warmup: float = 0.05
@@ -35,6 +35,6 @@ class TrainingConfig:
     decoder_fit: float = 0.15
     shuffle_buffer: int = 131_072
     dead_after: int = 100_000
-    log_every: int = 20
-    held_out_every: int = 100
+    log_every: int = 50
+    held_out_every: int = 250
     held_out_tokens: int = 8_192

@@ -15,7 +15,7 @@ from sae_cli.config.data import StdlibData
 from sae_cli.config.model import Dtype
 from sae_cli.errors import RequestError
 
-RUN = "runs/train/demo/mlp_out.3/relu-F2048-l1_1.8-seed0"
+RUN = "runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0"
 
 
 def test_stdout_is_the_run_directory(sae, stage):
