@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from sae_cli.config.bounds import number
 from sae_cli.config.data import DataConfig
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig
@@ -46,7 +47,7 @@ class CommandConfig:
     device: str = "auto"
     overwrite: bool = False
     verify: bool = True
-    model_rows: int = 16
+    model_rows: int = number(16, at_least=1)
 
 
 @dataclass(kw_only=True)
@@ -62,10 +63,10 @@ class HarvestConfig(CommandConfig):
     model: ModelConfig = MISSING
     hook: HookConfig = MISSING
     data: DataConfig = MISSING
-    layer: int = MISSING
-    tokens: int = MISSING
+    layer: int = number(at_least=-1)
+    tokens: int = number(at_least=1)
     dtype: Dtype = Dtype.float32
-    shard_tokens: int = 131_072
+    shard_tokens: int = number(131_072, at_least=1)
 
 
 @dataclass(kw_only=True)
@@ -85,11 +86,11 @@ class TrainConfig(CommandConfig):
     data: DataConfig = MISSING
     sae: SaeConfig = MISSING
     train: TrainingConfig = field(default_factory=TrainingConfig)
-    layer: int = MISSING
-    dict_size: int = MISSING
-    l1: float = MISSING
-    tokens: int = MISSING
-    seed: int = 0
+    layer: int = number(at_least=-1)
+    dict_size: int = number(at_least=1)
+    l1: float = number(at_least=0)
+    tokens: int = number(at_least=1)
+    seed: int = number(0, at_least=0)
     activations: str | None = None
 
 

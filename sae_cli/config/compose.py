@@ -21,6 +21,7 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.location import conf_dir
 from sae_cli.config.names import flatten
 from sae_cli.config.store import BASE, register
@@ -96,6 +97,8 @@ def typed(settings: Any) -> Any:
     for key, value in flatten(settings).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise RequestError(f"{key}={value}: expected a finite number")
+    for complaint in out_of_bounds(config):
+        raise RequestError(complaint)
     return config
 
 

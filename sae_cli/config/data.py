@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from sae_cli.config.bounds import number
+
 
 @dataclass(kw_only=True)
 class DataConfig:
@@ -16,9 +18,9 @@ class DataConfig:
         bos: begin every row with the tokenizer's BOS token, where it has one.
     """
 
-    context: int = 0
-    held_out_fraction: float = 0.05
-    seed: int = 0
+    context: int = number(0, at_least=0)
+    held_out_fraction: float = number(0.05, at_least=0, below=1)
+    seed: int = number(0, at_least=0)
     bos: bool = True
 
 
@@ -70,7 +72,7 @@ class HfData(DataConfig):
     column: str = "text"
     domain: str = ""
     revision: str | None = None
-    shuffle_documents: int = 1000
+    shuffle_documents: int = number(1000, at_least=1)
 
 
 @dataclass(kw_only=True)
@@ -88,9 +90,9 @@ class SyntheticData(DataConfig):
         noise: standard deviation of the Gaussian noise added in each dimension.
     """
 
-    d: int = 128
-    n_features: int = 256
-    mean_active: float = 5.0
-    frequency_exponent: float = 0.5
-    correlation: float = 0.0
-    noise: float = 0.0
+    d: int = number(128, at_least=1)
+    n_features: int = number(256, at_least=1)
+    mean_active: float = number(5.0, above=0)
+    frequency_exponent: float = number(0.5, at_least=0)
+    correlation: float = number(0.0, at_least=0, below=1)
+    noise: float = number(0.0, at_least=0)

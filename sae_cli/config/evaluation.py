@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sae_cli.config.bounds import number
 from sae_cli.config.split import Split
 
 
@@ -13,7 +14,7 @@ class EvaluationConfig:
         tokens: evaluated positions (rounded up to whole rows; fewer where the text ends).
     """
 
-    tokens: int = 100_000
+    tokens: int = number(100_000, at_least=1)
 
 
 @dataclass(kw_only=True)
@@ -25,5 +26,5 @@ class FeaturePassConfig:
         split: `train` by default, because rare features need more tokens than a held-out set has.
     """
 
-    tokens: int = 200_000
+    tokens: int = number(200_000, at_least=1)
     split: Split = Split.train

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sae_cli.config.bounds import number
+
 
 @dataclass(kw_only=True)
 class TrainingConfig:
@@ -25,16 +27,16 @@ class TrainingConfig:
         held_out_tokens: tokens of that measurement.
     """
 
-    batch_size: int = 256
-    lr: float = 5.6e-3
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    lr_warmup: float = 0.05
-    lr_decay: float = 0.2
-    l1_warmup: float = 0.8
-    decoder_fit: float = 0.15
-    shuffle_buffer: int = 131_072
-    dead_after: int = 100_000
-    log_every: int = 50
-    held_out_every: int = 250
-    held_out_tokens: int = 8_192
+    batch_size: int = number(256, at_least=1)
+    lr: float = number(5.6e-3, above=0)
+    adam_beta1: float = number(0.9, at_least=0, below=1)
+    adam_beta2: float = number(0.999, at_least=0, below=1)
+    lr_warmup: float = number(0.05, at_least=0, at_most=1)
+    lr_decay: float = number(0.2, at_least=0, at_most=1)
+    l1_warmup: float = number(0.8, at_least=0, at_most=1)
+    decoder_fit: float = number(0.15, at_least=0, below=1)
+    shuffle_buffer: int = number(131_072, at_least=1)
+    dead_after: int = number(100_000, at_least=1)
+    log_every: int = number(50, at_least=1)
+    held_out_every: int = number(250, at_least=1)
+    held_out_tokens: int = number(8_192, at_least=2)

@@ -92,6 +92,11 @@ def test_eval_reads_the_data_of_the_run_unless_told_otherwise():
     [
         (["model=hf"], "model.path is missing: give model.path=…"),
         (["model=hf", "data=text"], "data.path and model.path are missing"),
+        (["dict_size=0"], "dict_size=0: expected at least 1"),
+        (["layer=-2"], "layer=-2: expected at least -1"),
+        (["train.lr=0"], "train.lr=0.0: expected above 0"),
+        (["train.decoder_fit=1"], "train.decoder_fit=1.0: expected at least 0 and below 1"),
+        (["data.held_out_fraction=1.5"], "data.held_out_fraction=1.5: expected at least 0 and below 1"),
         (["l1=inf"], "l1=inf: expected a finite number"),
     ],
 )
