@@ -1,4 +1,7 @@
-"""Tab completion of overrides: keys and groups by Hydra's own completion, group options by their files.
+"""Tab completion of overrides.
+
+What is asked for most is answered without Hydra, whose import alone takes longer than a shell may wait: group
+options by their files, groups and top-level keys by the command's schema. The rest is Hydra's own completion.
 
 Bash splits words at `=` and replaces only what follows it; zsh and fish keep `model=de` whole.
 """
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +55,24 @@ def candidates(command: str, given: Sequence[str], word: str, config_dir: Path |
 def _query(command: str, given: Sequence[str], word: str, config_dir: Path | None) -> list[str]:
     group, equals, _ = word.partition("=")
     if equals and (options := option_files(group, config_dir)):
-        # The most frequent question; importing Hydra for it would take most of the time.
         return [override for option in options if (override := f"{group}={option}").startswith(word)]
+    if not equals and "." not in word:
+        found = [name for name in _top_level(command, config_dir) if name.startswith(word)]
+        if found:
+            return found
     return _query_hydra(command, given, word, config_dir)
+
+
+def _top_level(command: str, config_dir: Path | None) -> list[str]:
+    """`key=` for the command's settings and groups, `key.` for what has settings of its own."""
+    from sae_cli.config.commands import PRIMARIES
+
+    names = []
+    for field in fields(PRIMARIES[command]):
+        is_group = bool(option_files(field.name, config_dir))
+        is_node = is_group or is_dataclass(field.type)
+        names += [f"{field.name}."] * is_node + [f"{field.name}="] * (is_group or not is_node)
+    return sorted(names)
 
 
 def _query_hydra(command: str, given: Sequence[str], word: str, config_dir: Path | None) -> list[str]:

@@ -6,6 +6,7 @@ in memory for a single job and as a small file for each job of a sweep, which th
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -87,6 +88,7 @@ def read_outcome(path: Path) -> Outcome:
 
 
 def _run(stage: str, settings: Any, place: Place) -> StageResult:
+    gc.enable()
     return import_module(stage).run(typed(settings), *place)
 
 

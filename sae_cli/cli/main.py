@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -55,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the console script."""
+    gc.disable()  # nothing that start-up allocates is garbage; a job turns collection on again
     sys.excepthook = report_bug
     completion.step_past_equals_sign()
     sys.exit(run(sys.argv[1:]))

@@ -107,3 +107,7 @@ class EvalConfig(CommandConfig):
     data: DataConfig | None = None
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
     features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
+
+
+PRIMARIES: dict[str, type[CommandConfig]] = {"harvest": HarvestConfig, "train": TrainConfig, "eval": EvalConfig}
+"""The schema of each command."""

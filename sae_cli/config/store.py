@@ -6,7 +6,7 @@ the wrong type and a key that does not exist are refused while the configuration
 
 from hydra.core.config_store import ConfigStore
 
-from sae_cli.config.commands import EvalConfig, HarvestConfig, TrainConfig
+from sae_cli.config.commands import PRIMARIES
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import ModelConfig
@@ -14,8 +14,6 @@ from sae_cli.config.sae import ReluSae
 
 BASE = "base_"
 """Prefix of schema names; these are not options that a user chooses."""
-
-PRIMARIES = {"harvest": HarvestConfig, "train": TrainConfig, "eval": EvalConfig}
 
 GROUPS = {
     "model": {"causal_lm": ModelConfig},

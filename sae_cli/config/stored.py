@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from sae_cli.config.commands import CommandConfig
-from sae_cli.config.store import GROUPS, PRIMARIES
+from sae_cli.config.commands import PRIMARIES, CommandConfig
+from sae_cli.config.store import GROUPS
 from sae_cli.errors import JobError
 
 CONFIG_FILE = "config.yaml"

@@ -18,7 +18,9 @@ from sae_cli.cli.completion import candidates
         (["data=hf"], "data.pa", ["data.path="]),
         ([], "nothing", []),
         (["l1=[1"], "model=d", ["model=demo", "model=demo-s", "model=demo-xs"]),
-        (["l1=[1"], "lay", []),
+        (["l1=[1"], "train.l", []),
+        ([], "mod", ["model.", "model=", "model_rows="]),
+        ([], "wrong.tra", []),
         ([], "hydra/launcher=", ["hydra/launcher=basic"]),
     ],
 )
