@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+import numpy as np
 import torch
 
 from sae_cli.data.activations import ActivationBlock, rechunk
@@ -25,17 +26,15 @@ class ShuffleBuffer:
     def __init__(self, blocks: Iterable[ActivationBlock], size: int, batch_size: int, seed: int) -> None:
         self._incoming = rechunk(blocks, batch_size)
         self._batch_size = batch_size
-        self._generator = torch.Generator().manual_seed(seed)
+        self._random = np.random.default_rng(seed)
         self.contents = ActivationBlock.join(list(islice(self._incoming, max(1, size // batch_size))))
 
     def __iter__(self) -> Iterator[ActivationBlock]:
         for block in self._incoming:
-            slots = self._permutation()[: self._batch_size]
+            slots = torch.from_numpy(self._random.choice(self.contents.n, block.n, replace=False))
             batch = self.contents.select(slots)
             self.contents.put(slots, block)
             yield batch
-        for slots in self._permutation().split(self._batch_size):
+        order = torch.from_numpy(self._random.permutation(self.contents.n))
+        for slots in order.split(self._batch_size):
             yield self.contents.select(slots)
-
-    def _permutation(self) -> torch.Tensor:
-        return torch.randperm(self.contents.n, generator=self._generator)

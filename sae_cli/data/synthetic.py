@@ -12,6 +12,9 @@ from torch import Tensor
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock
 
+MOST_FREQUENT = 0.5
+"""No feature fires on a larger share of tokens."""
+
 _GROUP = 8  # features that fire together when correlation > 0
 _BLOCK = 4096
 
@@ -20,8 +23,8 @@ _BLOCK = 4096
 class SyntheticActivations:
     """Sparse non-negative sums of known unit directions, plus noise.
 
-    Feature i fires on a token with probability proportional to (i + 1)^-frequency_exponent, scaled so
-    that `mean_active` fire on average, and then has a magnitude uniform in [0.5, 1.5]. Within groups
+    Feature i fires on a token with probability proportional to (i + 1)^-frequency_exponent, at most 1/2,
+    scaled so that `mean_active` fire on average, and then has a magnitude uniform in [0.5, 1.5]. Within groups
     of 8 the firing is correlated through a Gaussian copula, which leaves each frequency as it is.
 
     Attributes: as the fields of `sae_cli.config.data.SyntheticData`.
@@ -43,7 +46,13 @@ class SyntheticActivations:
     def frequencies(self) -> Tensor:
         """The probability that each feature fires on a token [n_features]."""
         weights = torch.arange(1, self.n_features + 1, dtype=torch.float64) ** -self.frequency_exponent
-        return (weights * self.mean_active / weights.sum()).clamp(max=0.5)
+        capped = torch.zeros(self.n_features, dtype=torch.bool)
+        while True:  # what the cap takes from the commonest goes to the others
+            rest = (self.mean_active - MOST_FREQUENT * capped.sum()) / weights[~capped].sum()
+            frequencies = torch.where(capped, MOST_FREQUENT, weights * rest)
+            if not (over := frequencies > MOST_FREQUENT).any():
+                return frequencies
+            capped |= over
 
     def blocks(self, split: Split) -> Iterator[ActivationBlock]:
         """Blocks of 4,096 activations without end; the two splits are disjoint random streams."""

@@ -13,7 +13,7 @@ from sae_cli.data.hub import HubCorpus
 from sae_cli.data.packing import PackingPolicy
 from sae_cli.data.rows import RowStream
 from sae_cli.data.stdlib import StdlibCorpus
-from sae_cli.data.synthetic import SyntheticActivations
+from sae_cli.data.synthetic import MOST_FREQUENT, SyntheticActivations
 from sae_cli.data.text import TextCorpus
 from sae_cli.errors import RequestError
 from sae_cli.models import LanguageModel, Site, load_language_model
@@ -74,6 +74,11 @@ def corpus(config: DataConfig) -> Corpus:
 
 
 def synthetic(config: SyntheticData) -> SyntheticActivations:
+    if config.mean_active >= (most := MOST_FREQUENT * config.n_features):
+        raise RequestError(
+            f"data.mean_active={config.mean_active:g}: expected below {most:g}, "
+            f"half of data.n_features={config.n_features}"
+        )
     return SyntheticActivations(
         d=config.d,
         n_features=config.n_features,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sae_cli.tensor_types import Float, Tensor
-from sae_cli.training.relu_l1 import Parameters, StepResult
+from sae_cli.training.relu_l1 import Parameters, StepResult, count_positive
 
 
 class FrozenEncoder(NamedTuple):
@@ -26,7 +26,7 @@ class FrozenEncoder(NamedTuple):
     def step(self, W_dec: Float[Tensor, "F D"], b_dec: Float[Tensor, " D"], x: Float[Tensor, "N D"]) -> StepResult:
         """The mean squared error and its gradients; those of the encoder are zero."""
         f = (x @ self.W_enc.T).add_(self.offset).relu_()
-        active = f > 0
+        sum_f = f.sum(dim=0)
         error = (f @ W_dec).add_(b_dec).sub_(x)
         d_output = error * (2 / len(x))
         gradients = Parameters(
@@ -38,9 +38,9 @@ class FrozenEncoder(NamedTuple):
         return StepResult(
             gradients,
             squared_error=error.double().square_().sum().item(),
-            l1=float(f.sum(dim=0).double() @ W_dec.norm(dim=1).double()),
-            l0=int(active.sum()),
-            fired=active.any(dim=0),
+            l1=float(sum_f.double() @ W_dec.norm(dim=1).double()),
+            l0=count_positive(f),
+            fired=sum_f > 0,
         )
 
     def with_decoder(self, W_dec: Float[Tensor, "F D"], b_dec: Float[Tensor, " D"], unit: bool) -> Parameters:

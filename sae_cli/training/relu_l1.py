@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from sae_cli.tensor_types import Bool, Float, Tensor
 
 
@@ -46,12 +48,11 @@ def relu_l1_step(parameters: Parameters, x: Float[Tensor, "N D"], l1: float) -> 
     n = len(x)
     centred = x - b_dec
     f = (centred @ W_enc.T).add_(b_enc).relu_()
-    active = f > 0
     norms = W_dec.norm(dim=1)
     error = (f @ W_dec).sub_(centred)  # x̂ - x
 
     d_output = error * (2 / n)
-    d_f = (d_output @ W_dec.T).add_(norms * (l1 / n)).mul_(active)
+    d_f = torch.ops.aten.threshold_backward((d_output @ W_dec.T).add_(norms * (l1 / n)), f, 0)
     sum_f, d_b_enc = f.sum(dim=0), d_f.sum(dim=0)
     gradients = Parameters(
         W_enc=d_f.T @ centred,
@@ -63,9 +64,14 @@ def relu_l1_step(parameters: Parameters, x: Float[Tensor, "N D"], l1: float) -> 
         gradients,
         squared_error=error.double().square_().sum().item(),
         l1=float(sum_f.double() @ norms.double()),
-        l0=int(active.sum()),
-        fired=active.any(dim=0),
+        l0=count_positive(f),
+        fired=sum_f > 0,
     )
+
+
+def count_positive(f: Float[Tensor, "N F"]) -> int:
+    """Positive entries of non-negative features; each column's count is exact in float32."""
+    return int(f.sign().sum(dim=0).double().sum())
 
 
 def remove_radial_component(gradient: Float[Tensor, "F D"], rows: Float[Tensor, "F D"]) -> Float[Tensor, "F D"]:
