@@ -50,16 +50,34 @@ def read_bytes(path: Path, record: FileRecord | None, verify: bool) -> bytes:
     Raises:
         JobError: the file is missing, or is not what was written.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise JobError(f"{path}: the manifest lists this file, but it is missing; make the run again") from error
     if record is not None:
-        if len(content) != record.bytes:
-            raise damaged(path, f"{record.bytes} bytes", f"{len(content)} bytes")
-        if verify and (found := hashlib.sha256(content).hexdigest()) != record.sha256:
-            raise damaged(path, f"sha256 {record.sha256[:16]}…", f"{found[:16]}…")
+        check_size(path, record)
+    content = path.read_bytes()
+    if record is not None and verify:
+        _compare(path, record, hashlib.sha256(content).hexdigest())
     return content
+
+
+def check_size(path: Path, record: FileRecord) -> None:
+    """Compare a file's size with its manifest entry.
+
+    Raises:
+        JobError: the file is missing, or is not what was written.
+    """
+    if not path.is_file():
+        raise JobError(f"{path}: the manifest lists this file, but it is missing; make the run again")
+    if (found := path.stat().st_size) != record.bytes:
+        raise damaged(path, f"{record.bytes} bytes", f"{found} bytes")
+
+
+def check_hash(path: Path, record: FileRecord) -> None:
+    """Compare a file's content with its manifest entry, without holding it in memory.
+
+    Raises:
+        JobError: the file is not what was written.
+    """
+    with open(path, "rb") as file:
+        _compare(path, record, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def damaged(path: Path, expected: str, found: str) -> JobError:
@@ -67,6 +85,11 @@ def damaged(path: Path, expected: str, found: str) -> JobError:
     return JobError(
         f"{path}: damaged file: expected {expected}, found {found}; restore it or make the run again (overwrite=true)"
     )
+
+
+def _compare(path: Path, record: FileRecord, found: str) -> None:
+    if found != record.sha256:
+        raise damaged(path, f"sha256 {record.sha256[:16]}…", f"{found[:16]}…")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,13 +10,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 
-from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_bytes, write_json
+from sae_cli.artifacts.files import FileRecord, check_hash, check_size, damaged, read_bytes, write_bytes, write_json
 from sae_cli.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -96,6 +97,23 @@ class FinishedRun:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
         self.manifest = manifest
+
+    def check_files(self, verify: bool) -> None:
+        """Compare every file with the manifest: the size always, the hash with `verify`.
+
+        Raises:
+            JobError: a file is missing, or is not what was written.
+        """
+        for name, record in self.manifest.files.items():
+            check_size(self.directory / name, record)
+        if verify:
+            with ThreadPoolExecutor() as threads:  # hashing lets other threads run
+                checks = [
+                    threads.submit(check_hash, self.directory / name, record)
+                    for name, record in self.manifest.files.items()
+                ]
+                for check in checks:
+                    check.result()
 
     def read_tensors(self, name: str, verify: bool = True) -> dict[str, Tensor]:
         return read_tensors(self.directory / name, self._record(name), verify)

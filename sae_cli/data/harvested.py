@@ -94,10 +94,13 @@ class ShardWriter:
         self._rows, self._blocks = [], []
 
 
-def harvested_blocks(run: FinishedRun, verify: bool) -> Iterator[ActivationBlock]:
-    """The activations of a harvest run in the order they were made, in float32, one block a shard."""
+def harvested_blocks(run: FinishedRun) -> Iterator[ActivationBlock]:
+    """The activations of a harvest run in the order they were made, in float32, one block a shard.
+
+    Hashes are not compared again: call `FinishedRun.check_files` first.
+    """
     for name in run.file_names(ACTIVATIONS):
-        tensors = run.read_tensors(name, verify)
+        tensors = run.read_tensors(name, verify=False)
         yield ActivationBlock(**tensors | {"activations": _as_float32(tensors["activations"])})
 
 

@@ -50,6 +50,7 @@ def open_source(config: TrainConfig, settings: dict[str, Any], device: torch.dev
 
     Raises:
         RequestError: a model, layer, corpus or harvest that does not exist or does not fit.
+        JobError: the harvest is damaged.
     """
     if isinstance(config.data, SyntheticData):
         return _synthetic_source(config.data)
@@ -60,8 +61,9 @@ def open_source(config: TrainConfig, settings: dict[str, Any], device: torch.dev
     if harvest is None:
         return live
     console.log(f"reading activations from {harvest.directory}")
+    harvest.check_files(config.verify)
     return ActivationSource(
-        blocks=lambda: harvested_blocks(harvest, config.verify),
+        blocks=lambda: harvested_blocks(harvest),
         held_out=live.held_out,
         facts=live.facts | {"source": "harvest"},
         parent=harvest,
