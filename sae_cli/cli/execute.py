@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
-
-import hydra
 
 from sae_cli.cli import overrides, requirements
 from sae_cli.cli.diagnosis import request_errors
+from sae_cli.cli.launch import launch
 from sae_cli.cli.request import Request
-from sae_cli.config.compose import HYDRA_VERSION_BASE, Composer
-from sae_cli.config.location import conf_dir
-from sae_cli.config.store import register
+from sae_cli.config.compose import Composer
 from sae_cli.errors import RequestError
 
 
@@ -53,17 +46,6 @@ def _run_single(request: Request) -> None:
     requirements.check(required, as_document(job.result))
 
 
-def launch(request: Request, task: Callable[[Any], None], arguments: Sequence[str]) -> None:
-    """Run `task` under `hydra.main`, as if these arguments had been typed at a script of Hydra's."""
-    register()
-    program = hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(conf_dir()), config_name=request.command)(
-        task
-    )
-    config_dir = [] if request.config_dir is None else ["--config-dir", str(request.config_dir)]
-    with _command_line(["sae", *arguments, *config_dir]):
-        program()
-
-
 def _print_configuration(request: Request) -> None:
     if request.multirun or (request.cfg and request.info):
         raise RequestError("--cfg, --info and --multirun exclude each other")
@@ -77,18 +59,3 @@ def _print_configuration(request: Request) -> None:
 
 def _no_job(_: Any) -> None:
     raise AssertionError("Hydra runs no job with --cfg and --info")
-
-
-@contextmanager
-def _command_line(arguments: list[str]) -> Iterator[None]:
-    """Hydra reads sys.argv, and this variable tells it to raise errors instead of printing them."""
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = arguments, "1"
-    try:
-        yield
-    finally:
-        sys.argv = argv
-        if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -14,8 +14,8 @@ from typing import Any
 from sae_cli import console
 from sae_cli.cli import requirements
 from sae_cli.cli.errors import explain
-from sae_cli.cli.execute import launch
 from sae_cli.cli.job import Outcome, SweepJob, read_outcome
+from sae_cli.cli.launch import launch
 from sae_cli.cli.output import write_json, write_lines
 from sae_cli.cli.overrides import quoted
 from sae_cli.cli.plan import Plan, make_plan, varying
