@@ -16,6 +16,7 @@ LAYERS = {
     "models": 2,
     "data": 2,
     "artifacts": 1,
+    "kernels": 1,
     "config": 1,
     "console": 1,
     "errors": 0,
@@ -29,6 +30,7 @@ HOMES = {
     "datasets": {"data"},
     "safetensors": {"artifacts", "models/load.py"},  # there: the class of its errors
     "rich": {"console.py"},
+    "numba": {"kernels"},
     "yaml": {"config"},
 }
 FILES = sorted(

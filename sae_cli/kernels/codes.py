@@ -1,0 +1,74 @@
+"""Feature activations of a batch as a list of entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from sae_cli.kernels import loops
+from sae_cli.tensor_types import Float, Int, Tensor
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The entries of a sparse matrix [N, F] that are kept, row after row, in each row by column.
+
+    Attributes:
+        starts: where the entries of each row begin, and their number [N + 1].
+        columns: the feature of each entry [E].
+        values: the value of each entry [E]: a pre-activation, as the kernels return it.
+        n_features: F.
+    """
+
+    starts: Int[Tensor, " N1"]
+    columns: Int[Tensor, " E"]
+    values: Float[Tensor, " E"]
+    n_features: int
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.starts) - 1
+
+    @cached_property
+    def rows(self) -> Int[Tensor, " E"]:
+        """The row of each entry."""
+        rows = torch.arange(self.n_rows, device=self.starts.device)
+        return torch.repeat_interleave(rows, self.starts.diff(), output_size=len(self.columns))
+
+    @cached_property
+    def indices(self) -> Int[Tensor, " E"]:
+        """`columns` in the type that torch indexes with."""
+        return self.columns.long()
+
+    @cached_property
+    def by_column(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The entries sorted by column, then row: where each column begins [F + 1], their numbers and rows [E]."""
+        starts = np.zeros(self.n_features + 1, np.int64)
+        order, rows = np.empty(len(self.columns), np.int32), np.empty(len(self.columns), np.int32)
+        loops.column_order(self.starts.numpy(), self.columns.numpy(), starts, order, rows)
+        return starts, order, rows
+
+    def column_sums(self, values: Float[Tensor, " E"]) -> Float[Tensor, " F"]:
+        """For each feature, the sum over its entries, in float64 and rounded once."""
+        sums = torch.bincount(self.indices, weights=values.double(), minlength=self.n_features)
+        return sums.to(values.dtype)
+
+    def fired(self) -> Tensor:
+        """Which features have a positive entry [F]."""
+        fired = torch.zeros(self.n_features, dtype=torch.bool, device=self.columns.device)
+        fired[self.indices[self.values > 0]] = True
+        return fired
+
+    def keep(self, chosen: Tensor) -> Codes:
+        """The entries that `chosen` [E] marks."""
+        kept_before = torch.nn.functional.pad(chosen.cumsum(0), (1, 0))
+        return Codes(kept_before[self.starts], self.columns[chosen], self.values[chosen], self.n_features)
+
+    def to_dense(self, values: Float[Tensor, " E"]) -> Float[Tensor, "N F"]:
+        """Values at the entries and zero elsewhere."""
+        dense = values.new_zeros(self.n_rows, self.n_features)
+        dense[self.rows, self.indices] = values
+        return dense

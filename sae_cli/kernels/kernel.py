@@ -1,0 +1,59 @@
+"""What a kernel computes: everything of a training step that costs time in proportion to N·F or to entries.
+
+An architecture writes its loss and gradients once, in these terms; each kernel carries them out in its way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from sae_cli.kernels.codes import Codes
+from sae_cli.tensor_types import Float, Tensor
+
+
+class Kernel(ABC):
+    """Selection of entries, products of sparse with dense matrices, and their gradients.
+
+    Attributes:
+        rows_at_once: batches of more rows are to be given in parts; None for no limit.
+    """
+
+    rows_at_once: ClassVar[int | None] = None
+
+    @abstractmethod
+    def positive(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> Codes:
+        """The positive entries of x Wᵀ + b."""
+
+    @abstractmethod
+    def top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
+        """The k largest entries of each row of x Wᵀ + b, those that are positive."""
+
+    @abstractmethod
+    def batch_top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
+        """The N·k largest entries of x Wᵀ + b, those that are positive."""
+
+    @abstractmethod
+    def decode(self, codes: Codes, values: Float[Tensor, " E"], W: Float[Tensor, "F D"]) -> Float[Tensor, "N D"]:
+        """Σ over the entries of each row of value · W[column]."""
+
+    @abstractmethod
+    def products(self, codes: Codes, y: Float[Tensor, "N D"], W: Float[Tensor, "F D"]) -> Float[Tensor, " E"]:
+        """y[row] · W[column] for each entry."""
+
+    @abstractmethod
+    def add_outer_sums(
+        self, codes: Codes, values: Float[Tensor, " E"], y: Float[Tensor, "N D"], total: Float[Tensor, "F D"]
+    ) -> None:
+        """Add to row f of `total`, in place, Σ over the entries of column f of value · y[row]."""
+
+    def residual(
+        self,
+        codes: Codes,
+        values: Float[Tensor, " E"],
+        W: Float[Tensor, "F D"],
+        target: Float[Tensor, "N D"],
+    ) -> tuple[Float[Tensor, "N D"], Float[Tensor, " E"]]:
+        """The error `decode` - target, and the error's `products` with W."""
+        error = self.decode(codes, values, W).sub_(target)
+        return error, self.products(codes, error, W)

@@ -1,0 +1,155 @@
+"""Every kernel against the plain one, and that one against loops over entries in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_cli.kernels.codes import Codes
+from sae_cli.kernels.dense import DenseKernel
+from sae_cli.kernels.reference import ReferenceKernel
+from sae_cli.kernels.sparse import SparseKernel
+
+EXACT = {
+    "sparse": SparseKernel(),
+    "sparse, screened in bfloat16": SparseKernel(torch.bfloat16),
+    "dense": DenseKernel(torch.float32),
+}
+SHAPES = [(1, 3, 5), (37, 16, 200), (530, 24, 1000)]  # the last is more than one part, and no multiple of a block
+
+
+def problem(n, d, features, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=g) * 3
+    W = torch.randn(features, d, generator=g)
+    return x, W / W.norm(dim=1, keepdim=True), torch.randn(features, generator=g) - 2
+
+
+def select(kernel, how, x, W, b):
+    return kernel.positive(x, W, b) if how == "positive" else getattr(kernel, how)(x, W, b, 3)
+
+
+def dense(codes):
+    return codes.to_dense(codes.values)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("how", ["positive", "top_k", "batch_top_k"])
+@pytest.mark.parametrize("name", EXACT)
+def test_selection(name, how, shape):
+    x, W, b = problem(*shape)
+    expected, found = (dense(select(kernel, how, x, W, b)) for kernel in (ReferenceKernel(), EXACT[name]))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["positive", "top_k", "batch_top_k"])
+def test_the_reference_selects_what_numpy_selects(how):
+    x, W, b = problem(9, 4, 7)
+    pre = x.double().numpy() @ W.double().numpy().T + b.double().numpy()
+    least = {"positive": 0, "top_k": np.sort(pre, axis=1)[:, -3:-2], "batch_top_k": np.sort(pre.ravel())[-27]}[how]
+    expected = np.where((pre >= least) & (pre > 0), pre, 0)
+    np.testing.assert_allclose(dense(select(ReferenceKernel(), how, x, W, b)).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["reference", *EXACT])
+def test_products(name, shape):
+    kernel = {"reference": ReferenceKernel(), **EXACT}[name]
+    x, W, b = problem(*shape)
+    codes = ReferenceKernel().positive(x, W, b)
+    g = torch.Generator().manual_seed(1)
+    v, y = torch.randn(len(codes.values), generator=g), torch.randn(x.shape, generator=g)
+
+    matrix, W64, y64 = codes.to_dense(v).double().numpy(), W.double().numpy(), y.double().numpy()
+    entries = codes.rows.numpy(), codes.columns.numpy()
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(kernel.decode(codes, v, W).numpy(), matrix @ W64, **close)
+    np.testing.assert_allclose(kernel.products(codes, y, W).numpy(), (y64 @ W64.T)[entries], **close)
+    error, along = kernel.residual(codes, v, W, y)
+    np.testing.assert_allclose(error.numpy(), matrix @ W64 - y64, **close)
+    np.testing.assert_allclose(along.numpy(), ((matrix @ W64 - y64) @ W64.T)[entries], rtol=1e-3, atol=1e-3)
+    total = torch.ones_like(W)
+    kernel.add_outer_sums(codes, v, y, total)
+    np.testing.assert_allclose(total.numpy(), 1 + matrix.T @ y64, rtol=1e-3, atol=1e-3)
+
+
+def test_dense_bfloat16_is_close():
+    x, W, b = problem(300, 64, 500)
+    kernel, reference = DenseKernel(torch.bfloat16), ReferenceKernel()
+    expected, found = (dense(each.positive(x, W, b)) for each in (reference, kernel))
+    assert (found - expected).norm() < 0.01 * expected.norm()
+    codes = reference.positive(x, W, b)
+    for method, arguments in (("decode", (codes.values, W)), ("products", (x, W))):
+        expected, found = (getattr(each, method)(codes, *arguments) for each in (reference, kernel))
+        assert (found - expected).norm() < 0.01 * expected.norm()
+    totals = torch.zeros(2, *W.shape)
+    reference.add_outer_sums(codes, codes.values, x, totals[0])
+    kernel.add_outer_sums(codes, codes.values, x, totals[1])
+    assert (totals[1] - totals[0]).norm() < 0.01 * totals[0].norm()
+
+
+@pytest.mark.parametrize("name", ["reference", *EXACT])
+def test_no_entry_at_all(name):
+    kernel = {"reference": ReferenceKernel(), **EXACT}[name]
+    x, W, b = problem(5, 4, 70)
+    for how in ("positive", "top_k", "batch_top_k"):
+        codes = select(kernel, how, x, W, b - 1000)
+        assert codes.starts.tolist() == [0] * 6 and len(codes.values) == 0
+        assert not kernel.decode(codes, codes.values, W).any()
+        assert not codes.fired().any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.floats(1e-3, 1e3), st.sampled_from([0.0, 0.9]))
+def test_the_bfloat16_screen_misses_nothing(seed, unit, share_of_zeros):
+    """Whatever the scale of activations, and where a few dimensions carry everything."""
+    x, W, b = problem(64, 32, 300, seed)
+    mask = torch.rand(32, generator=torch.Generator().manual_seed(seed)) >= share_of_zeros
+    x, b = x * unit * mask, b * unit
+    pre = torch.addmm(b, x, W.T)
+    found = dense(SparseKernel(torch.bfloat16).positive(x, W, b))
+    clear = pre > 1e-5 * unit  # nearer to zero, float32 itself is not sure
+    torch.testing.assert_close(found[clear], pre[clear], rtol=1e-4, atol=1e-5 * unit)
+    assert (found[pre < -1e-5 * unit] == 0).all()
+
+
+def test_batch_top_k_where_one_part_holds_everything():
+    """The first guess at the limit is too high for the part of the batch with the large entries' neighbours."""
+    x, W, b = problem(1100, 8, 640)
+    x[512:] *= 1e-3
+    expected, found = (each.batch_top_k(x, W, b + 2, 40) for each in (ReferenceKernel(), SparseKernel()))
+    torch.testing.assert_close(dense(found), dense(expected), rtol=1e-5, atol=1e-5)
+    assert found.starts[512] > 0.9 * found.starts[-1]
+
+
+def test_equal_entries_are_taken_from_the_left():
+    x, W, b = torch.ones(2, 1), torch.ones(100, 1), torch.zeros(100)
+    codes = SparseKernel().top_k(x, W, b, 3)
+    assert codes.columns.tolist() == [0, 1, 2] * 2
+
+
+def test_same_bits_whatever_the_number_of_threads():
+    x, W, b = problem(530, 24, 1000)
+    results = []
+    numba = pytest.importorskip("numba")
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        kernel, total = SparseKernel(), torch.zeros_like(W)
+        codes = kernel.positive(x, W, b)
+        error, along = kernel.residual(codes, codes.values, W, x)
+        kernel.add_outer_sums(codes, along, error, total)
+        results.append((error, along, total))
+    assert all(torch.equal(p, q) for p, q in zip(*results, strict=True))
+
+
+def test_keep_and_sums_of_codes():
+    codes = Codes(torch.tensor([0, 2, 2, 5]), torch.tensor([0, 3, 1, 2, 3]).int(), torch.arange(5.0) + 1, 4)
+    kept = codes.keep(torch.tensor([False, True, True, False, True]))
+    assert (kept.starts.tolist(), kept.columns.tolist()) == ([0, 1, 1, 3], [3, 1, 3])
+    assert kept.values.tolist() == [2, 3, 5]
+    assert codes.rows.tolist() == [0, 0, 2, 2, 2]
+    assert codes.column_sums(codes.values).tolist() == [1, 3, 4, 7]
+    assert kept.fired().tolist() == [False, True, False, True]
+    starts, order, rows = codes.by_column
+    assert starts.tolist() == [0, 1, 2, 3, 5] and order.tolist() == [0, 2, 3, 1, 4] and rows.tolist() == [0, 2, 2, 0, 2]
