@@ -75,7 +75,8 @@ class TrainConfig(CommandConfig):
 
     Attributes:
         dict_size: number of features.
-        l1: coefficient of the L1 penalty, for activations scaled to norm sqrt(d).
+        l1: coefficient of the sparsity penalty, for activations scaled to norm sqrt(d).
+        k: active features a token, for architectures that fix their number.
         tokens: training tokens.
         seed: initialisation (the order of the data has its own, `data.seed`).
         activations: a harvest run to read; null to find a matching one in `runs_dir`, else live.
@@ -89,6 +90,7 @@ class TrainConfig(CommandConfig):
     layer: int = number(at_least=-1)
     dict_size: int = number(at_least=1)
     l1: float = number(at_least=0)
+    k: int = number(32, at_least=1)
     tokens: int = number(at_least=1)
     seed: int = number(0, at_least=0)
     activations: str | None = None

@@ -59,14 +59,16 @@ def result_settings(config: CommandConfig) -> dict[str, Any]:
         if settings.get(key):
             always = key == "run" or (key == "data.path" and _reads_text_files(config))
             settings[key] = _absolute(settings[key], always)
+    if isinstance(config, TrainConfig):
+        del settings[_unused_sparsity(config)]
     return settings
 
 
 def baseline_choices(config: CommandConfig, choices: Mapping[str, Any]) -> list[str]:
     """The group choices, as overrides, whose settings count as defaults when `config` is named."""
-    if _is_synthetic(config):
-        return ["data=synthetic"]
-    return [f"{group}={choices[group]}" for group in _NAMED_GROUPS if isinstance(choices.get(group), str)]
+    groups = ("sae",) if _is_synthetic(config) else _NAMED_GROUPS
+    chosen = [f"{group}={choices[group]}" for group in groups if isinstance(choices.get(group), str)]
+    return ["data=synthetic", *chosen] if _is_synthetic(config) else chosen
 
 
 def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
@@ -86,6 +88,8 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
     assert isinstance(config, HarvestConfig | TrainConfig)
     if _is_synthetic(config):
         _refuse_a_model(config, baseline)
+    if isinstance(config, TrainConfig):
+        _refuse_unused_sparsity(config, baseline)
     if config.name is not None:
         return Path(config.runs_dir, *_name_parts("name", config.name))
     command = "harvest" if isinstance(config, HarvestConfig) else "train"
@@ -113,8 +117,10 @@ def _product(config: HarvestConfig | TrainConfig) -> tuple[str, set[str]]:
     """The part of the name that says what is made of them, and the settings that it shows."""
     if isinstance(config, HarvestConfig):
         return f"T{config.tokens}-{config.dtype.value}", {"tokens", "dtype"}
-    name = f"{config.sae.architecture}-F{config.dict_size}-l1_{_number(config.l1)}-seed{config.seed}"
-    return name, {"sae.architecture", "dict_size", "l1", "seed"}
+    key = config.sae.sparsity_setting()
+    sparsity = f"l1_{_number(config.l1)}" if key == "l1" else f"k{config.k}"
+    name = f"{config.sae.architecture}-F{config.dict_size}-{sparsity}-seed{config.seed}"
+    return name, {"sae.architecture", "dict_size", key, "seed"}
 
 
 def _model(config: HarvestConfig | TrainConfig) -> str:
@@ -130,6 +136,16 @@ def _refuse_a_model(config: HarvestConfig | TrainConfig, baseline: Mapping[str, 
     model = [key for key in settings if key == "layer" or key.startswith(("model.", "hook."))]
     if any(settings[key] != baseline.get(key) for key in model):
         raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
+
+
+def _unused_sparsity(config: TrainConfig) -> str:
+    return "k" if config.sae.sparsity_setting() == "l1" else "l1"
+
+
+def _refuse_unused_sparsity(config: TrainConfig, baseline: Mapping[str, Any]) -> None:
+    if (value := getattr(config, unused := _unused_sparsity(config))) != baseline.get(unused):
+        used = config.sae.sparsity_setting()
+        raise RequestError(f"{unused}={value:g} has no effect with sae={config.sae.architecture}: give {used}=")
 
 
 def _off_default(config: CommandConfig, baseline: Mapping[str, Any], shown: Iterable[str]) -> dict[str, Any]:

@@ -1,7 +1,13 @@
-"""The group `sae`: the dictionary's architecture. One schema an architecture."""
+"""The group `sae`: the dictionary's architecture. One schema an architecture.
 
-from dataclasses import dataclass
+How sparse a dictionary is follows from one top-level setting: `l1`, a penalty's coefficient, or `k`, a number of
+active features.
+"""
+
+from dataclasses import dataclass, field
 from enum import Enum
+
+from sae_cli.config.bounds import number
 
 
 class DecoderNorm(Enum):
@@ -19,6 +25,13 @@ class BiasInit(Enum):
     zero = "zero"
 
 
+class JumpPenalty(Enum):
+    """`l0_target`: (L0 / k - 1)²; `tanh`: l1 · Σ tanh(4 f)."""
+
+    l0_target = "l0_target"
+    tanh = "tanh"
+
+
 @dataclass(kw_only=True)
 class SaeConfig:
     """What all architectures share."""
@@ -27,9 +40,96 @@ class SaeConfig:
     decoder_norm: DecoderNorm = DecoderNorm.unit
     b_dec_init: BiasInit = BiasInit.mean
 
+    def sparsity_setting(self) -> str:
+        """The top-level setting that this dictionary's sparsity follows from."""
+        return "k"
+
 
 @dataclass(kw_only=True)
 class ReluSae(SaeConfig):
-    """ReLU with an L1 penalty (Bricken et al. 2023); its coefficient is the top-level `l1`."""
+    """ReLU with an L1 penalty (Bricken et al. 2023).
+
+    Attributes:
+        sparsity_warmup: share of the steps over which the L1 coefficient rises from 0; a long rise lets features
+            find a direction before they are pressed to be rare, and few die.
+        decoder_fit: share of the steps, at the end, in which the encoder is frozen, the penalty off and the
+            decoder fitted to the codes: undoes the shrinkage that L1 causes and leaves L0 as it is.
+    """
 
     architecture: str = "relu"
+    sparsity_warmup: float = number(0.8, at_least=0, at_most=1)
+    decoder_fit: float = number(0.15, at_least=0, below=1)
+
+    def sparsity_setting(self) -> str:
+        return "l1"
+
+
+@dataclass(kw_only=True)
+class GatedSae(SaeConfig):
+    """Separate gate and magnitude (Rajamanoharan et al. 2024).
+
+    Attributes:
+        sparsity_warmup: share of the steps over which the L1 coefficient rises from 0.
+    """
+
+    architecture: str = "gated"
+    sparsity_warmup: float = number(0.2, at_least=0, at_most=1)
+
+    def sparsity_setting(self) -> str:
+        return "l1"
+
+
+@dataclass(kw_only=True)
+class JumpReluSae(SaeConfig):
+    """A trained threshold a feature (Rajamanoharan et al. 2024).
+
+    Attributes:
+        penalty: what keeps L0 down.
+        l0_coefficient: weight of `l0_target`, in units of the mean squared norm of activations.
+        bandwidth: width of the straight-through estimator, in units of the mean norm of activations.
+        threshold: first threshold, in the same units.
+        sparsity_warmup: share of the steps over which the penalty rises from 0.
+    """
+
+    architecture: str = "jump_relu"
+    penalty: JumpPenalty = JumpPenalty.l0_target
+    l0_coefficient: float = number(0.2, at_least=0)
+    bandwidth: float = number(0.03, above=0)
+    threshold: float = number(0.001, above=0)
+    sparsity_warmup: float = number(1.0, at_least=0, at_most=1)
+
+    def sparsity_setting(self) -> str:
+        return "k" if self.penalty is JumpPenalty.l0_target else "l1"
+
+
+@dataclass(kw_only=True)
+class TopKSae(SaeConfig):
+    """The k largest pre-activations of each token (Gao et al. 2024).
+
+    Attributes:
+        aux_coefficient: weight of the auxiliary loss that revives dead features.
+        aux_k: dead features that it uses for each token; null for half the width of the activations.
+    """
+
+    architecture: str = "topk"
+    aux_coefficient: float = number(1 / 32, at_least=0)
+    aux_k: int | None = None
+
+
+@dataclass(kw_only=True)
+class BatchTopKSae(TopKSae):
+    """The N·k largest pre-activations of a batch of N tokens (Bussmann et al. 2024)."""
+
+    architecture: str = "batch_topk"
+
+
+@dataclass(kw_only=True)
+class MatryoshkaSae(TopKSae):
+    """BatchTopK with nested dictionaries (Bussmann et al. 2025).
+
+    Attributes:
+        fractions: share of the features that each dictionary has more than the one before.
+    """
+
+    architecture: str = "matryoshka"
+    fractions: list[float] = field(default_factory=lambda: [1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32])

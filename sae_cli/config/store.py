@@ -4,28 +4,40 @@ A YAML that lists `base_<schema>` first in its `defaults` is checked against tha
 the wrong type and a key that does not exist are refused while the configuration is composed.
 """
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncherConf
 from hydra.core.config_store import ConfigStore
 
 from sae_cli.config.commands import PRIMARIES
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import ModelConfig
-from sae_cli.config.sae import ReluSae
+from sae_cli.config.sae import BatchTopKSae, GatedSae, JumpReluSae, MatryoshkaSae, ReluSae, TopKSae
 
 BASE = "base_"
 """Prefix of schema names; these are not options that a user chooses."""
+
+SHARED_LAUNCHER = "shared"
+"""Of a sweep whose jobs are carried on side by side in this process, before Hydra calls one after another."""
 
 GROUPS = {
     "model": {"causal_lm": ModelConfig},
     "hook": {"hook": HookConfig},
     "data": {"stdlib": StdlibData, "text": TextData, "hf": HfData, "synthetic": SyntheticData},
-    "sae": {"relu": ReluSae},
+    "sae": {
+        "relu": ReluSae,
+        "topk": TopKSae,
+        "batch_topk": BatchTopKSae,
+        "jump_relu": JumpReluSae,
+        "gated": GatedSae,
+        "matryoshka": MatryoshkaSae,
+    },
 }
 
 
 def register() -> None:
     """Put the schemas into Hydra's ConfigStore; calling it again changes nothing."""
     store = ConfigStore.instance()
+    store.store(group="hydra/launcher", name=SHARED_LAUNCHER, node=BasicLauncherConf)
     for command, schema in PRIMARIES.items():
         store.store(name=BASE + command, node=schema)
     for group, schemas in GROUPS.items():

@@ -1,8 +1,18 @@
 """The group `train`: how a dictionary is trained."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from sae_cli.config.bounds import number
+
+
+class Kernel(Enum):
+    """`auto`: by device, capability and measured density; the others: that one, whatever it costs."""
+
+    auto = "auto"
+    reference = "reference"
+    sparse = "sparse"
+    dense_bf16 = "dense_bf16"
 
 
 @dataclass(kw_only=True)
@@ -15,16 +25,13 @@ class TrainingConfig:
         adam_beta1, adam_beta2: Adam's decay rates.
         lr_warmup: share of the steps over which the learning rate rises from 0.
         lr_decay: share of the steps, at the end, over which it falls to 0.
-        l1_warmup: share of the steps over which the L1 coefficient rises from 0; a long rise lets features
-            find a direction before they are pressed to be rare, and few die.
-        decoder_fit: share of the steps, at the end, in which the encoder is frozen, the penalty off and the
-            decoder fitted to the codes: undoes the shrinkage that L1 causes and leaves L0 as it is.
         shuffle_buffer: tokens held in memory to mix activations across the corpus; its first fill sets
             the activation scale and `b_dec`.
         dead_after: tokens without firing after which a feature counts as dead while training.
         log_every: steps between two lines of the training curve.
         held_out_every: steps between two measurements of held-out FVU.
         held_out_tokens: tokens of that measurement.
+        kernel: how the products of a step are computed.
     """
 
     batch_size: int = number(256, at_least=1)
@@ -33,10 +40,9 @@ class TrainingConfig:
     adam_beta2: float = number(0.999, at_least=0, below=1)
     lr_warmup: float = number(0.05, at_least=0, at_most=1)
     lr_decay: float = number(0.2, at_least=0, at_most=1)
-    l1_warmup: float = number(0.8, at_least=0, at_most=1)
-    decoder_fit: float = number(0.15, at_least=0, below=1)
     shuffle_buffer: int = number(131_072, at_least=1)
     dead_after: int = number(100_000, at_least=1)
     log_every: int = number(50, at_least=1)
     held_out_every: int = number(250, at_least=1)
     held_out_tokens: int = number(8_192, at_least=2)
+    kernel: Kernel = Kernel.auto

@@ -26,6 +26,7 @@ class Dictionary(nn.Module, ABC):
 
     architecture: ClassVar[str]
     tensor_names: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec", "b_dec", "activation_mean")
+    in_activation_units: ClassVar[frozenset[str]] = frozenset({"b_enc", "b_dec", "activation_mean"})
 
     W_enc: Tensor
     b_enc: Tensor
@@ -43,11 +44,12 @@ class Dictionary(nn.Module, ABC):
         for name, shape in self.shapes(n_features, width).items():
             if tuple(tensors[name].shape) != shape:
                 raise JobError(f"{name}: expected shape {shape}, found {tuple(tensors[name].shape)}")
+        for name in self.tensor_names:
             self.register_buffer(name, tensors[name].float())
 
     @classmethod
     def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
-        """The tensors of a dictionary of this size."""
+        """The shapes of its tensors, those that follow from its size."""
         F, d = n_features, width
         return {"W_enc": (F, d), "b_enc": (F,), "W_dec": (F, d), "b_dec": (d,), "activation_mean": (d,)}
 
@@ -58,6 +60,11 @@ class Dictionary(nn.Module, ABC):
     @property
     def width(self) -> int:
         return self.W_enc.shape[1]
+
+    @property
+    def encoder_bias(self) -> Tensor:
+        """What decides, with W_enc, whether a feature is active [F]."""
+        return self.b_enc
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
@@ -80,8 +87,9 @@ class Dictionary(nn.Module, ABC):
         A dictionary trained on s·x becomes one for x with `for_inputs_divided_by(s)`: whatever is in
         units of activations is divided, directions are kept.
         """
-        in_activation_units = {"b_enc", "b_dec", "activation_mean"}
-        return type(self)({name: t / scale if name in in_activation_units else t for name, t in self.tensors().items()})
+        return type(self)(
+            {name: t / scale if name in self.in_activation_units else t for name, t in self.tensors().items()}
+        )
 
     def decoder_norms(self) -> Float[Tensor, " F"]:
         return self.W_dec.norm(dim=1)

@@ -7,18 +7,36 @@ from typing import Any
 
 from sae_cli.artifacts.run_directory import FinishedRun, Run, read_run
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.batch_topk import BatchTopKDictionary
+from sae_cli.dictionaries.gated import GatedDictionary
+from sae_cli.dictionaries.jump_relu import JumpReluDictionary
+from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
 from sae_cli.dictionaries.relu import ReluDictionary
+from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.errors import JobError
 
 DICTIONARY_FILE = "sae.safetensors"
 
 
+ARCHITECTURES: dict[str, type[Dictionary]] = {
+    kind.architecture: kind
+    for kind in (
+        ReluDictionary,
+        TopKDictionary,
+        BatchTopKDictionary,
+        JumpReluDictionary,
+        GatedDictionary,
+        MatryoshkaDictionary,
+    )
+}
+
+
 def architecture_class(architecture: str) -> type[Dictionary]:
     """The class of an architecture by its name in files and configurations."""
-    match architecture:
-        case "relu":
-            return ReluDictionary
-    raise JobError(f"unknown dictionary architecture {architecture!r}; this version of sae knows: relu")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise JobError(f"unknown dictionary architecture {architecture!r}; this version of sae knows: {known}")
+    return ARCHITECTURES[architecture]
 
 
 def save_dictionary(run: Run, dictionary: Dictionary, **header: Any) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.tensor_types import Float
+from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.kernels.kernel import Kernel
+from sae_cli.tensor_types import Float, Tensor
 
 
 class ReluDictionary(Dictionary):
@@ -15,3 +15,38 @@ class ReluDictionary(Dictionary):
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
         return ((x - self.b_dec) @ self.W_enc.T + self.b_enc).relu()
+
+
+class ReluObjective(Objective):
+    """‖x - x̂‖² + l1 · Σᵢ fᵢ‖dᵢ‖.
+
+    Args:
+        l1: coefficient of the penalty.
+    """
+
+    dictionary = ReluDictionary
+
+    def __init__(self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, l1: float) -> None:
+        super().__init__(W_enc, W_dec, b_dec, unit_rows)
+        self.l1 = l1
+
+    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+        n, l1 = moment.batch_size, self.l1 * moment.sparsity
+        centred, norms = x - self.b_dec, self.decoder_norms()
+        codes = kernel.positive(centred, self.W_enc, self.b_enc)
+        f = codes.values
+        error, along = kernel.residual(codes, f, self.W_dec, centred)
+
+        d_f = along.mul_(2).add_(l1 * norms[codes.indices]).div_(n)
+        gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n)
+        self.add_encoder_gradients(codes, d_f, centred, kernel)
+        kernel.add_outer_sums(codes, f * (2 / n), error, gradient(self.W_dec))
+        sum_f = codes.column_sums(f)
+        if not self.unit_rows:  # on the sphere this part is radial
+            gradient(self.W_dec).addcmul_(self.W_dec, (sum_f / norms.clamp_min(1e-12))[:, None], value=l1 / n)
+        return BatchSums(
+            squared_error=squared_sum(error),
+            penalty=l1 * float(sum_f.double() @ norms.double()),
+            l0=len(f),
+            fired=sum_f > 0,
+        )

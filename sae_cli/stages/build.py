@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import DataConfig, HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import ModelConfig
+from sae_cli.config.sae import (
+    BatchTopKSae,
+    DecoderNorm,
+    GatedSae,
+    JumpPenalty,
+    JumpReluSae,
+    MatryoshkaSae,
+    ReluSae,
+    TopKSae,
+)
 from sae_cli.config.split import Split
 from sae_cli.data.documents import Corpus
 from sae_cli.data.hub import HubCorpus
@@ -15,8 +28,17 @@ from sae_cli.data.rows import RowStream
 from sae_cli.data.stdlib import StdlibCorpus
 from sae_cli.data.synthetic import MOST_FREQUENT, SyntheticActivations
 from sae_cli.data.text import TextCorpus
+from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
+from sae_cli.dictionaries.batch_topk import BatchTopKObjective
+from sae_cli.dictionaries.gated import GatedObjective
+from sae_cli.dictionaries.jump_relu import JumpReluObjective
+from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
+from sae_cli.dictionaries.relu import ReluObjective
+from sae_cli.dictionaries.topk import TopKObjective
 from sae_cli.errors import RequestError
 from sae_cli.models import LanguageModel, Site, load_language_model
+from sae_cli.training.initialise import tied_encoder_scale
+from sae_cli.training.trainer import MakeObjective
 
 _LONGEST_DEFAULT_CONTEXT = 1024
 
@@ -49,6 +71,64 @@ def site(hook: HookConfig, layer: int, model: LanguageModel) -> Site:
     chosen = Site(hook.point, layer)
     model.check_site(chosen)
     return chosen
+
+
+def objective(config: TrainConfig, width: int) -> MakeObjective:
+    """How an architecture's training starts from random unit rows and a decoder bias.
+
+    Raises:
+        RequestError: the settings do not fit together.
+    """
+    sae, features = config.sae, config.dict_size
+    unit = sae.decoder_norm is DecoderNorm.unit
+    if sae.sparsity_setting() == "k" and config.k > features:
+        raise RequestError(f"k={config.k}: expected at most dict_size={features}")
+    short = tied_encoder_scale(features, width)
+    match sae:
+        case ReluSae():
+            return lambda rows, b_dec: ReluObjective(rows * short, rows, b_dec, unit, config.l1)
+        case GatedSae():
+            return lambda rows, b_dec: GatedObjective(rows * short, rows, b_dec, unit, config.l1)
+        case JumpReluSae():
+            length = width**0.5  # of the mean activation, once scaled
+            weight = sae.l0_coefficient * width if sae.penalty is JumpPenalty.l0_target else config.l1
+            return lambda rows, b_dec: JumpReluObjective(
+                rows * short,
+                rows,
+                b_dec,
+                unit,
+                penalty=sae.penalty.value,
+                coefficient=weight,
+                target=config.k,
+                bandwidth=sae.bandwidth * length,
+                threshold=sae.threshold * length,
+            )
+        case MatryoshkaSae():
+            sizes = _group_sizes(sae.fractions, features)
+            auxiliary = _auxiliary(sae, width)
+            return lambda rows, b_dec: MatryoshkaObjective(rows, rows, b_dec, unit, config.k, auxiliary, sizes)
+        case BatchTopKSae():
+            auxiliary = _auxiliary(sae, width)
+            return lambda rows, b_dec: BatchTopKObjective(rows, rows, b_dec, unit, config.k, auxiliary)
+        case TopKSae():
+            auxiliary = _auxiliary(sae, width)
+            return lambda rows, b_dec: TopKObjective(rows, rows, b_dec, unit, config.k, auxiliary)
+    raise AssertionError(f"no objective for {type(sae).__name__}")
+
+
+def _auxiliary(sae: TopKSae, width: int) -> AuxiliaryLoss:
+    return AuxiliaryLoss(sae.aux_coefficient, sae.aux_k or max(1, width // 2))
+
+
+def _group_sizes(fractions: Sequence[float], features: int) -> list[int]:
+    """Whole numbers of features in these proportions; what rounding leaves goes to the last group."""
+    if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise RequestError(f"sae.fractions={list(fractions)}: expected positive numbers that sum to 1")
+    sizes = [round(fraction * features) for fraction in fractions[:-1]]
+    sizes.append(features - sum(sizes))
+    if min(sizes) < 1:
+        raise RequestError(f"sae.fractions={list(fractions)}: too fine for dict_size={features}")
+    return sizes
 
 
 def corpus(config: DataConfig) -> Corpus:

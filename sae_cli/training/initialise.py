@@ -41,8 +41,8 @@ def geometric_median(x: Float[Tensor, "N D"], iterations: int = 100, tolerance: 
     return median.float()
 
 
-def tied_directions(n_features: int, width: int, seed: int) -> Float[Tensor, "F D"]:
-    """Isotropic random unit rows, for encoder and decoder alike."""
+def random_directions(n_features: int, width: int, seed: int) -> Float[Tensor, "F D"]:
+    """Isotropic random unit rows."""
     rows = torch.randn(n_features, width, generator=torch.Generator().manual_seed(seed))
     return rows / rows.norm(dim=1, keepdim=True)
 

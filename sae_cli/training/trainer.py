@@ -1,22 +1,29 @@
-"""One dictionary in training: parameters in scaled units, optimiser, schedules, counters."""
+"""One dictionary in training: its objective, optimiser, schedules, counters."""
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 
-from sae_cli.config.sae import BiasInit, DecoderNorm
+from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.dictionaries.relu import ReluDictionary
+from sae_cli.dictionaries.decoder_fit import DecoderFit
+from sae_cli.dictionaries.objective import BatchSums, Moment, Objective
+from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
-from sae_cli.tensor_types import Float, Tensor
-from sae_cli.training.decoder_fit import FrozenEncoder
-from sae_cli.training.initialise import activation_scale, initial_decoder_bias, tied_directions, tied_encoder_scale
-from sae_cli.training.relu_l1 import Parameters, StepResult, relu_l1_step, remove_radial_component
+from sae_cli.kernels.choice import KernelChoice
+from sae_cli.tensor_types import Bool, Float, Tensor
+from sae_cli.training.initialise import activation_scale, initial_decoder_bias, random_directions
 from sae_cli.training.schedules import warmup, warmup_then_decay
+
+MakeObjective = Callable[[Tensor, Tensor], Objective]
+"""From random unit rows [F, d] and the decoder bias [d], on the device, to an objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,22 +31,21 @@ class Recipe:
     """How a dictionary is trained; the fields are those of `sae_cli.config.train` and its neighbours."""
 
     dict_size: int
-    l1: float
     steps: int
     lr: float
     betas: tuple[float, float]
     lr_warmup: float
     lr_decay: float
-    l1_warmup: float
+    sparsity_warmup: float
     decoder_fit: float
-    decoder_norm: DecoderNorm
     b_dec_init: BiasInit
     dead_after: int
+    kernel: str
     seed: int
 
     @property
-    def l1_steps(self) -> int:
-        """Steps with the penalty; the rest fit the decoder to frozen codes."""
+    def main_steps(self) -> int:
+        """Steps on the objective; the rest fit the decoder to frozen codes."""
         return self.steps - round(self.decoder_fit * self.steps)
 
 
@@ -49,72 +55,68 @@ class Window:
 
     tokens: int = 0
     squared_error: float = 0.0
-    l1: float = 0.0
+    penalty: float = 0.0
     l0: int = 0
 
-    def line(self, l1_coefficient: float, variance: float) -> dict[str, float]:
+    def add(self, tokens: int, sums: BatchSums) -> None:
+        self.tokens += tokens
+        self.squared_error += sums.squared_error
+        self.penalty += sums.penalty
+        self.l0 += sums.l0
+
+    def line(self, variance: float) -> dict[str, float]:
         """Means over the window's tokens; `variance` is the mean of ‖x - x̄‖²."""
         mse = self.squared_error / self.tokens
-        return {
-            "loss": mse + l1_coefficient * self.l1 / self.tokens,
-            "fvu": mse / variance,
-            "l0": self.l0 / self.tokens,
-        }
+        return {"loss": mse + self.penalty / self.tokens, "fvu": mse / variance, "l0": self.l0 / self.tokens}
 
 
 class Trainer:
-    """Trains one ReLU dictionary by batches.
+    """Trains one dictionary by batches.
 
     Activations are scaled so that their mean norm is √d, estimated with `b_dec` from `sample`; then an
     L1 coefficient means the same at every hook. `dictionary()` gives the result in raw units.
     """
 
-    def __init__(self, recipe: Recipe, sample: Float[Tensor, "N D"], device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, make_objective: MakeObjective, sample: Float[Tensor, "N D"], device: torch.device
+    ) -> None:
         self.recipe = recipe
         self.scale = activation_scale(sample)
         scaled = sample * self.scale
         self.variance = float((scaled - scaled.mean(dim=0)).double().square().sum(dim=1).mean())
-        self.parameters = self._initial_parameters(scaled, device)
-        self.optimizer = self._optimizer(self.parameters)
-        self.frozen_encoder: FrozenEncoder | None = None
+        directions = random_directions(recipe.dict_size, sample.shape[1], recipe.seed)
+        b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
+        self.objective = make_objective(directions.to(device), b_dec.to(device))
+        self.optimizer = self._optimizer()
+        self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
         self.activation_sum = torch.zeros(sample.shape[1], dtype=torch.float64, device=device)
         self.tokens = 0
         self.window = Window()
 
-    def _initial_parameters(self, scaled: Float[Tensor, "N D"], device: torch.device) -> Parameters:
-        width = scaled.shape[1]
-        directions = tied_directions(self.recipe.dict_size, width, self.recipe.seed)
-        tensors = Parameters(
-            W_enc=directions * tied_encoder_scale(self.recipe.dict_size, width),
-            b_enc=torch.zeros(self.recipe.dict_size),
-            W_dec=directions,
-            b_dec=initial_decoder_bias(scaled, self.recipe.b_dec_init).cpu(),
-        )
-        return Parameters(*(tensor.to(device).requires_grad_(False) for tensor in tensors))
-
-    def _optimizer(self, parameters: Sequence[Tensor]) -> torch.optim.Adam:
+    def _optimizer(self) -> torch.optim.Adam:
+        parameters = list(self.objective.parameters.values())
         return torch.optim.Adam(parameters, lr=self.recipe.lr, betas=self.recipe.betas, fused=True)
 
     @property
     def fitting_decoder(self) -> bool:
         """Whether the last phase has been reached."""
-        return self.step_number >= self.recipe.l1_steps
+        return self.step_number >= self.recipe.main_steps
 
     @property
     def lr(self) -> float:
         r = self.recipe
         if self.fitting_decoder:
-            return r.lr * max(0.0, (r.steps - self.step_number) / (r.steps - r.l1_steps))
-        return r.lr * warmup_then_decay(self.step_number, r.l1_steps, r.lr_warmup, r.lr_decay)
+            return r.lr * max(0.0, (r.steps - self.step_number) / (r.steps - r.main_steps)) if r.decoder_fit else 0.0
+        return r.lr * warmup_then_decay(self.step_number, r.main_steps, r.lr_warmup, r.lr_decay)
 
     @property
-    def l1(self) -> float:
-        """The coefficient of the penalty at this step."""
+    def sparsity(self) -> float:
+        """What the penalty's coefficient is multiplied by at this step."""
         if self.fitting_decoder:
             return 0.0
-        return self.recipe.l1 * warmup(self.step_number, self.recipe.l1_steps, self.recipe.l1_warmup)
+        return warmup(self.step_number, self.recipe.main_steps, self.recipe.sparsity_warmup)
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "N D"]) -> None:
@@ -123,49 +125,47 @@ class Trainer:
         Raises:
             JobError: the loss is no longer finite.
         """
-        result = self._gradients(x * self.scale)
-        if not torch.isfinite(torch.tensor(result.squared_error)):
+        self._begin_decoder_fit()
+        sums = self._accumulate(self.objective, x)
+        if not torch.isfinite(torch.tensor(sums.squared_error)):
             raise JobError(
-                f"the loss is {result.squared_error} at step {self.step_number}: "
+                f"the loss is {sums.squared_error} at step {self.step_number}: "
                 f"lower train.lr (now {self.recipe.lr:g}) or look for non-finite activations"
             )
-        self._update(result.gradients)
-        self._count(x, result.fired)
-        self.window.tokens += len(x)
-        self.window.squared_error += result.squared_error
-        self.window.l1 += result.l1
-        self.window.l0 += result.l0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        self.optimizer.step()
+        self.objective.after_update()
+        self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
+        self._count(x, sums.fired)
+        self.window.add(len(x), sums)
         self.step_number += 1
 
     @torch.no_grad()
     def time_of_a_step(self, x: Float[Tensor, "N D"]) -> float:
         """Seconds that the loss and its gradients take; nothing is changed."""
-        x = x.to(self.parameters.b_dec.device) * self.scale
-        relu_l1_step(self.parameters, x, self.l1)  # the first call is slower
+        objective = copy.deepcopy(self.objective)
+        x = x.to(self.activation_sum.device)
+        self._accumulate(objective, x)  # the first call is slower
         started = time.monotonic()
-        relu_l1_step(self.parameters, x, self.l1)
+        self._accumulate(objective, x)
         return time.monotonic() - started
 
-    def _gradients(self, scaled: Float[Tensor, "N D"]) -> StepResult:
-        if not self.fitting_decoder:
-            return relu_l1_step(self.parameters, scaled, self.l1)
-        if self.frozen_encoder is None:
-            self.frozen_encoder = FrozenEncoder.of(self.parameters)
-            self.optimizer = self._optimizer((self.parameters.W_dec, self.parameters.b_dec))
-        return self.frozen_encoder.step(self.parameters.W_dec, self.parameters.b_dec, scaled)
+    def _begin_decoder_fit(self) -> None:
+        if self.fitting_decoder and isinstance(self.objective, ReluObjective):
+            self.objective = DecoderFit(self.objective)
+            self.optimizer = self._optimizer()
 
-    def _update(self, gradients: Parameters) -> None:
-        unit = self.recipe.decoder_norm is DecoderNorm.unit and self.frozen_encoder is None
-        W_dec = self.parameters.W_dec
-        if unit:
-            gradients = gradients._replace(W_dec=remove_radial_component(gradients.W_dec, W_dec))
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
-        self.optimizer.step()
-        if unit:
-            W_dec /= W_dec.norm(dim=1, keepdim=True)
+    def _accumulate(self, objective: Objective, x: Float[Tensor, "N D"]) -> BatchSums:
+        """Set the gradients of the batch's loss."""
+        scaled, kernel = x * self.scale, self.kernels.kernel
+        moment = Moment(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
+        divided = objective.divisible and kernel.rows_at_once
+        parts = scaled.split(kernel.rows_at_once) if divided else [scaled]
+        objective.zero_gradients()
+        sums = reduce(add, (objective.accumulate(part, kernel, moment) for part in parts))
+        objective.finish_gradients(moment)
+        return sums
 
     def _count(self, x: Float[Tensor, "N D"], fired: Tensor) -> None:
         self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(fired, 0)
@@ -173,13 +173,18 @@ class Trainer:
         self.tokens += len(x)
 
     @property
+    def dead_features(self) -> Bool[Tensor, " F"]:
+        """Which features have not fired for `dead_after` tokens."""
+        return self.tokens_since_fired >= self.recipe.dead_after
+
+    @property
     def dead(self) -> int:
-        """Features that have not fired for `dead_after` tokens."""
-        return int((self.tokens_since_fired >= self.recipe.dead_after).sum())
+        """How many features have not fired for `dead_after` tokens."""
+        return int(self.dead_features.sum())
 
     def close_window(self) -> dict[str, int | float]:
         """The training curve's next line."""
-        line = self.window.line(self.l1, self.variance)
+        line = self.window.line(self.variance)
         self.window = Window()
         return {
             "step": self.step_number,
@@ -187,15 +192,11 @@ class Trainer:
             **line,
             "dead": self.dead,
             "lr": self.lr,
-            "l1": self.l1,
+            "l1": self.objective.l1 * self.sparsity,
         }
 
     def dictionary(self) -> Dictionary:
         """The dictionary in raw units: the scale folded in, decoder rows as they are."""
         mean = self.activation_sum / max(1, self.tokens) * self.scale
-        parameters = self.parameters
-        if self.frozen_encoder is not None:
-            unit = self.recipe.decoder_norm is DecoderNorm.unit
-            parameters = self.frozen_encoder.with_decoder(parameters.W_dec, parameters.b_dec, unit)
-        tensors = {name: tensor.detach().clone() for name, tensor in parameters._asdict().items()}
-        return ReluDictionary(tensors | {"activation_mean": mean.float()}).for_inputs_divided_by(self.scale)
+        tensors = {**self.objective.tensors(), "activation_mean": mean.float()}
+        return self.objective.dictionary(tensors).for_inputs_divided_by(self.scale)

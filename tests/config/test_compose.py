@@ -39,7 +39,7 @@ def test_the_options_are_those_of_the_design():
         "data": sorted([*DATA, "synthetic"]),
         "hook": sorted(point.value for point in HookPoint),
         "model": sorted([*MODELS, "hf"]),
-        "sae": ["relu"],
+        "sae": ["batch_topk", "gated", "jump_relu", "matryoshka", "relu", "topk"],
     }
 
 
@@ -95,7 +95,7 @@ def test_eval_reads_the_data_of_the_run_unless_told_otherwise():
         (["dict_size=0"], "dict_size=0: expected at least 1"),
         (["layer=-2"], "layer=-2: expected at least -1"),
         (["train.lr=0"], "train.lr=0.0: expected above 0"),
-        (["train.decoder_fit=1"], "train.decoder_fit=1.0: expected at least 0 and below 1"),
+        (["sae.decoder_fit=1"], "sae.decoder_fit=1.0: expected at least 0 and below 1"),
         (["data.held_out_fraction=1.5"], "data.held_out_fraction=1.5: expected at least 0 and below 1"),
         (["l1=inf"], "l1=inf: expected a finite number"),
     ],

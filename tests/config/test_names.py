@@ -35,11 +35,26 @@ TRAIN = "runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0"
         ("l1=1e20", "runs/train/demo/mlp_out.3/relu-F2048-l1_100000000000000000000-seed0"),
         ("l1=1.0 tokens=750_000 train.lr=5.6e-3", TRAIN),
         ("data=synthetic data.d=16", "runs/train/synthetic/d16/relu-F2048-l1_1-seed0"),
+        ("data=synthetic sae=gated", "runs/train/synthetic/d128/gated-F2048-l1_1-seed0"),
+        ("sae=topk k=8", "runs/train/demo/mlp_out.3/topk-F2048-k8-seed0"),
+        ("sae=jump_relu", "runs/train/demo/mlp_out.3/jump_relu-F2048-k32-seed0"),
         ("name=x/y runs_dir=/there", "/there/x/y"),
     ],
 )
 def test_train(overrides, name):
     assert named("train", *overrides.split()) == name
+
+
+def test_the_setting_that_an_architecture_does_not_use():
+    """It is refused, and no part of what is compared."""
+    with pytest.raises(RequestError, match=r"l1=0.5 has no effect with sae=topk: give k="):
+        named("train", "sae=topk", "l1=0.5")
+    with pytest.raises(RequestError, match=r"k=8 has no effect with sae=relu: give l1="):
+        named("train", "k=8")
+    with pytest.raises(RequestError, match="k=8 has no effect with sae=jump_relu"):
+        named("train", "sae=jump_relu", "sae.penalty=tanh", "k=8")
+    settings = result_settings(typed(COMPOSER.compose("train", ["sae=topk"]).settings))
+    assert settings["k"] == 32 and "l1" not in settings
 
 
 def test_harvest():

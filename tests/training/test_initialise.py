@@ -9,7 +9,7 @@ from sae_cli.training.initialise import (
     activation_scale,
     geometric_median,
     initial_decoder_bias,
-    tied_directions,
+    random_directions,
     tied_encoder_scale,
 )
 from sae_cli.training.schedules import warmup, warmup_then_decay
@@ -40,10 +40,10 @@ def test_decoder_bias_choices():
 
 
 def test_directions_are_unit_and_seeded():
-    rows = tied_directions(100, 8, seed=1)
+    rows = random_directions(100, 8, seed=1)
     assert torch.allclose(rows.norm(dim=1), torch.ones(100))
-    assert torch.equal(rows, tied_directions(100, 8, seed=1))
-    assert not torch.equal(rows, tied_directions(100, 8, seed=2))
+    assert torch.equal(rows, random_directions(100, 8, seed=1))
+    assert not torch.equal(rows, random_directions(100, 8, seed=2))
 
 
 def test_schedules_by_hand():
@@ -55,7 +55,7 @@ def test_schedules_by_hand():
 
 def test_the_first_reconstruction_is_as_long_as_the_input():
     x = torch.randn(500, 24, generator=torch.Generator().manual_seed(0))
-    rows = tied_directions(600, 24, seed=1)
+    rows = random_directions(600, 24, seed=1)
     reconstruction = (x @ rows.T * tied_encoder_scale(600, 24)).relu() @ rows
     assert (reconstruction.norm(dim=1) / x.norm(dim=1)).mean().item() == pytest.approx(1, abs=0.1)
     assert tied_encoder_scale(20, 24) == 1

@@ -6,27 +6,28 @@ from itertools import islice
 import pytest
 import torch
 
-from sae_cli.config.sae import BiasInit, DecoderNorm
+from sae_cli.config.sae import BiasInit
 from sae_cli.config.split import Split
 from sae_cli.data.synthetic import SyntheticActivations
+from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.training.trainer import Recipe, Trainer
 
 RECIPE = Recipe(
     dict_size=32,
-    l1=1.0,
     steps=50,
     lr=3e-3,
     betas=(0.9, 0.999),
     lr_warmup=0.1,
     lr_decay=0.2,
-    l1_warmup=0.1,
+    sparsity_warmup=0.1,
     decoder_fit=0.2,
-    decoder_norm=DecoderNorm.unit,
     b_dec_init=BiasInit.mean,
     dead_after=2000,
+    kernel="reference",
     seed=0,
 )
+CPU = torch.device("cpu")
 TRUTH = SyntheticActivations(
     d=16, n_features=24, mean_active=2.0, frequency_exponent=0.5, correlation=0.0, noise=0.0, seed=0
 )
@@ -38,9 +39,13 @@ def batches(n, size=256):
     return x[: n * size].split(size)
 
 
-def trained(recipe, n=50):
+def relu(unit_rows=True, l1=1.0):
+    return lambda rows, b_dec: ReluObjective(rows, rows, b_dec, unit_rows, l1)
+
+
+def trained(recipe, n=50, unit_rows=True):
     data = batches(n)
-    trainer = Trainer(recipe, torch.cat(data), torch.device("cpu"))
+    trainer = Trainer(recipe, relu(unit_rows), torch.cat(data), CPU)
     for x in data:
         trainer.step(x)
     return trainer, torch.cat(data)
@@ -50,12 +55,12 @@ def test_decoder_rows_stay_unit_and_training_helps():
     trainer, x = trained(RECIPE)
     dictionary = trainer.dictionary()
     assert torch.allclose(dictionary.decoder_norms(), torch.ones(32), atol=1e-6)
-    untrained = Trainer(RECIPE, x, torch.device("cpu")).dictionary()
+    untrained = Trainer(RECIPE, relu(), x, CPU).dictionary()
     assert (x - dictionary(x)).square().sum() < 0.3 * (x - untrained(x)).square().sum()
 
 
 def test_free_rows_move_away_from_unit_norm():
-    trainer, _ = trained(replace(RECIPE, decoder_norm=DecoderNorm.free))
+    trainer, _ = trained(RECIPE, unit_rows=False)
     assert (trainer.dictionary().decoder_norms() - 1).abs().max() > 0.01
 
 
@@ -64,7 +69,7 @@ def test_the_result_does_not_depend_on_the_units_of_the_activations():
     data = batches(20)
     results = []
     for unit in (1.0, 1000.0):
-        trainer = Trainer(RECIPE, torch.cat(data) * unit, torch.device("cpu"))
+        trainer = Trainer(RECIPE, relu(), torch.cat(data) * unit, CPU)
         for x in data:
             trainer.step(x * unit)
         results.append(trainer.dictionary())
@@ -74,22 +79,22 @@ def test_the_result_does_not_depend_on_the_units_of_the_activations():
 
 
 def test_same_seed_same_bits_other_seed_other_bits():
-    a, b, c = (trained(replace(RECIPE, seed=seed), 10)[0].parameters for seed in (0, 0, 1))
-    assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
-    assert not torch.equal(a.W_enc, c.W_enc)
+    a, b, c = (trained(replace(RECIPE, seed=seed), 10)[0].objective.parameters for seed in (0, 0, 1))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["W_enc"], c["W_enc"])
 
 
 def test_timing_a_step_changes_nothing():
     trainer, x = trained(RECIPE, 5)
-    before = [p.clone() for p in trainer.parameters]
+    before = {name: p.clone() for name, p in trainer.objective.parameters.items()}
     assert trainer.time_of_a_step(x[:64]) > 0
-    assert all(torch.equal(p, q) for p, q in zip(before, trainer.parameters, strict=True))
+    assert all(torch.equal(before[name], p) for name, p in trainer.objective.parameters.items())
     assert trainer.step_number == 5
 
 
 def test_dead_features_are_counted_by_tokens():
     trainer, _ = trained(RECIPE, 5)
-    trainer.parameters.b_enc[:3] = -1e6
+    trainer.objective.b_enc[:3] = -1e6
     for x in batches(8):
         trainer.step(x)
     assert trainer.tokens_since_fired[:3].tolist() == [2048] * 3
@@ -117,11 +122,10 @@ def test_a_loss_that_is_no_number_stops_training():
 def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0():
     data = batches(450)
     x = torch.cat(data)
-    strong = replace(RECIPE, l1=2.0, steps=450, decoder_fit=2 / 3)
-    trainer = Trainer(strong, x, torch.device("cpu"))
+    trainer = Trainer(replace(RECIPE, steps=450, decoder_fit=2 / 3), relu(l1=2.0), x, CPU)
     for step, batch in enumerate(data):
         if step == 150:
-            assert trainer.l1 == 0
+            assert trainer.sparsity == 0
             before = trainer.dictionary()
         trainer.step(batch)
     after = trainer.dictionary()

@@ -1,0 +1,86 @@
+"""The gated dictionary (Rajamanoharan et al. 2024, "Improving dictionary learning with gated SAEs")."""
+
+from __future__ import annotations
+
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.kernels.kernel import Kernel
+from sae_cli.tensor_types import Float, Tensor
+
+
+class GatedDictionary(Dictionary):
+    """One encoder, W_enc, for two questions: which features are active, and how strongly.
+
+    π = W_enc (x - b_dec) + b_gate,  m = exp(r_mag) · W_enc (x - b_dec) + b_mag,  f = ReLU(m) where π > 0.
+    """
+
+    architecture = "gated"
+    tensor_names = ("W_enc", "b_gate", "r_mag", "b_mag", "W_dec", "b_dec", "activation_mean")
+    in_activation_units = Dictionary.in_activation_units | {"b_gate", "b_mag"}
+
+    b_gate: Tensor
+    r_mag: Tensor
+    b_mag: Tensor
+
+    @classmethod
+    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
+        F, d = n_features, width
+        vectors = {"b_gate": (F,), "r_mag": (F,), "b_mag": (F,), "b_dec": (d,), "activation_mean": (d,)}
+        return {"W_enc": (F, d), "W_dec": (F, d), **vectors}
+
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.b_gate
+
+    def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
+        pre = (x - self.b_dec) @ self.W_enc.T
+        return (self.r_mag.exp() * pre + self.b_mag).relu() * (pre + self.b_gate > 0)
+
+
+class GatedObjective(Objective):
+    """‖x - x̂‖² + l1 · Σᵢ ReLU(πᵢ)‖dᵢ‖ + ‖x - W_decᵀ ReLU(π) - b_dec‖², the last with W_dec and b_dec held fixed.
+
+    The gate itself has no gradient: π learns from the two last terms.
+
+    Args:
+        l1: coefficient of the penalty.
+    """
+
+    dictionary = GatedDictionary
+    trained = ("W_enc", "b_gate", "r_mag", "b_mag", "W_dec", "b_dec")
+
+    b_gate: Tensor
+    r_mag: Tensor
+    b_mag: Tensor
+
+    def __init__(self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, l1: float) -> None:
+        super().__init__(W_enc, W_dec, b_dec, unit_rows)
+        self.l1 = l1
+        self._set(b_gate=self.b_enc, r_mag=self.b_enc, b_mag=self.b_enc)
+
+    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+        n, l1 = moment.batch_size, self.l1 * moment.sparsity
+        centred, norms = x - self.b_dec, self.decoder_norms()
+        gate = kernel.positive(centred, self.W_enc, self.b_gate)
+        features, pi = gate.indices, gate.values
+        gain, pre = self.r_mag.exp()[features], pi - self.b_gate[features]
+        magnitude = gain * pre + self.b_mag[features]
+        f = magnitude.relu()
+        error, along = kernel.residual(gate, f, self.W_dec, centred)
+        gate_error, gate_along = kernel.residual(gate, pi, self.W_dec, centred)
+
+        d_m = along.mul_(2 / n) * (magnitude > 0)
+        d_pi = gate_along.mul_(2).add_(l1 * norms[features]).div_(n)
+        d_pre = d_m * gain + d_pi
+        kernel.add_outer_sums(gate, d_pre, centred, gradient(self.W_enc))
+        kernel.add_outer_sums(gate, f * (2 / n), error, gradient(self.W_dec))
+        gradient(self.b_gate).add_(gate.column_sums(d_pi))
+        gradient(self.b_mag).add_(gate.column_sums(d_m))
+        gradient(self.r_mag).add_(gate.column_sums(d_m * gain * pre))
+        gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n).sub_(gate.column_sums(d_pre) @ self.W_enc)
+        sum_pi = gate.column_sums(pi)
+        if not self.unit_rows:
+            gradient(self.W_dec).addcmul_(self.W_dec, (sum_pi / norms.clamp_min(1e-12))[:, None], value=l1 / n)
+        fired = gate.column_sums(f) > 0
+        penalty = l1 * float(sum_pi.double() @ norms.double()) + squared_sum(gate_error)
+        return BatchSums(squared_sum(error), penalty, l0=int((f > 0).sum()), fired=fired)

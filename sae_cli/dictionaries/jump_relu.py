@@ -1,0 +1,107 @@
+"""The JumpReLU dictionary (Rajamanoharan et al. 2024, "Jumping ahead")."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from sae_cli.dictionaries.batch_topk import ThresholdDictionary
+from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.kernels.codes import Codes
+from sae_cli.kernels.kernel import Kernel
+from sae_cli.tensor_types import Float, Tensor
+
+
+class JumpReluDictionary(ThresholdDictionary):
+    """f = z where z = W_enc (x - b_dec) + b_enc is above the feature's threshold, zero elsewhere."""
+
+    architecture = "jump_relu"
+
+
+class JumpReluObjective(Objective):
+    """‖x - x̂‖² + penalty, with θ trained through a straight-through estimator.
+
+    The step at θ has the derivative of a ramp of width `bandwidth` around it, so θ learns from the entries
+    whose pre-activation z lies within half of that. Penalties:
+
+    * `l0_target`: coefficient · (L0 / target - 1)², L0 the batch's mean number of active features;
+    * `tanh`: coefficient · Σᵢ tanh(4 fᵢ‖dᵢ‖) (Anthropic, January 2025 update, without its term for dead features).
+
+    Args:
+        penalty: one of these names.
+        coefficient: its weight.
+        target: of `l0_target`.
+        bandwidth: in units of activations scaled to norm √d.
+        threshold: what every θ starts from, in the same units.
+    """
+
+    dictionary = JumpReluDictionary
+    trained = (*Objective.trained, "log_threshold")
+
+    log_threshold: Tensor
+
+    def __init__(
+        self,
+        W_enc: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        unit_rows: bool,
+        penalty: Literal["l0_target", "tanh"],
+        coefficient: float,
+        target: float,
+        bandwidth: float,
+        threshold: float,
+    ) -> None:
+        super().__init__(W_enc, W_dec, b_dec, unit_rows)
+        self._set(log_threshold=torch.full_like(self.b_enc, threshold).log())
+        self.penalty, self.coefficient, self.target, self.bandwidth = penalty, coefficient, target, bandwidth
+        self._l0, self._ramps = 0, torch.zeros_like(self.b_enc)
+
+    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+        n, theta, half = moment.batch_size, self.log_threshold.exp(), self.bandwidth / 2
+        centred, norms = x - self.b_dec, self.decoder_norms()
+        # Entries from half a bandwidth below θ on, because those below it have a gradient too.
+        near = kernel.positive(centred, self.W_enc, self.b_enc - theta + half)
+        above = near.values - half
+        active = above > 0
+        f = (above + theta[near.indices]) * active
+        error, along = kernel.residual(near, f, self.W_dec, centred)
+
+        d_f = along.mul_(2 / n)
+        penalty = 0.0
+        if self.penalty == "tanh":
+            weight, lengths = self.coefficient * moment.sparsity, norms[near.indices]
+            squashed = torch.tanh(4 * f * lengths)
+            d_squashed = weight / n * (1 - squashed.square()) * 4
+            d_f = d_f + d_squashed * lengths
+            penalty = weight * float(squashed.double().sum())
+            if not self.unit_rows:
+                radial = near.column_sums(d_squashed * f) / norms.clamp_min(1e-12)
+                gradient(self.W_dec).addcmul_(self.W_dec, radial[:, None])
+        gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n)
+        self.add_encoder_gradients(near, d_f * active, centred, kernel)
+        kernel.add_outer_sums(near, f * (2 / n), error, gradient(self.W_dec))
+        self._add_threshold_gradients(near, d_f, above.abs() < half, theta)
+        l0 = int(active.sum())
+        self._l0 += l0
+        return BatchSums(squared_sum(error), penalty, l0=l0, fired=near.column_sums(active.to(f.dtype)) > 0)
+
+    def _add_threshold_gradients(self, near: Codes, d_f: Tensor, in_window: Tensor, theta: Tensor) -> None:
+        """∂f/∂θ = -θ/ε and ∂L0/∂θ = -1/ε in the window; times θ for log θ."""
+        ramp = in_window / self.bandwidth
+        gradient(self.log_threshold).sub_(theta.square() * near.column_sums(d_f * ramp))
+        self._ramps += theta * near.column_sums(ramp)
+
+    def finish_gradients(self, moment: Moment) -> None:
+        if self.penalty == "l0_target":
+            excess = self._l0 / moment.batch_size / self.target - 1
+            slope = 2 * self.coefficient * moment.sparsity * excess / self.target / moment.batch_size
+            gradient(self.log_threshold).sub_(self._ramps, alpha=slope)
+        self._l0 = 0
+        self._ramps.zero_()
+        super().finish_gradients(moment)
+
+    def tensors(self) -> dict[str, Tensor]:
+        tensors = dict(super().tensors())
+        return {**tensors, "threshold": tensors.pop("log_threshold").exp()}

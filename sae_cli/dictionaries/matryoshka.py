@@ -1,0 +1,86 @@
+"""The Matryoshka dictionary (Bussmann et al. 2025, "Learning multi-level features with Matryoshka SAEs")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
+from sae_cli.dictionaries.batch_topk import BatchTopKObjective, ThresholdDictionary
+from sae_cli.dictionaries.objective import Moment, gradient, squared_sum
+from sae_cli.kernels.codes import Codes
+from sae_cli.kernels.kernel import Kernel
+from sae_cli.tensor_types import Float, Tensor
+
+
+class MatryoshkaDictionary(ThresholdDictionary):
+    """A BatchTopK dictionary of which every prefix given by `group_sizes` [G] is a dictionary too."""
+
+    architecture = "matryoshka"
+    tensor_names = (*ThresholdDictionary.tensor_names, "group_sizes")
+
+    group_sizes: Tensor
+
+    @classmethod
+    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
+        return super().shapes(n_features, width)
+
+
+class MatryoshkaObjective(BatchTopKObjective):
+    """The mean over prefixes of ‖x - x̂ of the prefix‖², + auxiliary loss.
+
+    Args:
+        group_sizes: features that each prefix has more than the one before; they sum to F.
+    """
+
+    dictionary = MatryoshkaDictionary
+
+    def __init__(
+        self,
+        W_enc: Tensor,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        unit_rows: bool,
+        k: int,
+        auxiliary: AuxiliaryLoss,
+        group_sizes: Sequence[int],
+    ) -> None:
+        assert sum(group_sizes) == len(W_enc)
+        super().__init__(W_enc, W_dec, b_dec, unit_rows, k, auxiliary)
+        self.group_sizes = tuple(group_sizes)
+
+    def _add_reconstruction(
+        self, codes: Codes, centred: Float[Tensor, "N D"], kernel: Kernel, moment: Moment
+    ) -> tuple[Float[Tensor, "N D"], float]:
+        groups = self._groups(codes)
+        errors, error, loss = [], -centred, 0.0
+        for group, features, _ in groups:
+            error = error + kernel.decode(group, group.values, self.W_dec[features])
+            errors.append(error)
+            loss += squared_sum(error) / len(groups)
+
+        # A feature works on the error of its own prefix and of all longer ones.
+        d_pre, d_output = torch.empty_like(codes.values), torch.zeros_like(error)
+        scale = 2 / moment.batch_size / len(groups)
+        for (group, features, chosen), error_of_prefix in zip(reversed(groups), reversed(errors), strict=True):
+            d_output = d_output.add(error_of_prefix, alpha=scale)
+            d_pre[chosen] = kernel.products(group, d_output, self.W_dec[features])
+            kernel.add_outer_sums(group, group.values, d_output, gradient(self.W_dec)[features])
+        gradient(self.b_dec).add_(d_output.sum(dim=0))
+        self.add_encoder_gradients(codes, d_pre, centred, kernel)
+        return error, loss
+
+    def _groups(self, codes: Codes) -> list[tuple[Codes, slice, Tensor]]:
+        """For each group its entries, its features, and which entries of `codes` they are."""
+        ends = torch.tensor(self.group_sizes).cumsum(0).tolist()
+        groups = []
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            chosen = (codes.columns >= start) & (codes.columns < end)
+            kept = codes.keep(chosen)
+            part = Codes(kept.starts, kept.columns - start, kept.values, end - start)
+            groups.append((part, slice(start, end), chosen))
+        return groups
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {**super().tensors(), "group_sizes": torch.tensor(self.group_sizes, dtype=torch.float32)}

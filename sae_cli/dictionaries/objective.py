@@ -1,0 +1,150 @@
+"""What it takes to train an architecture: parameters, and the gradients of its loss.
+
+Gradients are written out rather than left to autograd, because a kernel can then compute them at the few
+entries that are active. Everything is in scaled units (mean norm √d); sums are over dimensions and features,
+losses are means over the tokens of a batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.kernels.codes import Codes
+from sae_cli.kernels.kernel import Kernel
+from sae_cli.tensor_types import Bool, Float, Tensor
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training is.
+
+    Attributes:
+        batch_size: tokens of the whole batch, over which the loss is a mean.
+        sparsity: what the sparsity penalty's coefficient is multiplied by, 0 to 1.
+        dead: features that have not fired for long [F].
+    """
+
+    batch_size: int
+    sparsity: float
+    dead: Bool[Tensor, " F"]
+
+
+@dataclass(frozen=True)
+class BatchSums:
+    """Sums over tokens.
+
+    Attributes:
+        squared_error: Σ‖x - x̂‖².
+        penalty: what the loss has beyond that.
+        l0: number of active entries.
+        fired: which features were active on any token [F].
+    """
+
+    squared_error: float
+    penalty: float
+    l0: int
+    fired: Bool[Tensor, " F"]
+
+    def __add__(self, other: BatchSums) -> BatchSums:
+        return BatchSums(
+            self.squared_error + other.squared_error,
+            self.penalty + other.penalty,
+            self.l0 + other.l0,
+            self.fired | other.fired,
+        )
+
+
+class Objective(ABC):
+    """The parameters of one dictionary in training, with a gradient each.
+
+    Args:
+        W_enc: first encoder rows [F, d].
+        W_dec: first decoder rows [F, d].
+        b_dec: first decoder bias [d].
+        unit_rows: decoder rows are kept at norm 1.
+    """
+
+    dictionary: ClassVar[type[Dictionary]]
+    trained: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec", "b_dec")
+    divisible: ClassVar[bool] = True
+    """Whether the loss of a batch is the sum of the losses of its parts."""
+
+    l1: float = 0.0
+    """Coefficient of the L1 penalty, where there is one."""
+
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+
+    def __init__(
+        self, W_enc: Float[Tensor, "F D"], W_dec: Float[Tensor, "F D"], b_dec: Float[Tensor, " D"], unit_rows: bool
+    ) -> None:
+        self.unit_rows = unit_rows
+        self._set(W_enc=W_enc, b_enc=W_enc.new_zeros(len(W_enc)), W_dec=W_dec, b_dec=b_dec)
+
+    def _set(self, **parameters: Tensor) -> None:
+        for name, start in parameters.items():
+            parameter = start.detach().clone()
+            parameter.grad = torch.zeros_like(parameter)
+            setattr(self, name, parameter)
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self.trained}
+
+    @abstractmethod
+    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+        """Add the gradients of these tokens' share of the loss to those that are there."""
+
+    def zero_gradients(self) -> None:
+        for parameter in self.parameters.values():
+            gradient(parameter).zero_()
+
+    def finish_gradients(self, moment: Moment) -> None:
+        """Called once all of a batch is accumulated: gradients become those under the norm constraint."""
+        if self.unit_rows:
+            remove_radial_component(gradient(self.W_dec), self.W_dec)
+
+    def after_update(self) -> None:
+        """Bring the parameters back to where they are allowed to be."""
+        if self.unit_rows:
+            self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The tensors of the dictionary, but for `activation_mean`."""
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def decoder_norms(self) -> Float[Tensor, " F"]:
+        return self.W_dec.new_ones(len(self.W_dec)) if self.unit_rows else self.W_dec.norm(dim=1)
+
+    def add_encoder_gradients(
+        self, codes: Codes, d_pre: Float[Tensor, " E"], centred: Float[Tensor, "N D"], kernel: Kernel
+    ) -> None:
+        """Gradients of W_enc, b_enc and b_dec through pre = W_enc (x - b_dec) + b_enc at the entries."""
+        d_b_enc = codes.column_sums(d_pre)
+        kernel.add_outer_sums(codes, d_pre, centred, gradient(self.W_enc))
+        gradient(self.b_enc).add_(d_b_enc)
+        gradient(self.b_dec).sub_(d_b_enc @ self.W_enc)
+
+
+def gradient(parameter: Tensor) -> Tensor:
+    """The buffer of a parameter's gradient."""
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def remove_radial_component(gradient: Float[Tensor, "F D"], rows: Float[Tensor, "F D"]) -> None:
+    """In place, the gradient on the sphere of unit rows: its component along each (unit) row is taken out."""
+    gradient.addcmul_(rows, torch.linalg.vecdot(gradient, rows)[:, None], value=-1)
+
+
+def squared_sum(x: Tensor) -> float:
+    """Σ x², summed by rows and then in float64."""
+    return float(torch.linalg.vecdot(x, x).double().sum())

@@ -1,0 +1,62 @@
+"""The TopK dictionary (Gao et al. 2024, "Scaling and evaluating sparse autoencoders")."""
+
+from __future__ import annotations
+
+import torch
+
+from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.kernels.kernel import Kernel
+from sae_cli.tensor_types import Float, Tensor
+
+
+class TopKDictionary(Dictionary):
+    """f = the k largest of ReLU(W_enc (x - b_dec) + b_enc), zero elsewhere; `k` is a tensor [1] of its own."""
+
+    architecture = "topk"
+    tensor_names = (*Dictionary.tensor_names, "k")
+
+    k: Tensor
+
+    @classmethod
+    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
+        return {**super().shapes(n_features, width), "k": (1,)}
+
+    def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
+        pre = ((x - self.b_dec) @ self.W_enc.T + self.b_enc).relu()
+        largest = pre.topk(int(self.k), dim=-1)
+        return torch.zeros_like(pre).scatter_(-1, largest.indices, largest.values)
+
+
+class TopKObjective(Objective):
+    """‖x - x̂‖² + auxiliary loss.
+
+    Args:
+        k: active features a token.
+        auxiliary: revives dead features.
+    """
+
+    dictionary = TopKDictionary
+
+    def __init__(
+        self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, k: int, auxiliary: AuxiliaryLoss
+    ) -> None:
+        super().__init__(W_enc, W_dec, b_dec, unit_rows)
+        self.k = k
+        self.auxiliary = auxiliary
+
+    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+        centred = x - self.b_dec
+        codes = kernel.top_k(centred, self.W_enc, self.b_enc, self.k)
+        error, along = kernel.residual(codes, codes.values, self.W_dec, centred)
+
+        scale = 2 / moment.batch_size
+        gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
+        self.add_encoder_gradients(codes, along.mul_(scale), centred, kernel)
+        kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
+        auxiliary = self.auxiliary.accumulate(self, centred, error, kernel, moment)
+        return BatchSums(squared_sum(error), auxiliary, l0=len(codes.values), fired=codes.fired())
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {**super().tensors(), "k": torch.tensor([float(self.k)])}

@@ -1,0 +1,229 @@
+"""Every architecture's written-out gradients against autograd on its loss as the paper states it."""
+
+import pytest
+import torch
+
+from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
+from sae_cli.dictionaries.batch_topk import BatchTopKObjective
+from sae_cli.dictionaries.gated import GatedObjective
+from sae_cli.dictionaries.jump_relu import JumpReluObjective
+from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
+from sae_cli.dictionaries.objective import Moment
+from sae_cli.dictionaries.relu import ReluObjective
+from sae_cli.dictionaries.topk import TopKObjective
+from sae_cli.kernels.dense import DenseKernel
+from sae_cli.kernels.reference import ReferenceKernel
+from sae_cli.kernels.sparse import SparseKernel
+
+N, D, F = 11, 5, 12
+AUXILIARY = AuxiliaryLoss(coefficient=0.4, k=3)
+DEAD = torch.arange(F) % 5 == 1
+MOMENT = Moment(batch_size=N, sparsity=0.7, dead=DEAD)
+
+OBJECTIVES = {
+    "relu": (ReluObjective, {"l1": 1.0}),
+    "topk": (TopKObjective, {"k": 3, "auxiliary": AUXILIARY}),
+    "batch_topk": (BatchTopKObjective, {"k": 3, "auxiliary": AUXILIARY}),
+    "matryoshka": (MatryoshkaObjective, {"k": 3, "auxiliary": AUXILIARY, "group_sizes": (2, 4, 6)}),
+    "gated": (GatedObjective, {"l1": 1.0}),
+    "jump_relu": (
+        JumpReluObjective,
+        {"penalty": "l0_target", "coefficient": 3.0, "target": 2, "bandwidth": 0.5, "threshold": 0.4},
+    ),
+    "jump_relu with tanh": (
+        JumpReluObjective,
+        {"penalty": "tanh", "coefficient": 2.0, "target": 2, "bandwidth": 0.5, "threshold": 0.4},
+    ),
+}
+
+
+def make(name, unit_rows, dtype=torch.float64, shape=(F, D), **changes):
+    """An objective whose parameters are all random."""
+    kind, settings = OBJECTIVES[name]
+    g = torch.Generator().manual_seed(0)
+    W_enc, W_dec = torch.randn(2, *shape, generator=g, dtype=dtype)
+    if unit_rows:
+        W_dec = W_dec / W_dec.norm(dim=1, keepdim=True)
+    objective = kind(W_enc, W_dec, torch.randn(shape[1], generator=g, dtype=dtype), unit_rows, **settings | changes)
+    for key, parameter in objective.parameters.items():
+        if parameter.ndim == 1 and key != "b_dec":
+            parameter += 0.3 * torch.randn(shape[0], generator=g, dtype=dtype)
+    return objective
+
+
+@pytest.fixture
+def x():
+    return torch.randn(N, D, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+NAMES = list(OBJECTIVES)
+
+
+def squared(x):
+    return x.square().sum()
+
+
+def auxiliary(o, p, x, x_hat):
+    """Gao et al.: the dead features' reconstruction of what is left over, which is held fixed."""
+    left = (x - x_hat).detach()
+    pre = ((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"])[:, DEAD]
+    k = min(o.auxiliary.k, int(DEAD.sum()))
+    top = pre.topk(k, dim=1)
+    z = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    return o.auxiliary.coefficient * k / o.auxiliary.k * squared(left - z @ p["W_dec"][DEAD])
+
+
+def relu(o, p, x):
+    f = torch.relu((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"])
+    penalty = o.l1 * MOMENT.sparsity * (f * p["W_dec"].norm(dim=1)).sum()
+    return squared(x - f @ p["W_dec"] - p["b_dec"]) + penalty
+
+
+def topk(o, p, x):
+    pre = (x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
+    top = pre.topk(o.k, dim=1)
+    f = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    x_hat = f @ p["W_dec"] + p["b_dec"]
+    return squared(x - x_hat) + auxiliary(o, p, x, x_hat)
+
+
+def batch_top(o, p, x):
+    pre = ((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]).relu()
+    return pre * (pre >= pre.flatten().topk(o.k * len(x)).values[-1])
+
+
+def batch_topk(o, p, x):
+    x_hat = batch_top(o, p, x) @ p["W_dec"] + p["b_dec"]
+    return squared(x - x_hat) + auxiliary(o, p, x, x_hat)
+
+
+def matryoshka(o, p, x):
+    f, total, end = batch_top(o, p, x), 0, 0
+    for size in o.group_sizes:
+        end += size
+        x_hat = f[:, :end] @ p["W_dec"][:end] + p["b_dec"]
+        total = total + squared(x - x_hat) / len(o.group_sizes)
+    return total + auxiliary(o, p, x, x_hat)
+
+
+def gated(o, p, x):
+    """Equations 8 and 9 of the paper; the gate itself is a step, with no gradient."""
+    centred = x - p["b_dec"]
+    pi = centred @ p["W_enc"].T + p["b_gate"]
+    magnitude = torch.relu(centred @ (p["r_mag"].exp()[:, None] * p["W_enc"]).T + p["b_mag"])
+    x_hat = (magnitude * (pi > 0)) @ p["W_dec"] + p["b_dec"]
+    frozen = pi.relu() @ p["W_dec"].detach() + p["b_dec"].detach()
+    penalty = o.l1 * MOMENT.sparsity * (pi.relu() * p["W_dec"].norm(dim=1)).sum()
+    return squared(x - x_hat) + penalty + squared(x - frozen)
+
+
+class Step(torch.autograd.Function):
+    """H(z - θ) with the pseudo-derivative of the paper's equation 12 with respect to θ."""
+
+    @staticmethod
+    def forward(ctx, z, theta, bandwidth):
+        ctx.save_for_backward(((z - theta).abs() < bandwidth / 2).to(z) / bandwidth)
+        return (z > theta).to(z)
+
+    @staticmethod
+    def backward(ctx, *d_output):
+        (window,) = ctx.saved_tensors
+        return None, -(window * d_output[0]).sum(dim=0), None
+
+
+def jump_relu(o, p, x):
+    """z H(z - θ) has the pseudo-derivative -θ/ε with respect to θ: that of the step, at z = θ."""
+    z, theta = (x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"], p["log_threshold"].exp()
+    jump = Step.apply(z, theta, o.bandwidth)
+    f = z * jump.detach() + theta.detach() * (jump - jump.detach())
+    loss = squared(x - f @ p["W_dec"] - p["b_dec"])
+    weight = o.coefficient * MOMENT.sparsity
+    if o.penalty == "tanh":
+        return loss + weight * torch.tanh(4 * f * p["W_dec"].norm(dim=1)).sum()
+    return loss + weight * len(x) * (jump.sum() / len(x) / o.target - 1) ** 2
+
+
+LOSSES = dict(zip(NAMES, (relu, topk, batch_topk, matryoshka, gated, jump_relu, jump_relu), strict=True))
+
+
+def gradients(objective, x, kernel, parts=1, moment=MOMENT):
+    """All gradients and the sums, after one batch given in so many parts."""
+    objective.zero_gradients()
+    sums = [objective.accumulate(part, kernel, moment) for part in x.chunk(parts)]
+    objective.finish_gradients(moment)
+    return {name: p.grad.clone() for name, p in objective.parameters.items()}, sum(sums[1:], start=sums[0])
+
+
+@pytest.mark.parametrize("unit_rows", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_against_autograd(name, unit_rows, x):
+    objective = make(name, unit_rows)
+    found, sums = gradients(objective, x, ReferenceKernel())
+
+    leaves = {key: parameter.detach().clone().requires_grad_() for key, parameter in objective.parameters.items()}
+    used = dict(leaves)
+    if unit_rows:  # the loss as a function of directions
+        used["W_dec"] = leaves["W_dec"] / leaves["W_dec"].norm(dim=1, keepdim=True)
+    loss = LOSSES[name](objective, used, x)
+    expected = torch.autograd.grad(loss / N, list(leaves.values()))
+    for key, gradient in zip(leaves, expected, strict=True):
+        torch.testing.assert_close(found[key], gradient, msg=lambda text, key=key: f"{key}: {text}")
+    if name != "jump_relu":  # its penalty is of the batch, not a sum over tokens
+        assert sums.squared_error + sums.penalty == pytest.approx(loss.item(), rel=1e-6)
+    assert sums.l0 > 0 and 0 < sums.fired.sum() <= F
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OBJECTIVES[name][0].divisible])
+def test_a_batch_in_parts_is_the_batch(name, x):
+    whole, of_whole = gradients(make(name, True), x, ReferenceKernel())
+    parts, of_parts = gradients(make(name, True), x, ReferenceKernel(), parts=3)
+    torch.testing.assert_close(parts, whole)
+    assert of_parts.squared_error == pytest.approx(of_whole.squared_error)
+    assert of_parts.penalty == pytest.approx(of_whole.penalty)
+    assert of_parts.l0 == of_whole.l0 and torch.equal(of_parts.fired, of_whole.fired)
+
+
+@pytest.mark.parametrize("kernel", [SparseKernel(), SparseKernel(torch.bfloat16), DenseKernel(torch.float32)])
+@pytest.mark.parametrize("name", NAMES)
+def test_fast_kernels_agree_with_the_reference(name, kernel):
+    shape, dead = (700, 24), torch.arange(700) % 9 == 0
+    x = torch.randn(600, 24, generator=torch.Generator().manual_seed(2)) * 2
+    moment = Moment(batch_size=600, sparsity=0.7, dead=dead)
+    settings = {"group_sizes": (100, 200, 400)} if name == "matryoshka" else {}
+    expected, of_reference = gradients(
+        make(name, True, torch.float32, shape, **settings), x, ReferenceKernel(), 1, moment
+    )
+    found, sums = gradients(make(name, True, torch.float32, shape, **settings), x, kernel, 1, moment)
+    for key, gradient in expected.items():
+        assert (found[key] - gradient).norm() <= 1e-4 * gradient.norm(), key
+    assert sums.squared_error == pytest.approx(of_reference.squared_error, rel=1e-5)
+    assert sums.penalty == pytest.approx(of_reference.penalty, rel=1e-4)
+    assert sums.l0 == pytest.approx(of_reference.l0, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_dictionary_computes_what_was_trained(name, x):
+    objective = make(name, True, torch.float32)
+    x = x.float()
+    _, sums = gradients(objective, x, ReferenceKernel())
+    dictionary = objective.dictionary({**objective.tensors(), "activation_mean": torch.zeros(D)})
+    assert dictionary.architecture == name.split()[0]
+    f = dictionary.encode(x)
+    kept = int((f > 0).sum())
+    # The threshold of a batch is the smallest entry it kept, which is not above itself.
+    assert kept == sums.l0 - (name in ("batch_topk", "matryoshka"))
+    if kept == sums.l0 and name != "matryoshka":
+        assert float((x - dictionary.decode(f)).square().sum()) == pytest.approx(sums.squared_error, rel=1e-4)
+
+
+def test_norms_are_kept_after_an_update():
+    objective = make("topk", True)
+    objective.W_dec *= 3
+    objective.after_update()
+    torch.testing.assert_close(objective.decoder_norms(), objective.W_dec.norm(dim=1))
+
+
+def test_no_auxiliary_loss_without_dead_features(x):
+    alive = Moment(batch_size=N, sparsity=1.0, dead=torch.zeros(F, dtype=torch.bool))
+    _, sums = gradients(make("topk", True), x, ReferenceKernel(), moment=alive)
+    assert sums.penalty == 0
