@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from sae_cli.data.packing import TokenRows
 
 FIRST_POSITION = 1
 """The mask: every position but the first of each row, where the BOS or whatever stands there is."""
+
+Place = TypeVar("Place", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,25 @@ class ActivationBlock:
         )
 
 
-def live_blocks(rows: Iterable[TokenRows], capture: Callable[[Tensor], Tensor]) -> Iterator[ActivationBlock]:
-    """One block for each block of rows: the activations at every position of the mask, row by row.
+def live_blocks(
+    rows: Iterable[TokenRows], capture: Callable[[Tensor], Mapping[Place, Tensor]]
+) -> Iterator[dict[Place, ActivationBlock]]:
+    """For each block of rows and each place in the model: the activations at every position of the mask, row by row.
 
     Args:
         rows: blocks of token rows [B, T].
-        capture: token ids [B, T] to activations [B, T, d].
+        capture: token ids [B, T] to activations [B, T, d] at some places.
     """
     for block in rows:
         tokens = torch.from_numpy(block.tokens)
-        position = torch.arange(FIRST_POSITION, tokens.shape[1]).expand(len(tokens), -1)
-        yield ActivationBlock(
-            activations=capture(tokens)[:, FIRST_POSITION:].flatten(0, 1),
-            tokens=tokens[:, FIRST_POSITION:].flatten(),
-            position=position.flatten(),
-            document=torch.from_numpy(block.document)[:, FIRST_POSITION:].flatten(),
-        )
+        position = torch.arange(FIRST_POSITION, tokens.shape[1]).expand(len(tokens), -1).flatten()
+        document = torch.from_numpy(block.document)[:, FIRST_POSITION:].flatten()
+        captured = capture(tokens)
+        tokens = tokens[:, FIRST_POSITION:].flatten()
+        yield {
+            place: ActivationBlock(activations[:, FIRST_POSITION:].flatten(0, 1), tokens, position, document)
+            for place, activations in captured.items()
+        }
 
 
 def take(blocks: Iterable[ActivationBlock], n: int) -> Iterator[ActivationBlock]:

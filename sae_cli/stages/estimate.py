@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sae_cli import console
 from sae_cli.errors import JobError
 
 
-def announce(disk: int = 0, memory: int = 0, seconds: float | None = None) -> None:
-    """Log an estimate: bytes on disk, bytes of memory, seconds."""
-    parts = [f"disk {_size(disk)}", f"memory {_size(memory)}"]
-    if seconds is not None:
-        parts.append(f"time {_duration(seconds)}")
-    console.log("estimate: " + ", ".join(parts))
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What one job will take.
+
+    Attributes:
+        disk: bytes that it will write.
+        memory: bytes that it will hold.
+        reading: seconds for its stream, which other jobs may share; 0 where it is not known.
+        work: seconds for what it does with it.
+    """
+
+    disk: int = 0
+    memory: int = 0
+    reading: float = 0.0
+    work: float = 0.0
+
+
+def announce(estimates: Iterable[Estimate]) -> None:
+    """Log what jobs that go on side by side will take together."""
+    jobs = list(estimates)
+    disk, memory = sum(job.disk for job in jobs), sum(job.memory for job in jobs)
+    seconds = max(job.reading for job in jobs) + sum(job.work for job in jobs)
+    time = [f"time {_duration(seconds)}"] if seconds else []
+    console.log("estimate: " + ", ".join([f"disk {_size(disk)}", f"memory {_size(memory)}", *time]))
 
 
 def require_disk(directory: Path, needed: int) -> None:

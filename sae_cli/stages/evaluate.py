@@ -30,8 +30,7 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.recovery import max_cosine_similarity
 from sae_cli.models import LanguageModel, Site
 from sae_cli.stages import build
-from sae_cli.stages.activation_source import capture_at
-from sae_cli.stages.estimate import announce
+from sae_cli.stages.estimate import Estimate, announce
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.splice import Splicer
 
@@ -98,8 +97,13 @@ class ModelSubject:
     def _count_features(self, dictionary: Dictionary) -> FeatureSums:
         wanted = self.config.features
         stream = build.row_stream(self.data, self.model, wanted.split)
-        blocks = live_blocks(stream.one_epoch(self.config.model_rows), capture_at(self.model, self.site))
+        rows = stream.one_epoch(self.config.model_rows)
+        blocks = (each[self.site] for each in live_blocks(rows, self._capture))
         return count_features(dictionary, take(blocks, wanted.tokens), wanted.tokens)
+
+    def _capture(self, rows: Tensor) -> dict[Site, Tensor]:
+        captured = self.model.capture(rows, [self.site])
+        return {site: activations.float().cpu() for site, activations in captured.items()}
 
     def _splice(self, dictionary: Dictionary) -> Splicer:
         stream = build.row_stream(self.data, self.model, Split.held_out)
@@ -153,7 +157,7 @@ def _subject(config: EvalConfig, trained_with: TrainConfig, device: torch.device
         return SyntheticSubject(data, config)
     model = build.language_model(trained_with.model, device)
     n_parameters = sum(p.nbytes for p in model.hf.parameters())
-    announce(memory=n_parameters + 4 * (_LOGITS_AT_ONCE + _FEATURES_AT_ONCE))
+    announce([Estimate(memory=n_parameters + 4 * (_LOGITS_AT_ONCE + _FEATURES_AT_ONCE))])
     return ModelSubject(model, build.site(trained_with.hook, trained_with.layer, model), data, config)
 
 
@@ -173,7 +177,7 @@ def count_features(dictionary: Dictionary, blocks: Iterator[ActivationBlock], to
 
 
 def _feature_tensors(features: FeatureSums, dictionary: Dictionary) -> dict[str, Tensor]:
-    return features.tensors() | {"b_enc": dictionary.b_enc, "de_projection": dictionary.de_projection()}
+    return features.tensors() | {"b_enc": dictionary.encoder_bias, "de_projection": dictionary.de_projection()}
 
 
 def _first_rows(blocks: Iterator[TokenRows], n: int) -> Iterator[TokenRows]:

@@ -3,113 +3,123 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, Run, finished_run, open_run
+from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
 from sae_cli.config.commands import HarvestConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.names import result_settings
-from sae_cli.config.split import Split
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
-from sae_cli.data.activations import FIRST_POSITION, live_blocks
+from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards
 from sae_cli.data.packing import TokenRows
-from sae_cli.data.rows import RowStream
 from sae_cli.errors import RequestError
-from sae_cli.models import LanguageModel, Site, model_identity
 from sae_cli.stages import build
-from sae_cli.stages.activation_source import capture_at, describe_rows
-from sae_cli.stages.estimate import announce, require_disk
+from sae_cli.stages.estimate import Estimate, require_disk
+from sae_cli.stages.live_activations import LiveActivations, Pass, stream_key
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
 
 
 def run(config: HarvestConfig, directory: Path) -> StageResult:
     """Write at least `config.tokens` activations, in whole rows."""
-    settings = result_settings(config)
-    if finished := finished_run(directory, settings, config.overwrite):
-        console.log(f"found finished: {directory}")
-        return _result(finished)
-    if isinstance(config.data, SyntheticData):
-        raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
-
-    model = build.language_model(config.model, build.device(config.device))
-    site = build.site(config.hook, config.layer, model)
-    stream = build.row_stream(config.data, model, Split.train)
-    facts = {"model": model_identity(config.model.path, config.model.revision), **describe_rows(stream, model)}
-    plan = ShardPlan.of(config.tokens, config.shard_tokens, stream.policy.context - FIRST_POSITION)
-    _estimate(config, directory, model, site, stream, plan)
-
-    with open_run(directory, "harvest", settings, keep=lambda name: name.startswith((ACTIVATIONS, ROWS))) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
-        timing = _write_shards(claimed, config, model, site, stream, plan)
-        finished = claimed.finish(**facts, **timing, tokens=plan.tokens, rows=plan.rows, width=model.width(site))
-    return _result(finished)
+    return run_one((config, directory), HarvestGroup())
 
 
-def _write_shards(
-    claimed: Run, config: HarvestConfig, model: LanguageModel, site: Site, stream: RowStream, plan: ShardPlan
-) -> dict[str, float]:
-    writer = ShardWriter(claimed, plan, getattr(torch, config.dtype.value), complete_shards(claimed, plan))
-    if writer.rows_written:
-        console.log(f"going on after {writer.rows_written * plan.per_row:,} activations that are there already")
-    capture, started, forward_seconds = capture_at(model, site), time.monotonic(), 0.0
-
-    def timed_capture(rows: torch.Tensor) -> torch.Tensor:
-        nonlocal forward_seconds
-        before = time.monotonic()
-        activations = capture(rows)
-        forward_seconds += time.monotonic() - before
-        return activations
-
-    first_row = writer.rows_written
-    with console.progress(plan.tokens - first_row * plan.per_row, "harvest") as advance:
-        for skip, rows in _rows_from(stream, config.model_rows, first_row):
-            if writer.full:
-                break
-            (block,) = live_blocks([rows], timed_capture)
-            new = block.select(slice(skip * plan.per_row, None))
-            writer.add(TokenRows(rows.tokens[skip:], rows.document[skip:]), new)
-            advance(new.n)
-    seconds = time.monotonic() - started
-    tokens = plan.tokens - first_row * plan.per_row
-    return {
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds,
-        "forward_tokens_per_second": tokens / forward_seconds if forward_seconds else 0.0,
-    }
+def run_together(requests: Sequence[tuple[HarvestConfig, Path]]) -> list[Outcome]:
+    """Write several harvests; those of one model and text come from the same forward passes."""
+    return run_all(requests, stream_key, HarvestGroup)
 
 
-def _rows_from(stream: RowStream, model_rows: int, first_row: int) -> Iterator[tuple[int, TokenRows]]:
-    """Blocks of rows from the one that holds `first_row` on, with the number of rows to skip in each.
+class HarvestGroup(Group[tuple[HarvestConfig, Path]]):
+    """Harvests that share model and text."""
 
-    Blocks begin where an uninterrupted harvest begins them: the last bits of an activation can depend
-    on the rows that it is computed with.
-    """
-    blocks = islice(stream.forever(model_rows), first_row // model_rows, None)
-    for index, rows in enumerate(blocks):
-        yield (first_row % model_rows if index == 0 else 0), rows
+    def __init__(self) -> None:
+        self._live: LiveActivations | None = None
+
+    def make(self, request: tuple[HarvestConfig, Path]) -> Job | StageResult:
+        config, directory = request
+        settings = result_settings(config)
+        if finished := finished_run(directory, settings, config.overwrite):
+            console.log(f"found finished: {directory}")
+            return _result(finished)
+        if isinstance(config.data, SyntheticData):
+            raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
+        if self._live is None:
+            self._live = LiveActivations(config, build.device(config.device))
+        return Harvest(config, directory, settings, self._live)
 
 
-def _estimate(
-    config: HarvestConfig, directory: Path, model: LanguageModel, site: Site, stream: RowStream, plan: ShardPlan
-) -> None:
-    width, item = model.width(site), getattr(torch, config.dtype.value).itemsize
-    origin = 3 * torch.int64.itemsize
-    disk = plan.tokens * (width * item + origin)
-    shard = min(plan.rows, plan.rows_a_shard) * plan.per_row * (width * (4 + item) + 2 * origin)
-    require_disk(directory, disk)
-    rows = next(stream.forever(config.model_rows))
-    capture = capture_at(model, site)
-    capture(torch.from_numpy(rows.tokens))  # the first pass is slower
-    started = time.monotonic()
-    capture(torch.from_numpy(rows.tokens))
-    seconds = (time.monotonic() - started) * plan.rows / len(rows.tokens)
-    announce(disk, memory=shard + sum(p.nbytes for p in model.hf.parameters()), seconds=seconds)
+class Harvest(Job):
+    """The activations at one hook point: from the first row of text to the last shard."""
+
+    title = "harvest"
+
+    def __init__(self, config: HarvestConfig, directory: Path, settings: dict[str, Any], live: LiveActivations) -> None:
+        self.config, self.directory, self.settings, self.live = config, directory, settings, live
+        self.site = live.watch(config)
+        self.plan = ShardPlan.of(config.tokens, config.shard_tokens, live.stream.policy.context - FIRST_POSITION)
+        self.width = live.model.width(self.site)
+
+    def steps(self) -> Generator[Step, None, None]:
+        facts = self.live.facts
+        self.needs = self._estimate()
+        require_disk(self.directory, self.needs.disk)
+        with open_run(self.directory, "harvest", self.settings, keep=_is_shard) as claimed:
+            claimed.write_text(CONFIG_FILE, as_yaml(self.config))
+            first = complete_shards(claimed, self.plan)
+            writer = ShardWriter(claimed, self.plan, getattr(torch, self.config.dtype.value), first)
+            if first:
+                there = writer.rows_written * self.plan.per_row
+                console.log(f"going on after {there:,} activations that are there already")
+            self.tokens = (self.plan.rows - writer.rows_written) * self.plan.per_row
+            passes = self.live.passes(writer.rows_written // self.config.model_rows)
+            yield Step()
+            started, forward = time.monotonic(), self.live.forward_seconds
+            yield from self._write(writer, passes)
+            seconds, forward = time.monotonic() - started, self.live.forward_seconds - forward
+            self.finished = claimed.finish(
+                **facts,
+                seconds=seconds,
+                tokens_per_second=self.tokens / seconds,
+                forward_tokens_per_second=self.tokens / forward if forward else 0.0,
+                tokens=self.plan.tokens,
+                rows=self.plan.rows,
+                width=self.width,
+            )
+
+    def _write(self, writer: ShardWriter, passes: Iterator[Pass]) -> Iterator[Step]:
+        # Passes begin where an uninterrupted harvest begins them: the last bits of an activation can depend on
+        # the rows that it is computed with.
+        skip, per_row = writer.rows_written % self.config.model_rows, self.plan.per_row
+        while not writer.full:
+            tokens, document = (each := next(passes)).rows
+            new = each.blocks[self.site].select(slice(skip * per_row, None))
+            writer.add(TokenRows(tokens[skip:], document[skip:]), new)
+            skip = 0
+            yield Step(tokens=new.n)
+
+    def _estimate(self) -> Estimate:
+        width, item = self.width, getattr(torch, self.config.dtype.value).itemsize
+        origin = 3 * torch.int64.itemsize
+        shard = min(self.plan.rows, self.plan.rows_a_shard) * self.plan.per_row
+        return Estimate(
+            disk=self.plan.tokens * (width * item + origin),
+            memory=shard * (width * (4 + item) + 2 * origin) + sum(p.nbytes for p in self.live.model.hf.parameters()),
+            reading=self.live.seconds_a_pass * self.plan.rows / self.config.model_rows,
+        )
+
+    def result(self) -> StageResult:
+        return _result(self.finished)
+
+
+def _is_shard(name: str) -> bool:
+    return name.startswith((ACTIVATIONS, ROWS))
 
 
 def _result(finished: FinishedRun) -> StageResult:

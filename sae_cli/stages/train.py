@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun, Run, finished_run, open_run
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.names import result_settings
+from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
-from sae_cli.data.activations import take
-from sae_cli.data.shuffle import ShuffleBuffer
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
-from sae_cli.stages.activation_source import ActivationSource, open_source
-from sae_cli.stages.estimate import announce, require_disk
+from sae_cli.stages.activation_source import ActivationSource, ActivationSources
+from sae_cli.stages.estimate import Estimate, require_disk
+from sae_cli.stages.live_activations import stream_key
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
 from sae_cli.training.trainer import Recipe, Trainer
 
 CURVE = "metrics.jsonl"
@@ -29,26 +31,87 @@ CURVE = "metrics.jsonl"
 
 def run(config: TrainConfig, directory: Path) -> StageResult:
     """Train a dictionary on `config.tokens` activations."""
-    settings = result_settings(config)
-    if finished := finished_run(directory, settings, config.overwrite):
-        console.log(f"found finished: {directory}")
-        return _result(finished)
-    recipe = _recipe(config)
-    device = build.device(config.device)
-    source = open_source(config, settings, device)
-    held_out = source.held_out(config.train.held_out_tokens)
-    require_disk(directory, needed=_dictionary_bytes(config, width=held_out.shape[1]))
-    if directory.exists() and not config.overwrite:
-        console.log(f"an unfinished attempt is in {directory}: starting it again")
+    return run_one((config, directory), TrainingGroup())
 
-    with open_run(directory, "train", settings) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
-        if source.parent:
-            claimed.add_parent(source.parent)
-        started = time.monotonic()
-        trainer = _train(claimed, config, recipe, source, held_out, device)
-        figures = held_out_figures(trainer, held_out)
-        dictionary = trainer.dictionary()
+
+def run_together(requests: Sequence[tuple[TrainConfig, Path]]) -> list[Outcome]:
+    """Train several; those on one text and model share its forward passes."""
+    return run_all(requests, stream_key, TrainingGroup)
+
+
+class TrainingGroup(Group[tuple[TrainConfig, Path]]):
+    """Trainings that share model and text."""
+
+    def __init__(self) -> None:
+        self._sources: ActivationSources | None = None
+
+    def make(self, request: tuple[TrainConfig, Path]) -> Job | StageResult:
+        config, directory = request
+        settings = result_settings(config)
+        if finished := finished_run(directory, settings, config.overwrite):
+            console.log(f"found finished: {directory}")
+            return _result(finished)
+        recipe, device = _recipe(config), build.device(config.device)
+        if self._sources is None:
+            self._sources = ActivationSources(device)
+        return Training(config, directory, settings, recipe, self._sources.open(config, settings), device)
+
+
+class Training(Job):
+    """One dictionary: from its first batch to the saved file."""
+
+    title = "train"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        directory: Path,
+        settings: dict[str, Any],
+        recipe: Recipe,
+        source: ActivationSource,
+        device: torch.device,
+    ) -> None:
+        self.config, self.directory, self.settings = config, directory, settings
+        self.recipe, self.source, self.device = recipe, source, device
+        self.tokens = recipe.steps * config.train.batch_size
+
+    def steps(self) -> Generator[Step, None, None]:
+        config, started = self.config, time.monotonic()
+        held_out = self.source.held_out(config.train.held_out_tokens)
+        make_objective = build.objective(config, width=held_out.shape[1])
+        require_disk(self.directory, needed=_dictionary_bytes(config, width=held_out.shape[1]))
+        if self.directory.exists() and not config.overwrite:
+            console.log(f"an unfinished attempt is in {self.directory}: starting it again")
+        with open_run(self.directory, "train", self.settings) as claimed:
+            claimed.write_text(CONFIG_FILE, as_yaml(config))
+            if self.source.parent:
+                claimed.add_parent(self.source.parent)
+            filling = time.monotonic()
+            sample = self.source.batches.sample
+            filling = time.monotonic() - filling
+            trainer = Trainer(self.recipe, make_objective, sample, self.device)
+            self.needs = _estimate(trainer, sample, config, filling)
+            yield Step()
+            yield from self._train(trainer, held_out, claimed)
+            self.finished = self._save(trainer, held_out, claimed, time.monotonic() - started)
+
+    def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> Iterator[Step]:
+        train, started = self.config.train, time.monotonic()
+        for batch in self.source.batches:
+            trainer.step(batch.activations.to(self.device))
+            shown: dict[str, console.Field] = {}
+            last = trainer.step_number == self.recipe.steps
+            if last or trainer.step_number % train.log_every == 0:
+                line: dict[str, Any] = trainer.close_window()
+                line["tokens_per_second"] = trainer.tokens / (time.monotonic() - started)
+                if last or trainer.step_number % train.held_out_every == 0:
+                    line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
+                claimed.append_line(CURVE, line)
+                shown = {"fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": line["dead"]}
+            yield Step(tokens=batch.n, shown=shown)
+
+    def _save(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, seconds: float) -> FinishedRun:
+        config, figures, dictionary = self.config, held_out_figures(trainer, held_out), trainer.dictionary()
         save_dictionary(
             claimed,
             dictionary,
@@ -57,18 +120,20 @@ def run(config: TrainConfig, directory: Path) -> StageResult:
             model=config.model.path,
             scale=trainer.scale,
         )
-        finished = claimed.finish(
-            **source.facts,
+        return claimed.finish(
+            **self.source.facts,
             tokens=trainer.tokens,
             steps=trainer.step_number,
             width=dictionary.width,
             scale=trainer.scale,
-            seconds=time.monotonic() - started,
+            seconds=seconds,
             held_out_fvu=figures["fvu"],
             held_out_l0=figures["l0"],
             dead=trainer.dead,
         )
-    return _result(finished)
+
+    def result(self) -> StageResult:
+        return _result(self.finished)
 
 
 def _recipe(config: TrainConfig) -> Recipe:
@@ -78,52 +143,18 @@ def _recipe(config: TrainConfig) -> Recipe:
         raise RequestError(f"tokens={config.tokens}: expected at least one batch, train.batch_size={train.batch_size}")
     return Recipe(
         dict_size=config.dict_size,
-        l1=config.l1,
         steps=steps,
         lr=train.lr,
         betas=(train.adam_beta1, train.adam_beta2),
         lr_warmup=train.lr_warmup,
         lr_decay=train.lr_decay,
-        l1_warmup=train.l1_warmup,
-        decoder_fit=train.decoder_fit,
-        decoder_norm=config.sae.decoder_norm,
+        sparsity_warmup=config.sae.sparsity_warmup if isinstance(config.sae, ReluSae | GatedSae | JumpReluSae) else 0,
+        decoder_fit=config.sae.decoder_fit if isinstance(config.sae, ReluSae) else 0,
         b_dec_init=config.sae.b_dec_init,
         dead_after=train.dead_after,
+        kernel=train.kernel.value,
         seed=config.seed,
     )
-
-
-def _train(
-    claimed: Run,
-    config: TrainConfig,
-    recipe: Recipe,
-    source: ActivationSource,
-    held_out: torch.Tensor,
-    device: torch.device,
-) -> Trainer:
-    train = config.train
-    filling = time.monotonic()
-    batches = ShuffleBuffer(
-        take(source.blocks(), config.tokens), train.shuffle_buffer, train.batch_size, config.data.seed
-    )
-    filling = time.monotonic() - filling
-    sample = batches.contents.activations
-    trainer = Trainer(recipe, sample, device)
-    _estimate(trainer, sample, config, filling)
-    started, shown = time.monotonic(), {}
-    with console.progress(recipe.steps * train.batch_size, "train") as advance:
-        for batch in batches:
-            trainer.step(batch.activations.to(device))
-            last = trainer.step_number == recipe.steps
-            if last or trainer.step_number % train.log_every == 0:
-                line: dict[str, Any] = trainer.close_window()
-                line["tokens_per_second"] = trainer.tokens / (time.monotonic() - started)
-                if last or trainer.step_number % train.held_out_every == 0:
-                    line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
-                claimed.append_line(CURVE, line)
-                shown = {"fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": line["dead"]}
-            advance(len(batch.activations), **shown)
-    return trainer
 
 
 def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, float | None]:
@@ -136,15 +167,16 @@ def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, floa
     return sums.results()
 
 
-def _estimate(trainer: Trainer, sample: torch.Tensor, config: TrainConfig, filling: float) -> None:
-    """Said once the buffer is full, because then the speed of both halves has been measured."""
+def _estimate(trainer: Trainer, sample: torch.Tensor, config: TrainConfig, filling: float) -> Estimate:
+    """Made once the buffer is full, because then the speed of both halves has been measured."""
     batch = sample[: config.train.batch_size]
     step = trainer.time_of_a_step(batch)
     parameters = _dictionary_bytes(config, sample.shape[1])
-    announce(
+    return Estimate(
         disk=parameters,
         memory=4 * parameters + sample.nbytes + 3 * len(batch) * config.dict_size * 4,
-        seconds=filling * (config.tokens / len(sample) - 1) + step * trainer.recipe.steps,
+        reading=filling * (config.tokens / len(sample) - 1),
+        work=step * trainer.recipe.steps,
     )
 
 

@@ -24,7 +24,8 @@ def indices(blocks):
 
 def test_live_blocks_leave_the_first_position_out():
     rows = TokenRows(np.arange(12).reshape(2, 6), np.arange(12).reshape(2, 6) + 50)
-    (block,) = live_blocks([rows], lambda tokens: tokens[..., None] * torch.ones(3))
+    (places,) = live_blocks([rows], lambda tokens: {"here": tokens[..., None] * torch.ones(3)})
+    block = places["here"]
     assert block.tokens.tolist() == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
     assert block.position.tolist() == [1, 2, 3, 4, 5] * 2
     assert block.document.tolist() == [t + 50 for t in block.tokens.tolist()]

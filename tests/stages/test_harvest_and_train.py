@@ -14,18 +14,21 @@ from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import Dtype
 from sae_cli.config.names import result_settings
 from sae_cli.config.stored import read_config
-from sae_cli.data.activations import take
 from sae_cli.data.harvested import harvested_blocks
 from sae_cli.errors import JobError, RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.stages import harvest, train
-from sae_cli.stages.activation_source import open_source
+from sae_cli.stages.activation_source import ActivationSources
 
 CPU = torch.device("cpu")
 
 
 def joined(blocks, field):
     return torch.cat([getattr(block, field) for block in blocks])
+
+
+def batches_of(config):
+    return ActivationSources(CPU).open(config, result_settings(config)).batches
 
 
 @pytest.fixture
@@ -86,9 +89,9 @@ def test_harvest_goes_on_where_it_stopped(world, tmp_path, harvested, monkeypatc
 
 def test_live_and_harvested_training_see_the_same(world, tmp_path, harvested):
     config = world.train(tmp_path, activations=str(harvested.directory))
-    settings = result_settings(config)
-    from_disk = list(take(open_source(config, settings, CPU).blocks(), 2048))
-    live = list(take(open_source(replace(config, activations=None, runs_dir="/nowhere"), settings, CPU).blocks(), 2048))
+    from_disk = list(batches_of(config))
+    live = list(batches_of(replace(config, activations=None, runs_dir="/nowhere")))
+    assert sum(block.n for block in live) == 2048
     for field in ("document", "position", "tokens", "activations"):
         assert torch.equal(joined(from_disk, field), joined(live, field)), field
 
@@ -115,7 +118,7 @@ def test_a_trained_run_says_what_it_is(world, tmp_path):
     assert {"loss", "fvu", "l0", "dead", "lr", "l1", "tokens_per_second", "held_out_fvu"} <= set(curve[-1])
     assert curve[-1]["held_out_fvu"] == pytest.approx(result.document["figures"]["fvu"], rel=1e-6)
     mean = sae_cli.load(tmp_path / "run").activation_mean
-    seen = joined(take(open_source(config, result_settings(config), CPU).blocks(), 2048), "activations")
+    seen = joined(batches_of(config), "activations")
     torch.testing.assert_close(mean, seen.mean(dim=0), rtol=1e-5, atol=1e-6)
 
 

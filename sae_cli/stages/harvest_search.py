@@ -1,0 +1,67 @@
+"""Finding the harvest that a training run can read instead of running the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sae_cli.artifacts.manifest import MANIFEST, read_manifest
+from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.config.commands import TrainConfig
+from sae_cli.config.model import Dtype
+from sae_cli.errors import RequestError
+
+# A harvest serves a training run if these settings are the same in both.
+_SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
+
+
+def find_harvest(config: TrainConfig, settings: dict[str, Any]) -> FinishedRun | None:
+    """The harvest named by `activations=`, or else a complete float32 one that fits, or else None.
+
+    Raises:
+        RequestError: the one that is named does not exist or does not fit.
+    """
+    if config.activations is not None:
+        harvest = read_run(config.activations, "harvest")
+        _check_fits(harvest, config, settings)
+        return harvest
+    for directory in _run_directories(Path(config.runs_dir)):
+        manifest = read_manifest(directory)
+        if (
+            manifest.command == "harvest"
+            and manifest.status == "complete"
+            and manifest.settings["dtype"] == Dtype.float32.value
+            and manifest.facts["tokens"] >= config.tokens
+            and not _misfits(manifest.settings, settings)
+        ):
+            return FinishedRun(directory, manifest)
+    return None
+
+
+def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: dict[str, Any]) -> None:
+    where = f"activations={config.activations}"
+    if misfits := _misfits(harvest.manifest.settings, settings):
+        raise RequestError(f"{where}: harvested with other settings: {'; '.join(misfits)}")
+    if (held := harvest.manifest.facts["tokens"]) < config.tokens:
+        raise RequestError(
+            f"{where}: expected at least tokens={config.tokens:,}, found {held:,}; lower tokens= or harvest more"
+        )
+
+
+def _misfits(harvested: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [
+        f"{key}: harvested {harvested.get(key)}, wanted {wanted.get(key)}"
+        for key in sorted({*harvested, *wanted})
+        if key.startswith(_SAME_SETTINGS) and harvested.get(key) != wanted.get(key)
+    ]
+
+
+def _run_directories(runs_dir: Path) -> Iterator[Path]:
+    """Every run under a folder, in order of name; runs are not searched for runs inside them."""
+    for folder, subfolders, files in os.walk(runs_dir):
+        if MANIFEST in files:
+            subfolders.clear()
+            yield Path(folder)
+        subfolders.sort()

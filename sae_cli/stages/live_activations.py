@@ -1,0 +1,135 @@
+"""Activations of a running model on text, at as many sites as are asked for, from one forward pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator
+from functools import cache, cached_property
+from itertools import islice
+from math import ceil, inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sae_cli import console
+from sae_cli.config.commands import HarvestConfig, TrainConfig
+from sae_cli.config.names import flatten
+from sae_cli.config.split import Split
+from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, live_blocks
+from sae_cli.data.packing import TokenRows
+from sae_cli.data.rows import RowStream
+from sae_cli.data.sharing import SharedStream
+from sae_cli.errors import JobError
+from sae_cli.models import LanguageModel, Site, model_identity
+from sae_cli.stages import build
+
+
+class Pass(NamedTuple):
+    """What one forward pass gives: its number, rows of tokens, and the activations at each site."""
+
+    number: int
+    rows: TokenRows
+    blocks: dict[Site, ActivationBlock]
+
+
+class LiveActivations:
+    """The training activations of one model on one text.
+
+    Every site is named with `watch`, and every reader made, before the first pass.
+
+    Args:
+        config: names the model and the text.
+        device: where the model runs; activations come to the CPU.
+    """
+
+    def __init__(self, config: HarvestConfig | TrainConfig, device: torch.device) -> None:
+        self.model = build.language_model(config.model, device)
+        self.stream = build.row_stream(config.data, self.model, Split.train)
+        self._held_out = build.row_stream(config.data, self.model, Split.held_out)
+        self._config = config
+        self._sites: list[Site] = []
+        self._begin = inf  # number of the first pass that anyone wants
+        self._passes = SharedStream(self._run())
+        self.forward_seconds = 0.0
+        self.held_out = cache(self._held_out_activations)
+
+    def watch(self, config: HarvestConfig | TrainConfig) -> Site:
+        """Take the hook point of this configuration into the passes to come."""
+        site = build.site(config.hook, config.layer, self.model)
+        if site not in self._sites:
+            self._sites.append(site)
+        return site
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: the model, and how text becomes rows. Shows the first rows to the user."""
+        config = self._config.model
+        return {"model": model_identity(config.path, config.revision), **_describe_rows(self.stream, self.model)}
+
+    def passes(self, first: int = 0) -> Iterator[Pass]:
+        """The passes from number `first` on, without end; all readers share them."""
+        self._begin = min(self._begin, first)
+        return (each for each in self._passes.reader() if each.number >= first)
+
+    def _run(self) -> Iterator[Pass]:
+        rows = islice(enumerate(self.stream.forever(self._config.model_rows)), int(self._begin), None)
+        for number, block in rows:
+            yield Pass(number, block, next(live_blocks([block], self.capture)))
+
+    def blocks(self, site: Site) -> Iterator[ActivationBlock]:
+        """The activations at one site; all readers share the forward passes."""
+        return (each.blocks[site] for each in self.passes())
+
+    def capture(self, rows: torch.Tensor) -> dict[Site, torch.Tensor]:
+        """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, on the CPU."""
+        before = time.monotonic()
+        captured = self.model.capture(rows, self._sites)
+        at_rest = {site: activations.float().cpu() for site, activations in captured.items()}
+        self.forward_seconds += time.monotonic() - before
+        return at_rest
+
+    def _held_out_activations(self, n: int) -> dict[Site, torch.Tensor]:
+        """The first n held-out activations at each watched site."""
+        per_row = self._held_out.policy.context - FIRST_POSITION
+        rows = self._held_out.one_epoch(self._config.model_rows)
+        passes = list(live_blocks(islice(rows, ceil(n / per_row / self._config.model_rows)), self.capture))
+        if not passes:
+            raise JobError("too little held-out text: not one row; give more text or raise data.held_out_fraction=")
+        return {site: torch.cat([each[site].activations for each in passes])[:n] for site in self._sites}
+
+    @cached_property
+    def seconds_a_pass(self) -> float:
+        """How long a forward pass takes."""
+        rows = torch.from_numpy(next(self.stream.forever(self._config.model_rows)).tokens)
+        self.capture(rows)  # the first pass is slower
+        started = time.monotonic()
+        self.capture(rows)
+        return time.monotonic() - started
+
+
+def stream_key(request: tuple[HarvestConfig | TrainConfig, Path]) -> Hashable:
+    """Equal for jobs that can share a `LiveActivations`."""
+    config, _ = request
+    settings = flatten(config)
+    named = (settings[key] for key in sorted(settings) if key.startswith(("model.", "data.")))
+    return (*map(str, named), config.device, config.model_rows)
+
+
+def _describe_rows(stream: RowStream, model: LanguageModel) -> dict[str, Any]:
+    """Shows how the first rows begin, so that a wrong tokenizer is seen."""
+    policy = stream.policy
+    first = next(stream.one_epoch(rows=2), None)
+    if first is None:
+        raise JobError(
+            f"too little {stream.split.value} text: not one row of {policy.context} tokens; "
+            "give more text or lower data.context="
+        )
+    for row in first.tokens:
+        console.log(f"a row begins: {model.tokenizer.decode(row[:24])!r}")
+    return {
+        "context": policy.context,
+        "bos_id": policy.bos_id,
+        "separator_id": policy.separator_id,
+        "positions": "all but the first of each row",
+    }
