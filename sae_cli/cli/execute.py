@@ -7,6 +7,7 @@ from typing import Any
 from sae_cli.cli import overrides, requirements
 from sae_cli.cli.diagnosis import request_errors
 from sae_cli.cli.launch import launch
+from sae_cli.cli.layers import one_run_a_layer
 from sae_cli.cli.request import Request
 from sae_cli.config.compose import Composer
 from sae_cli.errors import RequestError
@@ -20,7 +21,9 @@ def execute(request: Request) -> None:
     """
     if request.cfg or request.info:
         _print_configuration(request)
-    elif request.multirun:
+        return
+    request = one_run_a_layer(request)
+    if request.multirun:
         from sae_cli.cli.sweep import run_sweep
 
         run_sweep(request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +20,9 @@ from hydra.core.hydra_config import HydraConfig
 from sae_cli import console
 from sae_cli.cli.errors import EXPECTED, explain
 from sae_cli.cli.output import as_document
-from sae_cli.cli.plan import Place
+from sae_cli.cli.plan import Place, PlannedJob
 from sae_cli.config.compose import typed
+from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.stages.result import StageResult
 
 
@@ -51,33 +53,57 @@ class SingleJob:
 
 @dataclass(frozen=True)
 class SweepJob:
-    """The task of a sweep: can be sent to other processes, where `hydra.job.num` says which job it is."""
+    """The task of a sweep: can be sent to other processes, where `hydra.job.num` says which job it is.
+
+    Attributes:
+        stage: module whose `run` does the work.
+        places: of all jobs.
+        outcomes: folder that each job leaves its outcome in.
+        quiet: nothing but errors on stderr.
+        parent: id of the process that started the sweep.
+        ended: how jobs ended that have run already, side by side.
+    """
 
     stage: str
     places: tuple[Place, ...]
     outcomes: Path
     quiet: bool
     parent: int
+    ended: tuple[StageResult | Exception, ...] = ()
 
     def __call__(self, settings: Any) -> None:
         number = HydraConfig.get().job.num
         console.configure(quiet=self.quiet, live=os.getpid() == self.parent)
-        console.log(f"job {number + 1} of {len(self.places)}: {self.places[number][0]}")
+        if not self.ended:
+            console.log(f"job {number + 1} of {len(self.places)}: {self.places[number][0]}")
         outcome = Outcome(exit_code=1, error="unexpected error, with a traceback on stderr")
         try:
-            outcome = self._attempt(settings, self.places[number])
+            outcome = self._attempt(number, settings)
         finally:
             _write(outcome, self.outcomes / f"{number}.json")
         if outcome.exit_code > 128:
             raise SystemExit(outcome.exit_code)  # stopped by a signal: Hydra must not begin the next job
 
-    def _attempt(self, settings: Any, place: Place) -> Outcome:
+    def _attempt(self, number: int, settings: Any) -> Outcome:
         try:
-            return Outcome(exit_code=0, document=as_document(_run(self.stage, settings, place)))
+            result = self.ended[number] if self.ended else _run(self.stage, settings, self.places[number])
+            if isinstance(result, Exception):
+                raise result
+            return Outcome(exit_code=0, document=as_document(result))
         except EXPECTED as error:
             message, code = explain(error)
             console.error(message)
             return Outcome(exit_code=code, error=message)
+
+
+def run_side_by_side(stage: str, jobs: Sequence[PlannedJob]) -> tuple[StageResult | Exception, ...]:
+    """Run the jobs in this process, those that share a stream together; nothing where the stage cannot."""
+    module = import_module(stage)
+    if not hasattr(module, "run_together"):
+        console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command share nothing: in turn")
+        return ()
+    gc.enable()
+    return tuple(module.run_together([(job.config, *job.place) for job in jobs]))
 
 
 def read_outcome(path: Path) -> Outcome:

@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from sae_cli.cli import overrides as typed_overrides
 from sae_cli.cli.diagnosis import no_key, request_errors
 from sae_cli.cli.request import Request
-from sae_cli.config.commands import EvalConfig
+from sae_cli.config.commands import CommandConfig, EvalConfig
 from sae_cli.config.compose import Composed, Composer, typed, unknown_keys
 from sae_cli.config.names import baseline_choices, evaluation_name, run_directory
 from sae_cli.errors import RequestError
@@ -23,17 +23,19 @@ Place = tuple[Path] | tuple[Path, str]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedJob:
-    """One job of a request: the settings given for it, and its place."""
+    """One job of a request: the overrides given for it, the configuration they make, and its place."""
 
     overrides: tuple[str, ...]
+    config: CommandConfig
     place: Place
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The jobs of a request, and the folder for a sweep's bookkeeping."""
+    """The jobs of a request; for a sweep its launcher and the folder for its bookkeeping."""
 
     jobs: tuple[PlannedJob, ...]
+    launcher: str
     sweep_dir: Path
 
 
@@ -54,11 +56,17 @@ def make_plan(request: Request) -> Plan:
             jobs = _expand([*typed_overrides.parse([f"{key}={value}" for key, value in params.items()], True), *task])
             first = composer.compose(request.command, [*hydra, *jobs[0]])
         composed = [first, *(composer.compose(request.command, [*hydra, *job]) for job in jobs[1:])]
-        places = [_place(composer, request.command, each, given) for each in composed]
-        sweep_dir = Path(first.hydra.sweep.dir)
-    planned = tuple(PlannedJob(overrides=tuple(job), place=place) for job, place in zip(jobs, places, strict=True))
+        configs = [_checked(composer, request.command, each, given) for each in composed]
+        places = [
+            _place(composer, request.command, config, each) for config, each in zip(configs, composed, strict=True)
+        ]
+        launcher, sweep_dir = first.hydra.runtime.choices["hydra/launcher"], Path(first.hydra.sweep.dir)
+    planned = tuple(
+        PlannedJob(overrides=tuple(job), config=config, place=place)
+        for job, config, place in zip(jobs, configs, places, strict=True)
+    )
     _refuse_shared_places(planned)
-    return Plan(jobs=planned, sweep_dir=sweep_dir)
+    return Plan(jobs=planned, launcher=launcher, sweep_dir=sweep_dir)
 
 
 def _expand(overrides: Sequence[Override]) -> list[list[str]]:
@@ -66,12 +74,14 @@ def _expand(overrides: Sequence[Override]) -> list[list[str]]:
     return BasicSweeper.split_arguments(list(overrides), max_batch_size=None)[0]
 
 
-def _place(composer: Composer, command: str, composed: Composed, given: Sequence[Override]) -> Place:
+def _checked(composer: Composer, command: str, composed: Composed, given: Sequence[Override]) -> CommandConfig:
     for key in unknown_keys(composed.settings):
         raise RequestError(no_key(key, composer, command, given))
-    config = typed(composed.settings)
-    choices = baseline_choices(config, composed.hydra.runtime.choices)
-    baseline = composer.baseline(command, choices)
+    return typed(composed.settings)
+
+
+def _place(composer: Composer, command: str, config: CommandConfig, composed: Composed) -> Place:
+    baseline = composer.baseline(command, baseline_choices(config, composed.hydra.runtime.choices))
     directory = run_directory(config, baseline)
     return (directory, evaluation_name(config, baseline)) if isinstance(config, EvalConfig) else (directory,)
 

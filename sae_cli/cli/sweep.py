@@ -14,12 +14,13 @@ from typing import Any
 from sae_cli import console
 from sae_cli.cli import requirements
 from sae_cli.cli.errors import explain
-from sae_cli.cli.job import Outcome, SweepJob, read_outcome
+from sae_cli.cli.job import Outcome, SweepJob, read_outcome, run_side_by_side
 from sae_cli.cli.launch import launch
 from sae_cli.cli.output import write_json, write_lines
 from sae_cli.cli.overrides import quoted
 from sae_cli.cli.plan import Plan, make_plan, varying
 from sae_cli.cli.request import Request
+from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import JobError, RequirementError, SaeError
 
 
@@ -33,9 +34,10 @@ def run_sweep(request: Request) -> None:
     required = [requirements.parse(expression) for expression in request.requirements]
     plan = make_plan(request)
     console.configure(quiet=request.quiet)
+    ended = run_side_by_side(request.stage, plan.jobs) if plan.launcher == SHARED_LAUNCHER else ()
     with _bookkeeping(plan.sweep_dir) as folder:
         places = tuple(job.place for job in plan.jobs)
-        task = SweepJob(request.stage, places, folder, request.quiet, os.getpid())
+        task = SweepJob(request.stage, places, folder, request.quiet, os.getpid(), ended)
         folder_override = f"hydra.sweep.dir={quoted(str(plan.sweep_dir))}"
         try:
             launch(request, task, [*request.overrides, folder_override, "--multirun"])

@@ -24,6 +24,7 @@ class FakeStage:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     failing: Callable[[Any], bool] = lambda config: False
     error: Callable[[], BaseException] = lambda: JobError("it broke")
+    together: list[int] = field(default_factory=list)
     document: dict[str, Any] = field(default_factory=lambda: {"figures": {"l0": 12.5}, "nan": float("nan")})
 
     def run(self, config: Any, directory: Path, *evaluation: str) -> StageResult:
@@ -34,6 +35,16 @@ class FakeStage:
         return StageResult(
             directory=directory, document=self.document, title="what was done", table=[("label", "value [red]")]
         )
+
+    def run_together(self, requests: list[tuple[Any, ...]]) -> list[StageResult | Exception]:
+        self.together.append(len(requests))
+        return [self._attempt(request) for request in requests]
+
+    def _attempt(self, request: tuple[Any, ...]) -> StageResult | Exception:
+        try:
+            return self.run(*request)
+        except JobError as error:
+            return error
 
 
 @dataclass
@@ -72,5 +83,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> FakeStage:
     for name in ("harvest", "train", "evaluate"):
         module = ModuleType(f"sae_cli.stages.{name}")
         module.run = fake.run  # type: ignore[attr-defined]
+        if name != "evaluate":
+            module.run_together = fake.run_together  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return fake

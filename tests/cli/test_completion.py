@@ -21,7 +21,7 @@ from sae_cli.cli.completion import candidates
         (["l1=[1"], "train.l", []),
         ([], "mod", ["model.", "model=", "model_rows="]),
         ([], "wrong.tra", []),
-        ([], "hydra/launcher=", ["hydra/launcher=basic"]),
+        ([], "hydra/launcher=", ["hydra/launcher=basic", "hydra/launcher=shared"]),
     ],
 )
 def test_candidates(given, word, expected):

@@ -92,7 +92,7 @@ BAD_REQUESTS = {
     "train ++train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
     "train model=demoo": "no option demoo for model: did you mean demo?",
     "train model=null": "model=null: expected an option of model; there is demo, demo-s,",
-    "train sae=xyz": "no option xyz for sae; there is relu",
+    "train sae=xyz": "no option xyz for sae; there is batch_topk, gated, jump_relu, matryoshka, relu, topk",
     "train l1=abc": "l1=abc: Value 'abc' of type 'str' could not be converted to Float",
     "train layer=1.5": "layer=1.5: Value '1.5' of type 'float' could not be converted to Integer",
     "train model.dtype=float31": "Invalid value 'float31', expected one of [float32, bfloat16, float16]",

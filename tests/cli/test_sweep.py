@@ -55,6 +55,33 @@ def test_a_signal_stops_the_sweep(sae, stage, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_shared_launcher_gives_all_jobs_to_the_stage_at_once(sae, stage):
+    stage.failing = lambda config: config.l1 == 1
+    ended = sae("train", "-m", "l1=0.3,1,3", "hydra/launcher=shared")
+    assert stage.together == [3]
+    assert (ended.code, ended.out.splitlines()) == (1, [RUNS[0], RUNS[2]])
+    assert ended.err.splitlines()[-1] == "sae: error: 1 of 3 jobs failed: l1=1 (it broke)"
+
+
+def test_commands_whose_jobs_share_nothing_say_so(sae, stage):
+    ended = sae("eval", "-m", "run=runs/a,runs/b", "hydra/launcher=shared")
+    assert (ended.code, ended.out.splitlines()) == (0, ["runs/a", "runs/b"])
+    assert "share nothing" in ended.err
+
+
+@pytest.mark.parametrize("command", ["harvest", "train"])
+def test_a_list_of_layers_is_one_run_each(sae, stage, command):
+    ended = sae(command, "layer=[0, 2]", "tokens=5_000")
+    assert ended.code == 0
+    assert stage.together == [2]
+    assert [Path(line).parts[3] for line in ended.out.splitlines()] == ["mlp_out.0", "mlp_out.2"]
+
+
+def test_a_list_of_layers_takes_another_launcher(sae, stage):
+    ended = sae("harvest", "layer=[0,2]", "hydra/launcher=basic")
+    assert (len(ended.out.splitlines()), stage.together) == (2, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,0 +1,28 @@
+"""`layer=[0,1,2]`: one run a layer, all from the same forward passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sae_cli.cli import overrides
+from sae_cli.cli.request import Request
+from sae_cli.config.store import SHARED_LAUNCHER
+
+_COMMANDS = ("harvest", "train")
+_LAUNCHER = "hydra/launcher"
+
+
+def one_run_a_layer(request: Request) -> Request:
+    """The sweep that a list of layers stands for; any other request as it is."""
+    listed = [text for text in request.overrides if text.replace(" ", "").startswith("layer=[")]
+    if request.command not in _COMMANDS or len(listed) != 1:
+        return request
+    (given,) = overrides.parse(listed, request.multirun)
+    layers = given.value()
+    if given.is_sweep_override() or not isinstance(layers, list) or not layers:
+        return request
+    sweep = f"layer={','.join(map(str, layers))}"
+    others = [text for text in request.overrides if text != listed[0]]
+    if not any(text.startswith(f"{_LAUNCHER}=") for text in others):
+        others.append(f"{_LAUNCHER}={SHARED_LAUNCHER}")
+    return replace(request, overrides=[*others, sweep], multirun=True)
