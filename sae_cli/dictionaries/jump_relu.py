@@ -100,7 +100,6 @@ class JumpReluObjective(Objective):
             gradient(self.log_threshold).sub_(self._ramps, alpha=slope)
         self._l0 = 0
         self._ramps.zero_()
-        super().finish_gradients(moment)
 
     def tensors(self) -> dict[str, Tensor]:
         tensors = dict(super().tensors())

@@ -67,7 +67,7 @@ class Objective(ABC):
         W_enc: first encoder rows [F, d].
         W_dec: first decoder rows [F, d].
         b_dec: first decoder bias [d].
-        unit_rows: decoder rows are kept at norm 1.
+        unit_rows: decoder rows are kept at norm 1, so gradients along them do not matter.
     """
 
     dictionary: ClassVar[type[Dictionary]]
@@ -103,19 +103,8 @@ class Objective(ABC):
     def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
         """Add the gradients of these tokens' share of the loss to those that are there."""
 
-    def zero_gradients(self) -> None:
-        for parameter in self.parameters.values():
-            gradient(parameter).zero_()
-
-    def finish_gradients(self, moment: Moment) -> None:
-        """Called once all of a batch is accumulated: gradients become those under the norm constraint."""
-        if self.unit_rows:
-            remove_radial_component(gradient(self.W_dec), self.W_dec)
-
-    def after_update(self) -> None:
-        """Bring the parameters back to where they are allowed to be."""
-        if self.unit_rows:
-            self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
+    def finish_gradients(self, moment: Moment) -> None:  # noqa: B027
+        """Called once all of a batch is accumulated; most losses leave nothing to be done."""
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the dictionary, but for `activation_mean`."""
@@ -140,11 +129,6 @@ def gradient(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def remove_radial_component(gradient: Float[Tensor, "F D"], rows: Float[Tensor, "F D"]) -> None:
-    """In place, the gradient on the sphere of unit rows: its component along each (unit) row is taken out."""
-    gradient.addcmul_(rows, torch.linalg.vecdot(gradient, rows)[:, None], value=-1)
-
-
 def squared_sum(x: Tensor) -> float:
     """Σ x², summed by rows and then in float64."""
-    return float(torch.linalg.vecdot(x, x).double().sum())
+    return float(x.square().sum(dim=1).double().sum())

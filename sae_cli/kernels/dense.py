@@ -32,7 +32,7 @@ class DenseKernel(SparseKernel):
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__(dtype)
-        self._screen = Bfloat16Values if dtype is torch.bfloat16 else Float32Screen
+        self._screen = Bfloat16Values() if dtype is torch.bfloat16 else Float32Screen()
         self._dtype = dtype
         self._scratch = torch.empty(0, 0)
 

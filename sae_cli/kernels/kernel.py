@@ -6,10 +6,32 @@ An architecture writes its loss and gradients once, in these terms; each kernel 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from sae_cli.kernels.codes import Codes
 from sae_cli.tensor_types import Float, Tensor
+
+EPSILON = 1e-8
+"""Of Adam."""
+
+
+class AdamStep(NamedTuple):
+    """The numbers of one step of Adam, all for one parameter after another.
+
+    Attributes:
+        lr: learning rate.
+        betas: decay rates of the two moments.
+        number: how many steps this makes, from 1.
+    """
+
+    lr: float
+    betas: tuple[float, float]
+    number: int
+
+    @property
+    def corrections(self) -> tuple[float, float]:
+        """What the moments are divided by because they began at zero."""
+        return 1 - self.betas[0] ** self.number, 1 - self.betas[1] ** self.number
 
 
 class Kernel(ABC):
@@ -57,3 +79,22 @@ class Kernel(ABC):
         """The error `decode` - target, and the error's `products` with W."""
         error = self.decode(codes, values, W).sub_(target)
         return error, self.products(codes, error, W)
+
+    @abstractmethod
+    def adam(
+        self,
+        parameter: Float[Tensor, "*F D"],
+        gradient: Float[Tensor, "*F D"],
+        moments: tuple[Float[Tensor, "*F D"], Float[Tensor, "*F D"]],
+        step: AdamStep,
+        unit_rows: bool,
+    ) -> None:
+        """One step of Adam (Kingma & Ba 2015), all in place; the gradient is left at zero.
+
+        Args:
+            parameter: what is to be changed.
+            gradient: of the loss.
+            moments: running means of the gradient and of its square.
+            step: rates and corrections.
+            unit_rows: rows have norm 1 and keep it: the gradient's component along each row is left out.
+        """

@@ -1,4 +1,4 @@
-"""The sparse loops of the CPU kernel, compiled by numba.
+"""The loops of the CPU kernels, compiled by numba.
 
 Entries are stored row after row: those of row n are `starts[n]` to `starts[n + 1]` in `columns` and `values`.
 Every loop is parallel over rows, or over features where it sums over rows; no result depends on how many
@@ -15,7 +15,7 @@ _MATH = {"reassoc", "contract", "nsz"}
 _compiled = njit(parallel=True, fastmath=_MATH, cache=True, nogil=True)
 
 
-@njit(parallel=True, fastmath=_MATH | {"nnan", "ninf"}, cache=True, nogil=True)
+@_compiled
 def block_maxima(pre, width, maxima):
     """The maximum of every `width` neighbours in each row: pre [R, F] -> maxima [R, ceil(F / width)]."""
     for n in prange(pre.shape[0]):
@@ -29,37 +29,75 @@ def block_maxima(pre, width, maxima):
 
 
 @_compiled
-def kth_largest(values, k, out):
-    """The k-th largest of each row."""
-    for n in prange(values.shape[0]):
-        out[n] = np.partition(values[n], values.shape[1] - k)[values.shape[1] - k]
-
-
-@_compiled
-def count_above(pre, width, maxima, threshold, counts):
-    """How many entries of each row are above its threshold; only blocks whose maximum is are read."""
+def copy_positive(pre, width, columns, values, counts):
+    """The positive entries of each row, in order of column, at the beginning of the same row of `columns`."""
     for n in prange(pre.shape[0]):
-        row, limit, count = pre[n], threshold[n], 0
-        for b in range(maxima.shape[1]):
-            if maxima[n, b] > limit:
-                part = row[b * width : (b + 1) * width]
+        row, at = pre[n], 0
+        for b in range(0, len(row), width):
+            part = row[b : b + width]
+            largest = part[0]
+            for i in range(len(part)):
+                largest = max(largest, part[i])
+            if largest > 0:
                 for i in range(len(part)):
-                    count += part[i] > limit
-        counts[n] = count
+                    if part[i] > 0:
+                        columns[n, at] = b + i
+                        values[n, at] = part[i]
+                        at += 1
+        counts[n] = at
 
 
 @_compiled
-def copy_above(pre, width, maxima, threshold, starts, columns, values):
-    """The entries that `count_above` counted, in order of column."""
+def copy_top(pre, width, k, limit_of, columns, values, counts):
+    """The entries of each row that may be among its k largest and positive, laid out as by `copy_positive`.
+
+    The k largest block maxima are k entries, so the k-th largest entry is no smaller than the least of them;
+    `limit_of` says what is above it for sure where values are approximate, and is empty where they are exact.
+    """
     for n in prange(pre.shape[0]):
-        row, limit, at = pre[n], threshold[n], starts[n]
+        row, at = pre[n], 0
+        maxima = np.empty(-(-len(row) // width), pre.dtype)
+        for b in range(len(maxima)):
+            part = row[b * width : (b + 1) * width]
+            largest = part[0]
+            for i in range(len(part)):
+                largest = max(largest, part[i])
+            maxima[b] = largest
+        limit = 0
+        if k <= len(maxima):
+            least = np.partition(maxima, len(maxima) - k)[len(maxima) - k]
+            if least > 0:
+                limit = limit_of[least] if len(limit_of) else least - 1
+        for b in range(len(maxima)):
+            if maxima[b] > limit:
+                for i in range(b * width, min((b + 1) * width, len(row))):
+                    columns[n, at] = i
+                    values[n, at] = row[i]
+                    at += row[i] > limit
+        counts[n] = at
+
+
+@_compiled
+def copy_above(pre, width, maxima, limit, columns, values, counts):
+    """The entries above a limit, laid out as by `copy_positive`; only blocks whose maximum is above are read."""
+    for n in prange(pre.shape[0]):
+        row, at = pre[n], 0
         for b in range(maxima.shape[1]):
             if maxima[n, b] > limit:
-                for i in range(b * width, min((b + 1) * width, pre.shape[1])):
-                    if row[i] > limit:
-                        columns[at] = i
-                        values[at] = row[i]
-                        at += 1
+                for i in range(b * width, min((b + 1) * width, len(row))):
+                    columns[n, at] = i
+                    values[n, at] = row[i]
+                    at += row[i] > limit
+        counts[n] = at
+
+
+@_compiled
+def close_up(columns, values, starts, closed_columns, closed_values):
+    """Entries without the room that is left at the end of each row."""
+    for n in prange(len(starts) - 1):
+        for e in range(starts[n + 1] - starts[n]):
+            closed_columns[starts[n] + e] = columns[n, e]
+            closed_values[starts[n] + e] = values[n, e]
 
 
 @_compiled
@@ -124,6 +162,33 @@ def products(starts, columns, y, W, out):
 
 
 @_compiled
+def products_by_column(column_starts, order, rows, y, W, out):
+    """`products`, one row of W after another: for entries of a W that no cache holds."""
+    for f in prange(W.shape[0]):
+        w = W[f]
+        for at in range(column_starts[f], column_starts[f + 1]):
+            y_n, total = y[rows[at]], np.float32(0)
+            for i in range(len(w)):
+                total += y_n[i] * w[i]
+            out[order[at]] = total
+
+
+@_compiled
+def round_to_bfloat16(W, rounded, fourth_powers):
+    """The rows of W as bfloat16 (its bits), and Σ w⁴ of each."""
+    bits = W.view(np.uint32)
+    for f in prange(W.shape[0]):
+        total = np.float32(0)
+        for i in range(W.shape[1]):
+            square = W[f, i] * W[f, i]
+            total += square * square
+            rounded[f, i] = (
+                bits[f, i] + np.uint32(0x7FFF) + ((bits[f, i] >> np.uint32(16)) & np.uint32(1))
+            ) >> np.uint32(16)
+        fourth_powers[f] = total
+
+
+@_compiled
 def residual(starts, columns, values, W, target, error, out):
     """`decode` less the target, and `products` of that error, while the rows of W are still in the cache."""
     for n in prange(target.shape[0]):
@@ -166,3 +231,30 @@ def outer_sums(column_starts, order, rows, values, y, out):
             v, y_n = values[order[at]], y[rows[at]]
             for i in range(len(total)):
                 total[i] += v * y_n[i]
+
+
+@_compiled
+def adam(parameter, gradient, mean, square, unit_rows, rate, beta1, new1, beta2, new2, root, epsilon):
+    """A step of Adam on every row, read and written once.
+
+    `rate` is the learning rate over the first moment's correction, `root` that of the second one's inverse,
+    `new` what a beta leaves of 1.
+    """
+    for f in prange(parameter.shape[0]):
+        w, g, m, v = parameter[f], gradient[f], mean[f], square[f]
+        along = np.float32(0)
+        if unit_rows:
+            for i in range(len(w)):
+                along += g[i] * w[i]
+        norm = np.float32(0)
+        for i in range(len(w)):
+            d = g[i] - along * w[i]
+            m[i] = beta1 * m[i] + new1 * d
+            v[i] = beta2 * v[i] + new2 * d * d
+            w[i] -= rate * m[i] / (np.sqrt(v[i]) * root + epsilon)
+            norm += w[i] * w[i]
+            g[i] = 0
+        if unit_rows:
+            scale = np.float32(1) / np.sqrt(norm)
+            for i in range(len(w)):
+                w[i] *= scale

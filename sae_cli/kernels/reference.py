@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.kernel import Kernel
+from sae_cli.kernels.kernel import EPSILON, AdamStep, Kernel
 from sae_cli.tensor_types import Bool, Float, Tensor
 
 
@@ -37,6 +37,24 @@ class ReferenceKernel(Kernel):
         self, codes: Codes, values: Float[Tensor, " E"], y: Float[Tensor, "N D"], total: Float[Tensor, "F D"]
     ) -> None:
         total.addmm_(codes.to_dense(values).T, y)
+
+    def adam(
+        self,
+        parameter: Float[Tensor, "*F D"],
+        gradient: Float[Tensor, "*F D"],
+        moments: tuple[Float[Tensor, "*F D"], Float[Tensor, "*F D"]],
+        step: AdamStep,
+        unit_rows: bool,
+    ) -> None:
+        (mean, square), (beta1, beta2), (correction1, correction2) = moments, step.betas, step.corrections
+        if unit_rows:
+            gradient.sub_(parameter * torch.linalg.vecdot(gradient, parameter)[:, None])
+        mean.lerp_(gradient, 1 - beta1)
+        square.lerp_(gradient.square(), 1 - beta2)
+        parameter.sub_(step.lr / correction1 * mean / ((square / correction2).sqrt() + EPSILON))
+        if unit_rows:
+            parameter.div_(parameter.norm(dim=1, keepdim=True))
+        gradient.zero_()
 
 
 def _entries(pre: Float[Tensor, "N F"], chosen: Bool[Tensor, "N F"]) -> Codes:

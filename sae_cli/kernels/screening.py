@@ -1,6 +1,8 @@
 """Screens: pre-activations of some rows at a time, good enough to say which entries can matter.
 
-A screen returns, for a float32 limit, every entry whose true value reaches it, and perhaps a few more.
+A screen returns, for a float32 limit, every entry whose true value reaches it, and perhaps a few more. Positive
+floating-point numbers are in the order of their bits, and negative ones are negative as integers too, so the loops
+look at all of them as integers: comparing those takes fewer instructions.
 """
 
 from __future__ import annotations
@@ -21,120 +23,164 @@ _BLOCK = 64  # neighbouring features whose maximum is looked at first
 class Screen(ABC):
     """The pre-activations x Wᵀ + b of one part of a batch after the other.
 
+    Memory is kept from one batch to the next: asking the system for it anew would cost as much as using it.
+
     Attributes:
+        dtype: number format of the pre-activations.
         exact: the values of the entries are those of float32.
     """
 
+    dtype: ClassVar[torch.dtype]
     exact: ClassVar[bool]
 
-    def __init__(self, W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> None:
-        self.W, self.b = W, b
+    W: Float[Tensor, "F D"]
+    b: Float[Tensor, " F"]
+
+    def __init__(self) -> None:
+        self._buffer = torch.empty(0, 0, dtype=self.dtype)
+        self._columns = np.empty((0, 0), np.int32)
+        self._values = np.empty((0, 0))
         self._pre = np.empty((0, 0))
         self._maxima = np.empty((0, 0))
 
-    def block_width(self, k: int) -> int:
-        """A width of which there are several times k in a row."""
+    def begin(self, W: Float[Tensor, "F D"], b: Float[Tensor, " F"], rows: int) -> None:
+        """Look at these parameters from now on, at most `rows` rows at a time."""
+        self.W, self.b = W, b
+        if self._buffer.shape != (rows, len(W)):
+            self._buffer = self._buffer.new_empty(rows, len(W))
+            # As many entries as there can be: what is never written to takes no memory.
+            self._columns = np.empty(self._buffer.shape, np.int32)
+            self._values = np.empty(self._buffer.shape, np.int16 if self.dtype is torch.bfloat16 else np.int32)
+
+    def positive(self, x: Float[Tensor, "R D"]) -> Codes:
+        """Every entry of these rows that is positive."""
+        counts = np.empty(len(x), np.int64)
+        loops.copy_positive(self._products(x), _BLOCK, self._columns, self._values, counts)
+        return self._found(counts)
+
+    def top(self, x: Float[Tensor, "R D"], k: int) -> Codes:
+        """Every entry that may be positive and among the k largest of its row."""
+        counts, pre = np.empty(len(x), np.int64), self._products(x)
+        loops.copy_top(pre, self._width_for(k), k, self._limit_table(), self._columns, self._values, counts)
+        return self._found(counts)
+
+    def load(self, x: Float[Tensor, "R D"], k: int) -> Float[Tensor, "R _"]:
+        """Compute pre-activations for `above`; returns a lower bound of each block's true maximum."""
+        self._width, self._pre = self._width_for(k), self._products(x)
+        self._maxima = np.empty((len(x), -(-len(self.W) // self._width)), self._pre.dtype)
+        loops.block_maxima(self._pre, self._width, self._maxima)
+        return torch.from_numpy(self._lower_bounds(self._maxima))
+
+    def above(self, least: float) -> Codes:
+        """Of the loaded rows, every entry that is positive and whose true value is at least `least`."""
+        (limit,) = self._limits(np.full(1, least, np.float32))
+        counts = np.empty(len(self._pre), np.int64)
+        loops.copy_above(self._pre, self._width, self._maxima, limit, self._columns, self._values, counts)
+        return self._found(counts)
+
+    def _width_for(self, k: int) -> int:
+        """A width of blocks of which there are several times k in a row."""
         width = _BLOCK
         while width > 8 and len(self.W) < 4 * k * width:
             width //= 2
         return width
 
-    def load(self, x: Float[Tensor, "R D"], width: int = _BLOCK) -> None:
-        """Compute the pre-activations of these rows; they stay until the next call."""
-        self._width = width
-        self._pre = self._products(x)
-        self._maxima = np.empty((len(x), -(-self._pre.shape[1] // width)), self._pre.dtype)
-        loops.block_maxima(self._pre, width, self._maxima)
-
-    def entries(self, least: Float[Tensor, " R"]) -> Codes:
-        """Every entry that is positive and whose true value is at least that of its row."""
-        limits = self._limits(least.numpy())
-        counts = np.empty(len(limits), np.int64)
-        loops.count_above(self._pre, self._width, self._maxima, limits, counts)
+    def _found(self, counts: np.ndarray) -> Codes:
         starts = np.concatenate([[0], np.cumsum(counts)])
-        columns, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], self._pre.dtype)
-        loops.copy_above(self._pre, self._width, self._maxima, limits, starts, columns, values)
-        return Codes(torch.from_numpy(starts), torch.from_numpy(columns), self._as_float(values), self._pre.shape[1])
+        columns, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], self._values.dtype)
+        loops.close_up(self._columns, self._values, starts, columns, values)
+        values = torch.from_numpy(values).view(self.dtype).float()
+        return Codes(torch.from_numpy(starts), torch.from_numpy(columns), values, len(self.W))
 
     @abstractmethod
-    def maxima(self) -> Float[Tensor, "R _"]:
-        """A lower bound of the true maximum of each block."""
+    def _products(self, x: Float[Tensor, "R D"]) -> np.ndarray:
+        """The pre-activations, as integers."""
 
     @abstractmethod
-    def _products(self, x: Float[Tensor, "R D"]) -> np.ndarray: ...
+    def _lower_bounds(self, values: np.ndarray) -> np.ndarray:
+        """What the true values are no less than, in float32."""
 
     @abstractmethod
     def _limits(self, least: np.ndarray) -> np.ndarray:
-        """What entries are strictly above if they are positive and their true value is at least this."""
+        """What values are strictly above if they are positive and their true value is at least this."""
 
     @abstractmethod
-    def _as_float(self, values: np.ndarray) -> Tensor: ...
+    def _limit_table(self) -> np.ndarray:
+        """For each value that entries may have, the limit of what may be no smaller; empty for the value itself."""
 
 
 class Float32Screen(Screen):
     """Float32 throughout."""
 
+    dtype = torch.float32
     exact = True
 
-    def __init__(self, W: Float[Tensor, "F D"], b: Float[Tensor, " F"], buffer: Float[Tensor, "R F"]) -> None:
-        super().__init__(W, b)
-        self._buffer = buffer
-
-    def maxima(self) -> Float[Tensor, "R _"]:
-        return torch.from_numpy(self._maxima)
-
     def _products(self, x: Float[Tensor, "R D"]) -> np.ndarray:
-        return torch.addmm(self.b, x, self.W.T, out=self._buffer[: len(x)]).numpy()
+        return torch.addmm(self.b, x, self.W.T, out=self._buffer[: len(x)]).view(torch.int32).numpy()
+
+    def _lower_bounds(self, values: np.ndarray) -> np.ndarray:
+        return values.view(np.float32)
 
     def _limits(self, least: np.ndarray) -> np.ndarray:
-        return np.maximum(np.nextafter(least, np.float32(-np.inf)), np.float32(0))
+        return np.maximum(np.nextafter(least, np.float32(-np.inf)), np.float32(0)).view(np.int32)
 
-    def _as_float(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values)
+    def _limit_table(self) -> np.ndarray:
+        return np.empty(0, np.int32)
 
 
 # Rounding to bfloat16 moves a number by at most 2⁻⁹ of it, a product of two by 2⁻⁹·√(2/3) of it on average.
 _ROUNDING = 2**-9
 _STANDARD_ERROR = _ROUNDING * (2 / 3) ** 0.5
 _STANDARD_ERRORS = 8
+_INFINITY = 0x7F80  # as bits
 
 
 class Bfloat16Screen(Screen):
     """Products of numbers rounded to bfloat16, shifted upwards by more than rounding can lower them.
 
     The error of a pre-activation is a sum of D independent roundings, with a standard deviation of at most
-    2⁻⁹·√(2/3)·‖x‖₄‖w‖₄; the shift is 8 of them for the largest x of the part and the largest w. Positive
-    bfloat16 numbers are in the order of their bits, so the loops look at them as integers.
+    2⁻⁹·√(2/3)·‖x‖₄‖w‖₄; the shift is 8 of them for the largest x of the part and the largest w.
     """
 
+    dtype = torch.bfloat16
     exact = False
     shifts: ClassVar[bool] = True
 
-    def __init__(self, W: Float[Tensor, "F D"], b: Float[Tensor, " F"], buffer: Tensor) -> None:
-        super().__init__(W, b)
-        self._W16 = W.bfloat16()
-        self._largest_row = float(_fourth_norms(W).max())
-        self._buffer = buffer
+    def __init__(self) -> None:
+        super().__init__()
+        self._W_bits = np.empty((0, 0), np.uint16)
         self._shift = 0.0
 
-    def maxima(self) -> Float[Tensor, "R _"]:
-        return self._as_float(self._maxima) * (1 - 2 * _ROUNDING) - 2 * self._shift
+    def begin(self, W: Float[Tensor, "F D"], b: Float[Tensor, " F"], rows: int) -> None:
+        super().begin(W, b, rows)
+        if self._W_bits.shape != W.shape:
+            self._W_bits = np.empty(W.shape, np.uint16)
+        self._W16, self._largest_row = _rounded(W, self._W_bits)
+
+    def _lower_bounds(self, values: np.ndarray) -> np.ndarray:
+        exact = (values.astype(np.int32) << 16).view(np.float32)
+        return exact * np.float32(1 - 2 * _ROUNDING) - np.float32(2 * self._shift)
 
     def _products(self, x: Float[Tensor, "R D"]) -> np.ndarray:
-        raised = self.b.bfloat16()
+        raised, (rounded, largest) = self.b.bfloat16(), _rounded(x, np.empty(x.shape, np.uint16))
         if self.shifts:
-            self._shift = _STANDARD_ERRORS * _STANDARD_ERROR * float(_fourth_norms(x).max()) * self._largest_row
+            self._shift = _STANDARD_ERRORS * _STANDARD_ERROR * largest * self._largest_row
             raised = (self.b + self._shift + 2 * _ROUNDING * self.b.abs()).bfloat16()
-        pre = torch.addmm(raised, x.bfloat16(), self._W16.T, out=self._buffer[: len(x)])
+        pre = torch.addmm(raised, rounded, self._W16.T, out=self._buffer[: len(x)])
         return pre.view(torch.int16).numpy()
 
     def _limits(self, least: np.ndarray) -> np.ndarray:
         truncated = (np.maximum(least * np.float32(1 - 2 * _ROUNDING), 0).view(np.int32) >> 16).astype(np.int16)
         return np.maximum(truncated - np.int16(1), np.int16(0))
 
-    def _as_float(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).view(torch.bfloat16).float()
+    def _limit_table(self) -> np.ndarray:
+        table = np.zeros(2**15, np.int16)  # none at all for what is not a number
+        table[: _INFINITY + 1] = self._limits(self._lower_bounds(np.arange(_INFINITY + 1).astype(np.int16)))
+        return table
 
 
-def _fourth_norms(rows: Float[Tensor, "R D"]) -> Float[Tensor, " R"]:
-    return torch.linalg.vector_norm(rows, ord=4, dim=1)
+def _rounded(rows: Float[Tensor, "R D"], bits: np.ndarray) -> tuple[Tensor, float]:
+    """The rows in bfloat16, kept in `bits`, and the largest of their ‖·‖₄."""
+    fourth_powers = np.empty(len(rows), np.float32)
+    loops.round_to_bfloat16(rows.contiguous().numpy(), bits, fourth_powers)
+    return torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16), float(fourth_powers.max()) ** 0.25

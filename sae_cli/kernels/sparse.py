@@ -6,18 +6,18 @@ again in float32. Elsewhere it is float32 itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from sae_cli.kernels import loops
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.kernel import Kernel
+from sae_cli.kernels.kernel import EPSILON, AdamStep, Kernel
 from sae_cli.kernels.screening import Bfloat16Screen, Float32Screen, Screen
 from sae_cli.tensor_types import Float, Tensor
 
-_ROWS = 512  # of pre-activations in memory at a time
+_ROWS = 512
 
 
 class SparseKernel(Kernel):
@@ -28,28 +28,25 @@ class SparseKernel(Kernel):
     """
 
     def __init__(self, screen: torch.dtype = torch.float32) -> None:
-        self._screen = Bfloat16Screen if screen is torch.bfloat16 else Float32Screen
-        self._buffer = torch.empty(0, 0, dtype=screen)
+        self._screen: Screen = Bfloat16Screen() if screen is torch.bfloat16 else Float32Screen()
 
     def positive(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> Codes:
-        found, _ = self._select(x, W, b, 1, lambda maxima: maxima.new_zeros(len(maxima)))
-        return found.keep(found.values > 0)
+        self._screen.begin(W, b, _ROWS)
+        found = self._join([self._screen.positive(part) for part in x.split(_ROWS)], x)
+        return found if self._screen.exact else found.keep(found.values > 0)
 
     def top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
-        # The k largest block maxima are k entries, so the k-th largest entry is no smaller.
-        found, _ = self._select(x, W, b, k, lambda maxima: _kth_largest(maxima, k))
+        self._screen.begin(W, b, _ROWS)
+        found = self._join([self._screen.top(part, k) for part in x.split(_ROWS)], x)
         chosen = torch.empty(len(found.columns), dtype=torch.bool)
         loops.mark_largest(found.starts.numpy(), found.values.numpy(), k, chosen.numpy())
         return found.keep(chosen)
 
     def batch_top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
+        self._screen.begin(W, b, _ROWS)
         wanted, surplus = len(x) * k, 2
-
-        def least(maxima: Tensor) -> Tensor:
-            return _kth_largest(maxima.view(1, -1), surplus * k * len(maxima)).expand(len(maxima))
-
         while True:
-            found, bound = self._select(x, W, b, k, least)
+            found, bound = self._largest(x, k, surplus)
             if len(found.columns) >= wanted:
                 largest = found.values.topk(wanted)
                 if largest.values[-1] >= bound:
@@ -60,30 +57,27 @@ class SparseKernel(Kernel):
                 return found.keep(found.values > 0)
             surplus *= 4  # some part of the batch holds more than its share
 
-    def _select(
-        self,
-        x: Float[Tensor, "N D"],
-        W: Float[Tensor, "F D"],
-        b: Float[Tensor, " F"],
-        k: int,
-        least: Callable[[Tensor], Tensor],
-    ) -> tuple[Codes, float]:
-        """Every positive entry of at least `least(block maxima)`, and the largest such limit."""
-        if self._buffer.shape[1] != len(W):
-            self._buffer = self._buffer.new_empty(_ROWS, len(W))
-        screen: Screen = self._screen(W, b, self._buffer)
-        width, parts, bound = screen.block_width(k), [], 0.0
+    def _largest(self, x: Float[Tensor, "N D"], k: int, surplus: int) -> tuple[Codes, float]:
+        """In each part of the batch, at least `surplus` times its share of N·k entries; every entry left out is
+        below the limit that is returned."""
+        parts, bound = [], 0.0
         for part in x.split(_ROWS):
-            screen.load(part, width)
-            limits = least(screen.maxima())
-            bound = max(bound, float(limits.max()))
-            parts.append(screen.entries(limits))
-        found = _join(parts)
-        return (found if screen.exact else self._computed_again(found, x, W, b)), bound
+            maxima = self._screen.load(part, k).flatten()
+            share = surplus * k * len(part)
+            # The largest block maxima are as many entries, so as many entries are no smaller than the least of them.
+            least = float(maxima.topk(share).values[-1]) if share <= len(maxima) else 0.0
+            bound = max(bound, least)
+            parts.append(self._screen.above(least))
+        return self._join(parts, x), bound
 
-    def _computed_again(self, found: Codes, x: Tensor, W: Tensor, b: Tensor) -> Codes:
-        values = self.products(found, x, W).add_(b[found.indices])
-        return Codes(found.starts, found.columns, values, found.n_features)
+    def _join(self, parts: Sequence[Codes], x: Float[Tensor, "N D"]) -> Codes:
+        """The parts as one, with exact values."""
+        found = _joined(parts)
+        if self._screen.exact:
+            return found
+        W, values = self._screen.W, x.new_empty(len(found.columns))
+        loops.products_by_column(*found.by_column, *_arrays(x, W, values))
+        return Codes(found.starts, found.columns, values.add_(self._screen.b[found.indices]), found.n_features)
 
     def decode(self, codes: Codes, values: Float[Tensor, " E"], W: Float[Tensor, "F D"]) -> Float[Tensor, "N D"]:
         out = W.new_empty(codes.n_rows, W.shape[1])
@@ -111,17 +105,22 @@ class SparseKernel(Kernel):
     ) -> None:
         loops.outer_sums(*codes.by_column, *_arrays(values, y, total))
 
+    def adam(
+        self,
+        parameter: Float[Tensor, "*F D"],
+        gradient: Float[Tensor, "*F D"],
+        moments: tuple[Float[Tensor, "*F D"], Float[Tensor, "*F D"]],
+        step: AdamStep,
+        unit_rows: bool,
+    ) -> None:
+        (beta1, beta2), (correction1, correction2) = step.betas, step.corrections
+        numbers = (step.lr / correction1, beta1, 1 - beta1, beta2, 1 - beta2, correction2**-0.5, EPSILON)
+        w, g, m, v = (each.view(-1, each.shape[-1]).numpy() for each in (parameter, gradient, *moments))
+        rate, b1, new1, b2, new2, root, epsilon = map(np.float32, numbers)
+        loops.adam(w, g, m, v, unit_rows, rate, b1, new1, b2, new2, root, epsilon)
 
-def _kth_largest(values: Float[Tensor, "R B"], k: int) -> Float[Tensor, " R"]:
-    """The k-th largest of each row; where there are fewer, no limit at all."""
-    if values.shape[1] < k:
-        return values.new_full((len(values),), -torch.inf)
-    out = values.new_empty(len(values))
-    loops.kth_largest(values.contiguous().numpy(), k, out.numpy())
-    return out
 
-
-def _join(parts: Sequence[Codes]) -> Codes:
+def _joined(parts: Sequence[Codes]) -> Codes:
     ends = np.cumsum([0, *(len(part.columns) for part in parts)])
     return Codes(
         torch.cat([parts[0].starts[:1], *(part.starts[1:] + int(end) for part, end in zip(parts, ends, strict=False))]),

@@ -19,6 +19,7 @@ from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
 from sae_cli.tensor_types import Bool, Float, Tensor
+from sae_cli.training.adam import Adam
 from sae_cli.training.initialise import activation_scale, initial_decoder_bias, random_directions
 from sae_cli.training.schedules import warmup, warmup_then_decay
 
@@ -87,17 +88,13 @@ class Trainer:
         directions = random_directions(recipe.dict_size, sample.shape[1], recipe.seed)
         b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
         self.objective = make_objective(directions.to(device), b_dec.to(device))
-        self.optimizer = self._optimizer()
+        self.adam = Adam(self.objective, recipe.betas)
         self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
         self.activation_sum = torch.zeros(sample.shape[1], dtype=torch.float64, device=device)
         self.tokens = 0
         self.window = Window()
-
-    def _optimizer(self) -> torch.optim.Adam:
-        parameters = list(self.objective.parameters.values())
-        return torch.optim.Adam(parameters, lr=self.recipe.lr, betas=self.recipe.betas, fused=True)
 
     @property
     def fitting_decoder(self) -> bool:
@@ -132,10 +129,7 @@ class Trainer:
                 f"the loss is {sums.squared_error} at step {self.step_number}: "
                 f"lower train.lr (now {self.recipe.lr:g}) or look for non-finite activations"
             )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
-        self.optimizer.step()
-        self.objective.after_update()
+        self.adam.step(self.kernels.kernel, self.lr)
         self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
         self._count(x, sums.fired)
         self.window.add(len(x), sums)
@@ -154,15 +148,14 @@ class Trainer:
     def _begin_decoder_fit(self) -> None:
         if self.fitting_decoder and isinstance(self.objective, ReluObjective):
             self.objective = DecoderFit(self.objective)
-            self.optimizer = self._optimizer()
+            self.adam = Adam(self.objective, self.recipe.betas)
 
     def _accumulate(self, objective: Objective, x: Float[Tensor, "N D"]) -> BatchSums:
-        """Set the gradients of the batch's loss."""
+        """Add the gradients of the batch's loss to those that are there: none, but for a trial."""
         scaled, kernel = x * self.scale, self.kernels.kernel
         moment = Moment(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
         divided = objective.divisible and kernel.rows_at_once
         parts = scaled.split(kernel.rows_at_once) if divided else [scaled]
-        objective.zero_gradients()
         sums = reduce(add, (objective.accumulate(part, kernel, moment) for part in parts))
         objective.finish_gradients(moment)
         return sums

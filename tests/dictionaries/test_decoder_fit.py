@@ -33,7 +33,6 @@ def test_gradients_against_autograd(x):
     W_dec, b_dec = (tensor.clone().requires_grad_(True) for tensor in (before.W_dec, before.b_dec))
     loss = (x - codes(before.parameters, x) @ W_dec - b_dec).square().sum() / N
     expected = torch.autograd.grad(loss, (W_dec, b_dec))
-    fit.zero_gradients()
     result = fit.accumulate(x, ReferenceKernel(), MOMENT)
     fit.finish_gradients(MOMENT)
     torch.testing.assert_close((fit.W_dec.grad, fit.b_dec.grad), expected)
