@@ -13,6 +13,7 @@ class Kernel(Enum):
     reference = "reference"
     sparse = "sparse"
     dense_bf16 = "dense_bf16"
+    triton = "triton"
 
 
 @dataclass(kw_only=True)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
+
 import torch
 
+from sae_cli.errors import RequestError
+from sae_cli.kernels.compiled import CompiledKernel
 from sae_cli.kernels.dense import DenseKernel
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.kernels.reference import ReferenceKernel
@@ -26,7 +31,21 @@ _CROSSOVER = {
     (torch.bfloat16, True): 0.05,
     (torch.bfloat16, False): 0.02,
 }
+_CROSSOVER_GPU = 0.02  # an estimate: no GPU was at hand to measure it
 _HYSTERESIS = 1.3
+
+
+def check_kernel(name: str, device: torch.device) -> None:
+    """Refuse a kernel that does not run on the device.
+
+    Raises:
+        RequestError: it does not.
+    """
+    where = {"sparse": "cpu", "dense_bf16": "cpu", "triton": "cuda"}.get(name, device.type)
+    if name == "triton" and not find_spec("triton"):
+        raise RequestError("train.kernel=triton: the package triton is not installed")
+    if where != device.type and not (name == "triton" and os.environ.get("TRITON_INTERPRET") == "1"):
+        raise RequestError(f"train.kernel={name} runs on {where} only, found device={device.type}; use auto")
 
 
 class KernelChoice:
@@ -35,7 +54,7 @@ class KernelChoice:
     It changes at densities that differ by a factor, so that it does not flicker.
 
     Args:
-        name: `auto`, `reference`, `sparse` or `dense_bf16`.
+        name: `auto`, `reference`, `sparse`, `dense_bf16` or `triton`.
         device: where the tensors are.
         dictionary_bytes: size of the decoder.
 
@@ -44,27 +63,42 @@ class KernelChoice:
     """
 
     def __init__(self, name: str, device: torch.device, dictionary_bytes: int) -> None:
+        self._sparse: Kernel | None = None
         self._dense: Kernel | None = None
+        fast = torch.bfloat16 if bfloat16_is_fast() else torch.float32
         match name:
             case "auto" if device.type == "cpu":
-                fast = torch.bfloat16 if bfloat16_is_fast() else torch.float32
                 self._sparse, self._dense = SparseKernel(fast), DenseKernel(fast)
                 self._crossover = _CROSSOVER[fast, dictionary_bytes <= _CACHED]
-                self.kernel: Kernel = self._dense
+            case "auto" if device.type == "cuda" and find_spec("triton"):
+                self._sparse, self._dense = _triton_kernel(), CompiledKernel()
+                self._crossover = _CROSSOVER_GPU
             case "auto" | "reference":
-                self.kernel = ReferenceKernel()
+                self._sparse = ReferenceKernel()
             case "sparse":
-                self.kernel = SparseKernel(torch.bfloat16 if bfloat16_is_fast() else torch.float32)
+                self._sparse = SparseKernel(fast)
             case "dense_bf16":
-                self.kernel = DenseKernel(torch.bfloat16)
+                self._dense = DenseKernel(torch.bfloat16)
+            case "triton":
+                self._sparse = _triton_kernel()
             case _:
                 raise ValueError(f"no kernel is called {name}")
+        kernel = self._dense or self._sparse
+        assert kernel is not None
+        self.kernel: Kernel = kernel
 
     def observe(self, density: float) -> None:
         """Take note of the share of entries that were active in a step."""
-        if self._dense is None:
+        if self._dense is None or self._sparse is None:
             return
         if self.kernel is self._dense and density < self._crossover / _HYSTERESIS:
             self.kernel = self._sparse
         elif self.kernel is self._sparse and density > self._crossover * _HYSTERESIS:
             self.kernel = self._dense
+
+
+def _triton_kernel() -> Kernel:
+    # Imported when it is needed: the package comes with the GPU builds of torch only.
+    from sae_cli.kernels.triton_kernel import TritonKernel
+
+    return TritonKernel()

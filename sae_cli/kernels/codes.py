@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 
 from sae_cli.kernels import loops
@@ -44,11 +43,15 @@ class Codes:
         return self.columns.long()
 
     @cached_property
-    def by_column(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def by_column(self) -> tuple[Int[Tensor, " F1"], Int[Tensor, " E"], Int[Tensor, " E"]]:
         """The entries sorted by column, then row: where each column begins [F + 1], their numbers and rows [E]."""
-        starts = np.zeros(self.n_features + 1, np.int64)
-        order, rows = np.empty(len(self.columns), np.int32), np.empty(len(self.columns), np.int32)
-        loops.column_order(self.starts.numpy(), self.columns.numpy(), starts, order, rows)
+        if self.columns.is_cuda:
+            order = self.indices.argsort(stable=True)
+            counts = torch.bincount(self.indices, minlength=self.n_features)
+            return torch.nn.functional.pad(counts.cumsum(0), (1, 0)), order, self.rows[order]
+        starts = torch.zeros(self.n_features + 1, dtype=torch.int64)
+        order, rows = torch.empty_like(self.columns), torch.empty_like(self.columns)
+        loops.column_order(*(each.numpy() for each in (self.starts, self.columns, starts, order, rows)))
         return starts, order, rows
 
     def column_sums(self, values: Float[Tensor, " E"]) -> Float[Tensor, " F"]:

@@ -12,17 +12,23 @@ from sae_cli.tensor_types import Bool, Float, Tensor
 class ReferenceKernel(Kernel):
     """Holds whole [N, F] matrices."""
 
+    def pre_activations(
+        self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]
+    ) -> Float[Tensor, "N F"]:
+        """x Wᵀ + b."""
+        return torch.addmm(b, x, W.T)
+
     def positive(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> Codes:
-        pre = torch.addmm(b, x, W.T)
+        pre = self.pre_activations(x, W, b)
         return _entries(pre, pre > 0)
 
     def top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
-        pre = torch.addmm(b, x, W.T)
+        pre = self.pre_activations(x, W, b)
         chosen = torch.zeros_like(pre, dtype=torch.bool).scatter_(1, pre.topk(k, dim=1).indices, True)
         return _entries(pre, chosen & (pre > 0))
 
     def batch_top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
-        pre = torch.addmm(b, x, W.T)
+        pre = self.pre_activations(x, W, b)
         chosen = torch.zeros_like(pre, dtype=torch.bool)
         chosen.view(-1)[pre.view(-1).topk(len(x) * k).indices] = True
         return _entries(pre, chosen & (pre > 0))

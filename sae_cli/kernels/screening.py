@@ -130,8 +130,8 @@ class Float32Screen(Screen):
 
 # Rounding to bfloat16 moves a number by at most 2⁻⁹ of it, a product of two by 2⁻⁹·√(2/3) of it on average.
 _ROUNDING = 2**-9
-_STANDARD_ERROR = _ROUNDING * (2 / 3) ** 0.5
-_STANDARD_ERRORS = 8
+BFLOAT16_ERROR = 8 * _ROUNDING * (2 / 3) ** 0.5
+"""Eight standard errors of a product of two vectors whose ‖·‖₄ is 1."""
 _INFINITY = 0x7F80  # as bits
 
 
@@ -164,7 +164,7 @@ class Bfloat16Screen(Screen):
     def _products(self, x: Float[Tensor, "R D"]) -> np.ndarray:
         raised, (rounded, largest) = self.b.bfloat16(), _rounded(x, np.empty(x.shape, np.uint16))
         if self.shifts:
-            self._shift = _STANDARD_ERRORS * _STANDARD_ERROR * largest * self._largest_row
+            self._shift = BFLOAT16_ERROR * largest * self._largest_row
             raised = (self.b + self._shift + 2 * _ROUNDING * self.b.abs()).bfloat16()
         pre = torch.addmm(raised, rounded, self._W16.T, out=self._buffer[: len(x)])
         return pre.view(torch.int16).numpy()

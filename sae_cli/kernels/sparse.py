@@ -76,7 +76,7 @@ class SparseKernel(Kernel):
         if self._screen.exact:
             return found
         W, values = self._screen.W, x.new_empty(len(found.columns))
-        loops.products_by_column(*found.by_column, *_arrays(x, W, values))
+        loops.products_by_column(*_arrays(*found.by_column, x, W, values))
         return Codes(found.starts, found.columns, values.add_(self._screen.b[found.indices]), found.n_features)
 
     def decode(self, codes: Codes, values: Float[Tensor, " E"], W: Float[Tensor, "F D"]) -> Float[Tensor, "N D"]:
@@ -103,7 +103,7 @@ class SparseKernel(Kernel):
     def add_outer_sums(
         self, codes: Codes, values: Float[Tensor, " E"], y: Float[Tensor, "N D"], total: Float[Tensor, "F D"]
     ) -> None:
-        loops.outer_sums(*codes.by_column, *_arrays(values, y, total))
+        loops.outer_sums(*_arrays(*codes.by_column, values, y, total))
 
     def adam(
         self,

@@ -17,6 +17,7 @@ from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.errors import RequestError
+from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
@@ -52,6 +53,7 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
             console.log(f"found finished: {directory}")
             return _result(finished)
         recipe, device = _recipe(config), build.device(config.device)
+        check_kernel(recipe.kernel, device)
         if self._sources is None:
             self._sources = ActivationSources(device)
         return Training(config, directory, settings, recipe, self._sources.open(config, settings), device)

@@ -1,5 +1,7 @@
 """Every architecture's written-out gradients against autograd on its loss as the paper states it."""
 
+import os
+
 import pytest
 import torch
 
@@ -143,6 +145,17 @@ def jump_relu(o, p, x):
     return loss + weight * len(x) * (jump.sum() / len(x) / o.target - 1) ** 2
 
 
+def triton_kernel():
+    """Through the interpreter, or on no machine at all: there are tests of its own for a GPU."""
+    pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        pytest.skip("these tensors are on the CPU")
+    os.environ["TRITON_INTERPRET"] = "1"
+    from sae_cli.kernels.triton_kernel import TritonKernel
+
+    return TritonKernel()
+
+
 LOSSES = dict(zip(NAMES, (relu, topk, batch_topk, matryoshka, gated, jump_relu, jump_relu), strict=True))
 
 
@@ -186,13 +199,22 @@ def test_a_batch_in_parts_is_the_batch(name, x):
     assert of_parts.l0 == of_whole.l0 and torch.equal(of_parts.fired, of_whole.fired)
 
 
-@pytest.mark.parametrize("kernel", [SparseKernel(), SparseKernel(torch.bfloat16), DenseKernel(torch.float32)])
+FAST = {
+    "sparse": (SparseKernel, 600, 700),
+    "sparse, bfloat16": (lambda: SparseKernel(torch.bfloat16), 600, 700),
+    "dense": (lambda: DenseKernel(torch.float32), 600, 700),
+    "triton": (triton_kernel, 30, 70),
+}
+
+
+@pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize("name", NAMES)
-def test_fast_kernels_agree_with_the_reference(name, kernel):
-    shape, dead = (700, 24), torch.arange(700) % 9 == 0
-    x = torch.randn(600, 24, generator=torch.Generator().manual_seed(2)) * 2
-    moment = Moment(batch_size=600, sparsity=0.7, dead=dead)
-    settings = {"group_sizes": (100, 200, 400)} if name == "matryoshka" else {}
+def test_fast_kernels_agree_with_the_reference(name, fast):
+    make_kernel, n, features = FAST[fast]
+    kernel, shape, dead = make_kernel(), (features, 24), torch.arange(features) % 9 == 0
+    x = torch.randn(n, 24, generator=torch.Generator().manual_seed(2)) * 2
+    moment = Moment(batch_size=n, sparsity=0.7, dead=dead)
+    settings = {"group_sizes": (features // 7, features // 7, features * 5 // 7)} if name == "matryoshka" else {}
     expected, of_reference = gradients(
         make(name, True, torch.float32, shape, **settings), x, ReferenceKernel(), 1, moment
     )

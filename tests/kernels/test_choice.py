@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sae_cli.errors import RequestError
 from sae_cli.kernels import choice
 from sae_cli.kernels.dense import DenseKernel
 from sae_cli.kernels.reference import ReferenceKernel
@@ -23,6 +24,33 @@ def test_the_choice_follows_density_with_hysteresis(monkeypatch, fast, dictionar
         kernels.observe(density)
         seen.append(type(kernels.kernel))
     assert seen == [DenseKernel, DenseKernel, SparseKernel, SparseKernel, DenseKernel, DenseKernel]
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "says"),
+    [
+        ("sparse", "cuda", "train.kernel=sparse runs on cpu only, found device=cuda; use auto"),
+        ("dense_bf16", "cuda", "runs on cpu only"),
+        ("triton", "cpu", "train.kernel=triton runs on cuda only, found device=cpu"),
+    ],
+)
+def test_a_kernel_of_another_device_is_refused(monkeypatch, name, device, says):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(choice, "find_spec", lambda name: True)
+    with pytest.raises(RequestError, match=says):
+        choice.check_kernel(name, torch.device(device))
+
+
+@pytest.mark.parametrize("name", ["auto", "reference"])
+def test_these_run_anywhere(name):
+    for device in ("cpu", "cuda"):
+        choice.check_kernel(name, torch.device(device))
+
+
+def test_triton_has_to_be_installed(monkeypatch):
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    with pytest.raises(RequestError, match="the package triton is not installed"):
+        choice.check_kernel("triton", torch.device("cuda"))
 
 
 def test_a_named_kernel_stays():

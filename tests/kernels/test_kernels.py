@@ -1,4 +1,4 @@
-"""Every kernel against the plain one, and that one against loops over entries in numpy."""
+"""Every kernel for CPUs against the plain one, and that one against loops over entries in numpy."""
 
 import numpy as np
 import pytest
