@@ -62,7 +62,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
         "cpu": _cpu_model(),
-        "bfloat16 in hardware": any(key for key in _bfloat16() if key),
+        "bfloat16 in hardware": any(key for key in bfloat16() if key),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -71,7 +71,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _bfloat16() -> list[bool]:
+def bfloat16() -> list[bool]:
+    """Which kinds of bfloat16 products this machine has in hardware."""
     found = torch.cpu.get_capabilities()
     return [bool(found.get(key)) for key in ("avx512_bf16", "amx_bf16", "arm_bf16")]
 

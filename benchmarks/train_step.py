@@ -55,6 +55,7 @@ def our_trainer(kind: str, begin: peers.Start, k: int, x: Tensor, kernel: str) -
         steps=10**6,
         lr=peers.LR,
         betas=(0.9, 0.999),
+        clip_grad_norm=None,
         lr_warmup=0.0,
         lr_decay=0.0,
         sparsity_warmup=0.0,

@@ -40,5 +40,5 @@ def out_of_bounds(config: Any, prefix: str = "") -> Iterator[str]:
         value = getattr(config, each.name)
         if is_dataclass(value):
             yield from out_of_bounds(value, f"{prefix}{each.name}.")
-        elif _BOUNDS in each.metadata and value not in each.metadata[_BOUNDS]:
+        elif value is not None and _BOUNDS in each.metadata and value not in each.metadata[_BOUNDS]:
             yield f"{prefix}{each.name}={value}: expected {each.metadata[_BOUNDS]}"

@@ -24,6 +24,8 @@ class TrainingConfig:
         batch_size: tokens a step.
         lr: peak learning rate of Adam.
         adam_beta1, adam_beta2: Adam's decay rates.
+        clip_grad_norm: gradients with a larger norm, over all parameters together, are scaled down to it; null for
+            never.
         lr_warmup: share of the steps over which the learning rate rises from 0.
         lr_decay: share of the steps, at the end, over which it falls to 0.
         shuffle_buffer: tokens held in memory to mix activations across the corpus; its first fill sets
@@ -39,6 +41,7 @@ class TrainingConfig:
     lr: float = number(5.6e-3, above=0)
     adam_beta1: float = number(0.9, at_least=0, below=1)
     adam_beta2: float = number(0.999, at_least=0, below=1)
+    clip_grad_norm: float | None = number(None, above=0)
     lr_warmup: float = number(0.05, at_least=0, at_most=1)
     lr_decay: float = number(0.2, at_least=0, at_most=1)
     shuffle_buffer: int = number(131_072, at_least=1)

@@ -131,4 +131,4 @@ def gradient(parameter: Tensor) -> Tensor:
 
 def squared_sum(x: Tensor) -> float:
     """Σ x², summed by rows and then in float64."""
-    return float(x.square().sum(dim=1).double().sum())
+    return float(torch.linalg.vector_norm(x, dim=1).double().square().sum())

@@ -22,16 +22,33 @@ class AdamStep(NamedTuple):
         lr: learning rate.
         betas: decay rates of the two moments.
         number: how many steps this makes, from 1.
+        gradient_scale: what gradients are multiplied by first.
     """
 
     lr: float
     betas: tuple[float, float]
     number: int
+    gradient_scale: float = 1.0
 
     @property
     def corrections(self) -> tuple[float, float]:
         """What the moments are divided by because they began at zero."""
         return 1 - self.betas[0] ** self.number, 1 - self.betas[1] ** self.number
+
+    @property
+    def numbers(self) -> tuple[float, float, float, float, float, float, float, float]:
+        """What the compiled loops take: gradient scale, corrected rate, β₁, 1 - β₁, β₂, 1 - β₂, 1 / √correction₂, ε."""
+        (beta1, beta2), (correction1, correction2) = self.betas, self.corrections
+        return (
+            self.gradient_scale,
+            self.lr / correction1,
+            beta1,
+            1 - beta1,
+            beta2,
+            1 - beta2,
+            correction2**-0.5,
+            EPSILON,
+        )
 
 
 class Kernel(ABC):

@@ -234,27 +234,26 @@ def outer_sums(column_starts, order, rows, values, y, out):
 
 
 @_compiled
-def adam(parameter, gradient, mean, square, unit_rows, rate, beta1, new1, beta2, new2, root, epsilon):
+def adam(parameter, gradient, mean, square, unit_rows, scale, rate, beta1, new1, beta2, new2, root, epsilon):
     """A step of Adam on every row, read and written once.
 
-    `rate` is the learning rate over the first moment's correction, `root` that of the second one's inverse,
-    `new` what a beta leaves of 1.
+    The numbers are those of `AdamStep.numbers`.
     """
     for f in prange(parameter.shape[0]):
         w, g, m, v = parameter[f], gradient[f], mean[f], square[f]
         along = np.float32(0)
         if unit_rows:
             for i in range(len(w)):
-                along += g[i] * w[i]
+                along += scale * g[i] * w[i]
         norm = np.float32(0)
         for i in range(len(w)):
-            d = g[i] - along * w[i]
+            d = scale * g[i] - along * w[i]
             m[i] = beta1 * m[i] + new1 * d
             v[i] = beta2 * v[i] + new2 * d * d
             w[i] -= rate * m[i] / (np.sqrt(v[i]) * root + epsilon)
             norm += w[i] * w[i]
             g[i] = 0
         if unit_rows:
-            scale = np.float32(1) / np.sqrt(norm)
+            shrink = np.float32(1) / np.sqrt(norm)
             for i in range(len(w)):
-                w[i] *= scale
+                w[i] *= shrink

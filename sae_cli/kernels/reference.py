@@ -53,6 +53,7 @@ class ReferenceKernel(Kernel):
         unit_rows: bool,
     ) -> None:
         (mean, square), (beta1, beta2), (correction1, correction2) = moments, step.betas, step.corrections
+        gradient.mul_(step.gradient_scale)
         if unit_rows:
             gradient.sub_(parameter * torch.linalg.vecdot(gradient, parameter)[:, None])
         mean.lerp_(gradient, 1 - beta1)

@@ -13,7 +13,7 @@ import torch
 
 from sae_cli.kernels import loops
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.kernel import EPSILON, AdamStep, Kernel
+from sae_cli.kernels.kernel import AdamStep, Kernel
 from sae_cli.kernels.screening import Bfloat16Screen, Float32Screen, Screen
 from sae_cli.tensor_types import Float, Tensor
 
@@ -113,11 +113,9 @@ class SparseKernel(Kernel):
         step: AdamStep,
         unit_rows: bool,
     ) -> None:
-        (beta1, beta2), (correction1, correction2) = step.betas, step.corrections
-        numbers = (step.lr / correction1, beta1, 1 - beta1, beta2, 1 - beta2, correction2**-0.5, EPSILON)
         w, g, m, v = (each.view(-1, each.shape[-1]).numpy() for each in (parameter, gradient, *moments))
-        rate, b1, new1, b2, new2, root, epsilon = map(np.float32, numbers)
-        loops.adam(w, g, m, v, unit_rows, rate, b1, new1, b2, new2, root, epsilon)
+        scale, rate, b1, new1, b2, new2, root, epsilon = map(np.float32, step.numbers)
+        loops.adam(w, g, m, v, unit_rows, scale, rate, b1, new1, b2, new2, root, epsilon)
 
 
 def _joined(parts: Sequence[Codes]) -> Codes:

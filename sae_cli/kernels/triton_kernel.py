@@ -14,7 +14,7 @@ import triton
 
 from sae_cli.kernels import triton_loops as loops
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.kernel import EPSILON, AdamStep, Kernel
+from sae_cli.kernels.kernel import AdamStep, Kernel
 from sae_cli.kernels.screening import BFLOAT16_ERROR
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
@@ -113,11 +113,9 @@ class TritonKernel(Kernel):
         step: AdamStep,
         unit_rows: bool,
     ) -> None:
-        (beta1, beta2), (correction1, correction2) = step.betas, step.corrections
-        numbers = (step.lr / correction1, beta1, 1 - beta1, beta2, 1 - beta2, correction2**-0.5, EPSILON)
         width = parameter.shape[1] if parameter.ndim == 2 else 1
         block = triton.next_power_of_2(width)
-        loops.adam[parameter.numel() // width,](parameter, gradient, *moments, *numbers, width, block, unit_rows)
+        loops.adam[parameter.numel() // width,](parameter, gradient, *moments, *step.numbers, width, block, unit_rows)
 
 
 class _Screen:

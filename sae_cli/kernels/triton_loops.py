@@ -115,7 +115,7 @@ def outer_sums(column_starts, order, rows, values, y, total, D: tl.constexpr, BL
 
 @triton.jit
 def adam(
-    parameter, gradient, mean, square, rate, beta1, new1, beta2, new2, root, epsilon,
+    parameter, gradient, mean, square, scale, rate, beta1, new1, beta2, new2, root, epsilon,
     D: tl.constexpr, BLOCK_D: tl.constexpr, UNIT_ROWS: tl.constexpr,
 ):  # fmt: skip
     """A step of Adam on one row, read and written once; the numbers are those of `loops.adam`."""
@@ -123,7 +123,7 @@ def adam(
     at = tl.program_id(0).to(tl.int64) * D + d
     inside = d < D
     w = tl.load(parameter + at, mask=inside, other=0.0)
-    g = tl.load(gradient + at, mask=inside, other=0.0)
+    g = scale * tl.load(gradient + at, mask=inside, other=0.0)
     if UNIT_ROWS:
         g -= tl.sum(g * w, axis=0) * w
     m = beta1 * tl.load(mean + at, mask=inside, other=0.0) + new1 * g

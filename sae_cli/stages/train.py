@@ -148,6 +148,7 @@ def _recipe(config: TrainConfig) -> Recipe:
         steps=steps,
         lr=train.lr,
         betas=(train.adam_beta1, train.adam_beta2),
+        clip_grad_norm=train.clip_grad_norm,
         lr_warmup=train.lr_warmup,
         lr_decay=train.lr_decay,
         sparsity_warmup=config.sae.sparsity_warmup if isinstance(config.sae, ReluSae | GatedSae | JumpReluSae) else 0,

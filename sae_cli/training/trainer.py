@@ -35,6 +35,7 @@ class Recipe:
     steps: int
     lr: float
     betas: tuple[float, float]
+    clip_grad_norm: float | None
     lr_warmup: float
     lr_decay: float
     sparsity_warmup: float
@@ -88,7 +89,7 @@ class Trainer:
         directions = random_directions(recipe.dict_size, sample.shape[1], recipe.seed)
         b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
         self.objective = make_objective(directions.to(device), b_dec.to(device))
-        self.adam = Adam(self.objective, recipe.betas)
+        self.adam = Adam(self.objective, recipe.betas, recipe.clip_grad_norm)
         self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
@@ -148,7 +149,7 @@ class Trainer:
     def _begin_decoder_fit(self) -> None:
         if self.fitting_decoder and isinstance(self.objective, ReluObjective):
             self.objective = DecoderFit(self.objective)
-            self.adam = Adam(self.objective, self.recipe.betas)
+            self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm)
 
     def _accumulate(self, objective: Objective, x: Float[Tensor, "N D"]) -> BatchSums:
         """Add the gradients of the batch's loss to those that are there: none, but for a trial."""
@@ -162,7 +163,7 @@ class Trainer:
 
     def _count(self, x: Float[Tensor, "N D"], fired: Tensor) -> None:
         self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(fired, 0)
-        self.activation_sum += x.sum(dim=0, dtype=torch.float64)
+        self.activation_sum += x.sum(dim=0)
         self.tokens += len(x)
 
     @property

@@ -18,6 +18,7 @@ RECIPE = Recipe(
     steps=50,
     lr=3e-3,
     betas=(0.9, 0.999),
+    clip_grad_norm=None,
     lr_warmup=0.1,
     lr_decay=0.2,
     sparsity_warmup=0.1,
