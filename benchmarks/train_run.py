@@ -46,7 +46,7 @@ def settings_of(arguments: Any) -> list[str]:
         "train.held_out_every=1_000_000",
         "sae.decoder_norm=free",
         "sae.b_dec_init=zero",
-        "sae.sparsity_warmup=0.5",
+        "sae.sparsity_warmup=0.05",
         "sae.decoder_fit=0",
         f"runs_dir={arguments.runs_dir}",
         f"seed={arguments.seed}",
@@ -86,7 +86,7 @@ def saelens_run(
     steps, width = config.tokens // config.train.batch_size, held_out.shape[1]
     sae = StandardTrainingSAE(
         StandardTrainingSAEConfig(
-            d_in=width, d_sae=config.dict_size, l1_coefficient=config.l1, l1_warm_up_steps=steps // 2
+            d_in=width, d_sae=config.dict_size, l1_coefficient=config.l1, l1_warm_up_steps=round(0.05 * steps)
         )
     )
     rows = random_directions(config.dict_size, width, config.seed)
@@ -98,7 +98,7 @@ def saelens_run(
 
     def provider() -> Iterator[Tensor]:
         for batch in source.batches:
-            yield batch.activations * scale
+            yield batch * scale
 
     trainer = SAETrainer(
         SAETrainerConfig(

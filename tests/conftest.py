@@ -1,8 +1,13 @@
-"""Shapes in annotations are checked in the tests, and only there."""
+"""Shapes in annotations are checked in the tests, and only there; GPU kernels run without a GPU too."""
 
+import os
 from pathlib import Path
 
+import torch
 from jaxtyping import install_import_hook
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
 
 PACKAGE = Path(__file__).parents[1] / "sae_cli"
 COMPILED = {"sae_cli.kernels.loops", "sae_cli.kernels.triton_loops"}  # from the functions as they are written

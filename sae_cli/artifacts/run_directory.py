@@ -27,7 +27,7 @@ from sae_cli.artifacts.manifest import (
     read_manifest,
     write_manifest,
 )
-from sae_cli.artifacts.tensors import read_metadata, read_tensors, write_tensors
+from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
 
 
@@ -117,6 +117,11 @@ class FinishedRun:
 
     def read_tensors(self, name: str, verify: bool = True) -> dict[str, Tensor]:
         return read_tensors(self.directory / name, self._record(name), verify)
+
+    def map_tensor(self, name: str, tensor: str) -> Tensor:
+        """A tensor whose bytes are read when they are looked at; call `check_files` first."""
+        check_size(self.directory / name, self._record(name))
+        return map_tensor(self.directory / name, tensor)
 
     def read_json(self, name: str) -> Any:
         path = self.directory / name

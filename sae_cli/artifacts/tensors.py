@@ -41,6 +41,19 @@ def read_tensors(path: Path, record: FileRecord | None = None, verify: bool = Tr
         raise damaged(path, "a safetensors file", str(error)) from error
 
 
+def map_tensor(path: Path, name: str) -> Tensor:
+    """One tensor of a file whose bytes are read when they are looked at. Check size and hash beforehand.
+
+    Raises:
+        JobError: not a safetensors file, or without this tensor.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, f"a safetensors file with {name}", str(error)) from error
+
+
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata that `write_tensors` put into the header."""
     try:

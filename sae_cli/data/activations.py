@@ -41,11 +41,6 @@ class ActivationBlock:
         """The activations at these indices; a view for a slice."""
         return ActivationBlock(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
-    def put(self, index: Tensor, block: ActivationBlock) -> None:
-        """Overwrite the activations at these indices."""
-        for f in fields(self):
-            getattr(self, f.name)[index] = getattr(block, f.name)
-
     @staticmethod
     def join(blocks: list[ActivationBlock]) -> ActivationBlock:
         if len(blocks) == 1:

@@ -257,3 +257,10 @@ def adam(parameter, gradient, mean, square, unit_rows, scale, rate, beta1, new1,
             shrink = np.float32(1) / np.sqrt(norm)
             for i in range(len(w)):
                 w[i] *= shrink
+
+
+@_compiled
+def copy_rows(source, rows, places, out):
+    """out[places[i]] = source[rows[i]]."""
+    for i in prange(len(rows)):
+        out[places[i]] = source[rows[i]]

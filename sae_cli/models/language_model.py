@@ -14,6 +14,7 @@ from sae_cli.config.hook import HookPoint
 from sae_cli.errors import RequestError
 from sae_cli.models.hooks import Site, Visitor, visiting
 from sae_cli.models.parts import find_parts
+from sae_cli.models.prefix import Prefix
 from sae_cli.tensor_types import Logits, Rows, SiteActivations
 
 
@@ -39,6 +40,7 @@ class LanguageModel:
         self.parts = find_parts(hf)
         self.hf = hf.eval().requires_grad_(False)
         self._load_tokenizer = load_tokenizer
+        self._prefixes: dict[Site, Prefix] = {}
         self.n_layers = len(self.parts.blocks)
         self.d_model = self.parts.d_model
         self.d_mlp = self.parts.d_mlp
@@ -102,6 +104,34 @@ class LanguageModel:
             RequestError: a site that the model does not have, or rows that it does not take.
         """
         return self._forward(rows, replacements or {})
+
+    def branches(
+        self, rows: Rows, site: Site, watched: Mapping[Site, Visitor] | None = None
+    ) -> tuple[Logits, Callable[[Visitor], Logits]]:
+        """The model's logits, and a function from a replacement at one site to the logits that it leads to.
+
+        What comes before the site is computed once.
+
+        Args:
+            rows: token ids.
+            site: where activations are to be replaced.
+            watched: visitors of the first pass.
+
+        Raises:
+            RequestError: a site that the model does not have, or rows that it does not take.
+        """
+        self.check_site(site)
+        if site not in self._prefixes:
+            self._prefixes[site] = Prefix(self.hf, self.parts, site)
+        prefix = self._prefixes[site]
+        with prefix.kept():
+            clean = self._forward(rows, watched or {})
+
+        def replaced(visitor: Visitor) -> Logits:
+            with prefix.put_in():
+                return self._forward(rows, {site: visitor})
+
+        return clean, replaced
 
     def _forward(self, rows: Rows, visitors: Mapping[Site, Visitor]) -> Logits:
         for site in visitors:

@@ -20,9 +20,9 @@ from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, take
-from sae_cli.data.harvested import harvested_blocks
+from sae_cli.data.harvested import HarvestedActivations
 from sae_cli.data.sharing import SharedStream
-from sae_cli.data.shuffle import ShuffleBuffer
+from sae_cli.data.shuffle import ShuffleBuffer, ShuffledBatches, ShuffledFetches
 from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.models import Site
 from sae_cli.stages import build
@@ -48,35 +48,34 @@ class ActivationSource:
 
 
 class Batches:
-    """One reader's view of a shuffle buffer; ask for `sample` before the first batch."""
+    """One reader's view of shuffled batches; ask for `sample` before the first of them."""
 
-    def __init__(self, buffer: SharedBuffer) -> None:
-        self._buffer = buffer
-        self._reader = buffer.batches.reader()
+    def __init__(self, shuffled: SharedShuffle) -> None:
+        self._shuffled = shuffled
+        self._reader = shuffled.batches.reader()
 
     @property
     def sample(self) -> torch.Tensor:
         """The first activations of the stream, as many as the shuffle buffer holds."""
-        return self._buffer.filled.contents.activations
+        return self._shuffled.source.first
 
-    def __iter__(self) -> Iterator[ActivationBlock]:
+    def __iter__(self) -> Iterator[torch.Tensor]:
         return self._reader
 
 
-class SharedBuffer:
-    """A shuffle buffer that is filled when it is first needed, and may have several readers."""
+class SharedShuffle:
+    """Shuffled batches that are begun when they are first needed, and may have several readers."""
 
-    def __init__(self, blocks: Callable[[], Iterator[ActivationBlock]], cut: _Cut) -> None:
-        self._blocks, self._cut = blocks(), cut
+    def __init__(self, begin: Callable[[], ShuffledBatches]) -> None:
+        self._begin = begin
         self.batches = SharedStream(self._stream())
 
     @cached_property
-    def filled(self) -> ShuffleBuffer:
-        cut = self._cut
-        return ShuffleBuffer(take(self._blocks, cut.tokens), cut.buffer, cut.batch_size, cut.seed)
+    def source(self) -> ShuffledBatches:
+        return self._begin()
 
-    def _stream(self) -> Iterator[ActivationBlock]:
-        yield from self.filled
+    def _stream(self) -> Iterator[torch.Tensor]:
+        yield from self.source
 
 
 class _Cut(NamedTuple):
@@ -99,8 +98,8 @@ class ActivationSources:
         self._device = device
         self._live: LiveActivations | None = None
         self._truth: SyntheticActivations | None = None
-        self._harvests: dict[Path, SharedStream[ActivationBlock]] = {}
-        self._buffers: dict[tuple[object, _Cut], SharedBuffer] = {}
+        self._checked: set[Path] = set()
+        self._shuffles: dict[tuple[object, _Cut], SharedShuffle] = {}
 
     def open(self, config: TrainConfig, settings: dict[str, Any]) -> ActivationSource:
         """The source of one run; nothing is written.
@@ -121,7 +120,7 @@ class ActivationSources:
 
     def _from_model(self, config: TrainConfig, live: LiveActivations, site: Site) -> ActivationSource:
         return ActivationSource(
-            batches=self._batches(config, site, lambda: live.blocks(site)),
+            batches=self._stream(config, site, live.blocks(site)),
             held_out=lambda n: live.held_out(n)[site],
             facts={"source": "live", **live.facts},
         )
@@ -130,12 +129,11 @@ class ActivationSources:
         self, config: TrainConfig, live: LiveActivations, site: Site, harvest: FinishedRun
     ) -> ActivationSource:
         console.log(f"reading activations from {harvest.directory}")
-        if harvest.directory not in self._harvests:
+        if harvest.directory not in self._checked:
             harvest.check_files(config.verify)
-            self._harvests[harvest.directory] = SharedStream(harvested_blocks(harvest))
-        shared = self._harvests[harvest.directory]
+            self._checked.add(harvest.directory)
         return ActivationSource(
-            batches=self._batches(config, harvest.directory, shared.reader),
+            batches=self._store(config, harvest),
             held_out=lambda n: live.held_out(n)[site],
             facts={"source": "harvest", **live.facts},
             parent=harvest,
@@ -146,13 +144,25 @@ class ActivationSources:
             self._truth = build.synthetic(data)
         truth = self._truth
         return ActivationSource(
-            batches=self._batches(config, "synthetic", lambda: truth.blocks(Split.train)),
+            batches=self._stream(config, "synthetic", truth.blocks(Split.train)),
             held_out=lambda n: ActivationBlock.join(list(take(truth.blocks(Split.held_out), n))).activations,
             facts={"source": "synthetic"},
         )
 
-    def _batches(self, config: TrainConfig, stream: object, blocks: Callable[[], Iterator[ActivationBlock]]) -> Batches:
+    def _stream(self, config: TrainConfig, key: object, blocks: Iterator[ActivationBlock]) -> Batches:
+        return self._shared(
+            config, key, lambda cut: ShuffleBuffer(take(blocks, cut.tokens), cut.buffer, cut.batch_size, cut.seed)
+        )
+
+    def _store(self, config: TrainConfig, harvest: FinishedRun) -> Batches:
+        def begin(cut: _Cut) -> ShuffledBatches:
+            activations = HarvestedActivations(harvest)
+            return ShuffledFetches(activations.fetch, cut.tokens, cut.buffer, cut.batch_size, cut.seed)
+
+        return self._shared(config, harvest.directory, begin)
+
+    def _shared(self, config: TrainConfig, key: object, begin: Callable[[_Cut], ShuffledBatches]) -> Batches:
         cut = _Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
-        if (stream, cut) not in self._buffers:
-            self._buffers[stream, cut] = SharedBuffer(blocks, cut)
-        return Batches(self._buffers[stream, cut])
+        if (key, cut) not in self._shuffles:
+            self._shuffles[key, cut] = SharedShuffle(lambda: begin(cut))
+        return Batches(self._shuffles[key, cut])

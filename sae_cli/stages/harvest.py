@@ -75,13 +75,14 @@ class Harvest(Job):
             first = complete_shards(claimed, self.plan)
             writer = ShardWriter(claimed, self.plan, getattr(torch, self.config.dtype.value), first)
             if first:
-                there = writer.rows_written * self.plan.per_row
+                there = writer.rows_added * self.plan.per_row
                 console.log(f"going on after {there:,} activations that are there already")
-            self.tokens = (self.plan.rows - writer.rows_written) * self.plan.per_row
-            passes = self.live.passes(writer.rows_written // self.config.model_rows)
+            self.tokens = (self.plan.rows - writer.rows_added) * self.plan.per_row
+            passes = self.live.passes(writer.rows_added // self.config.model_rows)
             yield Step()
             started, forward = time.monotonic(), self.live.forward_seconds
-            yield from self._write(writer, passes)
+            with writer:
+                yield from self._write(writer, passes)
             seconds, forward = time.monotonic() - started, self.live.forward_seconds - forward
             self.finished = claimed.finish(
                 **facts,
@@ -96,7 +97,7 @@ class Harvest(Job):
     def _write(self, writer: ShardWriter, passes: Iterator[Pass]) -> Iterator[Step]:
         # Passes begin where an uninterrupted harvest begins them: the last bits of an activation can depend on
         # the rows that it is computed with.
-        skip, per_row = writer.rows_written % self.config.model_rows, self.plan.per_row
+        skip, per_row = writer.rows_added % self.config.model_rows, self.plan.per_row
         while not writer.full:
             tokens, document = (each := next(passes)).rows
             new = each.blocks[self.site].select(slice(skip * per_row, None))
@@ -107,7 +108,7 @@ class Harvest(Job):
     def _estimate(self) -> Estimate:
         width, item = self.width, getattr(torch, self.config.dtype.value).itemsize
         origin = 3 * torch.int64.itemsize
-        shard = min(self.plan.rows, self.plan.rows_a_shard) * self.plan.per_row
+        shard = 2 * min(self.plan.rows, self.plan.rows_a_shard) * self.plan.per_row  # one is written, one collected
         return Estimate(
             disk=self.plan.tokens * (width * item + origin),
             memory=shard * (width * (4 + item) + 2 * origin) + sum(p.nbytes for p in self.live.model.hf.parameters()),

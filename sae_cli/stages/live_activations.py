@@ -17,6 +17,7 @@ from sae_cli.config.commands import HarvestConfig, TrainConfig
 from sae_cli.config.names import flatten
 from sae_cli.config.split import Split
 from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, live_blocks
+from sae_cli.data.ahead import made_ahead
 from sae_cli.data.packing import TokenRows
 from sae_cli.data.rows import RowStream
 from sae_cli.data.sharing import SharedStream
@@ -74,7 +75,7 @@ class LiveActivations:
 
     def _run(self) -> Iterator[Pass]:
         rows = islice(enumerate(self.stream.forever(self._config.model_rows)), int(self._begin), None)
-        for number, block in rows:
+        for number, block in made_ahead(rows):
             yield Pass(number, block, next(live_blocks([block], self.capture)))
 
     def blocks(self, site: Site) -> Iterator[ActivationBlock]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 
@@ -16,7 +16,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
 from sae_cli.metrics.mapped_error import MappedErrorSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.models import DirectPath, FinalState, LanguageModel, Site
+from sae_cli.models import DirectPath, FinalState, LanguageModel, Site, Visitor
 
 
 class Splicer:
@@ -44,7 +44,8 @@ class Splicer:
         """Add rows of tokens [B, T]."""
         captured: dict[Site, Tensor] = {}
         last = Site(HookPoint.resid, self.model.n_layers - 1)
-        clean = self.model.logits(tokens, {site: partial(_record, captured, site) for site in (self.site, last)})
+        watched = {site: partial(_record, captured, site) for site in (self.site, last)}
+        clean, replaced = self.model.branches(tokens, self.site, watched)
         x = captured[self.site]
         masked = x[:, FIRST_POSITION:].float()
         f = self.dictionary.encode(masked.flatten(0, 1))
@@ -55,17 +56,19 @@ class Splicer:
             "zero": torch.zeros_like(masked),
             "mean": self.dictionary.activation_mean.expand_as(masked),
         }
-        conditions = self._all_paths(tokens, x, stand_ins)
+        conditions = self._all_paths(replaced, x, stand_ins)
         if self.path:
             state = self.path.final_state(captured[last], clean)
             self._add_mapped_errors(self.path, state, masked, stand_ins["sae"])
             conditions = chain(conditions, self._direct_path(self.path, state, masked, stand_ins))
         self.losses.add(tokens, self.token_bytes, clean.cpu(), conditions, first=FIRST_POSITION)
 
-    def _all_paths(self, tokens: Tensor, x: Tensor, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def _all_paths(
+        self, replaced: Callable[[Visitor], Tensor], x: Tensor, stand_ins: dict[str, Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
         for name, values in stand_ins.items():
-            replaced = torch.cat([x[:, :FIRST_POSITION], values.to(x.dtype)], dim=1)
-            yield name, self.model.logits(tokens, {self.site: partial(_put, replaced)}).cpu()
+            stand_in = torch.cat([x[:, :FIRST_POSITION], values.to(x.dtype)], dim=1)
+            yield name, replaced(partial(_put, stand_in)).cpu()
 
     def _direct_path(
         self, path: DirectPath, state: FinalState, masked: Tensor, stand_ins: dict[str, Tensor]

@@ -100,7 +100,7 @@ class Training(Job):
     def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> Iterator[Step]:
         train, started = self.config.train, time.monotonic()
         for batch in self.source.batches:
-            trainer.step(batch.activations.to(self.device))
+            trainer.step(batch.to(self.device))
             shown: dict[str, console.Field] = {}
             last = trainer.step_number == self.recipe.steps
             if last or trainer.step_number % train.log_every == 0:
@@ -110,7 +110,7 @@ class Training(Job):
                     line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
                 claimed.append_line(CURVE, line)
                 shown = {"fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": line["dead"]}
-            yield Step(tokens=batch.n, shown=shown)
+            yield Step(tokens=len(batch), shown=shown)
 
     def _save(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, seconds: float) -> FinishedRun:
         config, figures, dictionary = self.config, held_out_figures(trainer, held_out), trainer.dictionary()

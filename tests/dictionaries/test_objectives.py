@@ -1,7 +1,5 @@
 """Every architecture's written-out gradients against autograd on its loss as the paper states it."""
 
-import os
-
 import pytest
 import torch
 
@@ -150,7 +148,6 @@ def triton_kernel():
     pytest.importorskip("triton")
     if torch.cuda.is_available():
         pytest.skip("these tensors are on the CPU")
-    os.environ["TRITON_INTERPRET"] = "1"
     from sae_cli.kernels.triton_kernel import TritonKernel
 
     return TritonKernel()

@@ -1,14 +1,9 @@
 """The GPU kernels against the plain one: on a GPU where there is one, else through Triton's interpreter."""
 
-import os
-
 import pytest
 import torch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-if DEVICE.type == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # before Triton sees its first function
-
 pytest.importorskip("triton")
 
 from sae_cli.kernels.compiled import CompiledKernel  # noqa: E402

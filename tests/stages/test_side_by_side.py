@@ -80,11 +80,11 @@ def test_harvests_that_have_come_to_different_places_go_on_together(world, tmp_p
     config = world.harvest(tmp_path)
     write, written = harvest.ShardWriter._write, []
 
-    def write_some(self):
+    def write_some(self, *shard):
         if len(written) == 3:
             raise JobError("power cut")
         written.append(1)
-        write(self)
+        write(self, *shard)
 
     monkeypatch.setattr(harvest.ShardWriter, "_write", write_some)
     with pytest.raises(JobError, match="power cut"):

@@ -1,0 +1,20 @@
+"""Work done in a thread while the caller does something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_END = object()
+
+
+def made_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items; while one is looked at, the next is made."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, _END)
+        while (item := coming.result()) is not _END:
+            coming = thread.submit(next, items, _END)
+            yield item  # pyright: ignore[reportReturnType]

@@ -1,0 +1,95 @@
+"""What a forward pass computes before a site, kept from one pass over some rows and put into later ones.
+
+Passes that differ only in what stands at one site differ only after it. Modules that are done when the site is
+reached are not run again: they give what they gave the first time. Which modules these are is seen, not known, so
+it holds for every architecture.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sae_cli.models.hooks import Site, visiting
+from sae_cli.models.parts import ModelParts
+
+
+class Prefix:
+    """The part of a model's forward pass before a site.
+
+    Args:
+        hf: the transformers model.
+        parts: its parts.
+        site: a site that it has.
+    """
+
+    def __init__(self, hf: nn.Module, parts: ModelParts, site: Site) -> None:
+        self._calls = _calls_before(hf, parts, site)
+        # The outputs of blocks before the last of these are read by the next block only, which is not run.
+        done = [each.block for each in parts.blocks if each.block in self._calls]
+        self._passed_over = dict.fromkeys(done[:-1], done[-1]) if done else {}
+        self._outputs: dict[nn.Module, list[Any]] = {}
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within it, a forward pass leaves what it computes before the site."""
+        self._outputs = {module: [] for module in self._calls if module not in self._passed_over}
+        with ExitStack() as stack:
+            for module, outputs in self._outputs.items():
+                stack.callback(module.register_forward_hook(partial(_keep, outputs, self._calls[module])).remove)
+            yield
+
+    @contextmanager
+    def put_in(self) -> Iterator[None]:
+        """Within it, one forward pass over the same rows begins at the site."""
+        with ExitStack() as stack:
+            for module in self._calls:
+                outputs = deque(self._outputs[self._passed_over.get(module, module)])
+                stack.callback(_restore, module)
+                module.forward = partial(_give, outputs, module.forward)
+            yield
+
+
+def _calls_before(hf: nn.Module, parts: ModelParts, site: Site) -> dict[nn.Module, int]:
+    """The outermost modules that have been left when a forward pass reaches the site, and how often each was."""
+    done: dict[nn.Module, int] = {}
+    reached = False
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        if not reached:
+            calls = done.get(module, 0)
+            for inside in module.modules():
+                done.pop(inside, None)
+            done[module] = calls + 1
+
+    def reach(activations: Tensor) -> Tensor:
+        nonlocal reached
+        reached = True
+        return activations
+
+    with ExitStack() as stack:
+        for module in hf.modules():
+            stack.callback(module.register_forward_hook(leave).remove)
+        rows = torch.zeros(1, 2, dtype=torch.long, device=next(hf.parameters()).device)
+        with torch.no_grad(), visiting(parts, {site: reach}, n_rows=1):
+            hf(input_ids=rows, use_cache=False, return_dict=True)
+    return done
+
+
+def _keep(outputs: list[Any], calls: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    if len(outputs) < calls:  # it may be called after the site too
+        outputs.append(output)
+
+
+def _give(outputs: deque[Any], forward: Any, *inputs: Any, **keywords: Any) -> Any:
+    return outputs.popleft() if outputs else forward(*inputs, **keywords)
+
+
+def _restore(module: nn.Module) -> None:
+    module.__dict__.pop("forward", None)
