@@ -68,7 +68,8 @@ class KernelChoice:
         fast = torch.bfloat16 if bfloat16_is_fast() else torch.float32
         match name:
             case "auto" if device.type == "cpu":
-                self._sparse, self._dense = SparseKernel(fast), DenseKernel(fast)
+                sparse = SparseKernel(fast)
+                self._sparse, self._dense = sparse, DenseKernel(fast, sparse)
                 self._crossover = _CROSSOVER[fast, dictionary_bytes <= _CACHED]
             case "auto" if device.type == "cuda" and find_spec("triton"):
                 self._sparse, self._dense = _triton_kernel(), CompiledKernel()

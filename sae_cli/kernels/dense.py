@@ -9,7 +9,7 @@ import torch
 
 from sae_cli.kernels import loops
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.screening import Bfloat16Screen, Float32Screen
+from sae_cli.kernels.screening import Bfloat16Screen
 from sae_cli.kernels.sparse import SparseKernel
 from sae_cli.tensor_types import Float, Tensor
 
@@ -26,13 +26,17 @@ class DenseKernel(SparseKernel):
 
     Args:
         dtype: number format of the products; sums are in float32.
+        sparse: a sparse kernel to share memory with.
     """
 
     rows_at_once = 512
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, sparse: SparseKernel | None = None) -> None:
         super().__init__(dtype)
-        self._screen = Bfloat16Values() if dtype is torch.bfloat16 else Float32Screen()
+        if dtype is torch.bfloat16:
+            self.screen = Bfloat16Values()
+        elif sparse is not None:
+            self.screen = sparse.screen
         self._dtype = dtype
         self._scratch = torch.empty(0, 0)
 
@@ -71,6 +75,9 @@ class DenseKernel(SparseKernel):
 
     def _scratch_of(self, codes: Codes) -> Float[Tensor, "N F"]:
         """A float32 matrix whose content is free to be overwritten."""
+        buffer = self.screen.buffer
+        if self._dtype is torch.float32 and codes.n_rows <= len(buffer) and codes.n_features == buffer.shape[1]:
+            return buffer[: codes.n_rows]
         if self._scratch.shape[0] < codes.n_rows or self._scratch.shape[1] != codes.n_features:
             self._scratch = torch.empty(codes.n_rows, codes.n_features)
         return self._scratch[: codes.n_rows]

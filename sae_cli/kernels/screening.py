@@ -28,6 +28,7 @@ class Screen(ABC):
     Attributes:
         dtype: number format of the pre-activations.
         exact: the values of the entries are those of float32.
+        buffer: holds pre-activations until entries have been found; free to be used after that.
     """
 
     dtype: ClassVar[torch.dtype]
@@ -37,7 +38,7 @@ class Screen(ABC):
     b: Float[Tensor, " F"]
 
     def __init__(self) -> None:
-        self._buffer = torch.empty(0, 0, dtype=self.dtype)
+        self.buffer = torch.empty(0, 0, dtype=self.dtype)
         self._columns = np.empty((0, 0), np.int32)
         self._values = np.empty((0, 0))
         self._pre = np.empty((0, 0))
@@ -46,11 +47,11 @@ class Screen(ABC):
     def begin(self, W: Float[Tensor, "F D"], b: Float[Tensor, " F"], rows: int) -> None:
         """Look at these parameters from now on, at most `rows` rows at a time."""
         self.W, self.b = W, b
-        if self._buffer.shape != (rows, len(W)):
-            self._buffer = self._buffer.new_empty(rows, len(W))
+        if self.buffer.shape != (rows, len(W)):
+            self.buffer = self.buffer.new_empty(rows, len(W))
             # As many entries as there can be: what is never written to takes no memory.
-            self._columns = np.empty(self._buffer.shape, np.int32)
-            self._values = np.empty(self._buffer.shape, np.int16 if self.dtype is torch.bfloat16 else np.int32)
+            self._columns = np.empty(self.buffer.shape, np.int32)
+            self._values = np.empty(self.buffer.shape, np.int16 if self.dtype is torch.bfloat16 else np.int32)
 
     def positive(self, x: Float[Tensor, "R D"]) -> Codes:
         """Every entry of these rows that is positive."""
@@ -116,7 +117,7 @@ class Float32Screen(Screen):
     exact = True
 
     def _products(self, x: Float[Tensor, "R D"]) -> np.ndarray:
-        return torch.addmm(self.b, x, self.W.T, out=self._buffer[: len(x)]).view(torch.int32).numpy()
+        return torch.addmm(self.b, x, self.W.T, out=self.buffer[: len(x)]).view(torch.int32).numpy()
 
     def _lower_bounds(self, values: np.ndarray) -> np.ndarray:
         return values.view(np.float32)
@@ -166,7 +167,7 @@ class Bfloat16Screen(Screen):
         if self.shifts:
             self._shift = BFLOAT16_ERROR * largest * self._largest_row
             raised = (self.b + self._shift + 2 * _ROUNDING * self.b.abs()).bfloat16()
-        pre = torch.addmm(raised, rounded, self._W16.T, out=self._buffer[: len(x)])
+        pre = torch.addmm(raised, rounded, self._W16.T, out=self.buffer[: len(x)])
         return pre.view(torch.int16).numpy()
 
     def _limits(self, least: np.ndarray) -> np.ndarray:

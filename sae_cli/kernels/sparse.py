@@ -25,25 +25,28 @@ class SparseKernel(Kernel):
 
     Args:
         screen: number format of the dense product that finds the entries.
+
+    Attributes:
+        screen: that product, with its memory.
     """
 
     def __init__(self, screen: torch.dtype = torch.float32) -> None:
-        self._screen: Screen = Bfloat16Screen() if screen is torch.bfloat16 else Float32Screen()
+        self.screen: Screen = Bfloat16Screen() if screen is torch.bfloat16 else Float32Screen()
 
     def positive(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> Codes:
-        self._screen.begin(W, b, _ROWS)
-        found = self._join([self._screen.positive(part) for part in x.split(_ROWS)], x)
-        return found if self._screen.exact else found.keep(found.values > 0)
+        self.screen.begin(W, b, _ROWS)
+        found = self._join([self.screen.positive(part) for part in x.split(_ROWS)], x)
+        return found if self.screen.exact else found.keep(found.values > 0)
 
     def top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
-        self._screen.begin(W, b, _ROWS)
-        found = self._join([self._screen.top(part, k) for part in x.split(_ROWS)], x)
+        self.screen.begin(W, b, _ROWS)
+        found = self._join([self.screen.top(part, k) for part in x.split(_ROWS)], x)
         chosen = torch.empty(len(found.columns), dtype=torch.bool)
         loops.mark_largest(found.starts.numpy(), found.values.numpy(), k, chosen.numpy())
         return found.keep(chosen)
 
     def batch_top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
-        self._screen.begin(W, b, _ROWS)
+        self.screen.begin(W, b, _ROWS)
         wanted, surplus = len(x) * k, 2
         while True:
             found, bound = self._largest(x, k, surplus)
@@ -62,22 +65,22 @@ class SparseKernel(Kernel):
         below the limit that is returned."""
         parts, bound = [], 0.0
         for part in x.split(_ROWS):
-            maxima = self._screen.load(part, k).flatten()
+            maxima = self.screen.load(part, k).flatten()
             share = surplus * k * len(part)
             # The largest block maxima are as many entries, so as many entries are no smaller than the least of them.
             least = float(maxima.topk(share).values[-1]) if share <= len(maxima) else 0.0
             bound = max(bound, least)
-            parts.append(self._screen.above(least))
+            parts.append(self.screen.above(least))
         return self._join(parts, x), bound
 
     def _join(self, parts: Sequence[Codes], x: Float[Tensor, "N D"]) -> Codes:
         """The parts as one, with exact values."""
         found = _joined(parts)
-        if self._screen.exact:
+        if self.screen.exact:
             return found
-        W, values = self._screen.W, x.new_empty(len(found.columns))
+        W, values = self.screen.W, x.new_empty(len(found.columns))
         loops.products_by_column(*_arrays(*found.by_column, x, W, values))
-        return Codes(found.starts, found.columns, values.add_(self._screen.b[found.indices]), found.n_features)
+        return Codes(found.starts, found.columns, values.add_(self.screen.b[found.indices]), found.n_features)
 
     def decode(self, codes: Codes, values: Float[Tensor, " E"], W: Float[Tensor, "F D"]) -> Float[Tensor, "N D"]:
         out = W.new_empty(codes.n_rows, W.shape[1])

@@ -51,7 +51,10 @@ class LiveActivations:
         self._config = config
         self._sites: list[Site] = []
         self._begin = inf  # number of the first pass that anyone wants
-        self._passes = SharedStream(self._run())
+        # On a GPU the next pass runs while dictionaries train on this one; on a CPU they would only disturb each other.
+        on_gpu = device.type == "cuda"
+        self._queue = torch.cuda.Stream(device) if on_gpu else None
+        self._passes = SharedStream(made_ahead(self._run()) if on_gpu else self._run())
         self.forward_seconds = 0.0
         self.held_out = cache(self._held_out_activations)
 
@@ -85,8 +88,9 @@ class LiveActivations:
     def capture(self, rows: torch.Tensor) -> dict[Site, torch.Tensor]:
         """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, on the CPU."""
         before = time.monotonic()
-        captured = self.model.capture(rows, self._sites)
-        at_rest = {site: activations.float().cpu() for site, activations in captured.items()}
+        with torch.cuda.stream(self._queue):
+            captured = self.model.capture(rows, self._sites)
+            at_rest = {site: activations.float().cpu() for site, activations in captured.items()}
         self.forward_seconds += time.monotonic() - before
         return at_rest
 

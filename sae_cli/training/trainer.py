@@ -14,7 +14,7 @@ import torch
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.decoder_fit import DecoderFit
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective
+from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
@@ -86,9 +86,10 @@ class Trainer:
         self.scale = activation_scale(sample)
         scaled = sample * self.scale
         self.variance = float((scaled - scaled.mean(dim=0)).double().square().sum(dim=1).mean())
-        directions = random_directions(recipe.dict_size, sample.shape[1], recipe.seed)
         b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
-        self.objective = make_objective(directions.to(device), b_dec.to(device))
+        self.objective = make_objective(
+            random_directions(recipe.dict_size, sample.shape[1], recipe.seed).to(device), b_dec.to(device)
+        )
         self.adam = Adam(self.objective, recipe.betas, recipe.clip_grad_norm)
         self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
         self.step_number = 0
@@ -139,12 +140,15 @@ class Trainer:
     @torch.no_grad()
     def time_of_a_step(self, x: Float[Tensor, "N D"]) -> float:
         """Seconds that the loss and its gradients take; nothing is changed."""
-        objective = copy.deepcopy(self.objective)
+        trial = copy.copy(self.objective)  # with the same parameters and gradients, which are zero
         x = x.to(self.activation_sum.device)
-        self._accumulate(objective, x)  # the first call is slower
+        self._accumulate(trial, x)  # the first call is slower
         started = time.monotonic()
-        self._accumulate(objective, x)
-        return time.monotonic() - started
+        self._accumulate(trial, x)
+        seconds = time.monotonic() - started
+        for parameter in trial.parameters.values():
+            gradient(parameter).zero_()
+        return seconds
 
     def _begin_decoder_fit(self) -> None:
         if self.fitting_decoder and isinstance(self.objective, ReluObjective):
