@@ -13,8 +13,12 @@ _END = object()
 
 def made_ahead(items: Iterator[Item]) -> Iterator[Item]:
     """The same items; while one is looked at, the next is made."""
-    with ThreadPoolExecutor(1) as thread:
+    thread = ThreadPoolExecutor(1)
+    try:
         coming = thread.submit(next, items, _END)
         while (item := coming.result()) is not _END:
             coming = thread.submit(next, items, _END)
             yield item  # pyright: ignore[reportReturnType]
+    finally:
+        # Without waiting: this may run in the garbage collector, in a thread that others wait for.
+        thread.shutdown(wait=False)
