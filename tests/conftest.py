@@ -1,5 +1,6 @@
 """Shapes in annotations are checked in the tests, and only there; GPU kernels run without a GPU too."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -15,3 +16,9 @@ COMPILED = {"sae_cli.kernels.loops", "sae_cli.kernels.triton_loops"}  # from the
 modules = {".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in PACKAGE.rglob("[!_]*.py")}
 # An int is accepted where a float is asked for, as type checkers do.
 install_import_hook(sorted(modules - COMPILED), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()

@@ -83,6 +83,9 @@ class GatedSae(SaeConfig):
 class JumpReluSae(SaeConfig):
     """A trained threshold a feature (Rajamanoharan et al. 2024).
 
+    The defaults are for runs of about a million tokens; the paper's, for billions, are l0_coefficient=1,
+    bandwidth=.001, threshold=.001 and a short warm-up.
+
     Attributes:
         penalty: what keeps L0 down.
         l0_coefficient: weight of `l0_target`, in units of the mean squared norm of activations.

@@ -14,6 +14,7 @@ from sae_cli.stages import build
 SIZE = "data.n_features=128 data.d=96 data.mean_active=4 dict_size=192 tokens=250_000 train.shuffle_buffer=16_384"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architectures", "sparsity"), [("topk,batch_topk,matryoshka,jump_relu", "k=4"), ("relu,gated", "l1=2")]
 )
