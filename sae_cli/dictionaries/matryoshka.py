@@ -22,10 +22,6 @@ class MatryoshkaDictionary(ThresholdDictionary):
 
     group_sizes: Tensor
 
-    @classmethod
-    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
-        return super().shapes(n_features, width)
-
 
 class MatryoshkaObjective(BatchTopKObjective):
     """The mean over prefixes of ‖x - x̂ of the prefix‖², + auxiliary loss.

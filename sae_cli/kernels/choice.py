@@ -22,8 +22,8 @@ def bfloat16_is_fast() -> bool:
 
 
 # Density at which the two cost the same: dense products cost the same whatever the codes are, sparse ones in
-# proportion to the active entries, and less where rows of the dictionary come from a cache. Measured with
-# benchmarks/cost.py.
+# proportion to the active entries, and less where rows of the dictionary come from a cache. Those of float32 were
+# measured on two AVX-512 cores; those of bfloat16 are estimates, because no machine with it was at hand.
 _CACHED = 2**23  # bytes of W_dec
 _CROSSOVER = {
     (torch.float32, True): 0.12,

@@ -90,6 +90,7 @@ def test_timing_a_step_changes_nothing():
     before = {name: p.clone() for name, p in trainer.objective.parameters.items()}
     assert trainer.time_of_a_step(x[:64]) > 0
     assert all(torch.equal(before[name], p) for name, p in trainer.objective.parameters.items())
+    assert not any(p.grad.any() for p in trainer.objective.parameters.values())
     assert trainer.step_number == 5
 
 
