@@ -7,8 +7,8 @@ keep for the slowest reader stays small. A job that fails leaves the others alon
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
@@ -106,19 +106,25 @@ def _run_group(requests: dict[int, Request], group: Group[Request]) -> dict[int,
     outcomes: dict[int, Outcome] = {}
     jobs: dict[int, Job] = {}
     for number, request in requests.items():
-        try:
+        with _noted(outcomes, number):
             made = group.make(request)
-        except Interrupted:
-            raise
-        except _EXPECTED as error:
-            outcomes[number] = error.with_traceback(None)
-        else:
             if isinstance(made, Job):
                 jobs[number] = made
             else:
                 outcomes[number] = made
     del group  # with what it holds of jobs that have failed
     return outcomes | _carry_on(jobs)
+
+
+@contextmanager
+def _noted(outcomes: dict[int, Outcome], number: int) -> Iterator[None]:
+    """An error that a user can cause becomes the job's outcome; an interruption is everybody's."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except _EXPECTED as error:
+        outcomes[number] = error.with_traceback(None)
 
 
 def _carry_on(jobs: dict[int, Job]) -> dict[int, Outcome]:
@@ -128,14 +134,10 @@ def _carry_on(jobs: dict[int, Job]) -> dict[int, Outcome]:
     running = {number: job.steps() for number, job in jobs.items()}
 
     def advance(number: int) -> Step | None:
-        try:
-            return next(running[number])
-        except StopIteration:
+        with _noted(outcomes, number):
+            if step := next(running[number], None):
+                return step
             outcomes[number] = jobs[number].result()
-        except Interrupted:
-            raise
-        except _EXPECTED as error:
-            outcomes[number] = error.with_traceback(None)
         del running[number], jobs[number]
         return None
 
