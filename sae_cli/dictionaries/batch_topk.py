@@ -6,7 +6,7 @@ import torch
 
 from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.topk import LargestObjective
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Tensor
@@ -37,15 +37,11 @@ class BatchTopKDictionary(ThresholdDictionary):
     architecture = "batch_topk"
 
 
-class BatchTopKObjective(Objective):
-    """‖x - x̂‖² + auxiliary loss.
+class BatchTopKObjective(LargestObjective):
+    """The N·k largest entries of a batch, so that `k` is an average over its tokens.
 
     The threshold for inference is the mean, over the last thousand steps or so, of the smallest activation that
     was kept.
-
-    Args:
-        k: active features a token, on average over a batch.
-        auxiliary: revives dead features.
     """
 
     dictionary = BatchTopKDictionary
@@ -54,38 +50,20 @@ class BatchTopKObjective(Objective):
     def __init__(
         self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, k: int, auxiliary: AuxiliaryLoss
     ) -> None:
-        super().__init__(W_enc, W_dec, b_dec, unit_rows)
-        self.k = k
-        self.auxiliary = auxiliary
+        super().__init__(W_enc, W_dec, b_dec, unit_rows, k, auxiliary)
         self._smallest_sum, self._smallest_weight = 0.0, 0.0
 
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
-        centred = x - self.b_dec
+    def _select(self, centred: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
         codes = kernel.batch_top_k(centred, self.W_enc, self.b_enc, self.k)
-        self._note_smallest(codes)
-        error, squared_error = self._add_reconstruction(codes, centred, kernel, moment)
-        auxiliary = self.auxiliary.accumulate(self, centred, error, kernel, moment)
-        return BatchSums(squared_error, auxiliary, l0=len(codes.values), fired=codes.fired())
-
-    def _add_reconstruction(
-        self, codes: Codes, centred: Float[Tensor, "N D"], kernel: Kernel, moment: Moment
-    ) -> tuple[Float[Tensor, "N D"], float]:
-        """Add the gradients of the squared error; returns x̂ - x and the sum of the loss over tokens."""
-        error, along = kernel.residual(codes, codes.values, self.W_dec, centred)
-        scale = 2 / moment.batch_size
-        gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
-        self.add_encoder_gradients(codes, along.mul_(scale), centred, kernel)
-        kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
-        return error, squared_sum(error)
-
-    def _note_smallest(self, codes: Codes) -> None:
         if len(codes.values):
             self._smallest_sum = _DECAY * self._smallest_sum + (1 - _DECAY) * float(codes.values.min())
             self._smallest_weight = _DECAY * self._smallest_weight + (1 - _DECAY)
+        return codes
 
     @property
     def threshold(self) -> float:
         return self._smallest_sum / self._smallest_weight if self._smallest_weight else 0.0
 
     def tensors(self) -> dict[str, Tensor]:
-        return {**super().tensors(), "threshold": torch.full_like(self.b_enc, self.threshold)}
+        threshold = torch.full_like(self.b_enc, self.threshold)
+        return {**super().tensors(), "threshold": threshold}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 
 from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Tensor
 
@@ -29,15 +32,13 @@ class TopKDictionary(Dictionary):
         return torch.zeros_like(pre).scatter_(-1, largest.indices, largest.values)
 
 
-class TopKObjective(Objective):
-    """‖x - x̂‖² + auxiliary loss.
+class LargestObjective(Objective):
+    """‖x - x̂‖² + auxiliary loss, with some choice of the largest entries of ReLU(W_enc (x - b_dec) + b_enc).
 
     Args:
         k: active features a token.
         auxiliary: revives dead features.
     """
-
-    dictionary = TopKDictionary
 
     def __init__(
         self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, k: int, auxiliary: AuxiliaryLoss
@@ -48,15 +49,34 @@ class TopKObjective(Objective):
 
     def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
         centred = x - self.b_dec
-        codes = kernel.top_k(centred, self.W_enc, self.b_enc, self.k)
-        error, along = kernel.residual(codes, codes.values, self.W_dec, centred)
+        codes = self._select(centred, kernel)
+        error, squared_error = self._add_reconstruction(codes, centred, kernel, moment)
+        auxiliary = self.auxiliary.accumulate(self, centred, error, kernel, moment)
+        return BatchSums(squared_error, auxiliary, l0=len(codes.values), fired=codes.fired())
 
+    @abstractmethod
+    def _select(self, centred: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
+        """The entries that are active."""
+
+    def _add_reconstruction(
+        self, codes: Codes, centred: Float[Tensor, "N D"], kernel: Kernel, moment: Moment
+    ) -> tuple[Float[Tensor, "N D"], float]:
+        """Add the gradients of the squared error; returns x̂ - x and the sum of the loss over tokens."""
+        error, along = kernel.residual(codes, codes.values, self.W_dec, centred)
         scale = 2 / moment.batch_size
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
         self.add_encoder_gradients(codes, along.mul_(scale), centred, kernel)
         kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
-        auxiliary = self.auxiliary.accumulate(self, centred, error, kernel, moment)
-        return BatchSums(squared_sum(error), auxiliary, l0=len(codes.values), fired=codes.fired())
+        return error, squared_sum(error)
+
+
+class TopKObjective(LargestObjective):
+    """The `k` largest entries of each token."""
+
+    dictionary = TopKDictionary
+
+    def _select(self, centred: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
+        return kernel.top_k(centred, self.W_enc, self.b_enc, self.k)
 
     def tensors(self) -> dict[str, Tensor]:
         return {**super().tensors(), "k": torch.tensor([float(self.k)])}

@@ -15,6 +15,22 @@ EPSILON = 1e-8
 """Of Adam."""
 
 
+class AdamState(NamedTuple):
+    """One parameter and what Adam keeps of it, all of one shape, [F, d] or [F].
+
+    Attributes:
+        parameter: what is trained.
+        gradient: of the loss.
+        mean: running mean of the gradient.
+        square: running mean of the gradient's square.
+    """
+
+    parameter: Tensor
+    gradient: Tensor
+    mean: Tensor
+    square: Tensor
+
+
 class AdamStep(NamedTuple):
     """The numbers of one step of Adam, all for one parameter after another.
 
@@ -98,20 +114,11 @@ class Kernel(ABC):
         return error, self.products(codes, error, W)
 
     @abstractmethod
-    def adam(
-        self,
-        parameter: Float[Tensor, "*F D"],
-        gradient: Float[Tensor, "*F D"],
-        moments: tuple[Float[Tensor, "*F D"], Float[Tensor, "*F D"]],
-        step: AdamStep,
-        unit_rows: bool,
-    ) -> None:
+    def adam(self, state: AdamState, step: AdamStep, unit_rows: bool) -> None:
         """One step of Adam (Kingma & Ba 2015), all in place; the gradient is left at zero.
 
         Args:
-            parameter: what is to be changed.
-            gradient: of the loss.
-            moments: running means of the gradient and of its square.
+            state: what is changed.
             step: rates and corrections.
             unit_rows: rows have norm 1 and keep it: the gradient's component along each row is left out.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.kernel import EPSILON, AdamStep, Kernel
+from sae_cli.kernels.kernel import EPSILON, AdamState, AdamStep, Kernel
 from sae_cli.tensor_types import Bool, Float, Tensor
 
 
@@ -44,15 +44,9 @@ class ReferenceKernel(Kernel):
     ) -> None:
         total.addmm_(codes.to_dense(values).T, y)
 
-    def adam(
-        self,
-        parameter: Float[Tensor, "*F D"],
-        gradient: Float[Tensor, "*F D"],
-        moments: tuple[Float[Tensor, "*F D"], Float[Tensor, "*F D"]],
-        step: AdamStep,
-        unit_rows: bool,
-    ) -> None:
-        (mean, square), (beta1, beta2), (correction1, correction2) = moments, step.betas, step.corrections
+    def adam(self, state: AdamState, step: AdamStep, unit_rows: bool) -> None:
+        parameter, gradient, mean, square = state
+        (beta1, beta2), (correction1, correction2) = step.betas, step.corrections
         gradient.mul_(step.gradient_scale)
         if unit_rows:
             gradient.sub_(parameter * torch.linalg.vecdot(gradient, parameter)[:, None])

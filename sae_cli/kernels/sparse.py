@@ -13,7 +13,7 @@ import torch
 
 from sae_cli.kernels import loops
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.kernel import AdamStep, Kernel
+from sae_cli.kernels.kernel import AdamState, AdamStep, Kernel
 from sae_cli.kernels.screening import Bfloat16Screen, Float32Screen, Screen
 from sae_cli.tensor_types import Float, Tensor
 
@@ -108,15 +108,8 @@ class SparseKernel(Kernel):
     ) -> None:
         loops.outer_sums(*_arrays(*codes.by_column, values, y, total))
 
-    def adam(
-        self,
-        parameter: Float[Tensor, "*F D"],
-        gradient: Float[Tensor, "*F D"],
-        moments: tuple[Float[Tensor, "*F D"], Float[Tensor, "*F D"]],
-        step: AdamStep,
-        unit_rows: bool,
-    ) -> None:
-        w, g, m, v = (each.view(-1, each.shape[-1]).numpy() for each in (parameter, gradient, *moments))
+    def adam(self, state: AdamState, step: AdamStep, unit_rows: bool) -> None:
+        w, g, m, v = (each.view(-1, each.shape[-1]).numpy() for each in state)
         scale, rate, b1, new1, b2, new2, root, epsilon = map(np.float32, step.numbers)
         loops.adam(w, g, m, v, unit_rows, scale, rate, b1, new1, b2, new2, root, epsilon)
 

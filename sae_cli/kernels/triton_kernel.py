@@ -14,7 +14,7 @@ import triton
 
 from sae_cli.kernels import triton_loops as loops
 from sae_cli.kernels.codes import Codes
-from sae_cli.kernels.kernel import AdamStep, Kernel
+from sae_cli.kernels.kernel import AdamState, AdamStep, Kernel
 from sae_cli.kernels.screening import BFLOAT16_ERROR
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
@@ -105,17 +105,11 @@ class TritonKernel(Kernel):
             starts, order, rows, values.contiguous(), y.contiguous(), total, width, triton.next_power_of_2(width)
         )
 
-    def adam(
-        self,
-        parameter: Float[Tensor, "*F D"],
-        gradient: Float[Tensor, "*F D"],
-        moments: tuple[Float[Tensor, "*F D"], Float[Tensor, "*F D"]],
-        step: AdamStep,
-        unit_rows: bool,
-    ) -> None:
+    def adam(self, state: AdamState, step: AdamStep, unit_rows: bool) -> None:
+        parameter = state.parameter
         width = parameter.shape[1] if parameter.ndim == 2 else 1
         block = triton.next_power_of_2(width)
-        loops.adam[parameter.numel() // width,](parameter, gradient, *moments, *step.numbers, width, block, unit_rows)
+        loops.adam[parameter.numel() // width,](*state, *step.numbers, width, block, unit_rows)
 
 
 class _Screen:

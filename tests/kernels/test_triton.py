@@ -7,7 +7,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 pytest.importorskip("triton")
 
 from sae_cli.kernels.compiled import CompiledKernel  # noqa: E402
-from sae_cli.kernels.kernel import AdamStep  # noqa: E402
+from sae_cli.kernels.kernel import AdamState, AdamStep  # noqa: E402
 from sae_cli.kernels.reference import ReferenceKernel  # noqa: E402
 from sae_cli.kernels.triton_kernel import TritonKernel  # noqa: E402
 
@@ -92,11 +92,10 @@ def test_adam(shape, unit_rows):
         if unit_rows:
             tensors[0] /= tensors[0].norm(dim=1, keepdim=True)
         tensors[3] = tensors[3].abs()
-        parameter, gradient, mean, square = tensors
-        kernel.adam(parameter, gradient, (mean, square), AdamStep(0.1, (0.8, 0.95), 3), unit_rows)
+        kernel.adam(AdamState(*tensors), AdamStep(0.1, (0.8, 0.95), 3), unit_rows)
         results.append(tensors)
     torch.testing.assert_close(*results)
-    assert not results[1][1].any()
+    assert not results[1][1].any()  # the gradient is cleared
 
 
 def test_the_compiled_dense_kernel_is_close():
