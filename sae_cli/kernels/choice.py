@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 
 from sae_cli.errors import RequestError
+from sae_cli.kernels import loops
 from sae_cli.kernels.compiled import CompiledKernel
 from sae_cli.kernels.dense import DenseKernel
 from sae_cli.kernels.kernel import Kernel
@@ -87,6 +88,11 @@ class KernelChoice:
         kernel = self._dense or self._sparse
         assert kernel is not None
         self.kernel: Kernel = kernel
+
+    @property
+    def waits_for_compiler(self) -> bool:
+        """Whether the first steps compile the loops, which later runs on this machine find in a cache."""
+        return isinstance(self._sparse, SparseKernel) and not loops.are_compiled()
 
     def observe(self, density: float) -> None:
         """Take note of the share of entries that were active in a step."""

@@ -7,6 +7,8 @@ threads there are. Compiled code is cached, so only the first run on a machine w
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numba import njit, prange
 
@@ -264,3 +266,9 @@ def copy_rows(source, rows, places, out):
     """out[places[i]] = source[rows[i]]."""
     for i in prange(len(rows)):
         out[places[i]] = source[rows[i]]
+
+
+def are_compiled() -> bool:
+    """Whether an earlier run on this machine has left the compiled code in the cache."""
+    folder = adam.stats.cache_path
+    return folder is not None and any(Path(folder).glob("loops.*.nbi"))

@@ -92,6 +92,8 @@ class Training(Job):
             sample = self.source.batches.sample
             filling = time.monotonic() - filling
             trainer = Trainer(self.recipe, make_objective, sample, self.device)
+            if trainer.kernels.waits_for_compiler:
+                console.log("the first steps compile the loops for this processor: once, some seconds")
             self.needs = _estimate(trainer, sample, config, filling)
             yield Step()
             yield from self._train(trainer, held_out, claimed)
