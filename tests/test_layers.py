@@ -12,6 +12,7 @@ LAYERS = {
     "stages": 4,
     "training": 3,
     "metrics": 3,
+    "edits": 3,
     "dictionaries": 2,
     "models": 2,
     "data": 2,
@@ -31,6 +32,8 @@ HOMES = {
     "safetensors": {"artifacts", "models/load.py"},  # there: the class of its errors
     "rich": {"console.py"},
     "numba": {"kernels"},
+    "scipy": {"metrics"},
+    "sklearn": {"training/baselines.py"},
     "yaml": {"config"},
 }
 FILES = sorted(

@@ -39,6 +39,16 @@ def write_bytes(path: Path, content: bytes) -> FileRecord:
     return FileRecord(len(content), hashlib.sha256(content).hexdigest())
 
 
+def take_file(source: Path, path: Path) -> FileRecord:
+    """Move a file that something else has written to its place; both are on one file system."""
+    with open(source, "rb+") as file:
+        os.fsync(file.fileno())
+        record = FileRecord(source.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    os.replace(source, path)
+    _sync_folder(path.parent)
+    return record
+
+
 def write_json(path: Path, value: Any) -> FileRecord:
     """Strict JSON (no NaN), indented, with a final newline."""
     return write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())

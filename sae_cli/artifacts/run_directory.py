@@ -17,7 +17,16 @@ from typing import Any
 
 from torch import Tensor
 
-from sae_cli.artifacts.files import FileRecord, check_hash, check_size, damaged, read_bytes, write_bytes, write_json
+from sae_cli.artifacts.files import (
+    FileRecord,
+    check_hash,
+    check_size,
+    damaged,
+    read_bytes,
+    take_file,
+    write_bytes,
+    write_json,
+)
 from sae_cli.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -58,6 +67,10 @@ class Run:
 
     def write_text(self, name: str, text: str) -> None:
         self._record(name, write_bytes(self.directory / name, text.encode()))
+
+    def take_file(self, source: Path) -> None:
+        """Move a file that a library has written, in a folder of this run, into the run."""
+        self._record(source.name, take_file(source, self.directory / source.name))
 
     def append_line(self, name: str, value: Mapping[str, Any]) -> None:
         """Add one JSON object to a log that can be followed while the run goes on; `finish` seals it."""
@@ -148,8 +161,8 @@ class FinishedRun:
         return self.manifest.files[name]
 
 
-def read_run(path: str | Path, command: str | None = None) -> FinishedRun:
-    """A finished run to read from.
+def read_run(path: str | Path, *commands: str) -> FinishedRun:
+    """A finished run to read from, of one of these commands where any are named.
 
     Raises:
         RequestError: there is no such run, or it is of another command than the one needed.
@@ -159,8 +172,8 @@ def read_run(path: str | Path, command: str | None = None) -> FinishedRun:
     if not (directory / MANIFEST).is_file():
         raise RequestError(f"{path}: no run here (no {MANIFEST}); give the run directory that a command printed")
     manifest = read_manifest(directory)
-    if command is not None and manifest.command != command:
-        raise RequestError(f"{path}: expected a {command} run, found a {manifest.command} run")
+    if commands and manifest.command not in commands:
+        raise RequestError(f"{path}: expected a {' or '.join(commands)} run, found a {manifest.command} run")
     if manifest.status != "complete":
         reason = f" ({manifest.reason})" if manifest.reason else ""
         raise JobError(f"{path}: the run is not complete: {manifest.status}{reason}; run its command again")

@@ -11,9 +11,12 @@ import typer
 from typer.main import get_command
 
 from sae_cli.cli import completion
+from sae_cli.cli.compare import compare
 from sae_cli.cli.errors import EXPECTED, report, report_bug
 from sae_cli.cli.eval import evaluate
 from sae_cli.cli.harvest import harvest
+from sae_cli.cli.prune_high_freq import prune_high_freq
+from sae_cli.cli.randomize_weights import randomize_weights
 from sae_cli.cli.signals import stopping_signals
 from sae_cli.cli.train import train
 
@@ -21,6 +24,9 @@ app = typer.Typer(rich_markup_mode=None)
 app.command("harvest")(harvest)
 app.command("train")(train)
 app.command("eval")(evaluate)
+app.command("prune-high-freq")(prune_high_freq)
+app.command("randomize-weights")(randomize_weights)
+app.command("compare")(compare)
 
 
 def _print_version(asked: bool) -> bool:

@@ -17,7 +17,7 @@ from sae_cli.stages.result import StageResult
 def show(result: StageResult, as_json: bool) -> None:
     """A finished job: the table for people, the directory or the document for machines."""
     if result.table:
-        console.table(result.title, result.table)
+        console.table(result.title, result.table, result.header)
     if as_json:
         write_json(as_document(result))
     else:

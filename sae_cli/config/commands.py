@@ -5,12 +5,14 @@ and two configurations that differ in them only are the same run.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
 from sae_cli.config.bounds import number
 from sae_cli.config.data import DataConfig
-from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
+from sae_cli.config.edits import Finetune, ModelPart, RandomScheme
+from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.sae import SaeConfig
@@ -27,6 +29,9 @@ EXECUTION_SETTINGS = (
     "train.log_every",
     "train.held_out_every",
 )
+
+TRUTH = "truth"
+"""In place of a run: the known directions of data=synthetic."""
 
 
 @dataclass(kw_only=True)
@@ -98,18 +103,118 @@ class TrainConfig(CommandConfig):
 
 @dataclass(kw_only=True)
 class EvalConfig(CommandConfig):
-    """`sae eval`: every metric of a trained dictionary; `sae eval PATH` means `run=PATH`.
+    """`sae eval`: every metric of a dictionary; `sae eval PATH` means `run=PATH`.
 
     Attributes:
         run: the dictionary's run directory.
         data: another corpus than the one the dictionary was trained on; null for the same.
+        baselines: bases measured beside it, each held to its L0 by keeping the largest coefficients.
     """
 
     run: str = MISSING
     data: DataConfig | None = None
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
     features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
+    baselines: list[Baseline] = field(default_factory=list)
 
 
-PRIMARIES: dict[str, type[CommandConfig]] = {"harvest": HarvestConfig, "train": TrainConfig, "eval": EvalConfig}
+@dataclass(kw_only=True)
+class PruneConfig(CommandConfig):
+    """`sae prune-high-freq`: a dictionary without some of its features; a bare path means `run=PATH`.
+
+    Frequencies are those of the run's evaluation with the same `features`, which is made if there is none.
+
+    Attributes:
+        run: the dictionary's run directory.
+        max_freq: kill features that fire on a larger share of tokens.
+        target_l0: kill as few of the most frequent features as bring L0 down to this.
+        top_n: kill the N most frequent features.
+        min_freq: kill features that fire on a smaller share of tokens.
+        recenter: add the mean error of what is left to `b_dec`; the codes stay as they are.
+        finetune_tokens: train what is left on so many activations.
+        finetune: what is trained then.
+        finetune_lr: its peak learning rate; null for a tenth of the run's own.
+    """
+
+    run: str = MISSING
+    max_freq: float | None = number(None, at_least=0, below=1)
+    target_l0: float | None = number(None, at_least=0)
+    top_n: int | None = number(None, at_least=1)
+    min_freq: float | None = number(None, above=0, at_most=1)
+    recenter: bool = False
+    finetune_tokens: int = number(0, at_least=0)
+    finetune: Finetune = Finetune.decoder
+    finetune_lr: float | None = number(None, above=0)
+    eval: EvaluationConfig = field(default_factory=EvaluationConfig)
+    features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
+
+    def __post_init__(self) -> None:
+        from_above = [name for name in ("max_freq", "target_l0", "top_n") if getattr(self, name) is not None]
+        if len(from_above) > 1:
+            raise ValueError(f"{' and '.join(from_above)} exclude each other: give one")
+        if not from_above and self.min_freq is None:
+            raise ValueError("nothing to prune by: give max_freq=, target_l0=, top_n= or min_freq=")
+        if self.finetune_tokens and self.finetune is Finetune.all and self.recenter:
+            raise ValueError("recenter=true has no effect before finetune=all, which trains b_dec: leave it out")
+        if not self.finetune_tokens and (self.finetune is not Finetune.decoder or self.finetune_lr is not None):
+            raise ValueError("finetune and finetune_lr have no effect without finetune_tokens=: give it")
+
+
+@dataclass(kw_only=True)
+class RandomizeConfig(CommandConfig):
+    """`sae randomize-weights`: the model with random numbers for weights, as a model folder.
+
+    Attributes:
+        scheme: where the numbers come from.
+        keep: parts that keep their weights.
+        seed: of the numbers.
+    """
+
+    model: ModelConfig = MISSING
+    scheme: RandomScheme = RandomScheme.reinit
+    keep: list[ModelPart] = field(default_factory=list)
+    seed: int = number(0, at_least=0)
+
+    def __post_init__(self) -> None:
+        self.keep = sorted(set(self.keep), key=lambda part: part.value)
+
+
+@dataclass(kw_only=True)
+class CompareConfig(CommandConfig):
+    """`sae compare`: how similar the decoder directions of dictionaries are.
+
+    Only features that are alive are compared: in the evaluation of each run with the same `eval` and `features`, which
+    is made if there is none.
+
+    Attributes:
+        a: a dictionary's run directory.
+        b: one or more others; `truth` for the known directions of data=synthetic.
+        space: where directions are compared.
+        one_to_one: also the best one-to-one assignment, up to 16,384 features.
+        seed: of the random directions that are the floors.
+    """
+
+    a: str = MISSING
+    b: Any = MISSING
+    space: Space = Space.auto
+    one_to_one: bool = True
+    seed: int = number(0, at_least=0)
+    eval: EvaluationConfig = field(default_factory=EvaluationConfig)
+    features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
+
+    def __post_init__(self) -> None:
+        if self.b != MISSING:
+            self.b = [self.b] if isinstance(self.b, str) else self.b
+            if not (isinstance(self.b, list) and self.b and all(isinstance(each, str) for each in self.b)):
+                raise ValueError(f"b={self.b}: expected a run directory or a list of them")
+
+
+PRIMARIES: dict[str, type[CommandConfig]] = {
+    "harvest": HarvestConfig,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "prune-high-freq": PruneConfig,
+    "randomize-weights": RandomizeConfig,
+    "compare": CompareConfig,
+}
 """The schema of each command."""

@@ -16,12 +16,15 @@ class DataConfig:
         held_out_fraction: share of documents, by hash of their key, that is never trained on.
         seed: the order of documents and of the shuffle buffer; apart from the run's `seed`.
         bos: begin every row with the tokenizer's BOS token, where it has one.
+        gaussian_embeddings: the model is given fresh Gaussian vectors in place of token embeddings, with the mean and
+            standard deviation of each dimension of the embedding matrix: a control without any text.
     """
 
     context: int = number(0, at_least=0)
     held_out_fraction: float = number(0.05, at_least=0, below=1)
     seed: int = number(0, at_least=0)
     bos: bool = True
+    gaussian_embeddings: bool = False
 
 
 @dataclass(kw_only=True)

@@ -1,9 +1,29 @@
-"""The groups `eval` and `features`: how much text a dictionary is measured on."""
+"""How dictionaries are measured: the groups `eval` and `features`, and what they are measured against."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from sae_cli.config.bounds import number
 from sae_cli.config.split import Split
+
+
+class Baseline(Enum):
+    """An orthonormal basis (ICA's is not orthogonal) in place of a dictionary's directions."""
+
+    neurons = "neurons"
+    random = "random"
+    pca = "pca"
+    ica = "ica"
+
+
+class Space(Enum):
+    """`activations`: as they are; `resid`: mapped to the residual stream; `logits`: to centred logits; `auto`: as
+    they are if all belong to one hook, else the residual stream."""
+
+    auto = "auto"
+    activations = "activations"
+    resid = "resid"
+    logits = "logits"
 
 
 @dataclass(kw_only=True)

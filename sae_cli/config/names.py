@@ -18,11 +18,21 @@ from dataclasses import asdict
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from sae_cli.config.commands import EXECUTION_SETTINGS, CommandConfig, EvalConfig, HarvestConfig, TrainConfig
+from sae_cli.config.commands import (
+    EXECUTION_SETTINGS,
+    TRUTH,
+    CommandConfig,
+    CompareConfig,
+    EvalConfig,
+    HarvestConfig,
+    PruneConfig,
+    RandomizeConfig,
+    TrainConfig,
+)
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.errors import RequestError
 
@@ -47,18 +57,26 @@ def flatten(settings: Any) -> dict[str, Any]:
     for key, value in nested.items():
         if isinstance(value, Mapping):
             flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
+        elif isinstance(value, list):
+            flat[key] = [_plain(each) for each in value]
         else:
-            flat[key] = value.value if isinstance(value, Enum) else value
+            flat[key] = _plain(value)
     return flat
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
 
 
 def result_settings(config: CommandConfig) -> dict[str, Any]:
     """Every setting that changes the result, flattened; paths are absolute."""
     settings = {key: value for key, value in flatten(config).items() if not _is_execution(key)}
-    for key in ("model.path", "data.path", "run"):
+    for key in ("model.path", "data.path", "run", "a"):
         if settings.get(key):
-            always = key == "run" or (key == "data.path" and _reads_text_files(config))
+            always = key in ("run", "a") or (key == "data.path" and _reads_text_files(config))
             settings[key] = _absolute(settings[key], always)
+    if isinstance(config, CompareConfig):
+        settings["b"] = [run if run == TRUTH else _absolute(run, always=True) for run in config.b]
     if isinstance(config, TrainConfig):
         del settings[_unused_sparsity(config)]
     return settings
@@ -85,18 +103,15 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
         if config.name is not None:
             raise RequestError(f"name={config.name}: an evaluation lives in its run; leave name out")
         return Path(config.run)
-    assert isinstance(config, HarvestConfig | TrainConfig)
-    if _is_synthetic(config):
+    if isinstance(config, HarvestConfig | TrainConfig) and _is_synthetic(config):
         _refuse_a_model(config, baseline)
     if isinstance(config, TrainConfig):
         _refuse_unused_sparsity(config, baseline)
     if config.name is not None:
         return Path(config.runs_dir, *_name_parts("name", config.name))
-    command = "harvest" if isinstance(config, HarvestConfig) else "train"
-    where, shown = _activations(config)
-    what, more = _product(config)
-    difference = _off_default(config, baseline, {*shown, *more})
-    return Path(config.runs_dir, command, where, what + (f"-{_sha256(difference)[:8]}" if difference else ""))
+    where, what, shown = _description(config)
+    difference = _off_default(config, baseline, shown)
+    return Path(config.runs_dir, where, what + (f"-{_sha256(difference)[:8]}" if difference else ""))
 
 
 def evaluation_name(config: EvalConfig, baseline: Mapping[str, Any]) -> str:
@@ -105,30 +120,80 @@ def evaluation_name(config: EvalConfig, baseline: Mapping[str, Any]) -> str:
     return _sha256(difference)[:8] if difference else "default"
 
 
+class _Description(NamedTuple):
+    """What a run's name spells out: the folder, the run in it, and the settings that these two show."""
+
+    where: str
+    what: str
+    shown: set[str]
+
+
+def _description(config: CommandConfig) -> _Description:
+    match config:
+        case HarvestConfig():
+            where, shown = _activations(config)
+            what = f"T{config.tokens}-{config.dtype.value}"
+            return _Description(f"harvest/{where}", what, shown | {"tokens", "dtype"})
+        case TrainConfig():
+            where, shown = _activations(config)
+            key = config.sae.sparsity_setting()
+            sparsity = f"l1_{_number(config.l1)}" if key == "l1" else f"k{config.k}"
+            what = f"{config.sae.architecture}-F{config.dict_size}-{sparsity}-seed{config.seed}"
+            return _Description(f"train/{where}", what, shown | {"sae.architecture", "dict_size", key, "seed"})
+        case PruneConfig():
+            return _pruned(config)
+        case RandomizeConfig():
+            kept = "".join(f"-keep_{part.value}" for part in config.keep)
+            what = f"{config.scheme.value}{kept}-seed{config.seed}"
+            return _Description(
+                f"randomize-weights/{_model(config)}", what, {_model_key(config), "scheme", "keep", "seed"}
+            )
+        case CompareConfig():
+            what = f"{_last_part(config.a)}-{_sha256(result_settings(config))[:8]}"
+            return _Description("compare", what, set(flatten(config)))
+    raise AssertionError(type(config))
+
+
 def _activations(config: HarvestConfig | TrainConfig) -> tuple[str, set[str]]:
     """The part of the name that says which activations, and the settings that it shows."""
     if isinstance(config.data, SyntheticData):
         return f"synthetic/d{config.data.d}", {"data.d"}
-    shown = {"model.name", "hook.point", "layer"} if config.model.name else {"model.path", "hook.point", "layer"}
-    return f"{_model(config)}/{config.hook.point.value}.{config.layer}", shown
+    where = f"{_model(config)}/{config.hook.point.value}.{config.layer}"
+    return where, {_model_key(config), "hook.point", "layer"}
 
 
-def _product(config: HarvestConfig | TrainConfig) -> tuple[str, set[str]]:
-    """The part of the name that says what is made of them, and the settings that it shows."""
-    if isinstance(config, HarvestConfig):
-        return f"T{config.tokens}-{config.dtype.value}", {"tokens", "dtype"}
-    key = config.sae.sparsity_setting()
-    sparsity = f"l1_{_number(config.l1)}" if key == "l1" else f"k{config.k}"
-    name = f"{config.sae.architecture}-F{config.dict_size}-{sparsity}-seed{config.seed}"
-    return name, {"sae.architecture", "dict_size", key, "seed"}
+def _pruned(config: PruneConfig) -> _Description:
+    """Beside each other under the name of what was pruned; what was pruned twice says so in one part."""
+    limits = {name: getattr(config, name) for name in ("max_freq", "target_l0", "top_n", "min_freq")}
+    done = [f"{name}_{_number(value)}" for name, value in limits.items() if value is not None]
+    done += ["recenter"] if config.recenter else []
+    done += [f"finetune_{config.finetune_tokens}"] if config.finetune_tokens else []
+    what, shown = "-".join(done), {"run", *limits, "recenter", "finetune_tokens"}
+    path, root = Path(_absolute(config.run, always=True)), Path(os.path.abspath(config.runs_dir))
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    if len(parts) > 2 and parts[0] == "train":
+        return _Description("/".join(("prune-high-freq", *parts[1:])), what, shown)
+    if len(parts) > 2 and parts[0] == "prune-high-freq":
+        return _Description("/".join(parts[:-1]), f"{parts[-1]}-{what}", shown)
+    return _Description(f"prune-high-freq/{_last_part(config.run)}-{_sha256(str(path))[:8]}", what, shown)
 
 
-def _model(config: HarvestConfig | TrainConfig) -> str:
+def _model_key(config: HarvestConfig | TrainConfig | RandomizeConfig) -> str:
+    """The setting that the model's part of a name shows."""
+    return "model.name" if config.model.name else "model.path"
+
+
+def _last_part(path: str) -> str:
+    """The last part of a path in the characters of names."""
+    last = re.sub(r"[^A-Za-z0-9._-]+", "_", path.rstrip("/").rpartition("/")[2])
+    return last.lstrip(".") or "run"
+
+
+def _model(config: HarvestConfig | TrainConfig | RandomizeConfig) -> str:
     if config.model.name:
         return "-".join(_name_parts("model.name", config.model.name, several=False))
     path = _absolute(config.model.path)
-    basename = re.sub(r"[^A-Za-z0-9._-]+", "_", path.rstrip("/").rpartition("/")[2])
-    return f"{basename.lstrip('.') or 'model'}-{_sha256(path)[:8]}"
+    return f"{_last_part(path)}-{_sha256(path)[:8]}"
 
 
 def _refuse_a_model(config: HarvestConfig | TrainConfig, baseline: Mapping[str, Any]) -> None:

@@ -32,13 +32,13 @@ def as_yaml(config: CommandConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(plain))
 
 
-def read_config(directory: Path, command: str) -> Any:
-    """The typed configuration that a run of this command was made with.
+def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> Any:
+    """The typed configuration of this command that the file `name` of a run holds: what the run was made with.
 
     Raises:
         JobError: the file is missing, is no such configuration, or has another schema version.
     """
-    path = directory / CONFIG_FILE
+    path = directory / name
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
@@ -66,4 +66,6 @@ def _typed(plain: Any, schema: type[CommandConfig]) -> Any:
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
     return value.value if isinstance(value, Enum) else value

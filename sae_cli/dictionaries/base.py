@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_cli.errors import JobError
-from sae_cli.tensor_types import Float
+from sae_cli.tensor_types import Float, Int
 
 
 class Dictionary(nn.Module, ABC):
@@ -20,18 +20,21 @@ class Dictionary(nn.Module, ABC):
         W_enc: encoder directions [F, d].
         b_enc: encoder biases [F].
         W_dec: decoder directions [F, d].
-        b_dec: what is subtracted from the input and added to the output [d].
+        b_dec: what is added to the output and, unless there is a `b_pre`, subtracted from the input [d].
+        b_pre: what is subtracted from the input [d], where the output's bias was changed and codes were not to be.
         activation_mean: the mean of the activations it was trained on [d], in its own units.
     """
 
     architecture: ClassVar[str]
     tensor_names: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec", "b_dec", "activation_mean")
-    in_activation_units: ClassVar[frozenset[str]] = frozenset({"b_enc", "b_dec", "activation_mean"})
+    in_activation_units: ClassVar[frozenset[str]] = frozenset({"b_enc", "b_dec", "b_pre", "activation_mean"})
+    per_feature: ClassVar[frozenset[str]] = frozenset({"W_enc", "b_enc", "W_dec"})
 
     W_enc: Tensor
     b_enc: Tensor
     W_dec: Tensor
     b_dec: Tensor
+    b_pre: Tensor | None
     activation_mean: Tensor
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -46,6 +49,10 @@ class Dictionary(nn.Module, ABC):
                 raise JobError(f"{name}: expected shape {shape}, found {tuple(tensors[name].shape)}")
         for name in self.tensor_names:
             self.register_buffer(name, tensors[name].float())
+        b_pre = tensors.get("b_pre")
+        if b_pre is not None and b_pre.shape != (width,):
+            raise JobError(f"b_pre: expected shape {(width,)}, found {tuple(b_pre.shape)}")
+        self.register_buffer("b_pre", None if b_pre is None else b_pre.float())
 
     @classmethod
     def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
@@ -60,6 +67,11 @@ class Dictionary(nn.Module, ABC):
     @property
     def width(self) -> int:
         return self.W_enc.shape[1]
+
+    @property
+    def centre(self) -> Tensor:
+        """What is subtracted from the input [d]."""
+        return self.b_dec if self.b_pre is None else self.b_pre
 
     @property
     def encoder_bias(self) -> Tensor:
@@ -79,7 +91,16 @@ class Dictionary(nn.Module, ABC):
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its name, as on disk."""
-        return {name: getattr(self, name) for name in self.tensor_names}
+        tensors = {name: getattr(self, name) for name in self.tensor_names}
+        return tensors if self.b_pre is None else {**tensors, "b_pre": self.b_pre}
+
+    def keep(self, features: Int[Tensor, " K"]) -> Dictionary:
+        """The dictionary of these features alone."""
+        return self.replace(**{name: getattr(self, name)[features] for name in self.per_feature})
+
+    def replace(self, **tensors: Tensor) -> Dictionary:
+        """The same dictionary with other tensors in some places."""
+        return type(self)({**self.tensors(), **tensors})
 
     def for_inputs_divided_by(self, scale: float) -> Dictionary:
         """The same dictionary for x / scale, decoder rows as they are: scaled training back to raw units.
@@ -98,3 +119,8 @@ class Dictionary(nn.Module, ABC):
     def de_projection(self) -> Float[Tensor, " F"]:
         """Encoder row · decoder row: about 1 for a working feature, whatever its scale."""
         return (self.W_enc * self.W_dec).sum(dim=1)
+
+    @torch.no_grad()
+    def de_cosine(self) -> Float[Tensor, " F"]:
+        """The cosine of encoder row and decoder row."""
+        return torch.nn.functional.cosine_similarity(self.W_enc, self.W_dec, dim=1)

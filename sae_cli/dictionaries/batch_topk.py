@@ -19,6 +19,7 @@ class ThresholdDictionary(Dictionary):
 
     tensor_names = (*Dictionary.tensor_names, "threshold")
     in_activation_units = Dictionary.in_activation_units | {"threshold"}
+    per_feature = Dictionary.per_feature | {"threshold"}
 
     threshold: Tensor
 
@@ -27,7 +28,7 @@ class ThresholdDictionary(Dictionary):
         return {**super().shapes(n_features, width), "threshold": (n_features,)}
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = ((x - self.b_dec) @ self.W_enc.T + self.b_enc).relu()
+        pre = ((x - self.centre) @ self.W_enc.T + self.b_enc).relu()
         return pre * (pre > self.threshold)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from sae_cli.artifacts.run_directory import FinishedRun, Run, read_run
 from sae_cli.dictionaries.base import Dictionary
@@ -39,9 +42,19 @@ def architecture_class(architecture: str) -> type[Dictionary]:
     return ARCHITECTURES[architecture]
 
 
-def save_dictionary(run: Run, dictionary: Dictionary, **header: Any) -> None:
-    """Write the dictionary into a run; `header` says where it belongs: hook, layer, model, scale."""
-    run.write_tensors(DICTIONARY_FILE, dictionary.tensors(), {"architecture": dictionary.architecture, **header})
+def save_dictionary(
+    run: Run, dictionary: Dictionary, header: Mapping[str, Any], extra: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the dictionary into a run.
+
+    Args:
+        run: that is being written.
+        dictionary: in raw activation units.
+        header: where it belongs: hook, layer, model, scale.
+        extra: tensors that are not needed to use it.
+    """
+    tensors = {**dictionary.tensors(), **(extra or {})}
+    run.write_tensors(DICTIONARY_FILE, tensors, {**header, "architecture": dictionary.architecture})
 
 
 def load_dictionary(run: FinishedRun, verify: bool = True) -> Dictionary:

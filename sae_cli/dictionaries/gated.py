@@ -17,6 +17,7 @@ class GatedDictionary(Dictionary):
     architecture = "gated"
     tensor_names = ("W_enc", "b_gate", "r_mag", "b_mag", "W_dec", "b_dec", "activation_mean")
     in_activation_units = Dictionary.in_activation_units | {"b_gate", "b_mag"}
+    per_feature = frozenset({"W_enc", "b_gate", "r_mag", "b_mag", "W_dec"})
 
     b_gate: Tensor
     r_mag: Tensor
@@ -33,7 +34,7 @@ class GatedDictionary(Dictionary):
         return self.b_gate
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = (x - self.b_dec) @ self.W_enc.T
+        pre = (x - self.centre) @ self.W_enc.T
         return (self.r_mag.exp() * pre + self.b_mag).relu() * (pre + self.b_gate > 0)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.batch_topk import ThresholdDictionary
 from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
@@ -100,6 +101,12 @@ class JumpReluObjective(Objective):
             gradient(self.log_threshold).sub_(self._ramps, alpha=slope)
         self._l0 = 0
         self._ramps.zero_()
+
+    def start_from(self, dictionary: Dictionary) -> None:
+        assert isinstance(dictionary, JumpReluDictionary)
+        for name in Objective.trained:
+            getattr(self, name).copy_(getattr(dictionary, name))
+        self.log_threshold.copy_(dictionary.threshold.log())
 
     def tensors(self) -> dict[str, Tensor]:
         tensors = dict(super().tensors())

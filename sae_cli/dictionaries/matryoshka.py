@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
+from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.batch_topk import BatchTopKObjective, ThresholdDictionary
 from sae_cli.dictionaries.objective import Moment, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 
 
 class MatryoshkaDictionary(ThresholdDictionary):
@@ -21,6 +22,11 @@ class MatryoshkaDictionary(ThresholdDictionary):
     tensor_names = (*ThresholdDictionary.tensor_names, "group_sizes")
 
     group_sizes: Tensor
+
+    def keep(self, features: Int[Tensor, " K"]) -> Dictionary:
+        kept = torch.zeros(self.n_features, device=features.device).index_fill(0, features, 1)
+        sizes = [group.sum() for group in kept.split(self.group_sizes.int().tolist())]
+        return super().keep(features).replace(group_sizes=torch.stack(sizes))
 
 
 class MatryoshkaObjective(BatchTopKObjective):
@@ -77,6 +83,11 @@ class MatryoshkaObjective(BatchTopKObjective):
             part = Codes(kept.starts, kept.columns - start, kept.values, end - start)
             groups.append((part, slice(start, end), chosen))
         return groups
+
+    def start_from(self, dictionary: Dictionary) -> None:
+        assert isinstance(dictionary, MatryoshkaDictionary)
+        super().start_from(dictionary)
+        self.group_sizes = tuple(int(size) for size in dictionary.group_sizes)
 
     def tensors(self) -> dict[str, Tensor]:
         return {**super().tensors(), "group_sizes": torch.tensor(self.group_sizes, dtype=torch.float32)}

@@ -70,7 +70,7 @@ class Objective(ABC):
         unit_rows: decoder rows are kept at norm 1, so gradients along them do not matter.
     """
 
-    dictionary: ClassVar[type[Dictionary]]
+    dictionary: type[Dictionary]
     trained: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec", "b_dec")
     divisible: ClassVar[bool] = True
     """Whether the loss of a batch is the sum of the losses of its parts."""
@@ -105,6 +105,11 @@ class Objective(ABC):
 
     def finish_gradients(self, moment: Moment) -> None:  # noqa: B027
         """Called once all of a batch is accumulated; most losses leave nothing to be done."""
+
+    def start_from(self, dictionary: Dictionary) -> None:
+        """Take the parameters of a dictionary that is in the units of training."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(getattr(dictionary, name))
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the dictionary, but for `activation_mean`."""

@@ -14,7 +14,7 @@ class ReluDictionary(Dictionary):
     architecture = "relu"
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        return ((x - self.b_dec) @ self.W_enc.T + self.b_enc).relu()
+        return ((x - self.centre) @ self.W_enc.T + self.b_enc).relu()
 
 
 class ReluObjective(Objective):

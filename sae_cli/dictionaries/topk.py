@@ -11,7 +11,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 
 
 class TopKDictionary(Dictionary):
@@ -26,8 +26,12 @@ class TopKDictionary(Dictionary):
     def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
         return {**super().shapes(n_features, width), "k": (1,)}
 
+    def keep(self, features: Int[Tensor, " K"]) -> Dictionary:
+        kept = super().keep(features)
+        return kept.replace(k=self.k.clamp_max(kept.n_features))
+
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = ((x - self.b_dec) @ self.W_enc.T + self.b_enc).relu()
+        pre = ((x - self.centre) @ self.W_enc.T + self.b_enc).relu()
         largest = pre.topk(int(self.k), dim=-1)
         return torch.zeros_like(pre).scatter_(-1, largest.indices, largest.values)
 

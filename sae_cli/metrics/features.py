@@ -54,10 +54,11 @@ class FeatureSums:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """What `features.safetensors` holds: counts with their number of tokens, and means."""
+        """What `features.safetensors` holds: counts with their number of tokens, frequencies, and means."""
         return {
             "count": self.count,
             "tokens": torch.tensor([self.n]),
+            "frequency": self.count.double() / max(1, self.n),
             "mean_act": (self.sum_act / self.count.clamp_min(1)).float(),
             "max_act": self.max_act,
         }

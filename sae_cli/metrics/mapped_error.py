@@ -35,8 +35,12 @@ class MappedErrorSums:
 
     def fvu(self) -> float | None:
         """Σ‖M(x - x̂)‖² / Σ‖M(x - x̄)‖²; None where nothing varies."""
-        variance = self.second - self._squared_norm(self.first[None]) / self.n
+        variance = self.variance_sum()
         return self.squared_error / variance if variance > 0 else None
+
+    def variance_sum(self) -> float:
+        """Σ‖M(x - x̄)‖²."""
+        return self.second - self._squared_norm(self.first[None]) / self.n
 
     def _squared_norm(self, v: Float[Tensor, "N D"]) -> float:
         mapped = v if self.gram is None else v @ self.gram.to(v.device)

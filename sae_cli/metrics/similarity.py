@@ -1,16 +1,93 @@
-"""Similarity of two sets of directions."""
+"""Similarity of two sets of directions (Sharkey, Braun & Millidge 2022), with the floors that it stands on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
+
+MOST_ASSIGNED = 16_384
+"""Features up to which a one-to-one assignment is made: it takes A·B numbers of memory and more time than that."""
+
+_CHUNK = 1024
+_DRAWS = 3
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def max_cosine_similarity(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], chunk: int = 4096) -> Float[Tensor, " A"]:
-    """For each row of a, the largest cosine with any row of b; in chunks, so that A·B is never held.
+def max_cosines(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> Float[Tensor, " A"]:
+    """For each row of a the largest cosine with any row of b; the mean of it is MMCS(a → b)."""
+    a, b = unit_rows(a), unit_rows(b)
+    return torch.cat([(part @ b.T).amax(dim=1) for part in a.split(_CHUNK)])
 
-    The mean of it is MMCS(a → b) (Sharkey, Braun & Millidge 2022).
+
+class NearestRows(NamedTuple):
+    """For each row of one set the nearest of another: its cosine, and which it is."""
+
+    cosine: Float[Tensor, " A"]
+    index: Int[Tensor, " A"]
+
+
+def nearest_both_ways(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> tuple[NearestRows, NearestRows]:
+    """The nearest rows of b for those of a, and of a for those of b, from one pass over chunks of cosines."""
+    a, b = unit_rows(a), unit_rows(b)
+    forward = []
+    back = NearestRows(torch.full((len(b),), -torch.inf), torch.zeros(len(b), dtype=torch.int64))
+    for number, part in enumerate(a.split(_CHUNK)):
+        cosines = part @ b.T
+        forward.append(NearestRows(*cosines.max(dim=1)))
+        best = NearestRows(*cosines.max(dim=0))
+        better = best.cosine > back.cosine
+        back = NearestRows(
+            torch.where(better, best.cosine, back.cosine),
+            torch.where(better, best.index + number * _CHUNK, back.index),
+        )
+    return NearestRows(*map(torch.cat, zip(*forward, strict=True))), back
+
+
+def mmcs_figures(cosine: Float[Tensor, " A"]) -> dict[str, float]:
+    """Mean, quantiles and the share above .9 of largest cosines."""
+    levels = torch.tensor(QUANTILES, dtype=torch.float64)
+    quantiles = cosine.double().quantile(levels)
+    return {
+        "mmcs": float(cosine.double().mean()),
+        **{f"q{round(100 * level):02d}": float(value) for level, value in zip(QUANTILES, quantiles, strict=True)},
+        "share_0.9": float((cosine > 0.9).double().mean()),
+    }
+
+
+def random_floor(a: Float[Tensor, "A D"], n: int, generator: torch.Generator) -> tuple[float, float]:
+    """MMCS from a to n isotropic random directions: mean and standard deviation over draws."""
+    return _over_draws(a, lambda: torch.randn(n, a.shape[1], generator=generator))
+
+
+def subspace_floor(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], generator: torch.Generator) -> tuple[float, float]:
+    """MMCS from a to Gaussian rows with the number and the second moment of b's unit rows.
+
+    What is above it is more than a shared subspace.
     """
-    a, b = (rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12) for rows in (a.float(), b.float()))
-    return torch.cat([(part @ b.T).amax(dim=1) for part in a.split(chunk)])
+    rows = unit_rows(b).double()
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    root = ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
+    return _over_draws(a, lambda: torch.randn(len(b), b.shape[1], generator=generator) @ root)
+
+
+def one_to_one(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> Float[Tensor, " _"]:
+    """The cosines of the assignment of rows of a to different rows of b whose sum is the largest."""
+    cosines = (unit_rows(a) @ unit_rows(b).T).numpy()
+    rows, columns = linear_sum_assignment(cosines, maximize=True)
+    return torch.from_numpy(cosines[rows, columns])
+
+
+def unit_rows(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Rows scaled to norm 1, in float32."""
+    return rows.float() / rows.float().norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def _over_draws(a: Float[Tensor, "A D"], draw: Callable[[], Tensor]) -> tuple[float, float]:
+    found = np.array([float(max_cosines(a, draw()).double().mean()) for _ in range(_DRAWS)])
+    return float(found.mean()), float(found.std(ddof=1))

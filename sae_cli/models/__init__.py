@@ -6,7 +6,7 @@ from sae_cli.models.hooks import Site, Visitor
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.load import load_language_model, load_tokenizer
 from sae_cli.models.parts import BlockParts, ModelParts
-from sae_cli.models.sources import model_identity
+from sae_cli.models.sources import model_identity, model_run
 
 __all__ = [
     "FAMILIES",
@@ -20,4 +20,5 @@ __all__ = [
     "load_language_model",
     "load_tokenizer",
     "model_identity",
+    "model_run",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property, partial
 
 import torch
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sae_cli.config.hook import HookPoint
 from sae_cli.errors import RequestError
+from sae_cli.models.gaussian_embeddings import GaussianEmbeddings
 from sae_cli.models.hooks import Site, Visitor, visiting
 from sae_cli.models.parts import find_parts
 from sae_cli.models.prefix import Prefix
@@ -41,6 +42,7 @@ class LanguageModel:
         self.hf = hf.eval().requires_grad_(False)
         self._load_tokenizer = load_tokenizer
         self._prefixes: dict[Site, Prefix] = {}
+        self._gaussian: GaussianEmbeddings | None = None
         self.n_layers = len(self.parts.blocks)
         self.d_model = self.parts.d_model
         self.d_mlp = self.parts.d_mlp
@@ -51,6 +53,10 @@ class LanguageModel:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer; a `RequestError` where the model came without one."""
         return self._load_tokenizer()
+
+    def replace_embeddings(self, seed: int) -> None:
+        """From now on the model is given Gaussian vectors, see `GaussianEmbeddings`."""
+        self._gaussian = GaussianEmbeddings(self.parts.embeddings[0], self.vocab_size, seed)
 
     @property
     def device(self) -> torch.device:
@@ -138,7 +144,8 @@ class LanguageModel:
             self.check_site(site)
         self._check_rows(rows)
         # No inference mode: captured activations are trained on, which autograd refuses for inference tensors.
-        with torch.no_grad(), visiting(self.parts, visitors, n_rows=len(rows)):
+        embedding = self._gaussian.replacing(rows) if self._gaussian else nullcontext()
+        with torch.no_grad(), embedding, visiting(self.parts, visitors, n_rows=len(rows)):
             return self.hf(input_ids=rows.to(self.device), use_cache=False, return_dict=True).logits
 
     def _check_rows(self, rows: Rows) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,10 +24,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from sae_cli import console
 from sae_cli.errors import JobError, RequestError
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
 from sae_cli.models.language_model import LanguageModel
-from sae_cli.models.sources import Origin, Source, model_source
+from sae_cli.models.sources import Origin, Source, model_run, model_source
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _INVALID_CONFIG = (StrictDataclassError, ValueError, TypeError, KeyError)
@@ -53,6 +55,8 @@ def load_language_model(
         JobError: its files are damaged.
     """
     source = model_source(path, revision)
+    if run := model_run(path, revision):
+        run.check_files(verify=True)
     with _quiet():
         config = _load_config(source, trust_remote_code)
         supported_family(config)
@@ -88,6 +92,24 @@ def load_tokenizer(
             f"model.path={path}: expected a tokenizer that transformers reads in {source.location}, found "
             f"{_one_line(error)}; save or download the tokenizer again"
         ) from error
+
+
+def fresh_model(hf: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """A model of the same configuration and number format as its own initialiser leaves it."""
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.manual_seed(seed)
+        fresh: Any = type(hf)(copy.deepcopy(hf.config))
+    return fresh.to(dtype=hf.dtype)
+
+
+def save_model(model: LanguageModel, folder: Path) -> None:
+    """Write weights (safetensors), configuration and, if there is one, the tokenizer, as a Hugging Face folder."""
+    with _quiet():
+        model.hf.save_pretrained(folder)
+        try:
+            model.tokenizer.save_pretrained(folder)
+        except RequestError as error:
+            console.warn(f"no tokenizer is written: {error}")
 
 
 def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:

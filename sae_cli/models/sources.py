@@ -7,9 +7,13 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from sae_cli.artifacts.manifest import MANIFEST
+from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.config.stored import CONFIG_FILE
 from sae_cli.errors import RequestError
 
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
+_FILES_OF_A_RUN = (MANIFEST, CONFIG_FILE)
 _EMBEDDED_PREFIX = "embedded:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
@@ -59,6 +63,19 @@ def model_identity(path: str, revision: str | None = None) -> str:
             return f"folder:{source.location}"
         case Origin.hub:
             return f"hub:{source.location}@{source.revision or 'main'}"
+
+
+def model_run(path: str, revision: str | None = None) -> FinishedRun | None:
+    """The run that the model at `path` is part of, if it was made by `sae randomize-weights`.
+
+    Raises:
+        JobError: it is unfinished, or damaged.
+    """
+    source = model_source(path, revision)
+    folder = Path(source.location)
+    if source.origin is not Origin.folder or not all((folder / name).is_file() for name in _FILES_OF_A_RUN):
+        return None
+    return read_run(folder, "randomize-weights")
 
 
 def _embedded_folder(path: str) -> Path:

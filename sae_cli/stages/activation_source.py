@@ -38,13 +38,13 @@ class ActivationSource:
         batches: the training activations, shuffled.
         held_out: the first n held-out activations, float32 [n, d].
         facts: for the manifest: where activations come from, and how rows were made.
-        parent: the harvest run, where there is one.
+        parents: the runs that it comes from: a harvest, a model.
     """
 
     batches: Batches
     held_out: Callable[[int], torch.Tensor]
     facts: dict[str, Any]
-    parent: FinishedRun | None = None
+    parents: tuple[FinishedRun, ...] = ()
 
 
 class Batches:
@@ -123,6 +123,7 @@ class ActivationSources:
             batches=self._stream(config, site, live.blocks(site)),
             held_out=lambda n: live.held_out(n)[site],
             facts={"source": "live", **live.facts},
+            parents=live.parents,
         )
 
     def _from_disk(
@@ -136,7 +137,7 @@ class ActivationSources:
             batches=self._store(config, harvest),
             held_out=lambda n: live.held_out(n)[site],
             facts={"source": "harvest", **live.facts},
-            parent=harvest,
+            parents=(harvest, *live.parents),
         )
 
     def _synthetic(self, config: TrainConfig, data: SyntheticData) -> ActivationSource:

@@ -56,14 +56,18 @@ def device(name: str) -> torch.device:
     return chosen
 
 
-def language_model(config: ModelConfig, on: torch.device) -> LanguageModel:
-    return load_language_model(
+def language_model(config: ModelConfig, data: DataConfig, on: torch.device) -> LanguageModel:
+    """The model as this data meets it."""
+    model = load_language_model(
         config.path,
         revision=config.revision,
         dtype=getattr(torch, config.dtype.value),
         device=on,
         trust_remote_code=config.trust_remote_code,
     )
+    if data.gaussian_embeddings:
+        model.replace_embeddings(data.seed)
+    return model
 
 
 def site(hook: HookConfig, layer: int, model: LanguageModel) -> Site:

@@ -72,6 +72,8 @@ class Harvest(Job):
         require_disk(self.directory, self.needs.disk)
         with open_run(self.directory, "harvest", self.settings, keep=_is_shard) as claimed:
             claimed.write_text(CONFIG_FILE, as_yaml(self.config))
+            for parent in self.live.parents:
+                claimed.add_parent(parent)
             first = complete_shards(claimed, self.plan)
             writer = ShardWriter(claimed, self.plan, getattr(torch, self.config.dtype.value), first)
             if first:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sae_cli import console
+from sae_cli.artifacts.run_directory import FinishedRun
 from sae_cli.config.commands import HarvestConfig, TrainConfig
 from sae_cli.config.names import flatten
 from sae_cli.config.split import Split
@@ -22,7 +23,7 @@ from sae_cli.data.packing import TokenRows
 from sae_cli.data.rows import RowStream
 from sae_cli.data.sharing import SharedStream
 from sae_cli.errors import JobError
-from sae_cli.models import LanguageModel, Site, model_identity
+from sae_cli.models import LanguageModel, Site, model_identity, model_run
 from sae_cli.stages import build
 
 
@@ -45,7 +46,7 @@ class LiveActivations:
     """
 
     def __init__(self, config: HarvestConfig | TrainConfig, device: torch.device) -> None:
-        self.model = build.language_model(config.model, device)
+        self.model = build.language_model(config.model, config.data, device)
         self.stream = build.row_stream(config.data, self.model, Split.train)
         self._held_out = build.row_stream(config.data, self.model, Split.held_out)
         self._config = config
@@ -70,6 +71,12 @@ class LiveActivations:
         """For the manifest: the model, and how text becomes rows. Shows the first rows to the user."""
         config = self._config.model
         return {"model": model_identity(config.path, config.revision), **_describe_rows(self.stream, self.model)}
+
+    @property
+    def parents(self) -> tuple[FinishedRun, ...]:
+        """The run that the model is from, where it is from one."""
+        run = model_run(self._config.model.path, self._config.model.revision)
+        return (run,) if run else ()
 
     def passes(self, first: int = 0) -> Iterator[Pass]:
         """The passes from number `first` on, without end; all readers share them."""

@@ -18,10 +18,12 @@ class StageResult:
             `figures`, name to number or text, becomes columns of a sweep's table; its entry `eval` is
             what `--require` looks at.
         title: heading of the table.
-        table: rows (label, value) shown to people on stderr.
+        table: rows shown to people on stderr: a label and a value or several.
+        header: names of the table's columns, where a label and a value do not say it.
     """
 
     directory: Path
     document: dict[str, Any] = field(default_factory=dict)
     title: str = ""
-    table: Sequence[tuple[str, str]] = ()
+    table: Sequence[Sequence[str]] = ()
+    header: Sequence[str] = ()

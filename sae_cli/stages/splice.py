@@ -13,6 +13,7 @@ from sae_cli.config.hook import HookPoint
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.metrics.directions import NullSpace
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
 from sae_cli.metrics.mapped_error import MappedErrorSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
@@ -28,9 +29,12 @@ class Splicer:
         reconstruction: of the activations at the site.
         losses: with x̂, 0 and x̄_train at the site, on all paths and, where it exists, the direct path alone.
         resid_error, logit_error: the reconstruction error mapped to the residual update and to centred logits.
+        unseen: the activations' part in the null space, where there is one.
     """
 
-    def __init__(self, model: LanguageModel, site: Site, dictionary: Dictionary) -> None:
+    def __init__(
+        self, model: LanguageModel, site: Site, dictionary: Dictionary, null_space: NullSpace | None = None
+    ) -> None:
         self.model, self.site, self.dictionary = model, site, dictionary
         self.token_bytes = token_byte_lengths(model.tokenizer, model.vocab_size)
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
@@ -38,6 +42,8 @@ class Splicer:
         self.losses = LossSums(ALL_PATHS + (DIRECT_PATH if self.path else ()))
         self.resid_error = MappedErrorSums()
         self.logit_error = MappedErrorSums(self.path.centred_gram() if self.path else None)
+
+        self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
     def add(self, tokens: Tensor) -> None:
@@ -57,6 +63,8 @@ class Splicer:
             "mean": self.dictionary.activation_mean.expand_as(masked),
         }
         conditions = self._all_paths(replaced, x, stand_ins)
+        if self.unseen:
+            self.unseen.add(stand_ins["sae"] - masked, masked)
         if self.path:
             state = self.path.final_state(captured[last], clean)
             self._add_mapped_errors(self.path, state, masked, stand_ins["sae"])
@@ -86,7 +94,9 @@ class Splicer:
     def results(self) -> dict[str, float | None]:
         """Every figure by its name."""
         mapped = {"fvu_resid": self.resid_error.fvu(), "fvu_logit": self.logit_error.fvu()} if self.path else {}
-        return {**self.reconstruction.results(), **mapped, **self.losses.results()}
+        unseen = self.unseen.variance_sum() / self.reconstruction.variance_sum if self.unseen else None
+        null_space = {} if unseen is None else {"nullspace_variance": unseen}
+        return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}
 
 
 def _record(captured: dict[Site, Tensor], site: Site, activations: Tensor) -> Tensor:

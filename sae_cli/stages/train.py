@@ -52,7 +52,7 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
         if finished := finished_run(directory, settings, config.overwrite):
             console.log(f"found finished: {directory}")
             return _result(finished)
-        recipe, device = _recipe(config), build.device(config.device)
+        recipe, device = recipe_of(config), build.device(config.device)
         check_kernel(recipe.kernel, device)
         if self._sources is None:
             self._sources = ActivationSources(device)
@@ -86,8 +86,8 @@ class Training(Job):
             console.log(f"an unfinished attempt is in {self.directory}: starting it again")
         with open_run(self.directory, "train", self.settings) as claimed:
             claimed.write_text(CONFIG_FILE, as_yaml(config))
-            if self.source.parent:
-                claimed.add_parent(self.source.parent)
+            for parent in self.source.parents:
+                claimed.add_parent(parent)
             filling = time.monotonic()
             sample = self.source.batches.sample
             filling = time.monotonic() - filling
@@ -116,14 +116,8 @@ class Training(Job):
 
     def _save(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, seconds: float) -> FinishedRun:
         config, figures, dictionary = self.config, held_out_figures(trainer, held_out), trainer.dictionary()
-        save_dictionary(
-            claimed,
-            dictionary,
-            hook=config.hook.point.value,
-            layer=config.layer,
-            model=config.model.path,
-            scale=trainer.scale,
-        )
+        header = {"hook": config.hook.point.value, "layer": config.layer, "model": config.model.path}
+        save_dictionary(claimed, dictionary, {**header, "scale": trainer.scale})
         return claimed.finish(
             **self.source.facts,
             tokens=trainer.tokens,
@@ -140,7 +134,7 @@ class Training(Job):
         return _result(self.finished)
 
 
-def _recipe(config: TrainConfig) -> Recipe:
+def recipe_of(config: TrainConfig) -> Recipe:
     train = config.train
     steps = config.tokens // train.batch_size
     if steps < 1:

@@ -86,7 +86,8 @@ BAD_REQUESTS = {
     "train lyer=3": "unknown key lyer: did you mean layer?",
     "train lr=0.1": "unknown key lr: did you mean train.lr?",
     "train train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
-    "train data.path=x": "unknown key data.path: data=stdlib has context, held_out_fraction, seed, bos, tests, exclude",
+    "train data.path=x": "unknown key data.path: data=stdlib has context, held_out_fraction, seed, bos, "
+    "gaussian_embeddings, tests, exclude",
     "train data=hf data.pat=x": "unknown key data.pat: did you mean data.path?",
     "train +new=key": "unknown key new: `sae train --cfg job` prints all keys",
     "train ++train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
@@ -117,7 +118,7 @@ BAD_REQUESTS = {
     "eval runs/a runs/b": "run is given twice: run='runs/a' and run='runs/b'",
     "eval runs/a name=b": "name=b: an evaluation lives in its run; leave name out",
     "eval runs/a data.context=64": "data.context=64: data is null; choose one with data=… as well",
-    "eval runs/a data=null": "data=null: expected an option of data; there is fineweb, hf,",
+    "eval runs/a data=null": "data=null: expected an option of data; there is fineweb, gaussian, hf,",
     "train hydra.mode=MULTIRUN": "hydra.mode=MULTIRUN: the mode is an option; add -m for a sweep",
     "eval runs/a --require l0": "--require l0: expected FIELD>=NUMBER",
     "trian": "No such command 'trian'",

@@ -166,3 +166,59 @@ def test_result_settings_are_flat_plain_and_absolute():
 def test_flatten_gives_the_same_for_nodes_and_objects():
     settings = COMPOSER.compose("train").settings
     assert flatten(settings) == flatten(typed(settings))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (f"run={TRAIN} max_freq=0.038", f"{TRAIN.replace('train', 'prune-high-freq', 1)}/max_freq_0.038"),
+        (
+            f"run={TRAIN} target_l0=40 recenter=true",
+            f"{TRAIN.replace('train', 'prune-high-freq', 1)}/target_l0_40-recenter",
+        ),
+        (
+            "run=runs/prune-high-freq/x/y/top_n_5 min_freq=1e-5 finetune_tokens=9",
+            "runs/prune-high-freq/x/y/top_n_5-min_freq_0.00001-finetune_9",
+        ),
+    ],
+)
+def test_prune(overrides, name):
+    assert named("prune-high-freq", *overrides.split()) == name
+
+
+def test_what_was_pruned_elsewhere_is_told_apart():
+    names = {named("prune-high-freq", f"run=/{where}/x", "top_n=3") for where in ("a", "b")}
+    assert len(names) == 2 and all(name.startswith("runs/prune-high-freq/x-") for name in names)
+    assert (
+        named("prune-high-freq", f"run={TRAIN}", "top_n=3", "features.tokens=9").rpartition("-")[0].endswith("top_n_3")
+    )
+
+
+def test_randomize_weights():
+    assert named("randomize-weights") == "runs/randomize-weights/demo/reinit-seed0"
+    overrides = ("scheme=permute", "keep=[norm,embed,norm]", "seed=4")
+    assert named("randomize-weights", *overrides) == "runs/randomize-weights/demo/permute-keep_embed-keep_norm-seed4"
+
+
+def test_compare():
+    one, other = named("compare", "a=runs/x/a", "b=[runs/x/b,truth]"), named("compare", "a=runs/x/a", "b=runs/x/b")
+    assert one != other and one.startswith("runs/compare/a-")
+    assert named("compare", "a=runs/x/a", "b=[runs/x/b]") == other
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "said"),
+    [
+        ("prune-high-freq", "run=x", "nothing to prune by"),
+        ("prune-high-freq", "run=x top_n=3 max_freq=0.1", "max_freq and top_n exclude each other"),
+        ("prune-high-freq", "run=x top_n=3 finetune=all", "no effect without finetune_tokens"),
+        ("prune-high-freq", "run=x top_n=3 finetune=all finetune_tokens=9 recenter=true", "has no effect before"),
+        ("prune-high-freq", "run=x max_freq=1.5", "max_freq=1.5: expected at least 0 and below 1"),
+        ("compare", "a=x", "b is missing"),
+        ("compare", "a=x b=3", "expected a run directory or a list"),
+        ("compare", "a=x b=[]", "expected a run directory or a list"),
+    ],
+)
+def test_edits_that_make_no_sense(command, overrides, said):
+    with pytest.raises(RequestError, match=said):
+        named(command, *overrides.split())

@@ -43,7 +43,9 @@ def test_folding_the_scale_commutes_with_scaling_the_input(tensors, x):
 
 def test_saved_and_loaded_again(tmp_path, tensors, x):
     with open_run(tmp_path / "run", "train", {}) as run:
-        save_dictionary(run, ReluDictionary(tensors), hook="mlp_out", layer=2, model="embedded:demo", scale=3.0)
+        save_dictionary(
+            run, ReluDictionary(tensors), {"hook": "mlp_out", "layer": 2, "model": "embedded:demo", "scale": 3.0}
+        )
         finished = run.finish()
     loaded = sae_cli.load(tmp_path / "run")
     assert torch.equal(loaded(x), ReluDictionary(tensors)(x))

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from sae_cli.metrics.features import FeatureSums
-from sae_cli.metrics.recovery import max_cosine_similarity
 
 N, F = 500, 12
 
@@ -65,19 +64,3 @@ def test_counts_do_not_stop_at_two_to_the_24():
     sums.count += 2**24
     sums.add(torch.ones(3, 1))
     assert sums.count.item() == 2**24 + 3
-
-
-def test_similarity_of_a_permutation_is_one_and_chunks_do_not_matter():
-    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    shuffled = 3 * rows[torch.randperm(50)]
-    similarity = max_cosine_similarity(rows, shuffled)
-    assert torch.allclose(similarity, torch.ones(50), atol=1e-6)
-    assert torch.allclose(
-        max_cosine_similarity(rows, shuffled[:20], chunk=7), max_cosine_similarity(rows, shuffled[:20])
-    )
-
-
-def test_similarity_of_random_directions_has_its_floor():
-    g = torch.Generator().manual_seed(0)
-    floor = max_cosine_similarity(torch.randn(300, 64, generator=g), torch.randn(1024, 64, generator=g)).mean()
-    assert 0.38 < floor < 0.42

@@ -23,7 +23,7 @@ def install(world, directory, dictionary):
     config = world.train(directory.parent)
     with open_run(directory, "train", result_settings(config)) as run:
         run.write_text(CONFIG_FILE, as_yaml(config))
-        save_dictionary(run, dictionary, hook="mlp_out", layer=1, model=str(world.model), scale=1.0)
+        save_dictionary(run, dictionary, {"hook": "mlp_out", "layer": 1, "model": str(world.model), "scale": 1.0})
         run.finish(tokens=1, source="by hand", width=D)
 
 

@@ -194,8 +194,8 @@ def test_truth_is_recovered_from_synthetic_activations(world, tmp_path):
         tmp_path, data=data, dict_size=64, l1=0.5, tokens=300_000, train=replace(world.train(tmp_path).train, lr=2e-3)
     )
     train.run(config, tmp_path / "run")
-    from sae_cli.metrics.recovery import max_cosine_similarity
+    from sae_cli.metrics.similarity import max_cosines
     from sae_cli.stages.build import synthetic
 
-    similarity = max_cosine_similarity(synthetic(data).directions(), sae_cli.load(tmp_path / "run").W_dec)
+    similarity = max_cosines(synthetic(data).directions(), sae_cli.load(tmp_path / "run").W_dec)
     assert np.mean(similarity.numpy()) > 0.95

@@ -8,7 +8,7 @@ import pytest
 
 import sae_cli
 from sae_cli.config.data import SyntheticData
-from sae_cli.metrics.recovery import max_cosine_similarity
+from sae_cli.metrics.similarity import max_cosines
 from sae_cli.stages import build
 
 SIZE = "data.n_features=128 data.d=96 data.mean_active=4 dict_size=192 tokens=250_000 train.shuffle_buffer=16_384"
@@ -26,6 +26,6 @@ def test_the_truth_is_recovered(architectures, sparsity, tmp_path):
     assert len(runs) == len(architectures.split(","))
     truth = build.synthetic(SyntheticData(n_features=128, d=96, mean_active=4)).directions()
     for run in runs:
-        found = max_cosine_similarity(truth, sae_cli.load(tmp_path / run).W_dec)
+        found = max_cosines(truth, sae_cli.load(tmp_path / run).W_dec)
         assert found.mean() >= 0.98, run
         assert (found >= 0.95).float().mean() >= 0.95, run

@@ -1,0 +1,66 @@
+"""Are high-frequency features needed? Reads evaluations of a sweep of L1 and of pruned dictionaries from stdin."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from reading import by_log_l0, conclude, documents, manifest, shown, table, verdict
+
+
+def main():
+    swept, pruned = defaultdict(list), defaultdict(list)
+    for document in documents():
+        made = manifest(document["run"])
+        if made["command"] == "train":
+            swept[made["settings"]["l1"]].append((made["settings"]["seed"], document["eval"]))
+        else:
+            seed = manifest(Path(made["parents"][0]["path"]))["settings"]["seed"]
+            settings = made["settings"]
+            pruned[settings["max_freq"], settings["recenter"]].append((seed, document["eval"]))
+
+    rows = [(f"L1 {l1:g}", "", *_figures(each)) for l1, each in sorted(swept.items())]
+    for (threshold, recentred), each in sorted(pruned.items(), reverse=True):
+        killed = shown([report["killed"] for _, report in each], 0)
+        rows.append((f"  killed above {threshold:g}" + (", recentred" if recentred else ""), killed, *_figures(each)))
+    header = ("dictionary", "killed", "L0", "MSE", "FVU", "loss recovered", "over mean", "KL", "alive", "sweep there")
+    low = min(swept)
+    rows = [(*row, "") for row in rows]
+    frontier = {seed: _frontier(swept, seed) for seed, _ in swept[low]}
+    answers = []
+    for i, ((threshold, recentred), each) in enumerate(sorted(pruned.items(), reverse=True)):
+        at = [(report, by_log_l0(frontier[seed], report["l0"])) for seed, report in each]
+        if any(sweep is None for _, sweep in at):
+            continue
+        rows[len(swept) + i] = (*rows[len(swept) + i][:-1], shown([sweep for _, sweep in at]))
+        differences = [report["loss_recovered"] - sweep for report, sweep in at]
+        errors = [report["loss_recovered_se"] or 0.0 for report, _ in at]
+        name = f"killing above {threshold:g}" + (" and recentring" if recentred else "")
+        answers.append(f"  {name}: {verdict(differences, 'pruning wins', 'the higher L1 wins', errors)}")
+    table(f"L1 {low:g}, pruned by frequency, against higher L1 (± over {len(swept[low])} seeds)", header, rows)
+    fallen = [report["before"]["loss_recovered"] - report["loss_recovered"] for _, report in _hardest(pruned)]
+    lost = [report["before"]["l0"] - report["l0"] for _, report in _hardest(pruned)]
+    threshold = min(pruned)[0]
+    conclude([
+        f"Killing every feature above {threshold:g} took {shown(lost, 1)} off L0 and {shown(fallen, 4)} off loss "
+        "recovered.",
+        "Loss recovered of the pruned dictionary less that of the L1 sweep at the same L0:",
+        *(answers or ["  no pruned dictionary has an L0 within that of the sweep"]),
+    ])  # fmt: skip
+
+
+def _hardest(pruned):
+    """The dictionaries with the lowest threshold, not recentred."""
+    return pruned[min(pruned)]
+
+
+def _frontier(swept, seed):
+    return [(report["l0"], report["loss_recovered"]) for each in swept.values() for s, report in each if s == seed]
+
+
+def _figures(each):
+    reports = [report for _, report in each]
+    digits = {"l0": 1, "mse": 2, "fvu": 4, "loss_recovered": 4, "loss_recovered_mean": 4, "kl_sae": 4, "alive": 0}
+    return [shown([report[key] for report in reports], digit) for key, digit in digits.items()]
+
+
+if __name__ == "__main__":
+    main()

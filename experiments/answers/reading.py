@@ -1,0 +1,73 @@
+"""What the answers share: documents of `sae … --json`, settings of runs, figures over seeds, tables. Plain Python."""
+
+import json
+import math
+import statistics
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+
+def documents(path=None):
+    """What `sae eval -m --json` printed: from a file, or from stdin."""
+    return json.loads(Path(path).read_text() if path else sys.stdin.read())
+
+
+def manifest(run):
+    """The manifest of a run: its settings, its parents."""
+    return json.loads((Path(run) / "manifest.json").read_text())
+
+
+def spread(values):
+    """Mean and standard deviation over seeds (0 for one)."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return math.nan, math.nan
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def shown(values, digits=3):
+    """`mean ± deviation` over seeds."""
+    mean, deviation = spread(values)
+    return "-" if math.isnan(mean) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def verdict(differences, better, worse, errors=()):
+    """Which way paired differences over seeds point: two standard errors or it is open.
+
+    The standard error is the larger of that over seeds and that of the measurement itself.
+    """
+    mean, deviation = spread(differences)
+    error = deviation / math.sqrt(len(differences))
+    if errors:
+        error = max(error, math.sqrt(sum(e * e for e in errors)) / len(errors))
+    word = better if mean > 2 * error else worse if mean < -2 * error else "undecided"
+    return f"{mean:+.4f} ± {error:.4f}: {word}"
+
+
+def by_log_l0(points, l0):
+    """y at an L0, by straight lines in log L0 between points (L0, y); None outside them."""
+    points = sorted(points)
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 <= l0 <= x1:
+            share = (math.log(l0) - math.log(x0)) / (math.log(x1) - math.log(x0)) if x1 > x0 else 0.0
+            return y0 + share * (y1 - y0)
+    return None
+
+
+def table(title, header, rows):
+    """Print a table with columns as wide as what is in them."""
+    rows = [tuple(map(str, row)) for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    print(f"\n{title}\n")
+    for number, row in enumerate(rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if number == 0:
+            print("  ".join("-" * width for width in widths))
+
+
+def conclude(lines):
+    """Print what the table says."""
+    print()
+    for line in lines:
+        print(line)

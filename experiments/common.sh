@@ -1,0 +1,60 @@
+# What the pipelines share; sourced by each of them.
+#
+# Overrides given to a pipeline go to every command that they belong to: eval.* and features.* to measuring, model
+# and model.* to randomize-weights too, everything else to training. Each replaces the pipeline's own default.
+
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+settings=() # of training
+measure=()  # of evaluation and pruning
+model=()    # of the language model
+
+# with_defaults KEY=VALUE... -- OVERRIDES...: the overrides, and the defaults of keys that they leave alone.
+with_defaults() {
+    local defaults=()
+    while [ "$1" != -- ]; do defaults+=("$1"); shift; done
+    shift
+    local given=" ${*%%=*} " each
+    for each in "${defaults[@]}"; do
+        case $given in *" ${each%%=*} "*) ;; *) sort_out "$each" ;; esac
+    done
+    for each in "$@"; do sort_out "$each"; done
+}
+
+sort_out() {
+    case $1 in
+        eval.* | features.*) measure+=("$1") ;;
+        model=* | model.*) model+=("$1") settings+=("$1") ;;
+        runs_dir=*) export SAE_RUNS=${1#*=} ;;
+        *) settings+=("$1") ;;
+    esac
+}
+
+# setting KEY: its value among the settings of training.
+setting() {
+    local each
+    for each in "${settings[@]}"; do
+        case $each in "$1="*) printf '%s\n' "${each#*=}" ;; esac
+    done
+}
+
+# settings_but KEY...: the settings of training without these, one a line.
+settings_but() {
+    local each
+    for each in "${settings[@]}"; do
+        case " $* " in *" ${each%%=*} "*) ;; *) printf '%s\n' "$each" ;; esac
+    done
+}
+
+# joined LINES: as the values of a sweep.
+joined() { paste -sd, -; }
+
+# together OVERRIDES...: train every job of a sweep from one pass over the text; prints the runs.
+together() { sae train -m hydra/launcher=shared "$@" "${settings[@]}"; }
+
+# measured RUNS: one JSON document for each run, in a list.
+measured() { sae eval -m --json --quiet "run=$(joined)" "${measure[@]}" "$@"; }
+
+# answer NAME: the table that ends a pipeline, made of what comes in.
+answer() { python3 "$here/answers/$1.py"; }

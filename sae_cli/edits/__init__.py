@@ -1,0 +1,1 @@
+"""Changes to dictionaries and to language models."""

@@ -1,0 +1,46 @@
+"""Runs that hold a dictionary: trained, or made of another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.config.commands import TrainConfig
+from sae_cli.config.stored import CONFIG_FILE, read_config
+from sae_cli.errors import SaeError
+
+PRUNE = "prune-high-freq"
+TRAINING_FILE = "training.yaml"
+"""In a run that was made of another: how the first one was trained."""
+
+
+class DictionaryRun(NamedTuple):
+    """A run with a dictionary, and how that was trained, which says what it belongs to: model, hook, layer, text."""
+
+    run: FinishedRun
+    trained_with: TrainConfig
+
+
+def read_dictionary_run(path: str | Path) -> DictionaryRun:
+    """The dictionary's run.
+
+    Raises:
+        RequestError: there is no such run, or it holds no dictionary.
+        JobError: it is unfinished or damaged.
+    """
+    run = read_run(path, "train", PRUNE)
+    name = CONFIG_FILE if run.manifest.command == "train" else TRAINING_FILE
+    return DictionaryRun(run, read_config(run.directory, "train", name))
+
+
+def pruned_from(run: FinishedRun) -> FinishedRun | None:
+    """The run that this one was made of, if it was and that one is still there as it was."""
+    if run.manifest.command != PRUNE:
+        return None
+    parent = run.manifest.parents[0]
+    try:
+        found = read_run(parent.path)
+    except SaeError:
+        return None
+    return found if found.as_parent() == parent else None

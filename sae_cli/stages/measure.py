@@ -1,0 +1,196 @@
+"""Measuring a dictionary: reconstruction and losses on held-out text, features on more, baselines beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_cli import console
+from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.hook import HookPoint
+from sae_cli.config.split import Split
+from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, take
+from sae_cli.data.packing import TokenRows
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.errors import JobError, RequestError
+from sae_cli.metrics.directions import kurtosis, participation_ratio
+from sae_cli.metrics.features import FeatureSums
+from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.metrics.similarity import max_cosines
+from sae_cli.metrics.token_counts import TokenCounts
+from sae_cli.stages import build
+from sae_cli.stages.splice import Splicer
+from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject
+from sae_cli.training.baselines import SAMPLE, fit_baseline
+
+# Largest logits tensor [B, T, V] and feature matrix [n, F] made at once, in elements.
+LOGITS_AT_ONCE = 2**22
+FEATURES_AT_ONCE = 2**24
+
+_OF_BASELINES = (
+    "l0",
+    "fvu",
+    "loss_recovered",
+    "loss_recovered_se",
+    "ce_increase",
+    "ce_increase_se",
+    "token_entropy_median",
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How much is measured, on what.
+
+    Attributes:
+        subject: what the dictionary reads.
+        evaluation: held-out text for reconstruction and losses.
+        features: text for the statistics of features.
+        baselines: what is measured beside it.
+    """
+
+    subject: Subject
+    evaluation: EvaluationConfig
+    features: FeaturePassConfig
+    baselines: tuple[Baseline, ...] = ()
+
+    def of(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Every figure by its name, and the tensors of per-feature statistics."""
+        self.subject.check(dictionary)
+        counted, tensors = self._features(dictionary)
+        figures = self._whole(dictionary) | counted
+        if isinstance(self.subject, SyntheticSubject):
+            figures |= _truth_figures(self.subject.truth.directions(), dictionary.W_dec.cpu(), tensors["count"])
+        figures |= {
+            "features": dictionary.n_features,
+            "split": Split.held_out.value,
+            "feature_split": self.features.split.value,
+        }
+        if self.baselines:
+            figures["baselines"] = self._baselines(dictionary, l0=figures["l0"])
+        return figures, tensors
+
+    def _whole(self, dictionary: Dictionary) -> dict[str, Any]:
+        """Reconstruction and, where there is a language model, losses."""
+        match self.subject:
+            case ModelSubject():
+                return self._splice(self.subject, dictionary)
+            case SyntheticSubject():
+                return self._reconstruct(dictionary)
+
+    def _splice(self, subject: ModelSubject, dictionary: Dictionary) -> dict[str, Any]:
+        stream = build.row_stream(subject.data, subject.model, Split.held_out)
+        context = stream.policy.context
+        at_once = max(1, min(subject.model_rows, LOGITS_AT_ONCE // (context * subject.model.vocab_size)))
+        wanted = -(-self.evaluation.tokens // (context - FIRST_POSITION))
+        splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
+        with console.progress(wanted * (context - FIRST_POSITION), "losses") as advance:
+            for rows in _first_rows(stream.one_epoch(at_once), wanted):
+                splicer.add(torch.from_numpy(rows.tokens))
+                advance(len(rows.tokens) * (context - FIRST_POSITION))
+        if not splicer.losses.rows:
+            raise JobError("too little held-out text: not one row; give more text or raise data.held_out_fraction=")
+        return {
+            **splicer.results(),
+            "tokens": splicer.reconstruction.n,
+            "loss_tokens": int(splicer.losses.total[0]),
+            "rows": splicer.losses.rows,
+            "positions": "all but the first of each row",
+        }
+
+    @torch.no_grad()
+    def _reconstruct(self, dictionary: Dictionary) -> dict[str, Any]:
+        reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
+        for block in take(self.subject.blocks(Split.held_out), self.evaluation.tokens):
+            x = block.activations.to(dictionary.W_dec.device)
+            f = dictionary.encode(x)
+            reconstruction.add(x, dictionary.decode(f), f, dictionary.decoder_norms())
+        return {**reconstruction.results(), "tokens": reconstruction.n}
+
+    @torch.no_grad()
+    def _features(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Summaries, over features that fired (neurons: over all), and the statistics that they are of."""
+        sums, tokens = self._count(dictionary)
+        W_dec, alive = dictionary.W_dec.cpu(), sums.count > 0
+        by_feature = {
+            "de_projection": dictionary.de_projection().cpu(),
+            "de_cosine": dictionary.de_cosine().cpu(),
+            **(tokens.results() if tokens else {}),
+        }
+        by_neuron = {}
+        figures: dict[str, Any] = {**sums.summary()}
+        if isinstance(self.subject, ModelSubject) and (null_space := self.subject.null_space):
+            by_feature |= {"decoder_kurtosis": kurtosis(W_dec), "decoder_participation": participation_ratio(W_dec)}
+            by_neuron = {"neuron_kurtosis": kurtosis(W_dec.T), "neuron_participation": participation_ratio(W_dec.T)}
+            by_feature["nullspace"] = null_space.share(W_dec)
+            figures["nullspace"] = float(by_feature["nullspace"][alive].mean()) if alive.any() else None
+            figures["nullspace_floor"] = null_space.floor
+        medians = {name: _median(values[alive]) for name, values in by_feature.items() if name != "nullspace"}
+        medians |= {name: _median(values) for name, values in by_neuron.items()}
+        figures |= {f"{name}_median": value for name, value in medians.items()}
+        return figures, {**sums.tensors(), "b_enc": dictionary.encoder_bias, **by_feature, **by_neuron}
+
+    def _count(self, dictionary: Dictionary) -> tuple[FeatureSums, TokenCounts | None]:
+        """Counts and sums of every feature over a stream of activations, in bounded memory."""
+        wanted, sums = self.features, FeatureSums.empty(dictionary.n_features)
+        vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
+        tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
+        at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
+        with console.progress(wanted.tokens, "features") as advance:
+            for block in self.training_blocks():
+                for part in (block.select(slice(i, i + at_once)) for i in range(0, block.n, at_once)):
+                    f = dictionary.encode(part.activations.to(dictionary.W_dec.device))
+                    sums.add(f)
+                    if tokens:
+                        tokens.add(f > 0, part.tokens)
+                advance(block.n)
+        if not sums.n:
+            raise JobError("no activations to count features on: the text does not fill one row")
+        return sums, tokens
+
+    def training_blocks(self) -> Iterator[ActivationBlock]:
+        """The activations that features are counted on."""
+        return take(self.subject.blocks(self.features.split), self.features.tokens)
+
+    def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, dict[str, Any]]:
+        if not isinstance(self.subject, ModelSubject):
+            raise RequestError("baselines are measured on a language model; data=synthetic has its truth instead")
+        if Baseline.neurons in self.baselines and self.subject.site.hook is not HookPoint.mlp_act:
+            raise RequestError(
+                f"baselines=neurons: expected hook=mlp_act, whose dimensions are neurons, found "
+                f"{self.subject.site.hook.value}; leave neurons out, or use random"
+            )
+        x = torch.cat([block.activations for block in take(self.training_blocks(), SAMPLE)])
+        found = {}
+        for name in self.baselines:
+            console.log(f"baseline: {name.value}")
+            basis = fit_baseline(name.value, x, mean=dictionary.activation_mean.cpu(), l0=l0)
+            basis = basis.to(dictionary.W_dec.device)
+            figures = self._whole(basis) | self._features(basis)[0]
+            found[name.value] = {key: figures[key] for key in _OF_BASELINES}
+        return found
+
+
+def _median(values: Tensor) -> float | None:
+    return float(values.float().median()) if len(values) else None
+
+
+def _truth_figures(truth: Tensor, W_dec: Tensor, count: Tensor) -> dict[str, Any]:
+    alive = W_dec[count > 0]
+    found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
+    return {
+        "mmcs_truth_to_dictionary": float(found.mean()),
+        "truth_recovered_0.9": float((found > 0.9).float().mean()),
+    }
+
+
+def _first_rows(blocks: Iterator[TokenRows], n: int) -> Iterator[TokenRows]:
+    for block in blocks:
+        if n <= 0:
+            return
+        yield TokenRows(block.tokens[:n], block.document[:n])
+        n -= len(block.tokens)

@@ -1,0 +1,40 @@
+"""Entropy and shares of tokens against a count in plain Python."""
+
+from collections import Counter
+from math import log2
+
+import pytest
+import torch
+
+from sae_cli.metrics import token_counts
+from sae_cli.metrics.token_counts import TokenCounts
+
+N, F, V = 3000, 7, 50
+
+
+def problem():
+    g = torch.Generator().manual_seed(0)
+    tokens = (torch.rand(N, generator=g) ** 3 * V).long()
+    active = torch.rand(N, F, generator=g) < torch.tensor([0.9, 0.3, 0.05, 0.01, 0.3, 0.3, 0.0])
+    active[:, 4] = tokens == 3  # one token only
+    active[:, 5] &= (tokens == 1) | (tokens == 2)
+    return active, tokens
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 10**6])
+def test_against_a_plain_count(monkeypatch, at_once):
+    monkeypatch.setattr(token_counts, "_KEYS_AT_ONCE", at_once)
+    active, tokens = problem()
+    counts = TokenCounts(F, V)
+    for part, part_tokens in zip(active.split(450), tokens.split(450), strict=True):
+        counts.add(part, part_tokens)
+    found = counts.results()
+    for feature in range(F - 1):
+        seen = Counter(tokens[active[:, feature]].tolist())
+        total = sum(seen.values())
+        shares = sorted((n / total for n in seen.values()), reverse=True)
+        assert float(found["token_entropy"][feature]) == pytest.approx(-sum(p * log2(p) for p in shares), abs=1e-5)
+        assert float(found["top1_share"][feature]) == pytest.approx(shares[0])
+        assert float(found["top3_share"][feature]) == pytest.approx(sum(shares[:3]))
+    assert found["token_entropy"][4] == 0 and found["top1_share"][4] == 1
+    assert all(values[F - 1].isnan() for values in found.values())
