@@ -22,7 +22,7 @@ import sae_cli
 from sae_cli import console
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.compose import Composer, typed
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import harvest, train
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources

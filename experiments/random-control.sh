@@ -11,7 +11,7 @@ overrides=()
 for each in "$@"; do
     case $each in scheme=*) scheme=${each#*=} ;; *) overrides+=("$each") ;; esac
 done
-with_defaults tokens=250_000 l1=1 k=32 seed=0,1,2 eval.tokens=20_000 features.tokens=100_000 \
+with_defaults tokens=150_000 l1=1 k=32 seed=0,1,2 eval.tokens=10_000 features.tokens=60_000 \
     -- ${overrides[@]+"${overrides[@]}"}
 
 all=$(sae randomize-weights "scheme=$scheme" ${model[@]+"${model[@]}"})

@@ -18,7 +18,7 @@ def main():
             pruned[settings["max_freq"], settings["recenter"]].append((seed, document["eval"]))
 
     rows = [(f"L1 {l1:g}", "", *_figures(each)) for l1, each in sorted(swept.items())]
-    for (threshold, recentred), each in sorted(pruned.items(), reverse=True):
+    for (threshold, recentred), each in _by_threshold(pruned):
         killed = shown([report["killed"] for _, report in each], 0)
         rows.append((f"  killed above {threshold:g}" + (", recentred" if recentred else ""), killed, *_figures(each)))
     header = ("dictionary", "killed", "L0", "MSE", "FVU", "loss recovered", "over mean", "KL", "alive", "sweep there")
@@ -26,7 +26,7 @@ def main():
     rows = [(*row, "") for row in rows]
     frontier = {seed: _frontier(swept, seed) for seed, _ in swept[low]}
     answers = []
-    for i, ((threshold, recentred), each) in enumerate(sorted(pruned.items(), reverse=True)):
+    for i, ((threshold, recentred), each) in enumerate(_by_threshold(pruned)):
         at = [(report, by_log_l0(frontier[seed], report["l0"])) for seed, report in each]
         if any(sweep is None for _, sweep in at):
             continue
@@ -45,6 +45,11 @@ def main():
         "Loss recovered of the pruned dictionary less that of the L1 sweep at the same L0:",
         *(answers or ["  no pruned dictionary has an L0 within that of the sweep"]),
     ])  # fmt: skip
+
+
+def _by_threshold(pruned):
+    """The gentlest first, each before what is recentred too."""
+    return sorted(pruned.items(), key=lambda item: (-item[0][0], item[0][1]))
 
 
 def _hardest(pruned):

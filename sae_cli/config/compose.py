@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.location import conf_dir
-from sae_cli.config.names import flatten
+from sae_cli.config.settings import flatten
 from sae_cli.config.store import BASE, register
 from sae_cli.errors import RequestError
 

@@ -14,17 +14,11 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from decimal import Decimal
-from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
 from sae_cli.config.commands import (
-    EXECUTION_SETTINGS,
-    TRUTH,
     CommandConfig,
     CompareConfig,
     EvalConfig,
@@ -33,7 +27,8 @@ from sae_cli.config.commands import (
     RandomizeConfig,
     TrainConfig,
 )
-from sae_cli.config.data import SyntheticData, TextData
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.settings import absolute, flatten, is_execution, result_settings, unused_sparsity
 from sae_cli.errors import RequestError
 
 _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -41,45 +36,6 @@ _NAMED_GROUPS = ("model", "hook", "sae")
 """Groups whose choice shows in a name; what they set is their default."""
 
 _ABSENT = "(absent)"
-
-
-def flatten(settings: Any) -> dict[str, Any]:
-    """Dotted keys to plain JSON values: enums by value, lists as they are.
-
-    Args:
-        settings: a configuration as dataclasses, an OmegaConf node or a nested dict.
-    """
-    if OmegaConf.is_config(settings):
-        nested: Any = OmegaConf.to_container(settings, resolve=True)
-    else:
-        nested = settings if isinstance(settings, Mapping) else asdict(settings)
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
-        elif isinstance(value, list):
-            flat[key] = [_plain(each) for each in value]
-        else:
-            flat[key] = _plain(value)
-    return flat
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Enum) else value
-
-
-def result_settings(config: CommandConfig) -> dict[str, Any]:
-    """Every setting that changes the result, flattened; paths are absolute."""
-    settings = {key: value for key, value in flatten(config).items() if not _is_execution(key)}
-    for key in ("model.path", "data.path", "run", "a"):
-        if settings.get(key):
-            always = key in ("run", "a") or (key == "data.path" and _reads_text_files(config))
-            settings[key] = _absolute(settings[key], always)
-    if isinstance(config, CompareConfig):
-        settings["b"] = [run if run == TRUTH else _absolute(run, always=True) for run in config.b]
-    if isinstance(config, TrainConfig):
-        del settings[_unused_sparsity(config)]
-    return settings
 
 
 def baseline_choices(config: CommandConfig, choices: Mapping[str, Any]) -> list[str]:
@@ -169,7 +125,7 @@ def _pruned(config: PruneConfig) -> _Description:
     done += ["recenter"] if config.recenter else []
     done += [f"finetune_{config.finetune_tokens}"] if config.finetune_tokens else []
     what, shown = "-".join(done), {"run", *limits, "recenter", "finetune_tokens"}
-    path, root = Path(_absolute(config.run, always=True)), Path(os.path.abspath(config.runs_dir))
+    path, root = Path(absolute(config.run, always=True)), Path(os.path.abspath(config.runs_dir))
     parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
     if len(parts) > 2 and parts[0] == "train":
         return _Description("/".join(("prune-high-freq", *parts[1:])), what, shown)
@@ -192,7 +148,7 @@ def _last_part(path: str) -> str:
 def _model(config: HarvestConfig | TrainConfig | RandomizeConfig) -> str:
     if config.model.name:
         return "-".join(_name_parts("model.name", config.model.name, several=False))
-    path = _absolute(config.model.path)
+    path = absolute(config.model.path)
     return f"{_last_part(path)}-{_sha256(path)[:8]}"
 
 
@@ -203,12 +159,8 @@ def _refuse_a_model(config: HarvestConfig | TrainConfig, baseline: Mapping[str, 
         raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
 
 
-def _unused_sparsity(config: TrainConfig) -> str:
-    return "k" if config.sae.sparsity_setting() == "l1" else "l1"
-
-
 def _refuse_unused_sparsity(config: TrainConfig, baseline: Mapping[str, Any]) -> None:
-    if (value := getattr(config, unused := _unused_sparsity(config))) != baseline.get(unused):
+    if (value := getattr(config, unused := unused_sparsity(config))) != baseline.get(unused):
         used = config.sae.sparsity_setting()
         raise RequestError(f"{unused}={value:g} has no effect with sae={config.sae.architecture}: give {used}=")
 
@@ -218,27 +170,11 @@ def _off_default(config: CommandConfig, baseline: Mapping[str, Any], shown: Iter
     given = flatten(config)
     settings = result_settings(config)
     off = {key: settings.get(key) for key in {*given, *baseline} if given.get(key, _ABSENT) != baseline.get(key)}
-    return {key: value for key, value in off.items() if not _is_execution(key) and key not in shown}
-
-
-def _is_execution(key: str) -> bool:
-    return any(key == setting or key.startswith(f"{setting}.") for setting in EXECUTION_SETTINGS)
+    return {key: value for key, value in off.items() if not is_execution(key) and key not in shown}
 
 
 def _is_synthetic(config: CommandConfig) -> bool:
     return isinstance(config, HarvestConfig | TrainConfig) and isinstance(config.data, SyntheticData)
-
-
-def _reads_text_files(config: CommandConfig) -> bool:
-    return isinstance(config, HarvestConfig | TrainConfig | EvalConfig) and isinstance(config.data, TextData)
-
-
-def _absolute(path: str, always: bool = False) -> str:
-    """A local path made absolute; a hub id, URL or `embedded:` name as it is."""
-    if "://" in path or path.startswith("embedded:"):
-        return path
-    local = os.path.expanduser(path)
-    return os.path.abspath(local) if always or local.startswith((".", "/")) or os.path.exists(local) else path
 
 
 def _name_parts(key: str, name: str, several: bool = True) -> list[str]:

@@ -18,7 +18,7 @@ from sae_cli.config.commands import TRUTH, CompareConfig, EvalConfig, TrainConfi
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import Space
 from sae_cli.config.hook import HookPoint
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import JobError, RequestError

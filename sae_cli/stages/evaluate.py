@@ -11,7 +11,8 @@ from sae_cli import console
 from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
 from sae_cli.config.commands import EvalConfig
-from sae_cli.config.names import evaluation_name, flatten, result_settings
+from sae_cli.config.names import evaluation_name
+from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.metrics import VERSION

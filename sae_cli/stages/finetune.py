@@ -9,7 +9,7 @@ import torch
 from sae_cli import console
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.edits import Finetune
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.frozen_codes import FrozenCodes
 from sae_cli.dictionaries.objective import Objective

@@ -13,7 +13,7 @@ from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
 from sae_cli.config.commands import HarvestConfig
 from sae_cli.config.data import SyntheticData
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards

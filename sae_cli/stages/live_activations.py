@@ -15,7 +15,7 @@ import torch
 from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun
 from sae_cli.config.commands import HarvestConfig, TrainConfig
-from sae_cli.config.names import flatten
+from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
 from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, live_blocks
 from sae_cli.data.ahead import made_ahead

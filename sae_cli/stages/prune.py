@@ -11,7 +11,7 @@ from torch import Tensor
 from sae_cli import console
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.config.commands import EvalConfig, PruneConfig
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary

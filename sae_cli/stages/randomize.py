@@ -14,7 +14,7 @@ from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
 from sae_cli.config.commands import RandomizeConfig
 from sae_cli.config.edits import ModelPart, RandomScheme
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.edits.randomize import is_tied, randomize
 from sae_cli.models import load_language_model, model_identity

@@ -12,8 +12,8 @@ import torch
 from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun, Run, finished_run, open_run
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.names import result_settings
 from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
+from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.errors import RequestError

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sae_cli.config.compose import Composer, typed
-from sae_cli.config.names import baseline_choices, evaluation_name, flatten, result_settings, run_directory
+from sae_cli.config.names import baseline_choices, evaluation_name, run_directory
+from sae_cli.config.settings import flatten, result_settings
 from sae_cli.errors import RequestError
 
 COMPOSER = Composer()

@@ -8,7 +8,7 @@ import torch
 
 from sae_cli.artifacts.run_directory import open_run, read_run
 from sae_cli.config.evaluation import EvaluationConfig
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary

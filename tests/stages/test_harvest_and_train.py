@@ -12,7 +12,7 @@ from sae_cli.artifacts.run_directory import read_run
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import Dtype
-from sae_cli.config.names import result_settings
+from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import read_config
 from sae_cli.data.harvested import harvested_blocks
 from sae_cli.errors import JobError, RequestError

@@ -1,0 +1,84 @@
+"""The settings of a configuration as plain values, and which of them change a result.
+
+Execution settings (device, verify, …) do not: two configurations that differ in these only are the same run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from enum import Enum
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from sae_cli.config.commands import (
+    EXECUTION_SETTINGS,
+    TRUTH,
+    CommandConfig,
+    CompareConfig,
+    EvalConfig,
+    HarvestConfig,
+    TrainConfig,
+)
+from sae_cli.config.data import TextData
+
+
+def flatten(settings: Any) -> dict[str, Any]:
+    """Dotted keys to plain JSON values: enums by value, lists as they are.
+
+    Args:
+        settings: a configuration as dataclasses, an OmegaConf node or a nested dict.
+    """
+    if OmegaConf.is_config(settings):
+        nested: Any = OmegaConf.to_container(settings, resolve=True)
+    else:
+        nested = settings if isinstance(settings, Mapping) else asdict(settings)
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
+        elif isinstance(value, list):
+            flat[key] = [_plain(each) for each in value]
+        else:
+            flat[key] = _plain(value)
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else value
+
+
+def result_settings(config: CommandConfig) -> dict[str, Any]:
+    """Every setting that changes the result, flattened; paths are absolute."""
+    settings = {key: value for key, value in flatten(config).items() if not is_execution(key)}
+    for key in ("model.path", "data.path", "run", "a"):
+        if settings.get(key):
+            always = key in ("run", "a") or (key == "data.path" and _reads_text_files(config))
+            settings[key] = absolute(settings[key], always)
+    if isinstance(config, CompareConfig):
+        settings["b"] = [run if run == TRUTH else absolute(run, always=True) for run in config.b]
+    if isinstance(config, TrainConfig):
+        del settings[unused_sparsity(config)]
+    return settings
+
+
+def absolute(path: str, always: bool = False) -> str:
+    """A local path made absolute; a hub id, URL or `embedded:` name as it is."""
+    if "://" in path or path.startswith("embedded:"):
+        return path
+    local = os.path.expanduser(path)
+    return os.path.abspath(local) if always or local.startswith((".", "/")) or os.path.exists(local) else path
+
+
+def is_execution(key: str) -> bool:
+    return any(key == setting or key.startswith(f"{setting}.") for setting in EXECUTION_SETTINGS)
+
+
+def unused_sparsity(config: TrainConfig) -> str:
+    return "k" if config.sae.sparsity_setting() == "l1" else "l1"
+
+
+def _reads_text_files(config: CommandConfig) -> bool:
+    return isinstance(config, HarvestConfig | TrainConfig | EvalConfig) and isinstance(config.data, TextData)
