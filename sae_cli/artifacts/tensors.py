@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -21,10 +20,13 @@ _METADATA_KEY = "sae"
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> FileRecord:
     """Write named tensors (moved to the CPU) and metadata; the bytes are a function of both alone."""
     header = {_METADATA_KEY: json.dumps(metadata or {}, sort_keys=True, allow_nan=False)}
-    # Copies, because the format refuses tensors that share memory (a tied dictionary, slices of one block).
-    on_cpu = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    on_cpu: dict[str, Tensor] = {}
+    addresses: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        # The format refuses tensors that share memory (a tied dictionary, slices of one block).
+        on_cpu[name] = plain.clone() if (address := plain.untyped_storage().data_ptr()) in addresses else plain
+        addresses.add(address)
     return write_bytes(path, safetensors.torch.save(on_cpu, metadata=header))
 
 

@@ -71,7 +71,7 @@ class HarvestConfig(CommandConfig):
     layer: int = number(at_least=-1)
     tokens: int = number(at_least=1)
     dtype: Dtype = Dtype.float32
-    shard_tokens: int = number(131_072, at_least=1)
+    shard_tokens: int = number(65_536, at_least=1)
 
 
 @dataclass(kw_only=True)

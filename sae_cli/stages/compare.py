@@ -31,7 +31,7 @@ from sae_cli.metrics.similarity import (
     random_floor,
     subspace_floor,
 )
-from sae_cli.models import LanguageModel, Site
+from sae_cli.models import Site
 from sae_cli.models.directions import to_logits, to_resid
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
@@ -178,11 +178,11 @@ def _mapped(
     trained = [sources[name].trained_with for name in (config.a, *config.b)]
     if space is Space.resid and all(each.hook.point is not HookPoint.mlp_act for each in trained):
         return list(contestants)
-    model: LanguageModel = build.language_model(trained[0].model, trained[0].data, build.device("cpu"))
+    model = build.language_model(trained[0].model, trained[0].data, torch.device("cpu"))
     map_rows = to_resid if space is Space.resid else to_logits
     return [
-        replace(each, rows=map_rows(model, Site(config.hook.point, config.layer), each.rows))
-        for each, config in zip(contestants, trained, strict=True)
+        replace(each, rows=map_rows(model, Site(made.hook.point, made.layer), each.rows))
+        for each, made in zip(contestants, trained, strict=True)
     ]
 
 
