@@ -26,6 +26,7 @@ from sae_cli.stages.subject import ModelSubject, make_subject
 EVAL_FILE, FEATURES_FILE = "eval.json", "features.safetensors"
 DEFAULT = "default"
 
+_FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
 _BEFORE = ("features", "l0", "mse", "fvu", "loss_recovered", "loss_recovered_mean", "kl_sae", "alive", "dense_10")
 
 
@@ -82,7 +83,7 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
 
 def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
-    figures = {key: report[key] for key in ("l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary") if key in report}
+    figures = {key: report[key] for key in _FIGURES if key in report}
     directory = source.run.directory
     header, rows = _before_and_after(report) if "before" in report else ((), [])
     rows += [*_table(source, report), *_baseline_rows(report)]

@@ -3,13 +3,11 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 import sae_cli
 from sae_cli.artifacts.run_directory import read_run
-from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import Dtype
 from sae_cli.config.settings import result_settings
@@ -185,17 +183,3 @@ def test_too_little_disk_is_refused_before_anything_is_written(world, tmp_path, 
     with pytest.raises(JobError, match="of free disk space, found"):
         harvest.run(world.harvest(tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_truth_is_recovered_from_synthetic_activations(world, tmp_path):
-    """Unlike the real model's features these are known: most must be found even by a short run."""
-    data = SyntheticData(d=32, n_features=40, mean_active=3.0)
-    config = world.train(
-        tmp_path, data=data, dict_size=64, l1=0.5, tokens=300_000, train=replace(world.train(tmp_path).train, lr=2e-3)
-    )
-    train.run(config, tmp_path / "run")
-    from sae_cli.metrics.similarity import max_cosines
-    from sae_cli.stages.build import synthetic
-
-    similarity = max_cosines(synthetic(data).directions(), sae_cli.load(tmp_path / "run").W_dec)
-    assert np.mean(similarity.numpy()) > 0.95
