@@ -22,6 +22,7 @@ LAYERS = {
     "console": 1,
     "errors": 0,
     "tensor_types": 0,
+    "seeds": 0,
 }
 HOMES = {
     "hydra": {"cli", "config"},

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock
+from sae_cli.seeds import generator
 
 MOST_FREQUENT = 0.5
 """No feature fires on a larger share of tokens."""
@@ -58,9 +59,9 @@ class SyntheticActivations:
         """Blocks of 4,096 activations without end; the two splits are disjoint random streams."""
         directions = self.directions()
         for index in count():
-            generator = torch.Generator().manual_seed(_stream_seed(self.seed, split, index))
-            activations = self._codes(generator) @ directions
-            activations += self.noise * torch.randn(activations.shape, generator=generator)
+            numbers = generator("synthetic activations", self.seed, split.value, index)
+            activations = self._codes(numbers) @ directions
+            activations += self.noise * torch.randn(activations.shape, generator=numbers)
             position = torch.arange(index * _BLOCK, (index + 1) * _BLOCK)
             nothing = torch.zeros(_BLOCK, dtype=torch.int64)
             yield ActivationBlock(activations, tokens=nothing, position=position, document=nothing)
@@ -74,7 +75,3 @@ class SyntheticActivations:
         threshold = torch.special.ndtri(1 - self.frequencies()).float()
         magnitude = 0.5 + torch.rand(_BLOCK, self.n_features, generator=generator)
         return magnitude * (latent > threshold)
-
-
-def _stream_seed(seed: int, split: Split, index: int) -> int:
-    return (seed * 2 + (split is Split.held_out)) * 2**31 + index + 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from sae_cli.seeds import generator
 from sae_cli.tensor_types import Activations, Rows
 
 
@@ -45,12 +45,7 @@ class GaussianEmbeddings:
 
     def vectors(self, rows: Rows) -> Activations:
         """What stands in for the embeddings of these rows."""
-        noise = torch.stack([
-            torch.randn(rows.shape[1], len(self._mean), generator=torch.Generator().manual_seed(self._row_seed(row)))
-            for row in rows
-        ])  # fmt: skip
+        shape = rows.shape[1], len(self._mean)
+        of_rows = (generator("Gaussian embeddings", self._seed, row.tolist()) for row in rows)
+        noise = torch.stack([torch.randn(shape, generator=each) for each in of_rows])
         return self._mean + self._std * noise.to(self._mean.device)
-
-    def _row_seed(self, row: Tensor) -> int:
-        content = f"{self._seed} {row.tolist()}".encode()
-        return int.from_bytes(hashlib.sha256(content).digest()[:7], "big")

@@ -33,6 +33,7 @@ from sae_cli.metrics.similarity import (
 )
 from sae_cli.models import Site
 from sae_cli.models.directions import to_logits, to_resid
+from sae_cli.seeds import generator
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.result import StageResult
@@ -71,11 +72,11 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
     contestants = [_truth(sources[config.a]) if name == TRUTH else _directions(sources[name], config) for name in names]
     contestants = _mapped(contestants, sources, space, config)
     _check_widths(contestants)
-    generator = torch.Generator().manual_seed(config.seed)
+    floors = floor_generator(config.seed)
     pairs, tensors = [], {}
     for (i, a), (j, b) in combinations(enumerate(contestants), 2):
         forward, back = nearest_both_ways(a.rows, b.rows)
-        pairs.append({"a": i, "b": j, **_pair(a, b, forward, back, config, generator)})
+        pairs.append({"a": i, "b": j, **_pair(a, b, forward, back, config, floors)})
         tensors |= _similarities(f"{i}_{j}", a, b, forward) | _similarities(f"{j}_{i}", b, a, back)
     report = {
         "space": space.value,
@@ -90,6 +91,11 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         claimed.write_json(COMPARE_FILE, report)
         finished = claimed.finish(seconds=time.monotonic() - started)
     return _result(finished)
+
+
+def floor_generator(seed: int) -> torch.Generator:
+    """Of the random directions; others than those that the dictionary of this seed began with."""
+    return generator("floors of similarity", seed)
 
 
 def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Space:
@@ -199,11 +205,11 @@ def _pair(
     forward: NearestRows,
     back: NearestRows,
     config: CompareConfig,
-    generator: torch.Generator,
+    floors: torch.Generator,
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {
-        "a_to_b": mmcs_figures(forward.cosine) | _floors(a.rows, b.rows, generator),
-        "b_to_a": mmcs_figures(back.cosine) | _floors(b.rows, a.rows, generator),
+        "a_to_b": mmcs_figures(forward.cosine) | _floors(a.rows, b.rows, floors),
+        "b_to_a": mmcs_figures(back.cosine) | _floors(b.rows, a.rows, floors),
         "one_to_one": None,
     }
     most = max(len(a.rows), len(b.rows))
@@ -215,9 +221,9 @@ def _pair(
     return figures
 
 
-def _floors(a: Tensor, b: Tensor, generator: torch.Generator) -> dict[str, float]:
-    isotropic, isotropic_sd = random_floor(a, len(b), generator)
-    subspace, subspace_sd = subspace_floor(a, b, generator)
+def _floors(a: Tensor, b: Tensor, floors: torch.Generator) -> dict[str, float]:
+    isotropic, isotropic_sd = random_floor(a, len(b), floors)
+    subspace, subspace_sd = subspace_floor(a, b, floors)
     return {
         "floor_random": isotropic,
         "floor_random_sd": isotropic_sd,

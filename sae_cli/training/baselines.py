@@ -15,6 +15,7 @@ import torch
 from sae_cli import console
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.errors import RequestError
+from sae_cli.seeds import generator
 from sae_cli.tensor_types import Float, Tensor
 
 SAMPLE = 32_768
@@ -44,8 +45,8 @@ def fit_baseline(
         case "neurons":
             analysis = synthesis = torch.eye(width)
         case "random":
-            generator = torch.Generator().manual_seed(seed)
-            analysis = synthesis = torch.linalg.qr(torch.randn(width, width, generator=generator))[0].T
+            numbers = torch.randn(width, width, generator=generator("random basis", seed))
+            analysis = synthesis = torch.linalg.qr(numbers)[0].T
         case "pca":
             centred = (x - x.mean(dim=0)).double()
             analysis = synthesis = torch.linalg.eigh(centred.T @ centred)[1].T.float()

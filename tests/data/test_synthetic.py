@@ -51,3 +51,9 @@ def test_splits_differ_and_are_repeatable():
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, held_out)
+
+
+def test_seeds_have_streams_of_their_own():
+    """torch reads 32 bits of a seed: sums of shifted seeds would make the same numbers again."""
+    fired = [codes(make(seed=seed), n_blocks=1) > 0.25 for seed in range(3)]
+    assert not torch.equal(fired[0], fired[1]) and not torch.equal(fired[0], fired[2])

@@ -13,8 +13,10 @@ from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
 from sae_cli.errors import RequestError
+from sae_cli.metrics.similarity import random_floor
 from sae_cli.models import load_language_model
 from sae_cli.stages import compare, train
+from sae_cli.training.initialise import random_directions
 
 FAST = {
     "device": "cpu",
@@ -109,3 +111,11 @@ def test_what_has_no_map_is_refused(world, runs, tmp_path):
     with pytest.raises(RequestError, match="hooks of one model"):
         compared(tmp_path / "c", runs / "mlp_out", tmp_path / "elsewhere", space=Space.resid)
     assert compared(tmp_path / "c", runs / "mlp_out", tmp_path / "elsewhere")["space"] == "activations"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_floors_do_not_share_random_numbers_with_dictionaries(seed):
+    """A dictionary begins with directions of its seed; were the floor the same ones, it would be near 1."""
+    rows = random_directions(200, 64, seed)
+    floor, spread = random_floor(rows, 200, compare.floor_generator(seed))
+    assert floor < 0.4 and spread < 0.02
