@@ -85,9 +85,12 @@ def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
     figures = {key: report[key] for key in _FIGURES if key in report}
     directory = source.run.directory
-    header, rows = _before_and_after(report) if "before" in report else ((), [])
-    rows += [*_table(source, report), *_baseline_rows(report)]
+    rows = [*_table(source, report), *_baseline_rows(report)]
     rows += [("run", str(directory)), ("evaluation", str(finished.directory))]
+    header: tuple[str, ...] = ()
+    if "before" in report:
+        header, compared = _before_and_after(report)
+        rows = [*compared, *((label, "", value) for label, value in rows)]
     return StageResult(
         directory=directory,
         title="eval",

@@ -25,7 +25,7 @@ from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.stages import build
 from sae_cli.stages.splice import Splicer
 from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject
-from sae_cli.training.baselines import SAMPLE, fit_baseline
+from sae_cli.training.baselines import SAMPLE, check_ica, fit_baseline
 
 # Largest logits tensor [B, T, V] and feature matrix [n, F] made at once, in elements.
 LOGITS_AT_ONCE = 2**22
@@ -61,6 +61,7 @@ class Measurement:
     def of(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Every figure by its name, and the tensors of per-feature statistics."""
         self.subject.check(dictionary)
+        self._check_baselines()
         counted, tensors = self._features(dictionary)
         figures = self._whole(dictionary) | counted
         if isinstance(self.subject, SyntheticSubject):
@@ -156,14 +157,23 @@ class Measurement:
         """The activations that features are counted on."""
         return take(self.subject.blocks(self.features.split), self.features.tokens)
 
-    def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, dict[str, Any]]:
-        if not isinstance(self.subject, ModelSubject):
+    def _check_baselines(self) -> None:
+        """Refuse what cannot be measured before anything is."""
+        if self.baselines and isinstance(self.subject, SyntheticSubject):
             raise RequestError("baselines are measured on a language model; data=synthetic has its truth instead")
-        if Baseline.neurons in self.baselines and self.subject.site.hook is not HookPoint.mlp_act:
+        if Baseline.ica in self.baselines:
+            check_ica()
+        if (
+            Baseline.neurons in self.baselines
+            and isinstance(self.subject, ModelSubject)
+            and self.subject.site.hook is not HookPoint.mlp_act
+        ):
             raise RequestError(
                 f"baselines=neurons: expected hook=mlp_act, whose dimensions are neurons, found "
                 f"{self.subject.site.hook.value}; leave neurons out, or use random"
             )
+
+    def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, dict[str, Any]]:
         x = torch.cat([block.activations for block in take(self.training_blocks(), SAMPLE)])
         found = {}
         for name in self.baselines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -68,13 +69,18 @@ def fit_baseline(
     )
 
 
+def check_ica() -> None:
+    """A `RequestError` unless scikit-learn, an extra, is installed."""
+    if find_spec("sklearn") is None:
+        raise RequestError("baselines=ica: scikit-learn is not installed: pip install 'sae-cli[ica]'")
+
+
 def _ica(x: Float[Tensor, "N D"], seed: int) -> tuple[Float[Tensor, "D D"], Float[Tensor, "D D"]]:
     """Rows that give coefficients, and rows that these are of."""
-    try:
-        from sklearn.decomposition import FastICA
-        from sklearn.exceptions import ConvergenceWarning
-    except ImportError as error:
-        raise RequestError("baselines=ica: scikit-learn is not installed: pip install 'sae-cli[ica]'") from error
+    check_ica()
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
     ica = FastICA(whiten="unit-variance", max_iter=_ICA_STEPS, tol=1e-3, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_cli.artifacts.run_directory import open_run, read_run
-from sae_cli.config.evaluation import EvaluationConfig
+from sae_cli.config.evaluation import Baseline, EvaluationConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
@@ -158,3 +158,18 @@ def test_what_cannot_be_evaluated_is_named(world, tmp_path):
     )
     with pytest.raises(JobError, match="width 5, but mlp_out has 16"):
         evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default")
+
+
+def test_baselines_that_do_not_exist_here_are_refused_before_anything_is_measured(world, tmp_path):
+    with pytest.raises(RequestError, match="expected hook=mlp_act"):
+        evaluated(world, tmp_path, dictionary_of(torch.zeros(D)), baselines=[Baseline.neurons])
+
+
+def test_baselines_are_held_to_the_dictionarys_l0(world, tmp_path):
+    directions = torch.nn.functional.normalize(torch.randn(24, D, generator=torch.Generator().manual_seed(0)), dim=1)
+    report = evaluated(
+        world, tmp_path, dictionary_of(torch.zeros(D), directions=directions), baselines=[Baseline.pca, Baseline.random]
+    )
+    for figures in report["baselines"].values():
+        assert report["l0"] <= figures["l0"] < report["l0"] + 1
+    assert report["baselines"]["pca"]["fvu"] < report["baselines"]["random"]["fvu"]
