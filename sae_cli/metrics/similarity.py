@@ -51,13 +51,17 @@ def nearest_both_ways(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> tuple
 
 def mmcs_figures(cosine: Float[Tensor, " A"]) -> dict[str, float]:
     """Mean, quantiles and the share above .9 of largest cosines."""
-    levels = torch.tensor(QUANTILES, dtype=torch.float64)
-    quantiles = cosine.double().quantile(levels)
     return {
         "mmcs": float(cosine.double().mean()),
-        **{f"q{round(100 * level):02d}": float(value) for level, value in zip(QUANTILES, quantiles, strict=True)},
+        **quantiles(cosine),
         "share_0.9": float((cosine > 0.9).double().mean()),
     }
+
+
+def quantiles(values: Float[Tensor, " A"]) -> dict[str, float]:
+    """`q05` to `q95`."""
+    found = values.double().quantile(torch.tensor(QUANTILES, dtype=torch.float64))
+    return {f"q{round(100 * level):02d}": float(value) for level, value in zip(QUANTILES, found, strict=True)}
 
 
 def random_floor(a: Float[Tensor, "A D"], n: int, generator: torch.Generator) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
-from sae_cli.config.commands import TRUTH, CompareConfig, EvalConfig, TrainConfig
+from sae_cli.config.commands import TRUTH, CompareConfig, TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import Space
 from sae_cli.config.hook import HookPoint
@@ -28,6 +28,7 @@ from sae_cli.metrics.similarity import (
     mmcs_figures,
     nearest_both_ways,
     one_to_one,
+    quantiles,
     random_floor,
     subspace_floor,
 )
@@ -39,7 +40,6 @@ from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.result import StageResult
 
 COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         console.log(f"found finished: {directory}")
         return _result(finished)
     started = time.monotonic()
+    if config.a == TRUTH:
+        raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
     names = [config.a, *config.b]
     sources = {name: read_dictionary_run(name) for name in names if name != TRUTH}
     space = _check_space(config, list(sources.values()))
@@ -103,7 +105,7 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
     trained = [source.trained_with for source in sources]
     sites = {_basis(each) for each in trained}
     synthetic = [isinstance(each.data, SyntheticData) for each in trained]
-    if TRUTH in config.b and (not synthetic[0] or config.a == TRUTH):
+    if TRUTH in config.b and not synthetic[0]:
         raise RequestError("b=truth: expected a= to be a dictionary of data=synthetic, whose directions are known")
     space = config.space
     if space is Space.auto:
@@ -137,14 +139,7 @@ def _basis(config: TrainConfig) -> str:
 
 def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
     dictionary = load_dictionary(source.run, config.verify)
-    settings = EvalConfig(
-        run=str(source.run.directory),
-        device=config.device,
-        verify=config.verify,
-        model_rows=config.model_rows,
-        eval=config.eval,
-        features=config.features,
-    )
+    settings = evaluate.settings_for(source.run.directory, config)
     finished = evaluate.evaluation(source, settings, evaluate.default_name(settings))
     features, report = finished.read_tensors(evaluate.FEATURES_FILE), finished.read_json(evaluate.EVAL_FILE)
     alive = (features["count"] > 0).nonzero()[:, 0]
@@ -154,8 +149,8 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
     about = {
         "features": dictionary.n_features,
         **{key: report.get(key) for key in ("alive", "l0", "dense_1", "dense_10", "token_entropy_median")},
-        "frequency": _quantiles(frequency),
-        "de_projection": _quantiles(projection),
+        "frequency": quantiles(frequency),
+        "de_projection": quantiles(projection),
     }
     return Directions(str(source.run.directory), dictionary.W_dec[alive], alive, about)
 
@@ -171,7 +166,7 @@ def _truth(source: DictionaryRun) -> Directions:
         "l0": float(frequency.sum()),
         "dense_1": int((frequency > 0.01).sum()),
         "dense_10": int((frequency > 0.1).sum()),
-        "frequency": _quantiles(frequency),
+        "frequency": quantiles(frequency),
     }
     return Directions(TRUTH, rows, torch.arange(len(rows)), about)
 
@@ -239,11 +234,6 @@ def _similarities(name: str, a: Directions, b: Directions, nearest: NearestRows)
         f"{name}.cosine": nearest.cosine,
         f"{name}.nearest": b.number[nearest.index],
     }
-
-
-def _quantiles(values: Tensor) -> dict[str, float]:
-    found = values.double().quantile(torch.tensor(_QUANTILES, dtype=torch.float64))
-    return {f"q{round(100 * level):02d}": float(value) for level, value in zip(_QUANTILES, found, strict=True)}
 
 
 def _result(finished: FinishedRun) -> StageResult:

@@ -10,7 +10,7 @@ from typing import Any
 from sae_cli import console
 from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
-from sae_cli.config.commands import EvalConfig
+from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
 from sae_cli.config.names import evaluation_name
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
@@ -34,6 +34,18 @@ def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResul
     """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`."""
     source = read_dictionary_run(directory)
     return _result(source, evaluation(source, config, evaluation_name))
+
+
+def settings_for(directory: Path, like: PruneConfig | CompareConfig) -> EvalConfig:
+    """The evaluation of a run that another command asks for, with that command's own settings."""
+    return EvalConfig(
+        run=str(directory),
+        device=like.device,
+        verify=like.verify,
+        model_rows=like.model_rows,
+        eval=like.eval,
+        features=like.features,
+    )
 
 
 def default_name(config: EvalConfig) -> str:

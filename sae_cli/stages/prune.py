@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae_cli import console
 from sae_cli.artifacts.run_directory import finished_run, open_run
-from sae_cli.config.commands import EvalConfig, PruneConfig
+from sae_cli.config.commands import PruneConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
@@ -33,7 +33,7 @@ def run(config: PruneConfig, directory: Path) -> StageResult:
         console.log(f"found finished: {directory}")
     else:
         _prune(config, directory)
-    after = _evaluation_config(config, directory)
+    after = evaluate.settings_for(directory, config)
     result = evaluate.run(after, directory, evaluate.default_name(after))
     result.title = PRUNE
     result.document |= {"command": PRUNE, "facts": read_dictionary_run(directory).run.manifest.facts}
@@ -73,20 +73,9 @@ def _prune(config: PruneConfig, directory: Path) -> None:
 
 def _frequencies(config: PruneConfig, source: DictionaryRun) -> Tensor:
     """From the evaluation of what is to be pruned, which is made if there is none."""
-    before = _evaluation_config(config, source.run.directory)
+    before = evaluate.settings_for(source.run.directory, config)
     finished = evaluate.evaluation(source, before, evaluate.default_name(before))
     return finished.read_tensors(evaluate.FEATURES_FILE)["frequency"]
-
-
-def _evaluation_config(config: PruneConfig, directory: Path) -> EvalConfig:
-    return EvalConfig(
-        run=str(directory),
-        device=config.device,
-        verify=config.verify,
-        model_rows=config.model_rows,
-        eval=config.eval,
-        features=config.features,
-    )
 
 
 def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: PruneConfig) -> Tensor:

@@ -157,7 +157,7 @@ def _carry_on(jobs: dict[int, Job]) -> dict[int, Outcome]:
                     show(step.tokens, **(step.shown if len(done) == 1 else {}))
     except BaseException as error:
         for steps in running.values():
-            with suppress(BaseException):
+            with suppress(Exception, type(error)):
                 steps.throw(error)  # so that each run says why it has ended
         raise
     return outcomes

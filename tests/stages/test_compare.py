@@ -105,6 +105,8 @@ def test_what_has_no_map_is_refused(world, runs, tmp_path):
         compared(tmp_path / "c", runs / "mlp_act", runs / "mlp_out", space=Space.activations)
     with pytest.raises(RequestError, match="data=synthetic"):
         compared(tmp_path / "c", runs / "mlp_out", "truth")
+    with pytest.raises(RequestError, match="the truth goes to b="):
+        compared(tmp_path / "c", "truth", runs / "mlp_out")
     shutil.copytree(world.model, tmp_path / "other")
     other = world.train(tmp_path, model=ModelConfig(path=str(tmp_path / "other")))
     train.run(other, tmp_path / "elsewhere")

@@ -70,12 +70,12 @@ def test_as_by_hand(trained, tmp_path):
 
 
 def evaluation_of(result):
-    return prune._evaluation_config(config_for("", max_freq=0.5), result.directory)
+    return evaluate.settings_for(result.directory, config_for("", max_freq=0.5))
 
 
 def test_before_and_after_are_the_evaluations_of_both(trained, tmp_path):
     report = pruned(trained, tmp_path / "pruned", top_n=12).document["eval"]
-    whole = evaluate.run(prune._evaluation_config(config_for("", top_n=1), trained), trained, "again").document["eval"]
+    whole = evaluate.run(evaluate.settings_for(trained, config_for("", top_n=1)), trained, "again").document["eval"]
     for key in ("l0", "mse", "fvu", "loss_recovered", "loss_recovered_mean", "kl_sae", "alive"):
         assert report["before"][key] == whole[key]
     assert report["killed"] == 12 and report["features"] == 36
