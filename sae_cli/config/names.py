@@ -28,6 +28,7 @@ from sae_cli.config.commands import (
     TrainConfig,
 )
 from sae_cli.config.data import SyntheticData
+from sae_cli.config.hook import LogitMode, LogitUpdateHook
 from sae_cli.config.settings import absolute, flatten, is_execution, result_settings, unused_sparsity
 from sae_cli.errors import RequestError
 
@@ -59,8 +60,10 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
         if config.name is not None:
             raise RequestError(f"name={config.name}: an evaluation lives in its run; leave name out")
         return Path(config.run)
-    if isinstance(config, HarvestConfig | TrainConfig) and _is_synthetic(config):
-        _refuse_a_model(config, baseline)
+    if isinstance(config, HarvestConfig | TrainConfig):
+        if _is_synthetic(config):
+            _refuse_a_model(config, baseline)
+        _refuse_unused_layer(config, baseline)
     if isinstance(config, TrainConfig):
         _refuse_unused_sparsity(config, baseline)
     if config.name is not None:
@@ -114,8 +117,12 @@ def _activations(config: HarvestConfig | TrainConfig) -> tuple[str, set[str]]:
     """The part of the name that says which activations, and the settings that it shows."""
     if isinstance(config.data, SyntheticData):
         return f"synthetic/d{config.data.d}", {"data.d"}
-    where = f"{_model(config)}/{config.hook.point.value}.{config.layer}"
-    return where, {_model_key(config), "hook.point", "layer"}
+    hook = config.hook.point.value
+    if isinstance(config.hook, LogitUpdateHook) and config.hook.mode is not LogitMode.exact:
+        hook += f"-{config.hook.mode.value}"
+    if config.hook.has_layer:
+        hook += f".{config.layer}"
+    return f"{_model(config)}/{hook}", {_model_key(config), "hook.point", "hook.mode", "layer"}
 
 
 def _pruned(config: PruneConfig) -> _Description:
@@ -157,6 +164,14 @@ def _refuse_a_model(config: HarvestConfig | TrainConfig, baseline: Mapping[str, 
     model = [key for key in settings if key == "layer" or key.startswith(("model.", "hook."))]
     if any(settings[key] != baseline.get(key) for key in model):
         raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
+
+
+def _refuse_unused_layer(config: HarvestConfig | TrainConfig, baseline: Mapping[str, Any]) -> None:
+    if not config.hook.has_layer and config.layer != baseline.get("layer"):
+        raise RequestError(
+            f"layer={config.layer} has no effect with hook={config.hook.point.value}: the logits belong to no layer; "
+            "leave layer out"
+        )
 
 
 def _refuse_unused_sparsity(config: TrainConfig, baseline: Mapping[str, Any]) -> None:

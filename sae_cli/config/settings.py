@@ -59,6 +59,8 @@ def result_settings(config: CommandConfig) -> dict[str, Any]:
             settings[key] = absolute(settings[key], always)
     if isinstance(config, CompareConfig):
         settings["b"] = [run if run == TRUTH else absolute(run, always=True) for run in config.b]
+    if isinstance(config, HarvestConfig | TrainConfig) and not config.hook.has_layer:
+        del settings["layer"]
     if isinstance(config, TrainConfig):
         del settings[unused_sparsity(config)]
     return settings

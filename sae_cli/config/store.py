@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 
 from sae_cli.config.commands import PRIMARIES
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
-from sae_cli.config.hook import HookConfig
+from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import BatchTopKSae, GatedSae, JumpReluSae, MatryoshkaSae, ReluSae, TopKSae
 
@@ -21,7 +21,7 @@ SHARED_LAUNCHER = "shared"
 
 GROUPS = {
     "model": {"causal_lm": ModelConfig},
-    "hook": {"hook": HookConfig},
+    "hook": {"hook": HookConfig, "logit_update": LogitUpdateHook},
     "data": {"stdlib": StdlibData, "text": TextData, "hf": HfData, "synthetic": SyntheticData},
     "sae": {
         "relu": ReluSae,

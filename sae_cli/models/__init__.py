@@ -1,21 +1,24 @@
 """Language models: loading a Hugging Face causal LM, finding its parts, capturing and replacing activations."""
 
 from sae_cli.models.architectures import FAMILIES
-from sae_cli.models.direct_path import DirectPath, FinalState
+from sae_cli.models.direct_path import DirectPath
 from sae_cli.models.hooks import Site, Visitor
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.load import load_language_model, load_tokenizer
+from sae_cli.models.logit_space import LogitSpace
 from sae_cli.models.parts import BlockParts, ModelParts
 from sae_cli.models.sources import model_identity, model_run
+from sae_cli.models.targets import Target
 
 __all__ = [
     "FAMILIES",
     "BlockParts",
     "DirectPath",
-    "FinalState",
     "LanguageModel",
+    "LogitSpace",
     "ModelParts",
     "Site",
+    "Target",
     "Visitor",
     "load_language_model",
     "load_tokenizer",

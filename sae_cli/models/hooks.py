@@ -14,18 +14,26 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from sae_cli.config.hook import HookPoint
+from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models.parts import ModelParts
 from sae_cli.tensor_types import Activations
 
 Visitor = Callable[[Activations], Activations]
 
 
+TAPPED = (HookPoint.mlp_act, HookPoint.mlp_out, HookPoint.attn_out, HookPoint.resid)
+"""Hook points that are somewhere in the model; the others are computed from these."""
+
+
 class Site(NamedTuple):
-    """A hook point of one decoder block; `layer` -1 is the input of block 0 and goes with `resid` only."""
+    """A hook point of one decoder block; `layer` -1 is the input of block 0 and goes with `resid` only.
+
+    `logits` belong to the last block; `mode` goes with `logit_update` only.
+    """
 
     hook: HookPoint
     layer: int
+    mode: LogitMode | None = None
 
 
 class Tap(NamedTuple):
@@ -34,7 +42,7 @@ class Tap(NamedTuple):
 
 
 def find_tap(parts: ModelParts, site: Site) -> Tap:
-    """Where a valid site is."""
+    """Where a valid site is; the logit hooks are computed, and are nowhere."""
     if site == Site(HookPoint.resid, -1):
         return Tap(parts.blocks[0].block, at_input=True)
     block = parts.blocks[site.layer]
@@ -47,6 +55,8 @@ def find_tap(parts: ModelParts, site: Site) -> Tap:
             return Tap(block.attn_out, at_input=False)
         case HookPoint.resid:
             return Tap(block.block, at_input=False)
+        case HookPoint.logit_update | HookPoint.logits:
+            raise AssertionError(f"{site.hook.value} is computed from other sites")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sae_cli.models.gaussian_embeddings import GaussianEmbeddings
 from sae_cli.models.hooks import Site, Visitor, visiting
 from sae_cli.models.parts import find_parts
 from sae_cli.models.prefix import Prefix
+from sae_cli.models.targets import ModelEnd, Target, make_target
 from sae_cli.tensor_types import Logits, Rows, SiteActivations
 
 
@@ -30,6 +31,7 @@ class LanguageModel:
 
     Attributes:
         parts: the model's modules and weights under names that do not depend on its architecture.
+        end: what comes after the last block.
         n_layers: number of decoder blocks.
         d_model: width of the residual stream.
         d_mlp: width of the MLP's hidden layer.
@@ -42,7 +44,9 @@ class LanguageModel:
         self.hf = hf.eval().requires_grad_(False)
         self._load_tokenizer = load_tokenizer
         self._prefixes: dict[Site, Prefix] = {}
+        self._targets: dict[Site, Target] = {}
         self._gaussian: GaussianEmbeddings | None = None
+        self.end = ModelEnd(self.parts)
         self.n_layers = len(self.parts.blocks)
         self.d_model = self.parts.d_model
         self.d_mlp = self.parts.d_mlp
@@ -82,29 +86,37 @@ class LanguageModel:
                 "hook=resid only"
             )
 
-    def capture(self, rows: Rows, sites: Sequence[Site]) -> dict[Site, SiteActivations]:
-        """The activations at each site, (B, T, width), in the model's dtype and on its device.
+    def target(self, site: Site) -> Target:
+        """What a dictionary of the site reads and writes; a `RequestError` unless the model has the site."""
+        self.check_site(site)
+        if site not in self._targets:
+            self._targets[site] = make_target(self.end, site)
+        return self._targets[site]
 
-        Nothing after the deepest site is run.
+    def capture(self, rows: Rows, sites: Sequence[Site]) -> dict[Site, SiteActivations]:
+        """The activations at each site, (B, T, width), in the model's dtype (logit hooks: float32), on its device.
+
+        Nothing after the deepest place that they are computed from is run.
 
         Raises:
             RequestError: a site that the model does not have, or rows that it does not take.
         """
+        targets = {site: self.target(site) for site in sites}
+        taps = {tap for target in targets.values() for tap in target.taps}
         captured: dict[Site, Tensor] = {}
-        visitors = {site: partial(_keep, captured, site, len(set(sites))) for site in sites}
-        if visitors:
+        if taps:
             with suppress(_Captured):
-                self._forward(rows, visitors)
-        return {site: captured[site] for site in visitors}
+                self._forward(rows, {tap: partial(_keep, captured, tap, len(taps)) for tap in taps})
+        return {site: target.read(captured) for site, target in targets.items()}
 
     def logits(self, rows: Rows, replacements: Mapping[Site, Visitor] | None = None) -> Logits:
         """The model's logits (soft-capped where the model does that), with activations replaced on the way.
 
         Args:
             rows: token ids.
-            replacements: for each site a function from the activations there, (B, T, width), to what takes their
-                place, of the same shape and dtype. Several are applied in forward order: a later one is given
-                activations that come from the earlier ones.
+            replacements: for each site that is tapped (no logit hook) a function from the activations there,
+                (B, T, width), to what takes their place, of the same shape and dtype. Several are applied in forward
+                order: a later one is given activations that come from the earlier ones.
 
         Raises:
             RequestError: a site that the model does not have, or rows that it does not take.
@@ -120,7 +132,7 @@ class LanguageModel:
 
         Args:
             rows: token ids.
-            site: where activations are to be replaced.
+            site: where activations are to be replaced; one that is tapped.
             watched: visitors of the first pass.
 
         Raises:

@@ -8,7 +8,7 @@ import torch
 
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import DataConfig, HfData, StdlibData, SyntheticData, TextData
-from sae_cli.config.hook import HookConfig
+from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import (
     BatchTopKSae,
@@ -72,7 +72,8 @@ def language_model(config: ModelConfig, data: DataConfig, on: torch.device) -> L
 
 def site(hook: HookConfig, layer: int, model: LanguageModel) -> Site:
     """The place in the model that is named; refused where the model has no such place."""
-    chosen = Site(hook.point, layer)
+    mode = hook.mode if isinstance(hook, LogitUpdateHook) else None
+    chosen = Site(hook.point, layer if hook.has_layer else model.n_layers - 1, mode)
     model.check_site(chosen)
     return chosen
 

@@ -32,8 +32,6 @@ from sae_cli.metrics.similarity import (
     random_floor,
     subspace_floor,
 )
-from sae_cli.models import Site
-from sae_cli.models.directions import to_logits, to_resid
 from sae_cli.seeds import generator
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
@@ -111,7 +109,7 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
     if space is Space.auto:
         space = Space.activations if len(sites) == 1 else Space.resid
     if space is Space.activations:
-        if len(sites) > 1 and HookPoint.mlp_act.value in "".join(sites):
+        if len(sites) > 1 and not all(synthetic):
             raise RequestError(
                 f"space=activations: the dictionaries are of {' and '.join(sorted(sites))}, whose dimensions differ; "
                 "use space=resid or space=logits"
@@ -134,6 +132,8 @@ def _basis(config: TrainConfig) -> str:
         return "synthetic"
     if config.hook.point is HookPoint.mlp_act:
         return f"{HookPoint.mlp_act.value}.{config.layer}"
+    if config.hook.point in (HookPoint.logit_update, HookPoint.logits):
+        return f"the logits of {config.model.name or config.model.path}"
     return "the residual stream"
 
 
@@ -177,13 +177,13 @@ def _mapped(
     if space is Space.activations:
         return list(contestants)
     trained = [sources[name].trained_with for name in (config.a, *config.b)]
-    if space is Space.resid and all(each.hook.point is not HookPoint.mlp_act for each in trained):
-        return list(contestants)
     model = build.language_model(trained[0].model, trained[0].data, torch.device("cpu"))
-    map_rows = to_resid if space is Space.resid else to_logits
+    targets = [model.target(build.site(each.hook, each.layer, model)) for each in trained]
     return [
-        replace(each, rows=map_rows(model, Site(made.hook.point, made.layer), each.rows))
-        for each, made in zip(contestants, trained, strict=True)
+        replace(
+            each, rows=target.rows_to_resid(each.rows) if space is Space.resid else target.rows_to_logits(each.rows)
+        )
+        for each, target in zip(contestants, targets, strict=True)
     ]
 
 

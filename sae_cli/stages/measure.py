@@ -181,7 +181,7 @@ class Measurement:
             basis = fit_baseline(name.value, x, mean=dictionary.activation_mean.cpu(), l0=l0)
             basis = basis.to(dictionary.W_dec.device)
             figures = self._whole(basis) | self._features(basis)[0]
-            found[name.value] = {key: figures[key] for key in _OF_BASELINES}
+            found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
         return found
 
 

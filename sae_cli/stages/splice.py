@@ -17,7 +17,7 @@ from sae_cli.metrics.directions import NullSpace
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
 from sae_cli.metrics.mapped_error import MappedErrorSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.models import DirectPath, FinalState, LanguageModel, Site, Visitor
+from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
 
 
 class Splicer:
@@ -27,73 +27,106 @@ class Splicer:
 
     Attributes:
         reconstruction: of the activations at the site.
-        losses: with x̂, 0 and x̄_train at the site, on all paths and, where it exists, the direct path alone.
+        losses: with x̂, 0 and x̄_train at the site, on the direct path alone and, where they can be, on all paths.
         resid_error, logit_error: the reconstruction error mapped to the residual update and to centred logits.
+        inverse_scale: of the final norm, Σ 1/σ.
         unseen: the activations' part in the null space, where there is one.
     """
 
     def __init__(
         self, model: LanguageModel, site: Site, dictionary: Dictionary, null_space: NullSpace | None = None
     ) -> None:
-        self.model, self.site, self.dictionary = model, site, dictionary
+        self.model, self.target, self.dictionary = model, model.target(site), dictionary
+        self.path = DirectPath(model)
         self.token_bytes = token_byte_lengths(model.tokenizer, model.vocab_size)
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
-        self.path = DirectPath(model, site) if DirectPath.exists(model, site) else None
-        self.losses = LossSums(ALL_PATHS + (DIRECT_PATH if self.path else ()))
-        self.resid_error = MappedErrorSums()
-        self.logit_error = MappedErrorSums(self.path.centred_gram() if self.path else None)
-
+        on_all_paths = self.target.replaced is not None or site.hook is HookPoint.logits
+        self.losses = LossSums((ALL_PATHS if on_all_paths else ()) + DIRECT_PATH)
+        self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
+        self.inverse_scale = 0.0
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
     def add(self, tokens: Tensor) -> None:
         """Add rows of tokens [B, T]."""
         captured: dict[Site, Tensor] = {}
-        last = Site(HookPoint.resid, self.model.n_layers - 1)
-        watched = {site: partial(_record, captured, site) for site in (self.site, last)}
-        clean, replaced = self.model.branches(tokens, self.site, watched)
-        x = captured[self.site]
-        masked = x[:, FIRST_POSITION:].float()
-        f = self.dictionary.encode(masked.flatten(0, 1))
+        taps = {*self.target.taps, self.model.end.final_resid}
+        clean, replaced = self._clean(tokens, {tap: partial(_record, captured, tap) for tap in taps})
+        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
+        x = self.target.read(seen).float()
+        f = self.dictionary.encode(x.flatten(0, 1))
         reconstructed = self.dictionary.decode(f)
-        self.reconstruction.add(masked.flatten(0, 1), reconstructed, f, self.dictionary.decoder_norms())
+        self.reconstruction.add(x.flatten(0, 1), reconstructed, f, self.dictionary.decoder_norms())
         stand_ins = {
-            "sae": reconstructed.view_as(masked),
-            "zero": torch.zeros_like(masked),
-            "mean": self.dictionary.activation_mean.expand_as(masked),
+            "sae": reconstructed.view_as(x),
+            "zero": torch.zeros_like(x),
+            "mean": self.dictionary.activation_mean.expand_as(x),
         }
-        conditions = self._all_paths(replaced, x, stand_ins)
-        if self.unseen:
-            self.unseen.add(stand_ins["sae"] - masked, masked)
-        if self.path:
-            state = self.path.final_state(captured[last], clean)
-            self._add_mapped_errors(self.path, state, masked, stand_ins["sae"])
-            conditions = chain(conditions, self._direct_path(self.path, state, masked, stand_ins))
+        self._add_errors(x, stand_ins["sae"], seen)
+        direct = self._direct_path(clean, captured, x, stand_ins, seen)
+        conditions = chain(self._all_paths(replaced, captured, stand_ins, seen), direct)
         self.losses.add(tokens, self.token_bytes, clean.cpu(), conditions, first=FIRST_POSITION)
 
+    def _clean(self, tokens: Tensor, watched: dict[Site, Visitor]) -> tuple[Tensor, Callable[[Visitor], Tensor] | None]:
+        """The clean logits, and how to get others with something else at the site."""
+        if self.target.replaced is None:
+            return self.model.logits(tokens, watched), None
+        return self.model.branches(tokens, self.target.replaced, watched)
+
     def _all_paths(
-        self, replaced: Callable[[Visitor], Tensor], x: Tensor, stand_ins: dict[str, Tensor]
+        self,
+        replaced: Callable[[Visitor], Tensor] | None,
+        captured: dict[Site, Tensor],
+        stand_ins: dict[str, Tensor],
+        seen: dict[Site, Tensor],
     ) -> Iterator[tuple[str, Tensor]]:
+        if replaced is None or self.target.replaced is None:
+            return
+        there = captured[self.target.replaced]
         for name, values in stand_ins.items():
-            stand_in = torch.cat([x[:, :FIRST_POSITION], values.to(x.dtype)], dim=1)
+            put = self.target.put(values, seen).to(there.dtype)
+            stand_in = torch.cat([there[:, :FIRST_POSITION], put], dim=1)
             yield name, replaced(partial(_put, stand_in)).cpu()
 
     def _direct_path(
-        self, path: DirectPath, state: FinalState, masked: Tensor, stand_ins: dict[str, Tensor]
+        self,
+        clean: Tensor,
+        captured: dict[Site, Tensor],
+        x: Tensor,
+        stand_ins: dict[str, Tensor],
+        seen: dict[Site, Tensor],
     ) -> Iterator[tuple[str, Tensor]]:
+        """Of the logits themselves, which have no other path, under both names."""
+        uncapped = self.path.uncapped(captured[self.model.end.final_resid], clean)
+        there = self.target.normalised(x, seen)
         for name, values in stand_ins.items():
-            change = _with_first_position(path.to_resid(values - masked))
-            yield f"{name}_direct", path.logits(path.normalised(change, state), state).cpu()
+            change = _with_first_position(self.target.normalised(values, seen) - there)
+            logits = self.path.logits(change, uncapped).cpu()
+            if self.target.site.hook is HookPoint.logits:
+                yield name, logits
+            yield f"{name}_direct", logits
 
-    def _add_mapped_errors(self, path: DirectPath, state: FinalState, masked: Tensor, reconstructed: Tensor) -> None:
-        error, values = path.to_resid(reconstructed - masked), path.to_resid(masked)
-        self.resid_error.add(error, values)
-        after_mask = FinalState(state.scale[:, FIRST_POSITION:], state.uncapped)
-        self.logit_error.add(path.normalised(error, after_mask), path.normalised(values, after_mask))
+    def _add_errors(self, x: Tensor, reconstructed: Tensor, seen: dict[Site, Tensor]) -> None:
+        """The reconstruction error, seen from other spaces."""
+        if self.unseen:
+            self.unseen.add(reconstructed - x, x)
+        there, instead = self.target.resid(x, seen), self.target.resid(reconstructed, seen)
+        if there is not None and instead is not None:
+            self.resid_error.add(instead - there, there)
+        space = self.model.end.logit_space
+        there, instead = (space.coordinates(self.target.normalised(each, seen).double()) for each in (x, reconstructed))
+        self.logit_error.add(instead - there, there)
+        self.inverse_scale += float(
+            (1 / self.model.end.final_norm.scale(seen[self.model.end.final_resid])).double().sum()
+        )
 
     def results(self) -> dict[str, float | None]:
         """Every figure by its name."""
-        mapped = {"fvu_resid": self.resid_error.fvu(), "fvu_logit": self.logit_error.fvu()} if self.path else {}
+        mapped = {
+            "fvu_resid": self.resid_error.fvu() if self.resid_error.n else None,
+            "fvu_logit": self.logit_error.fvu(),
+            "final_norm_gain": self.inverse_scale / self.reconstruction.n,
+        }
         unseen = self.unseen.variance_sum() / self.reconstruction.variance_sum if self.unseen else None
         null_space = {} if unseen is None else {"nullspace_variance": unseen}
         return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}

@@ -12,6 +12,7 @@ import torch
 from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun, Run, finished_run, open_run
 from sae_cli.config.commands import TrainConfig
+from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
@@ -116,8 +117,7 @@ class Training(Job):
 
     def _save(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, seconds: float) -> FinishedRun:
         config, figures, dictionary = self.config, held_out_figures(trainer, held_out), trainer.dictionary()
-        header = {"hook": config.hook.point.value, "layer": config.layer, "model": config.model.path}
-        save_dictionary(claimed, dictionary, {**header, "scale": trainer.scale})
+        save_dictionary(claimed, dictionary, {**_origin(config), "scale": trainer.scale})
         return claimed.finish(
             **self.source.facts,
             tokens=trainer.tokens,
@@ -132,6 +132,13 @@ class Training(Job):
 
     def result(self) -> StageResult:
         return _result(self.finished)
+
+
+def _origin(config: TrainConfig) -> dict[str, Any]:
+    """What the dictionary is of, for the header of its file."""
+    place = {"layer": config.layer} if config.hook.has_layer else {}
+    mode = {"mode": config.hook.mode.value} if isinstance(config.hook, LogitUpdateHook) else {}
+    return {"hook": config.hook.point.value, **place, **mode, "model": config.model.path}
 
 
 def recipe_of(config: TrainConfig) -> Recipe:

@@ -11,7 +11,11 @@ from sae_cli.cli.completion import candidates
     ("given", "word", "expected"),
     [
         ([], "data=p", ["data=pile"]),
-        ([], "hook=", ["hook=attn_out", "hook=mlp_act", "hook=mlp_out", "hook=resid"]),
+        (
+            [],
+            "hook=",
+            ["hook=attn_out", "hook=logit_update", "hook=logits", "hook=mlp_act", "hook=mlp_out", "hook=resid"],
+        ),
         ([], "dict", ["dict_size=", "dict_size=2048"]),
         ([], "train.lr", ["train.lr=", "train.lr_decay=", "train.lr_warmup="]),
         ([], "data.pa", []),

@@ -1,4 +1,4 @@
-"""The direct path against perturbations made by hand, for every architecture."""
+"""Replacements on the direct path and on all paths, for every hook and every architecture."""
 
 from functools import partial
 
@@ -6,8 +6,24 @@ import pytest
 import torch
 from torch import nn
 
-from sae_cli.config.hook import HookPoint
+from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models import DirectPath, Site
+
+
+def sites(layer):
+    for hook in HookPoint:
+        if hook is HookPoint.logit_update:
+            yield from (Site(hook, layer, mode) for mode in LogitMode)
+        else:
+            yield Site(hook, layer)
+
+
+def name(site):
+    return "-".join([site.hook.value] + ([site.mode.value] if site.mode else []))
+
+
+def site_in(model, site, layer):
+    return site._replace(layer=model.n_layers - 1 if site.hook is HookPoint.logits else layer)
 
 
 def record(captured, key, activations):
@@ -20,55 +36,105 @@ def add(change, activations):
 
 
 def clean_run(model, rows, site):
-    captured = {}
-    last = Site(HookPoint.resid, model.n_layers - 1)
-    visitors = {last: partial(record, captured, last), site: partial(record, captured, site)}
+    captured, target = {}, model.target(site)
+    visitors = {tap: partial(record, captured, tap) for tap in {*target.taps, model.end.final_resid}}
     logits = model.logits(rows, visitors)
-    return captured[site], captured[last], logits
+    return target, captured, logits
 
 
-@pytest.mark.parametrize("hook", list(HookPoint))
-def test_no_change_changes_nothing(model, rows, hook):
-    site = Site(hook, 1)
-    if not DirectPath.exists(model, site):
-        pytest.skip("no linear map under a post-norm")
-    x, final_resid, logits = clean_run(model, rows, site)
-    path = DirectPath(model, site)
-    state = path.final_state(final_resid, logits)
-    unchanged = path.logits(path.normalised(path.to_resid(torch.zeros_like(x)), state), state)
-    torch.testing.assert_close(unchanged, logits, atol=1e-5, rtol=1e-5)
+def direct(model, target, values, seen, logits):
+    """The logits with `values` on the direct path."""
+    path = DirectPath(model)
+    change = target.normalised(values, seen) - target.normalised(target.read(seen), seen)
+    return path.logits(change, path.uncapped(seen[model.end.final_resid], logits))
 
 
-@pytest.mark.parametrize("hook", list(HookPoint))
+every_hook = pytest.mark.parametrize("hook", list(sites(1)), ids=name)
+
+
+@every_hook
+def test_what_is_there_changes_nothing(model, rows, hook):
+    """On the direct path, and on all paths where the hook has them: an identity dictionary."""
+    target, seen, logits = clean_run(model, rows, site_in(model, hook, 1))
+    x = target.read(seen)
+    torch.testing.assert_close(direct(model, target, x.clone(), seen, logits), logits, atol=1e-5, rtol=1e-5)
+    if target.replaced is not None:
+        put = target.put(x.clone(), seen)
+        torch.testing.assert_close(model.logits(rows, {target.replaced: lambda _: put}), logits, atol=1e-5, rtol=1e-5)
+
+
+@every_hook
 def test_a_small_change_in_the_last_block_has_its_true_effect(model, rows, hook):
     """There the direct path is the only one (attention of a sequential block apart), to first order."""
-    if hook is HookPoint.attn_out:
+    if hook.hook is HookPoint.attn_out:
         pytest.skip("the block's own MLP reads it")
-    site = Site(hook, model.n_layers - 1)
-    if not DirectPath.exists(model, site):
-        pytest.skip("no linear map under a post-norm")
-    x, final_resid, logits = clean_run(model, rows, site)
-    path = DirectPath(model, site)
-    state = path.final_state(final_resid, logits)
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(x.shape, generator=generator)
-    h = 1e-3
-    up, down = (model.logits(rows, {site: partial(add, s * h * direction)}) for s in (1, -1))
+    if hook.hook is HookPoint.logit_update and model.parts.output_projections:
+        pytest.skip("a narrow unembedding shows updates of mean zero only up to ones that are not")
+    target, seen, logits = clean_run(model, rows, site_in(model, hook, model.n_layers - 1))
+    if target.replaced is None:
+        pytest.skip("acts on the direct path only")
+    x = target.read(seen)
+    h, direction = 1e-3, torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    if hook.hook is HookPoint.logit_update:  # a change that an update can make
+        direction = model.end.logit_space.coordinates(model.end.final_norm(direction))
+    puts = [target.put(x + s * h * direction, seen) for s in (1, -1)]
+    up, down = (model.logits(rows, {target.replaced: lambda _, put=put: put}) for put in puts)
     true_slope = (up - down) / (2 * h)
-    change = path.normalised(path.to_resid(direction), state)
+    change = (target.normalised(x + direction, seen) - target.normalised(x - direction, seen)) / 2
+    if hook.hook is HookPoint.mlp_act and model.parts.family.post_norms:
+        # The post-norm is not linear: the slope at x.
+        change = (target.normalised(x + h * direction, seen) - target.normalised(x - h * direction, seen)) / (2 * h)
     if not isinstance(model.parts.final_norm, nn.Identity):
         # The model's own norm also rescales: the part along the normalised residual stream is lost.
-        resid = path.normalised(final_resid.float(), state)
+        resid = model.end.final_norm(seen[model.end.final_resid])
         change = change - resid * (resid * change).mean(dim=-1, keepdim=True)
-    direct_up, direct_down = (path.logits(s * h * change, state) for s in (1, -1))
+    path = DirectPath(model)
+    uncapped = path.uncapped(seen[model.end.final_resid], logits)
+    direct_up, direct_down = (path.logits(s * h * change, uncapped) for s in (1, -1))
     slope = (direct_up - direct_down) / (2 * h)
     torch.testing.assert_close(slope, true_slope, atol=2e-2 * true_slope.abs().max().item(), rtol=2e-2)
 
 
-def test_gram_is_the_norm_in_centred_logits(model):
-    path = DirectPath(model, Site(HookPoint.mlp_out, 0))
-    z = torch.randn(7, model.d_model, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    logits = z @ path.W.double().T
-    centred = logits - logits.mean(dim=1, keepdim=True)
-    found = ((z @ path.centred_gram()) * z).sum(dim=1)
-    torch.testing.assert_close(found, centred.square().sum(dim=1), rtol=1e-9, atol=1e-9)
+def uncapped_logits(model, resid):
+    normed = model.parts.final_norm(resid)
+    for projection in model.parts.output_projections:
+        normed = projection(normed)
+    return model.parts.unembedding(normed)
+
+
+def capped(model, logits):
+    cap = model.parts.logit_soft_cap
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def test_no_update_on_the_direct_path_is_the_stream_without_it(model, rows):
+    """The exact mode with ŷ = 0: logits of r_L - u, up to the constant over the vocabulary that coordinates leave."""
+    target, seen, logits = clean_run(model, rows, Site(HookPoint.logit_update, 1, LogitMode.exact))
+    found = direct(model, target, torch.zeros_like(target.read(seen)), seen, logits)
+    without = seen[model.end.final_resid] - seen[Site(HookPoint.mlp_out, 1)]
+    expected = capped(model, uncapped_logits(model, without))
+    if model.parts.output_projections:
+        # The pseudo-inverse does not see the constant that a narrow unembedding adds.
+        found, expected = (each - each.mean(dim=-1, keepdim=True) for each in (found, expected))
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
+
+
+def test_logits_replaced_by_zero_are_the_biases(model, rows):
+    target, seen, logits = clean_run(model, rows, Site(HookPoint.logits, model.n_layers - 1))
+    found = direct(model, target, torch.zeros_like(target.read(seen)), seen, logits)
+    nothing = model.parts.b_U() + model.parts.final_norm_bias() @ model.parts.W_U().T
+    expected = capped(model, nothing.expand_as(found))
+    if model.parts.output_projections:
+        found, expected = (each - each.mean(dim=-1, keepdim=True) for each in (found, expected))
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
+
+
+def test_a_change_of_the_mlp_behind_a_post_norm_is_what_the_norm_makes_of_it(model, rows):
+    if not model.parts.family.post_norms:
+        pytest.skip("no post-norm")
+    site = Site(HookPoint.mlp_act, 1)
+    target, seen, _ = clean_run(model, rows, site)
+    there = {}
+    model.logits(rows, {site: partial(add, 0.3), Site(HookPoint.mlp_out, 1): partial(record, there, "moved")})
+    found = target.resid(seen[site] + 0.3, seen)
+    torch.testing.assert_close(found, there["moved"], atol=1e-5, rtol=1e-5)

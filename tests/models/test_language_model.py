@@ -12,12 +12,13 @@ from torch.testing import assert_close
 from sae_cli.config.hook import HookPoint
 from sae_cli.errors import RequestError
 from sae_cli.models import LanguageModel, Site
+from sae_cli.models.hooks import TAPPED
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 
 
 def all_sites(model: LanguageModel) -> list[Site]:
-    return [Site(hook, layer) for layer in range(model.n_layers) for hook in HookPoint] + [Site(HookPoint.resid, -1)]
+    return [Site(hook, layer) for layer in range(model.n_layers) for hook in TAPPED] + [Site(HookPoint.resid, -1)]
 
 
 def n_hooks(model: LanguageModel) -> int:
@@ -152,7 +153,7 @@ def test_several_replacements_apply_in_forward_order(llama, rows):
 def test_capture_runs_only_what_it_needs(model, rows, calls):
     model.capture(rows, [Site(HookPoint.resid, -1)])
     assert calls == {}
-    for hook in HookPoint:
+    for hook in TAPPED:
         model.capture(rows, [Site(hook, 0)])
     assert set(calls) == {"attn.0", "down.0"}
     calls.clear()
@@ -176,7 +177,7 @@ def test_hooks_are_removed(model, rows):
     def fail(_: Tensor) -> Tensor:
         raise ZeroDivisionError
 
-    for site in (Site(HookPoint.resid, -1), *(Site(hook, 1) for hook in HookPoint)):
+    for site in (Site(HookPoint.resid, -1), *(Site(hook, 1) for hook in TAPPED)):
         with pytest.raises(ZeroDivisionError):
             model.logits(rows, {Site(HookPoint.resid, 0): zeros, site: fail})
     with pytest.raises(RequestError):

@@ -7,10 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from sae_cli.config.hook import HookPoint
 from sae_cli.errors import RequestError
 from sae_cli.models import Site
+from sae_cli.models.hooks import TAPPED
 
 
 def all_sites(model):
-    return [Site(hook, layer) for layer in range(model.n_layers) for hook in HookPoint] + [Site(HookPoint.resid, -1)]
+    return [Site(hook, layer) for layer in range(model.n_layers) for hook in TAPPED] + [Site(HookPoint.resid, -1)]
 
 
 def halves(activations):
