@@ -14,6 +14,13 @@ def kurtosis(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     return (centred.pow(4).mean(dim=1) / square.square().clamp_min(1e-300)).float()
 
 
+def skew(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    """E[(x - x̄)³] / E[(x - x̄)²]^1.5 of the entries of each row: 0 for symmetric ones."""
+    centred = rows.double() - rows.double().mean(dim=1, keepdim=True)
+    square = centred.square().mean(dim=1)
+    return (centred.pow(3).mean(dim=1) / square.pow(1.5).clamp_min(1e-300)).float()
+
+
 def participation_ratio(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     """(Σ x²)² / Σ x⁴ of each row: how many entries share its length, 1 to D."""
     square = rows.double().square()

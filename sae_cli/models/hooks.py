@@ -36,6 +36,21 @@ class Site(NamedTuple):
     mode: LogitMode | None = None
 
 
+def recorder(seen: dict[Site, Tensor], site: Site) -> Visitor:
+    """A visitor that leaves activations as they are, and keeps them under their site."""
+
+    def keep(activations: Activations) -> Activations:
+        seen[site] = activations
+        return activations
+
+    return keep
+
+
+def stand_in(values: Activations) -> Visitor:
+    """A visitor that puts these in the place of whatever there is."""
+    return lambda _: values
+
+
 class Tap(NamedTuple):
     module: nn.Module
     at_input: bool

@@ -19,9 +19,11 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
+from sae_cli.metrics.logit_weights import logit_weights
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
+from sae_cli.models.targets import TappedTarget
 from sae_cli.stages import build
 from sae_cli.stages.splice import Splicer
 from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject
@@ -62,10 +64,15 @@ class Measurement:
         """Every figure by its name, and the tensors of per-feature statistics."""
         self.subject.check(dictionary)
         self._check_baselines()
-        counted, tensors = self._features(dictionary)
-        figures = self._whole(dictionary) | counted
-        if isinstance(self.subject, SyntheticSubject):
-            figures |= _truth_figures(self.subject.truth.directions(), dictionary.W_dec.cpu(), tensors["count"])
+        whole, (counted, tensors) = self._whole(dictionary), self._features(dictionary)
+        figures = whole | counted
+        match self.subject:
+            case ModelSubject():
+                shape, weights = _logit_weights(self.subject, dictionary, whole["final_norm_inverse_scale"])
+                tensors |= weights
+                figures |= {name: _median(values[tensors["count"] > 0]) for name, values in shape.items()}
+            case SyntheticSubject():
+                figures |= _truth_figures(self.subject.truth.directions(), dictionary.W_dec.cpu(), tensors["count"])
         figures |= {
             "features": dictionary.n_features,
             "split": Split.held_out.value,
@@ -183,6 +190,17 @@ class Measurement:
             figures = self._whole(basis) | self._features(basis)[0]
             found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
         return found
+
+
+def _logit_weights(
+    subject: ModelSubject, dictionary: Dictionary, inverse_scale: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The shapes of the features' logit weights [F], and all that is kept of them."""
+    target = subject.model.target(subject.site)
+    rows = target.rows_to_normalised(dictionary.W_dec) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
+    weights = logit_weights(rows, subject.model.end.logit_space.W)
+    shape = {"logit_kurtosis_median": weights.kurtosis.cpu(), "logit_skew_median": weights.skew.cpu()}
+    return shape, weights.tensors()
 
 
 def _median(values: Tensor) -> float | None:

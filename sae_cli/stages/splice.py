@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import chain
 
 import torch
@@ -18,6 +17,7 @@ from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
 from sae_cli.metrics.mapped_error import MappedErrorSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
+from sae_cli.models.hooks import recorder, stand_in
 
 
 class Splicer:
@@ -51,7 +51,7 @@ class Splicer:
         """Add rows of tokens [B, T]."""
         captured: dict[Site, Tensor] = {}
         taps = {*self.target.taps, self.model.end.final_resid}
-        clean, replaced = self._clean(tokens, {tap: partial(_record, captured, tap) for tap in taps})
+        clean, replaced = self._clean(tokens, {tap: recorder(captured, tap) for tap in taps})
         seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
         x = self.target.read(seen).float()
         f = self.dictionary.encode(x.flatten(0, 1))
@@ -85,8 +85,7 @@ class Splicer:
         there = captured[self.target.replaced]
         for name, values in stand_ins.items():
             put = self.target.put(values, seen).to(there.dtype)
-            stand_in = torch.cat([there[:, :FIRST_POSITION], put], dim=1)
-            yield name, replaced(partial(_put, stand_in)).cpu()
+            yield name, replaced(stand_in(torch.cat([there[:, :FIRST_POSITION], put], dim=1))).cpu()
 
     def _direct_path(
         self,
@@ -125,20 +124,11 @@ class Splicer:
         mapped = {
             "fvu_resid": self.resid_error.fvu() if self.resid_error.n else None,
             "fvu_logit": self.logit_error.fvu(),
-            "final_norm_gain": self.inverse_scale / self.reconstruction.n,
+            "final_norm_inverse_scale": self.inverse_scale / self.reconstruction.n,
         }
         unseen = self.unseen.variance_sum() / self.reconstruction.variance_sum if self.unseen else None
         null_space = {} if unseen is None else {"nullspace_variance": unseen}
         return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}
-
-
-def _record(captured: dict[Site, Tensor], site: Site, activations: Tensor) -> Tensor:
-    captured[site] = activations
-    return activations
-
-
-def _put(replaced: Tensor, _: Tensor) -> Tensor:
-    return replaced
 
 
 def _with_first_position(change: Tensor) -> Tensor:
