@@ -46,8 +46,8 @@ class Splicer:
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
-    def add(self, tokens: Tensor) -> None:
-        """Add rows of tokens [B, T]."""
+    def add(self, tokens: Tensor, domains: Tensor | None = None) -> None:
+        """Add rows of tokens [B, T], each with the number of its domain [B, T]."""
         captured: dict[Site, Tensor] = {}
         last = Site(HookPoint.resid, self.model.n_layers - 1)
         watched = {site: partial(_record, captured, site) for site in (self.site, last)}
@@ -69,7 +69,7 @@ class Splicer:
             state = self.path.final_state(captured[last], clean)
             self._add_mapped_errors(self.path, state, masked, stand_ins["sae"])
             conditions = chain(conditions, self._direct_path(self.path, state, masked, stand_ins))
-        self.losses.add(tokens, self.token_bytes, clean.cpu(), conditions, first=FIRST_POSITION)
+        self.losses.add(tokens, self.token_bytes, clean.cpu(), conditions, FIRST_POSITION, domains)
 
     def _all_paths(
         self, replaced: Callable[[Visitor], Tensor], x: Tensor, stand_ins: dict[str, Tensor]
