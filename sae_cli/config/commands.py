@@ -15,6 +15,7 @@ from sae_cli.config.edits import Finetune, ModelPart, RandomScheme
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import Dtype, ModelConfig
+from sae_cli.config.references import reference
 from sae_cli.config.sae import SaeConfig
 from sae_cli.config.train import TrainingConfig
 
@@ -106,16 +107,34 @@ class EvalConfig(CommandConfig):
     """`sae eval`: every metric of a dictionary; `sae eval PATH` means `run=PATH`.
 
     Attributes:
-        run: the dictionary's run directory.
+        run: the dictionary's run directory; a list of several, of one model, splices them in at once.
         data: another corpus than the one the dictionary was trained on; null for the same.
         baselines: bases measured beside it, each held to its L0 by keeping the largest coefficients.
+        references: models that the spliced one is placed among by its loss: options of `model`, folders or hub ids,
+            with `@revision` for a checkpoint.
     """
 
-    run: str = MISSING
+    run: Any = MISSING
     data: DataConfig | None = None
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
     features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
     baselines: list[Baseline] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.run != MISSING:
+            self.run = _one_or_several(self.run)
+        if self.together() and (self.baselines or self.features != FeaturePassConfig()):
+            raise ValueError(
+                "features and baselines are measured for each dictionary by itself and have no effect with "
+                "run=[…] of several: leave them out"
+            )
+        for each in self.references:
+            reference(each)
+
+    def together(self) -> bool:
+        """Whether several dictionaries are spliced in at once."""
+        return isinstance(self.run, list)
 
 
 @dataclass(kw_only=True)
@@ -207,6 +226,17 @@ class CompareConfig(CommandConfig):
             self.b = [self.b] if isinstance(self.b, str) else self.b
             if not (isinstance(self.b, list) and self.b and all(isinstance(each, str) for each in self.b)):
                 raise ValueError(f"b={self.b}: expected a run directory or a list of them")
+
+
+def _one_or_several(run: Any) -> str | list[str]:
+    """A run directory, or several; a list of one is that one."""
+    runs = run if isinstance(run, list) else [run]
+    if not runs or not all(isinstance(each, str | int) and str(each) for each in runs):
+        raise ValueError(f"run={run}: expected a run directory or a list of them")
+    runs = [str(each) for each in runs]
+    if twice := [each for each in runs if runs.count(each) > 1]:
+        raise ValueError(f"run=[…] has {twice[0]} twice: give each dictionary once")
+    return runs if len(runs) > 1 else runs[0]
 
 
 PRIMARIES: dict[str, type[CommandConfig]] = {

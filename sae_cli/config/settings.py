@@ -23,6 +23,7 @@ from sae_cli.config.commands import (
     TrainConfig,
 )
 from sae_cli.config.data import TextData
+from sae_cli.config.references import reference
 
 
 def flatten(settings: Any) -> dict[str, Any]:
@@ -54,16 +55,26 @@ def result_settings(config: CommandConfig) -> dict[str, Any]:
     """Every setting that changes the result, flattened; paths are absolute."""
     settings = {key: value for key, value in flatten(config).items() if not is_execution(key)}
     for key in ("model.path", "data.path", "run", "a"):
-        if settings.get(key):
+        if isinstance(settings.get(key), list):
+            settings[key] = sorted(absolute(each, always=True) for each in settings[key])
+        elif settings.get(key):
             always = key in ("run", "a") or (key == "data.path" and _reads_text_files(config))
             settings[key] = absolute(settings[key], always)
     if isinstance(config, CompareConfig):
         settings["b"] = [run if run == TRUTH else absolute(run, always=True) for run in config.b]
     if isinstance(config, HarvestConfig | TrainConfig) and not config.hook.has_layer:
         del settings["layer"]
+    if isinstance(config, EvalConfig):
+        settings["references"] = sorted({_model(each) for each in config.references})
     if isinstance(config, TrainConfig):
         del settings[unused_sparsity(config)]
     return settings
+
+
+def _model(name: str) -> str:
+    """A reference by what it is, not by what it is called."""
+    model = reference(name).model
+    return absolute(model.path) + (f"@{model.revision}" if model.revision else "")
 
 
 def absolute(path: str, always: bool = False) -> str:

@@ -1,22 +1,19 @@
 """What replacing activations does to the language model: cross-entropy, KL, loss recovered.
 
-Every figure is a ratio of sums over tokens. Its standard error comes from the differences between
-rows of text (the rows, not the tokens, are the independent draws), by the delta method.
+Every figure is a ratio of sums over tokens, with a standard error from the differences between rows of text.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 
+from sae_cli.metrics.row_sums import Figure, RowSums
 from sae_cli.tensor_types import Float, Int, Tensor
-
-Figure = Callable[[Mapping[str, Tensor]], Tensor]
-"""A figure as a function of the totals by column."""
 
 ALL_PATHS = ("sae", "zero", "mean")
 """What stands at the hook: the reconstruction, zeros, the mean of the training activations."""
@@ -26,26 +23,33 @@ DIRECT_PATH = tuple(f"{name}_direct" for name in ALL_PATHS)
 
 
 class LossSums:
-    """Sums over rows of text, and of the products of rows' sums: all that means and errors need.
+    """Sums of losses over the tokens of each row of text, and of each domain in each row.
 
     Args:
-        conditions: the replacements that are measured, `ALL_PATHS` and perhaps `DIRECT_PATH`.
+        conditions: the replacements that are measured: `ALL_PATHS`, `DIRECT_PATH`, both, or none for the model alone.
 
     Attributes:
         columns: what is summed: tokens, bytes, and the losses of every condition.
-        rows: rows of text.
-        total: Σ over rows of the row's sums, one for each column [C], float64.
-        products: Σ over rows of the outer product of the row's sums with themselves [C, C].
+        pooled: over all tokens.
+        by_domain: over the tokens of each domain, by its number; a row counts where it has such tokens.
     """
 
     def __init__(self, conditions: Sequence[str] = ALL_PATHS) -> None:
         self.conditions = tuple(conditions)
         losses = (f"{loss}_{condition}" for loss in ("ce", "kl") for condition in conditions)
         self.columns = ("tokens", "bytes", "ce_clean", *losses)
-        columns = len(self.columns)
-        self.rows = 0
-        self.total = torch.zeros(columns, dtype=torch.float64)
-        self.products = torch.zeros(columns, columns, dtype=torch.float64)
+        self.pooled = RowSums(self.columns)
+        self.by_domain: dict[int, RowSums] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows of text."""
+        return self.pooled.rows
+
+    @property
+    def total(self) -> Float[Tensor, " C"]:
+        """Σ over all tokens, one for each column, float64."""
+        return self.pooled.total
 
     def add(
         self,
@@ -54,6 +58,7 @@ class LossSums:
         clean: Float[Tensor, "B T V"],
         replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]],
         first: int,
+        domains: Int[Tensor, "B T"] | None = None,
     ) -> None:
         """Add rows, given the logits of every condition.
 
@@ -66,80 +71,99 @@ class LossSums:
             clean: logits with the hook untouched.
             replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
             first: the first replaced position.
+            domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
         """
         targets = tokens[:, 1:]
-        columns = {
-            "tokens": torch.full((len(tokens),), tokens.shape[1] - 1 - first),
-            "bytes": token_bytes[targets[:, first:]].sum(dim=1),
-        }
+        lengths = token_bytes[targets[:, first:]]
+        columns = {"tokens": torch.ones_like(lengths), "bytes": lengths}
         clean = _log_softmax(clean)
         p = clean.exp()
-        columns["ce_clean"] = _row_sums(_surprise(clean, targets)[:, first:])
+        columns["ce_clean"] = _surprise(clean, targets)[:, first:]
         negentropy = torch.linalg.vecdot(p, clean)
         for condition, logits in replaced:
             log_q = _log_softmax(logits)
-            columns[f"ce_{condition}"] = _row_sums(_surprise(log_q, targets)[:, first:])
-            columns[f"kl_{condition}"] = _row_sums((negentropy - torch.linalg.vecdot(p, log_q))[:, first:-1])
-        per_row = torch.stack([columns[name].double().cpu() for name in self.columns], dim=1)
-        self.rows += len(per_row)
-        self.total += per_row.sum(dim=0)
-        self.products += per_row.T @ per_row
+            columns[f"ce_{condition}"] = _surprise(log_q, targets)[:, first:]
+            columns[f"kl_{condition}"] = (negentropy - torch.linalg.vecdot(p, log_q))[:, first:-1]
+        losses = torch.stack([columns[name].double().cpu() for name in self.columns], dim=-1)
+        self.pooled.add(losses.sum(dim=1))
+        if domains is not None:
+            self._add_domains(losses, domains[:, 1 + first :])
+
+    def _add_domains(self, losses: Float[Tensor, "B S C"], domains: Int[Tensor, "B S"]) -> None:
+        for domain in domains.unique().tolist():
+            among = domains == domain
+            rows = among.any(dim=1)
+            sums = self.by_domain.setdefault(domain, RowSums(self.columns))
+            sums.add((losses[rows] * among[rows, :, None]).sum(dim=1))
 
     def merge(self, other: LossSums) -> LossSums:
-        """The sums of both parts."""
+        """The sums of both parts, whose domains have the same numbers."""
         merged = LossSums(self.conditions)
-        merged.rows = self.rows + other.rows
-        merged.total = self.total + other.total
-        merged.products = self.products + other.products
+        merged.pooled = self.pooled.merge(other.pooled)
+        nothing = RowSums(self.columns)
+        for domain in {**self.by_domain, **other.by_domain}:
+            parts = (each.by_domain.get(domain, nothing) for each in (self, other))
+            merged.by_domain[domain] = RowSums.merge(*parts)
         return merged
 
     def results(self) -> dict[str, float | None]:
         """Every loss figure by its name, each with its standard error `<name>_se`."""
-        results: dict[str, float | None] = {}
-        for name, function in self._figures().items():
-            results[name], results[f"{name}_se"] = self._figure(function)
-        return results
-
-    def _figures(self) -> dict[str, Figure]:
         means = {name: partial(_mean, name) for name in self.columns if name.startswith(("ce_", "kl_"))}
-        return means | _FIGURES | (_DIRECT_FIGURES if "sae_direct" in self.conditions else {})
+        return _estimates(self.pooled, means | _figures(self.conditions))
 
-    def _figure(self, function: Figure) -> tuple[float | None, float | None]:
-        """A function of the totals and its standard error: variance of ∇g · (row sums) over rows."""
-        total = self.total.clone().requires_grad_(True)
-        value = function(dict(zip(self.columns, total, strict=True)))
-        if not torch.isfinite(value):
-            return None, None
-        (gradient,) = torch.autograd.grad(value, total)
-        if self.rows < 2:
-            return value.item(), None
-        centred = self.products - torch.outer(self.total, self.total) / self.rows
-        variance = float(gradient @ centred @ gradient) * self.rows / (self.rows - 1)
-        return value.item(), math.sqrt(max(0.0, variance))
-
-
-def _mean(name: str, s: Mapping[str, Tensor]) -> Tensor:
-    return s[name] / s["tokens"]
+    def domain_results(self) -> dict[int, dict[str, float | None]]:
+        """The main figures of each domain by its number, with their standard errors, the largest domain first."""
+        wanted = {f"{name}{path}" for name in _OF_DOMAINS for path in _PATHS} | {"ce_clean"}
+        means = {name: partial(_mean, name) for name in self.columns if name in wanted}
+        chosen = {name: figure for name, figure in _figures(self.conditions).items() if name in wanted}
+        found: dict[int, dict[str, float | None]] = {}
+        for domain, sums in self.by_domain.items():
+            tokens, n_bytes = (int(sums.column(name).sum()) for name in ("tokens", "bytes"))
+            size = {"tokens": tokens, "rows": sums.rows, "bytes_per_token": n_bytes / tokens}
+            found[domain] = size | _estimates(sums, means | chosen)
+        return dict(sorted(found.items(), key=lambda item: -(item[1]["tokens"] or 0)))
 
 
-def _recovered(baseline: str, s: Mapping[str, Tensor], path: str = "") -> Tensor:
-    worst = s[f"ce_{baseline}{path}"]
-    return (worst - s[f"ce_sae{path}"]) / (worst - s["ce_clean"])
+_PATHS = ("", "_direct")
+_OF_DOMAINS = ("ce_sae", "ce_zero", "ce_increase", "loss_recovered")
 
 
-_FIGURES: dict[str, Figure] = {
-    "ce_increase": lambda s: (s["ce_sae"] - s["ce_clean"]) / s["tokens"],
-    "zero_ablation_effect": lambda s: (s["ce_zero"] - s["ce_clean"]) / s["tokens"],
-    "mean_ablation_effect": lambda s: (s["ce_mean"] - s["ce_clean"]) / s["tokens"],
-    "loss_recovered": partial(_recovered, "zero"),
-    "loss_recovered_mean": partial(_recovered, "mean"),
-    "bits_per_byte_clean": lambda s: s["ce_clean"] / s["bytes"] / math.log(2),
-    "bits_per_byte_sae": lambda s: s["ce_sae"] / s["bytes"] / math.log(2),
-}
-_DIRECT_FIGURES: dict[str, Figure] = {
-    "loss_recovered_direct": partial(_recovered, "zero", path="_direct"),
-    "loss_recovered_mean_direct": partial(_recovered, "mean", path="_direct"),
-}
+def _estimates(sums: RowSums, figures: Mapping[str, Figure]) -> dict[str, float | None]:
+    results: dict[str, float | None] = {}
+    for name, figure in figures.items():
+        results[name], results[f"{name}_se"] = sums.estimate(figure)
+    return results
+
+
+def _figures(conditions: Sequence[str]) -> dict[str, Figure]:
+    """Every figure that these conditions allow, but for the means."""
+    found: dict[str, Figure] = {"bits_per_byte_clean": partial(_bits_per_byte, "ce_clean")}
+    for path in _PATHS:
+        names = {name: f"ce_{name}{path}" for name in ALL_PATHS if f"{name}{path}" in conditions}
+        effects = {"sae": "ce_increase", "zero": "zero_ablation_effect", "mean": "mean_ablation_effect"}
+        found |= {f"{effects[name]}{path}": partial(_increase, column) for name, column in names.items()}
+        for name, recovered in (("zero", "loss_recovered"), ("mean", "loss_recovered_mean")):
+            if "sae" in names and name in names:
+                found[f"{recovered}{path}"] = partial(_recovered, names[name], names["sae"])
+        if "sae" in names:
+            found[f"bits_per_byte_sae{path}"] = partial(_bits_per_byte, names["sae"])
+    return found
+
+
+def _mean(column: str, s: Mapping[str, Tensor]) -> Tensor:
+    return s[column] / s["tokens"]
+
+
+def _increase(column: str, s: Mapping[str, Tensor]) -> Tensor:
+    return (s[column] - s["ce_clean"]) / s["tokens"]
+
+
+def _recovered(worst: str, column: str, s: Mapping[str, Tensor]) -> Tensor:
+    return (s[worst] - s[column]) / (s[worst] - s["ce_clean"])
+
+
+def _bits_per_byte(column: str, s: Mapping[str, Tensor]) -> Tensor:
+    return s[column] / s["bytes"] / math.log(2)
 
 
 def _log_softmax(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B T V"]:
@@ -149,7 +173,3 @@ def _log_softmax(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B T V"]:
 def _surprise(log_p: Float[Tensor, "B T V"], targets: Int[Tensor, "B S"]) -> Float[Tensor, "B S"]:
     """-log p of each next token: positions 0 … T-2."""
     return -log_p[:, :-1].gather(-1, targets[..., None])[..., 0]
-
-
-def _row_sums(values: Float[Tensor, "B S"]) -> Float[Tensor, " B"]:
-    return values.double().sum(dim=1)

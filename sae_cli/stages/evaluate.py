@@ -19,7 +19,10 @@ from sae_cli.metrics import VERSION
 from sae_cli.stages import build
 from sae_cli.stages.dictionary_run import DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce
-from sae_cli.stages.measure import FEATURES_AT_ONCE, LOGITS_AT_ONCE, Measurement
+from sae_cli.stages.held_out import LOGITS_AT_ONCE
+from sae_cli.stages.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
+from sae_cli.stages.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.stages.references import References
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.subject import ModelSubject, make_subject
 
@@ -68,7 +71,10 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
     if isinstance(subject, ModelSubject):
         n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
         announce([Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))])
-    measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines))
+    references = None
+    if config.references:
+        references = References.of(source.trained_with.model, config.references, config.model_rows)
+    measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
 
     with open_run(folder, "eval", settings) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
@@ -88,7 +94,7 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
     parent = pruned_from(run)
     if parent is None:
         return {}
-    same = replace(config, run=str(parent.directory), baselines=[], overwrite=False)
+    same = replace(config, run=str(parent.directory), baselines=[], references=[], overwrite=False)
     report = evaluation(read_dictionary_run(parent.directory), same, default_name(same)).read_json(EVAL_FILE)
     return {"before": {key: report[key] for key in _BEFORE if key in report}, "killed": run.manifest.facts["killed"]}
 
@@ -97,7 +103,7 @@ def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
     figures = {key: report[key] for key in _FIGURES if key in report}
     directory = source.run.directory
-    rows = [*_table(source, report), *_baseline_rows(report)]
+    rows = [*_table(source, report), *_baseline_rows(report), *domain_rows(report), *reference_rows(report)]
     rows += [("run", str(directory)), ("evaluation", str(finished.directory))]
     header: tuple[str, ...] = ()
     if "before" in report:
@@ -117,36 +123,12 @@ def _before_and_after(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tup
     rows = [("killed", "", f"{report['killed']:,}")]
     for key in _BEFORE:
         if before.get(key) is not None and report.get(key) is not None:
-            rows.append((_LABELS.get(key, key), _shown(before[key]), _shown(report[key])))
+            rows.append((LABELS.get(key, key), _shown(before[key]), _shown(report[key])))
     return ("", "before", "after"), rows
 
 
 def _shown(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-
-
-_LABELS = {
-    "l0": "L0",
-    "mse": "MSE",
-    "fvu": "FVU",
-    "loss_recovered": "loss recovered (zero)",
-    "loss_recovered_mean": "loss recovered (mean)",
-    "loss_recovered_direct": "loss recovered (zero, direct path)",
-    "ce_clean": "CE clean, nats",
-    "ce_increase": "CE increase, nats",
-    "zero_ablation_effect": "CE increase by zero, nats",
-    "kl_sae": "KL, nats",
-    "dense_10": "on > 10 % of tokens",
-}
-_WITH_ERRORS = (
-    "loss_recovered",
-    "loss_recovered_mean",
-    "loss_recovered_direct",
-    "ce_clean",
-    "ce_increase",
-    "zero_ablation_effect",
-    "kl_sae",
-)
 
 
 def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -160,10 +142,8 @@ def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...
     ]
     if "mmcs_truth_to_dictionary" in report:
         rows.append(("MMCS truth -> dictionary", f"{report['mmcs_truth_to_dictionary']:.4f}"))
-    for key in _WITH_ERRORS:
-        if report.get(key) is not None:
-            rows.append((_LABELS[key], f"{report[key]:.4f} ± {report[key + '_se'] or 0:.4f}"))
     rows += [
+        *loss_rows(report),
         ("alive / dead", f"{report['alive']:,} / {report['dead']:,} (of {report['feature_tokens']:,} tokens)"),
         ("on > 1 % / > 10 % of tokens", f"{report['dense_1']:,} / {report['dense_10']:,}"),
     ]

@@ -13,8 +13,7 @@ from sae_cli import console
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookPoint
 from sae_cli.config.split import Split
-from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, take
-from sae_cli.data.packing import TokenRows
+from sae_cli.data.activations import ActivationBlock, take
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics.directions import kurtosis, participation_ratio
@@ -24,13 +23,13 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
-from sae_cli.stages import build
+from sae_cli.stages.held_out import HeldOutText
+from sae_cli.stages.references import References
 from sae_cli.stages.splice import Splicer
 from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject
 from sae_cli.training.baselines import SAMPLE, check_ica, fit_baseline
 
-# Largest logits tensor [B, T, V] and feature matrix [n, F] made at once, in elements.
-LOGITS_AT_ONCE = 2**22
+# Largest feature matrix [n, F] made at once, in elements.
 FEATURES_AT_ONCE = 2**24
 
 _OF_BASELINES = (
@@ -53,18 +52,21 @@ class Measurement:
         evaluation: held-out text for reconstruction and losses.
         features: text for the statistics of features.
         baselines: what is measured beside it.
+        references: models that the one with the dictionary in it is placed among.
     """
 
     subject: Subject
     evaluation: EvaluationConfig
     features: FeaturePassConfig
     baselines: tuple[Baseline, ...] = ()
+    references: References | None = None
 
     def of(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Every figure by its name, and the tensors of per-feature statistics."""
         self.subject.check(dictionary)
         self._check_baselines()
-        whole, (counted, tensors) = self._whole(dictionary), self._features(dictionary)
+        self._check_references()
+        whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
         figures = whole | counted
         match self.subject:
             case ModelSubject():
@@ -82,28 +84,23 @@ class Measurement:
             figures["baselines"] = self._baselines(dictionary, l0=figures["l0"])
         return figures, tensors
 
-    def _whole(self, dictionary: Dictionary) -> dict[str, Any]:
-        """Reconstruction and, where there is a language model, losses."""
+    def _whole(self, dictionary: Dictionary, references: References | None = None) -> dict[str, Any]:
+        """Reconstruction and, where there is a language model, losses, among those of references."""
         match self.subject:
             case ModelSubject():
-                return self._splice(self.subject, dictionary)
+                return self._splice(self.subject, dictionary, references)
             case SyntheticSubject():
                 return self._reconstruct(dictionary)
 
-    def _splice(self, subject: ModelSubject, dictionary: Dictionary) -> dict[str, Any]:
-        stream = build.row_stream(subject.data, subject.model, Split.held_out)
-        context = stream.policy.context
-        at_once = max(1, min(subject.model_rows, LOGITS_AT_ONCE // (context * subject.model.vocab_size)))
-        wanted = -(-self.evaluation.tokens // (context - FIRST_POSITION))
+    def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> dict[str, Any]:
+        text = HeldOutText(subject.model, subject.data, subject.model_rows, self.evaluation.tokens)
         splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
-        with console.progress(wanted * (context - FIRST_POSITION), "losses") as advance:
-            for rows in _first_rows(stream.one_epoch(at_once), wanted):
-                splicer.add(torch.from_numpy(rows.tokens))
-                advance(len(rows.tokens) * (context - FIRST_POSITION))
-        if not splicer.losses.rows:
-            raise JobError("too little held-out text: not one row; give more text or raise data.held_out_fraction=")
+        for rows in text.rows("losses"):
+            splicer.add(*rows)
         return {
             **splicer.results(),
+            **text.domain_results(splicer.losses),
+            **(references.place(text, splicer.losses) if references else {}),
             "tokens": splicer.reconstruction.n,
             "loss_tokens": int(splicer.losses.total[0]),
             "rows": splicer.losses.rows,
@@ -180,6 +177,13 @@ class Measurement:
                 f"{self.subject.site.hook.value}; leave neurons out, or use random"
             )
 
+    def _check_references(self) -> None:
+        if self.references is None:
+            return
+        if isinstance(self.subject, SyntheticSubject):
+            raise RequestError("references are language models, and data=synthetic has none; leave references out")
+        self.references.check(self.subject.data)
+
     def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, dict[str, Any]]:
         x = torch.cat([block.activations for block in take(self.training_blocks(), SAMPLE)])
         found = {}
@@ -214,11 +218,3 @@ def _truth_figures(truth: Tensor, W_dec: Tensor, count: Tensor) -> dict[str, Any
         "mmcs_truth_to_dictionary": float(found.mean()),
         "truth_recovered_0.9": float((found > 0.9).float().mean()),
     }
-
-
-def _first_rows(blocks: Iterator[TokenRows], n: int) -> Iterator[TokenRows]:
-    for block in blocks:
-        if n <= 0:
-            return
-        yield TokenRows(block.tokens[:n], block.document[:n])
-        n -= len(block.tokens)

@@ -47,8 +47,8 @@ class Splicer:
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
-    def add(self, tokens: Tensor) -> None:
-        """Add rows of tokens [B, T]."""
+    def add(self, tokens: Tensor, domains: Tensor | None = None) -> None:
+        """Add rows of tokens [B, T], each with the number of its domain [B, T]."""
         captured: dict[Site, Tensor] = {}
         taps = {*self.target.taps, self.model.end.final_resid}
         clean, replaced = self._clean(tokens, {tap: recorder(captured, tap) for tap in taps})
@@ -65,7 +65,7 @@ class Splicer:
         self._add_errors(x, stand_ins["sae"], seen)
         direct = self._direct_path(clean, captured, x, stand_ins, seen)
         conditions = chain(self._all_paths(replaced, captured, stand_ins, seen), direct)
-        self.losses.add(tokens, self.token_bytes, clean.cpu(), conditions, first=FIRST_POSITION)
+        self.losses.add(tokens, self.token_bytes, clean.cpu(), conditions, FIRST_POSITION, domains)
 
     def _clean(self, tokens: Tensor, watched: dict[Site, Visitor]) -> tuple[Tensor, Callable[[Visitor], Tensor] | None]:
         """The clean logits, and how to get others with something else at the site."""

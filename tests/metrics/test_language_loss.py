@@ -140,3 +140,85 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
     assert found["loss_recovered_direct"] == found["loss_recovered"]
     assert found["loss_recovered_mean_direct_se"] == found["loss_recovered_mean_se"]
     assert found["kl_sae_direct"] == found["kl_sae"]
+    for name in ("ce_increase", "zero_ablation_effect", "mean_ablation_effect", "bits_per_byte_sae"):
+        assert found[f"{name}_direct"] == found[name] and found[f"{name}_direct_se"] == found[f"{name}_se"]
+
+
+def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
+    tokens, token_bytes, clean, replaced = data
+    sums = LossSums(DIRECT_PATH)
+    sums.add(tokens, token_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), first=FIRST)
+    found, both = sums.results(), sums_of(data).results()
+    assert found["loss_recovered_direct"] == both["loss_recovered"]
+    assert found["ce_clean"] == both["ce_clean"]
+    assert not {"ce_sae", "ce_increase", "loss_recovered", "kl_sae", "bits_per_byte_sae"} & set(found)
+
+
+def test_without_conditions_it_is_the_model_alone(data):
+    tokens, token_bytes, clean, _ = data
+    sums = LossSums(())
+    sums.add(tokens, token_bytes, clean, (), first=FIRST)
+    assert set(sums.results()) == {f"{n}{e}" for n in ("ce_clean", "bits_per_byte_clean") for e in ("", "_se")}
+    assert sums.results()["ce_clean"] == sums_of(data).results()["ce_clean"]
+
+
+def domains_of(tokens):
+    """Runs of three domains that begin anywhere in the flat text."""
+    borders = torch.tensor([0, 7, 30, 31, 90, 100, 200])
+    numbers = torch.searchsorted(borders, torch.arange(tokens.numel()), right=True) % 3
+    return numbers.view_as(tokens)
+
+
+def with_domains(data, rows=slice(None), batch=ROWS):
+    tokens, token_bytes, clean, replaced = data
+    sums, domains = LossSums(), domains_of(tokens)
+    for index in torch.arange(ROWS)[rows].split(batch):
+        conditions = ((name, logits[index]) for name, logits in replaced.items())
+        sums.add(tokens[index], token_bytes, clean[index], conditions, first=FIRST, domains=domains[index])
+    return sums
+
+
+def test_domains_pool_to_the_total(data):
+    sums = with_domains(data)
+    pooled = sum(each.total for each in sums.by_domain.values())
+    assert pooled[:2].tolist() == sums.total[:2].tolist()
+    torch.testing.assert_close(pooled, sums.total, rtol=1e-13, atol=0)
+    assert sums.results() == sums_of(data).results()
+
+
+def test_a_domains_losses_are_those_of_predicting_its_tokens(data):
+    tokens, token_bytes, clean, replaced = data
+    domains, found = domains_of(tokens), with_domains(data).domain_results()
+    log_p = {name: logits.double().log_softmax(-1) for name, logits in (replaced | {"clean": clean}).items()}
+    for domain, figures_of_it in found.items():
+        places = [(r, t) for r in range(ROWS) for t in range(FIRST + 1, T) if domains[r, t] == domain]
+        ce = {n: -sum(p[r, t - 1, tokens[r, t]].item() for r, t in places) / len(places) for n, p in log_p.items()}
+        assert figures_of_it["tokens"] == len(places)
+        assert figures_of_it["rows"] == len({r for r, _ in places})
+        lengths = sum(int(token_bytes[tokens[r, t]]) for r, t in places)
+        assert figures_of_it["bytes_per_token"] == pytest.approx(lengths / len(places))
+        for name in ("clean", "sae", "zero"):
+            assert figures_of_it[f"ce_{name}"] == pytest.approx(ce[name], rel=1e-6)
+        assert figures_of_it["ce_increase"] == pytest.approx(ce["sae"] - ce["clean"], rel=1e-4)
+        recovered = (ce["zero"] - ce["sae"]) / (ce["zero"] - ce["clean"])
+        assert figures_of_it["loss_recovered"] == pytest.approx(recovered, rel=1e-5)
+    sizes = [each["tokens"] for each in found.values()]
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) == 3
+
+
+def test_errors_of_a_domain_against_the_jackknife(data):
+    sums = with_domains(data).by_domain[1]
+    rows = {name: sums.column(name).numpy() for name in sums.columns}
+    found = with_domains(data).domain_results()[1]
+    left_out = [figures({k: np.delete(v, i) for k, v in rows.items()}) for i in range(sums.rows)]
+    for name in ("ce_sae", "ce_increase"):
+        values = np.array([each[name] for each in left_out])
+        jackknife = math.sqrt((sums.rows - 1) / sums.rows * ((values - values.mean()) ** 2).sum())
+        assert found[f"{name}_se"] == pytest.approx(jackknife, rel=0.15), name
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_batches_and_ranks_give_the_same_domains(data, batch):
+    whole = with_domains(data).domain_results()
+    split = with_domains(data, slice(0, 15), batch).merge(with_domains(data, slice(15, None), batch)).domain_results()
+    assert {d: pytest.approx(f, rel=1e-9) for d, f in whole.items()} == split

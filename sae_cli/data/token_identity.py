@@ -1,0 +1,29 @@
+"""Whether two tokenizers make the same rows of a text, so that models can be compared token by token."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+# What changes neither the ids of a text nor what they stand for.
+_IRRELEVANT = ("version", "truncation", "padding", "post_processor")
+
+
+def same_tokens(a: Any, b: Any) -> bool:
+    """Whether two Hugging Face tokenizers give any text the same ids, special tokens left out.
+
+    Vocabularies alone do not say so: the same pieces may be merged in another order.
+    """
+    if a.get_vocab() != b.get_vocab():
+        return False
+    backends = [getattr(each, "backend_tokenizer", None) for each in (a, b)]
+    if None in backends:
+        return type(a) is type(b)
+    one, other = (_content(json.loads(backend.to_str())) for backend in backends if backend is not None)
+    return one == other
+
+
+def _content(serialised: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in serialised.items() if key not in _IRRELEVANT}
+    kept["added_tokens"] = sorted((each["id"], each["content"]) for each in kept.get("added_tokens") or [])
+    return kept
