@@ -110,6 +110,7 @@ class EvalConfig(CommandConfig):
         run: the dictionary's run directory; a list of several, of one model, splices them in at once.
         data: another corpus than the one the dictionary was trained on; null for the same.
         baselines: bases measured beside it, each held to its L0 by keeping the largest coefficients.
+        ablate: numbers of features whose effect on the logits is measured on all paths, by taking each of them out.
         references: models that the spliced one is placed among by its loss: options of `model`, folders or hub ids,
             with `@revision` for a checkpoint.
     """
@@ -119,6 +120,7 @@ class EvalConfig(CommandConfig):
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
     features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
     baselines: list[Baseline] = field(default_factory=list)
+    ablate: list[int] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from sae_cli.metrics.ablation import AblationSums
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.models import LanguageModel, Site
 from sae_cli.models.hooks import recorder, stand_in
+from sae_cli.stages.held_out import HeldOutText
 from sae_cli.tensor_types import Float, Int
 
 
@@ -29,12 +30,20 @@ class Ablation:
         site: where the dictionary is.
         dictionary: whose features they are.
         features: their numbers.
+        text: on which they fire.
 
     Raises:
         RequestError: a feature that the dictionary does not have, or a hook point that acts on the direct path only.
     """
 
-    def __init__(self, model: LanguageModel, site: Site, dictionary: Dictionary, features: Sequence[int]) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        site: Site,
+        dictionary: Dictionary,
+        features: Sequence[int],
+        text: HeldOutText,
+    ) -> None:
         check_features(features, dictionary.n_features)
         target = model.target(site)
         if target.replaced is None:
@@ -43,7 +52,14 @@ class Ablation:
                 "weights in features.safetensors are the exact effect; leave ablate out"
             )
         self.model, self.target, self.replaced, self.dictionary = model, target, target.replaced, dictionary
+        self.text = text
         self.sums = {feature: AblationSums(model.vocab_size) for feature in features}
+
+    def results(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+        """Run the text; of each feature its figures, and what it adds to the logits of every token [A, V]."""
+        for tokens, _ in self.text.rows("ablation"):
+            self.add(tokens)
+        return self.reports(), self.tensors()
 
     @torch.no_grad()
     def add(self, tokens: Int[Tensor, "B T"]) -> None:
@@ -79,31 +95,34 @@ class Ablation:
         increase = _surprise(ablated, targets) - _surprise(clean, targets)
         sums.add_losses(fires[:, :-1].cpu(), increase.cpu())
 
-    def results(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
-        """Of each feature its figures, and what it adds to the logits of every token [A, V]."""
-        reports, effects = [], []
-        for feature, sums in self.sums.items():
-            all_paths, direct = sums.mean_effects()
-            increase, error = sums.loss_increase()
-            reports.append({
-                "feature": feature,
-                "tokens": sums.n,
-                "mean_act": sums.activation / sums.n if sums.n else None,
-                "ce_increase": increase,
-                "ce_increase_se": error,
-                "cosine_direct": float(torch.cosine_similarity(all_paths, direct, dim=0)) if sums.n else None,
-                "norm_ratio_direct": float(all_paths.norm() / direct.norm()) if sums.n and direct.any() else None,
-                "raises": self._largest(all_paths) if sums.n else [],
-                "lowers": self._largest(-all_paths) if sums.n else [],
-            })  # fmt: skip
-            effects.append((all_paths, direct))
-        tensors = {
+    def reports(self) -> list[dict[str, Any]]:
+        """The figures of each feature."""
+        return [{"feature": feature, **self._report(sums)} for feature, sums in self.sums.items()]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What each feature adds to the logits where it fires."""
+        effects = [sums.mean_effects() for sums in self.sums.values()]
+        return {
             "feature": torch.tensor(list(self.sums)),
             "tokens": torch.tensor([sums.n for sums in self.sums.values()]),
             "logit_effect": torch.stack([all_paths for all_paths, _ in effects]),
             "logit_effect_direct": torch.stack([direct for _, direct in effects]),
         }
-        return reports, tensors
+
+    def _report(self, sums: AblationSums) -> dict[str, Any]:
+        if not sums.n:
+            return {"tokens": 0, "ce_increase": None, "ce_increase_se": None, "raises": [], "lowers": []}
+        all_paths, direct = sums.mean_effects()
+        increase, error = sums.loss_increase()
+        return {
+            "tokens": sums.n,
+            "mean_act": sums.activation / sums.n,
+            "ce_increase": increase,
+            "ce_increase_se": error,
+            "cosine_direct": float(torch.cosine_similarity(all_paths, direct, dim=0)),
+            "raises": self._largest(all_paths),
+            "lowers": self._largest(-all_paths),
+        }
 
     def _largest(self, effect: Float[Tensor, " V"]) -> list[str]:
         tokens = effect.topk(min(SHOWN, len(effect))).indices

@@ -26,11 +26,22 @@ from sae_cli.stages.references import References
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.subject import ModelSubject, make_subject
 
-EVAL_FILE, FEATURES_FILE = "eval.json", "features.safetensors"
+EVAL_FILE, FEATURES_FILE, ABLATION_FILE = "eval.json", "features.safetensors", "ablation.safetensors"
 DEFAULT = "default"
 
 _FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
-_BEFORE = ("features", "l0", "mse", "fvu", "loss_recovered", "loss_recovered_mean", "kl_sae", "alive", "dense_10")
+_BEFORE = (
+    "features",
+    "l0",
+    "mse",
+    "fvu",
+    "loss_recovered",
+    "loss_recovered_mean",
+    "loss_recovered_direct",
+    "kl_sae",
+    "alive",
+    "dense_10",
+)
 
 
 def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResult:
@@ -75,6 +86,7 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
     if config.references:
         references = References.of(source.trained_with.model, config.references, config.model_rows)
     measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
+    ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
 
     with open_run(folder, "eval", settings) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
@@ -82,6 +94,9 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
         figures, tensors = measurement.of(dictionary)
         report = {**figures, **before, "metrics_version": VERSION}
         claimed.write_tensors(FEATURES_FILE, tensors)
+        if ablation:
+            report["ablation"], effects = ablation.results()
+            claimed.write_tensors(ABLATION_FILE, effects)
         claimed.write_json(EVAL_FILE, report)
         finished = claimed.finish(seconds=time.monotonic() - started)
     if name == DEFAULT:
@@ -94,7 +109,7 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
     parent = pruned_from(run)
     if parent is None:
         return {}
-    same = replace(config, run=str(parent.directory), baselines=[], references=[], overwrite=False)
+    same = replace(config, run=str(parent.directory), baselines=[], references=[], ablate=[], overwrite=False)
     report = evaluation(read_dictionary_run(parent.directory), same, default_name(same)).read_json(EVAL_FILE)
     return {"before": {key: report[key] for key in _BEFORE if key in report}, "killed": run.manifest.facts["killed"]}
 
@@ -103,7 +118,13 @@ def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
     figures = {key: report[key] for key in _FIGURES if key in report}
     directory = source.run.directory
-    rows = [*_table(source, report), *_baseline_rows(report), *domain_rows(report), *reference_rows(report)]
+    rows = [
+        *_table(source, report),
+        *_baseline_rows(report),
+        *_ablation_rows(report),
+        *domain_rows(report),
+        *reference_rows(report),
+    ]
     rows += [("run", str(directory)), ("evaluation", str(finished.directory))]
     header: tuple[str, ...] = ()
     if "before" in report:
@@ -151,6 +172,12 @@ def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...
         shares = f"{report['top1_share_median']:.2f} / {report['top3_share_median']:.2f}"
         rows.append(("token entropy, bits (median)", f"{report['token_entropy_median']:.2f}"))
         rows.append(("share of the top token / top 3", shares))
+    if report.get("logit_kurtosis_median") is not None:
+        kurtosis = f"{report['logit_kurtosis_median']:.1f} / {report['logit_skew_median']:+.2f}"
+        rows.append(("logit weights, kurtosis / skew", kurtosis))
+    if report.get("fvu_logit") is not None:
+        resid = "-" if report["fvu_resid"] is None else f"{report['fvu_resid']:.4f}"
+        rows.append(("FVU in residual stream / logits", f"{resid} / {report['fvu_logit']:.4f}"))
     if report.get("nullspace") is not None:
         share = f"{report['nullspace']:.4f} (random {report['nullspace_floor']:.4f}, activations "
         rows.append(("null-space share", f"{share}{report['nullspace_variance']:.4f})"))
@@ -164,4 +191,17 @@ def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
         shown = "-" if recovered is None else f"{recovered:.4f} ± {each['loss_recovered_se'] or 0:.4f}"
         value = f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}, loss recovered {shown}, "
         rows.append((f"baseline {name}", f"{value}entropy {each['token_entropy_median']:.2f} bits"))
+    return rows
+
+
+def _ablation_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    for each in report.get("ablation", []):
+        if not each["tokens"]:
+            rows.append((f"without feature {each['feature']}", "fires on none of the tokens"))
+            continue
+        raises = " ".join(map(repr, each["raises"][:5]))
+        increase = f"CE {each['ce_increase'] or 0:+.4f} ± {each['ce_increase_se'] or 0:.4f}"
+        value = f"{increase} on its {each['tokens']:,} tokens; it raises {raises}; direct path cosine "
+        rows.append((f"without feature {each['feature']}", f"{value}{each['cosine_direct']:.2f}"))
     return rows

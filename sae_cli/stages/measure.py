@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
+from sae_cli.stages.ablation import Ablation
 from sae_cli.stages.held_out import HeldOutText
 from sae_cli.stages.references import References
 from sae_cli.stages.splice import Splicer
@@ -84,6 +85,15 @@ class Measurement:
             figures["baselines"] = self._baselines(dictionary, l0=figures["l0"])
         return figures, tensors
 
+    def ablation(self, dictionary: Dictionary, features: Sequence[int]) -> Ablation:
+        """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
+        if not isinstance(self.subject, ModelSubject):
+            raise RequestError("ablate: features are taken out of a language model; data=synthetic has none")
+        return Ablation(self.subject.model, self.subject.site, dictionary, features, self._text(self.subject))
+
+    def _text(self, subject: ModelSubject) -> HeldOutText:
+        return HeldOutText(subject.model, subject.data, subject.model_rows, self.evaluation.tokens)
+
     def _whole(self, dictionary: Dictionary, references: References | None = None) -> dict[str, Any]:
         """Reconstruction and, where there is a language model, losses, among those of references."""
         match self.subject:
@@ -93,7 +103,7 @@ class Measurement:
                 return self._reconstruct(dictionary)
 
     def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> dict[str, Any]:
-        text = HeldOutText(subject.model, subject.data, subject.model_rows, self.evaluation.tokens)
+        text = self._text(subject)
         splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
         for rows in text.rows("losses"):
             splicer.add(*rows)

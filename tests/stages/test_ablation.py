@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch.testing import assert_close
 
+from sae_cli.artifacts.run_directory import read_run
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import Site, load_language_model
+from sae_cli.stages import evaluate, train
 from sae_cli.stages.ablation import Ablation
+from sae_cli.stages.held_out import HeldOutText
 
 D, F = 16, 6
 MLP_OUT = Site(HookPoint.mlp_out, 0)
+NO_TEXT = Mock(spec=HeldOutText)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +62,10 @@ def by_hand(model, dictionary, tokens, feature):
 
 @pytest.mark.parametrize("feature", range(F))
 def test_effects_against_hooks_by_hand(model, dictionary, tokens, feature):
-    ablation = Ablation(model, MLP_OUT, dictionary, [feature])
+    ablation = Ablation(model, MLP_OUT, dictionary, [feature], NO_TEXT)
     for part in tokens.split(2):
         ablation.add(part)
-    (report,), tensors = ablation.results()
+    (report,), tensors = ablation.reports(), ablation.tensors()
     clean, ablated, fires, f = by_hand(model, dictionary, tokens, feature)
     change = (clean - ablated)[fires].mean(dim=0)
     assert report["tokens"] == int(fires.sum()) == int(tensors["tokens"]) > 3
@@ -77,36 +83,48 @@ def test_effects_against_hooks_by_hand(model, dictionary, tokens, feature):
 def test_in_the_last_block_the_direct_path_is_all_there_is(model, dictionary, tokens):
     """Up to the final norm's scale, which the direct path freezes and a unit of feature hardly moves."""
     small = dictionary.replace(W_dec=dictionary.W_dec * 1e-3)
-    ablation = Ablation(model, Site(HookPoint.resid, 1), small, [0])
+    ablation = Ablation(model, Site(HookPoint.resid, 1), small, [0], NO_TEXT)
     ablation.add(tokens)
-    (report,), _ = ablation.results()
-    first = Ablation(model, MLP_OUT, small, [0])
+    (report,) = ablation.reports()
+    first = Ablation(model, MLP_OUT, small, [0], NO_TEXT)
     first.add(tokens)
     assert report["cosine_direct"] > 0.9
-    assert report["cosine_direct"] > first.results()[0][0]["cosine_direct"]
+    assert report["cosine_direct"] > first.reports()[0]["cosine_direct"]
+
+
+def test_as_an_evaluation_of_a_run(world, tmp_path):
+    train.run(world.train(tmp_path), tmp_path / "run")
+    document = evaluate.run(world.eval(tmp_path / "run", ablate=[3, 5]), tmp_path / "run", "some").document
+    assert [each["feature"] for each in document["eval"]["ablation"]] == [3, 5]
+    tensors = read_run(tmp_path / "run" / "eval" / "some", "eval").read_tensors(evaluate.ABLATION_FILE)
+    assert tensors["logit_effect"].shape == (2, 300)
+    assert int(tensors["tokens"][0]) == document["eval"]["ablation"][0]["tokens"]
+    with pytest.raises(RequestError, match="ablate=48"):
+        evaluate.run(world.eval(tmp_path / "run", ablate=[48]), tmp_path / "run", "refused")
+    assert not (tmp_path / "run" / "eval" / "refused").exists()
 
 
 def test_batches_pool(model, dictionary, tokens):
-    whole, parts = (Ablation(model, MLP_OUT, dictionary, [1, 4]) for _ in range(2))
+    whole, parts = (Ablation(model, MLP_OUT, dictionary, [1, 4], NO_TEXT) for _ in range(2))
     whole.add(tokens)
     for row in tokens:
         parts.add(row[None])
-    for a, b in zip(whole.results()[0], parts.results()[0], strict=True):
+    for a, b in zip(whole.reports(), parts.reports(), strict=True):
         assert {key: a[key] for key in ("tokens", "raises")} == {key: b[key] for key in ("tokens", "raises")}
         assert a["ce_increase"] == pytest.approx(b["ce_increase"], rel=1e-4)
         assert a["ce_increase_se"] == pytest.approx(b["ce_increase_se"], rel=1e-3)
 
 
 def test_a_feature_that_never_fires(model, dictionary, tokens):
-    ablation = Ablation(model, MLP_OUT, dictionary.replace(b_enc=torch.full((F,), -1e6)), [2])
+    ablation = Ablation(model, MLP_OUT, dictionary.replace(b_enc=torch.full((F,), -1e6)), [2], NO_TEXT)
     ablation.add(tokens)
-    (report,), _ = ablation.results()
+    (report,) = ablation.reports()
     assert (report["tokens"], report["ce_increase"], report["raises"]) == (0, None, [])
 
 
 def test_what_cannot_be_ablated_is_refused(model, dictionary):
     with pytest.raises(RequestError, match="ablate=6: expected features from 0 to 5, found 6"):
-        Ablation(model, MLP_OUT, dictionary, [0, 6])
+        Ablation(model, MLP_OUT, dictionary, [0, 6], NO_TEXT)
     exact = Site(HookPoint.logit_update, 0, LogitMode.exact)
     with pytest.raises(RequestError, match="hook=logit_update acts on the direct path only"):
-        Ablation(model, exact, dictionary, [0])
+        Ablation(model, exact, dictionary, [0], NO_TEXT)
