@@ -6,7 +6,7 @@
 #   experiments/what-to-autoencode.sh
 #   experiments/what-to-autoencode.sh model=pythia70m layer=3 data=pile dict_size=8192 tokens=100_000_000
 source "$(dirname "$0")/common.sh"
-with_defaults layer=1 tokens=150_000 k=32 seed=0,1 eval.tokens=20_000 features.tokens=50_000 -- "$@"
+with_defaults layer=2 tokens=150_000 k=32 seed=0,1 eval.tokens=20_000 features.tokens=50_000 -- "$@"
 settings+=(sae=topk)
 
 mapfile -t without_layer < <(settings_but layer)
