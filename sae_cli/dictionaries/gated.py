@@ -82,6 +82,5 @@ class GatedObjective(Objective):
         sum_pi = gate.column_sums(pi)
         if not self.unit_rows:
             gradient(self.W_dec).addcmul_(self.W_dec, (sum_pi / norms.clamp_min(1e-12))[:, None], value=l1 / n)
-        fired = gate.column_sums(f) > 0
         penalty = l1 * float(sum_pi.double() @ norms.double()) + squared_sum(gate_error)
-        return BatchSums(squared_sum(error), penalty, l0=int((f > 0).sum()), fired=fired)
+        return BatchSums(squared_sum(error), penalty, l0=int((f > 0).sum()), count=gate.counts(f))

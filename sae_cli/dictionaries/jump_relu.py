@@ -86,7 +86,7 @@ class JumpReluObjective(Objective):
         self._add_threshold_gradients(near, d_f, above.abs() < half, theta)
         l0 = int(active.sum())
         self._l0 += l0
-        return BatchSums(squared_sum(error), penalty, l0=l0, fired=near.column_sums(active.to(f.dtype)) > 0)
+        return BatchSums(squared_sum(error), penalty, l0=l0, count=near.counts(f))
 
     def _add_threshold_gradients(self, near: Codes, d_f: Tensor, in_window: Tensor, theta: Tensor) -> None:
         """∂f/∂θ = -θ/ε and ∂L0/∂θ = -1/ε in the window; times θ for log θ."""

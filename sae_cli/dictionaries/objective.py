@@ -17,7 +17,7 @@ import torch
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
-from sae_cli.tensor_types import Bool, Float, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,25 @@ class BatchSums:
         squared_error: Σ‖x - x̂‖².
         penalty: what the loss has beyond that.
         l0: number of active entries.
-        fired: which features were active on any token [F].
+        count: on how many tokens each feature was active, int64 [F].
     """
 
     squared_error: float
     penalty: float
     l0: int
-    fired: Bool[Tensor, " F"]
+    count: Int[Tensor, " F"]
+
+    @property
+    def fired(self) -> Bool[Tensor, " F"]:
+        """Which features were active on any token."""
+        return self.count > 0
 
     def __add__(self, other: BatchSums) -> BatchSums:
         return BatchSums(
             self.squared_error + other.squared_error,
             self.penalty + other.penalty,
             self.l0 + other.l0,
-            self.fired | other.fired,
+            self.count + other.count,
         )
 
 
