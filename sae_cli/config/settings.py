@@ -53,9 +53,9 @@ def _plain(value: Any) -> Any:
 def result_settings(config: CommandConfig) -> dict[str, Any]:
     """Every setting that changes the result, flattened; paths are absolute."""
     settings = {key: value for key, value in flatten(config).items() if not is_execution(key)}
-    for key in ("model.path", "data.path", "run", "a"):
+    for key in ("model.path", "data.path", "run", "a", "train.forbid_direction"):
         if settings.get(key):
-            always = key in ("run", "a") or (key == "data.path" and _reads_text_files(config))
+            always = key in ("run", "a", "train.forbid_direction") or (key == "data.path" and _reads_text_files(config))
             settings[key] = absolute(settings[key], always)
     if isinstance(config, CompareConfig):
         settings["b"] = [run if run == TRUTH else absolute(run, always=True) for run in config.b]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
 from sae_cli.kernels.kernel import Kernel
@@ -49,6 +51,7 @@ class GatedObjective(Objective):
 
     dictionary = GatedDictionary
     trained = ("W_enc", "b_gate", "r_mag", "b_mag", "W_dec", "b_dec")
+    first_values: Mapping[str, float] = {"b_gate": 0.0, "r_mag": 0.0, "b_mag": 0.0}
 
     b_gate: Tensor
     r_mag: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -56,6 +57,7 @@ class JumpReluObjective(Objective):
     ) -> None:
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self._set(log_threshold=torch.full_like(self.b_enc, threshold).log())
+        self.first_values = {**self.first_values, "log_threshold": math.log(threshold)}
         self.penalty, self.coefficient, self.target, self.bandwidth = penalty, coefficient, target, bandwidth
         self._l0, self._ramps = 0, torch.zeros_like(self.b_enc)
 

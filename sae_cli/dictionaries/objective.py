@@ -80,6 +80,9 @@ class Objective(ABC):
     divisible: ClassVar[bool] = True
     """Whether the loss of a batch is the sum of the losses of its parts."""
 
+    first_values: Mapping[str, float] = {"b_enc": 0.0}
+    """What each parameter that is one number a feature starts from."""
+
     l1: float = 0.0
     """Coefficient of the L1 penalty, where there is one."""
 
@@ -115,6 +118,19 @@ class Objective(ABC):
         """Take the parameters of a dictionary that is in the units of training."""
         for name, parameter in self.parameters.items():
             parameter.copy_(getattr(dictionary, name))
+
+    @property
+    def per_feature(self) -> tuple[str, ...]:
+        """The parameters that have a row, or a number, for each feature."""
+        return ("W_enc", "W_dec", *self.first_values)
+
+    def begin_again(
+        self, features: Int[Tensor, " K"], W_enc: Float[Tensor, "K D"], W_dec: Float[Tensor, "K D"]
+    ) -> None:
+        """Give features new rows; their other parameters are what they were at the start."""
+        self.W_enc[features], self.W_dec[features] = W_enc, W_dec
+        for name, value in self.first_values.items():
+            self.parameters[name][features] = value
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the dictionary, but for `activation_mean`."""
