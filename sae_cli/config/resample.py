@@ -28,4 +28,5 @@ class ResampleConfig:
         others = [each for each in fields(self) if each.name != "at"]
         changed = [f"resample.{each.name}" for each in others if getattr(self, each.name) != each.default]
         if changed and not self.at:
-            raise ValueError(f"{' and '.join(changed)} has no effect without resample.at=: give it")
+            have = "has" if len(changed) == 1 else "have"
+            raise ValueError(f"{' and '.join(changed)} {have} no effect without resample.at=: give it")

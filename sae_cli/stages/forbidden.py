@@ -51,7 +51,7 @@ def cluster_run(config: TrainConfig) -> DictionaryRun | None:
         return None
     source = read_dictionary_run(path)
     kinds = {isinstance(each.data, SyntheticData) for each in (config, source.trained_with)}
-    keys = ("data.schema",) if len(kinds) > 1 else _TRUTH if True in kinds else _PLACE
+    keys = ("data",) if len(kinds) > 1 else _TRUTH if True in kinds else _PLACE
     ours, theirs = _belonging(config), _belonging(source.trained_with)
     if other := [f"{key}={theirs[key]}" for key in keys if theirs[key] != ours[key]]:
         wanted = ", ".join(f"{key}={ours[key]}" for key in keys)
@@ -63,7 +63,7 @@ def cluster_run(config: TrainConfig) -> DictionaryRun | None:
 
 def _belonging(config: TrainConfig) -> dict[str, object]:
     kind = "synthetic" if isinstance(config.data, SyntheticData) else "text"
-    return {**result_settings(config), "data.schema": kind}
+    return {**result_settings(config), "data": kind}
 
 
 def forbidden(config: TrainConfig, source: DictionaryRun) -> Forbidden:

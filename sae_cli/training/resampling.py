@@ -103,7 +103,7 @@ class Resampler:
         directions = self._draw(objective, len(features), steps_done)
         if not len(directions):  # no input has a loss
             chosen, features = torch.zeros_like(chosen), features[:0]
-        alive = objective.W_enc[~dead] if not dead.all() else objective.W_enc
+        alive = objective.W_enc if dead.all() else objective.W_enc[~dead]
         length = ENCODER_NORM * alive.norm(dim=1).mean()
         objective.begin_again(features, W_enc=directions * length, W_dec=directions)
         adam.forget(objective.per_feature, features)
@@ -116,8 +116,8 @@ class Resampler:
         x = torch.cat(list(self._recent))[-self._plan.inputs :] * self._scale
         centred = x - objective.b_dec
         lengths = centred.norm(dim=1)
-        weights = (losses(objective, x).square() * (lengths > 0)).cpu()
-        if n == 0 or not weights.any():
+        weights = (losses(objective, x).square() * (lengths > 0)).cpu() if n else torch.zeros(len(x))
+        if not weights.any():
             return x[:0]
         drawn = draw(weights, n, generator("resampled at", self._seed, steps_done)).to(x.device)
         return centred[drawn] / lengths[drawn, None]
