@@ -16,7 +16,8 @@ from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassCon
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.references import reference
-from sae_cli.config.sae import SaeConfig
+from sae_cli.config.resample import ResampleConfig
+from sae_cli.config.sae import SaeConfig, TopKSae
 from sae_cli.config.train import TrainingConfig
 
 EXECUTION_SETTINGS = (
@@ -93,6 +94,7 @@ class TrainConfig(CommandConfig):
     data: DataConfig = MISSING
     sae: SaeConfig = MISSING
     train: TrainingConfig = field(default_factory=TrainingConfig)
+    resample: ResampleConfig = field(default_factory=ResampleConfig)
     layer: int = number(at_least=-1)
     dict_size: int = number(at_least=1)
     l1: float = number(at_least=0)
@@ -100,6 +102,13 @@ class TrainConfig(CommandConfig):
     tokens: int = number(at_least=1)
     seed: int = number(0, at_least=0)
     activations: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.resample.at and isinstance(self.sae, TopKSae):
+            raise ValueError(
+                f"resample.at={self.resample.at}: sae={self.sae.architecture} revives dead features by its auxiliary "
+                "loss (sae.aux_coefficient); resampling is for relu, gated and jump_relu"
+            )
 
 
 @dataclass(kw_only=True)

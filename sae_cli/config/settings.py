@@ -25,6 +25,9 @@ from sae_cli.config.commands import (
 from sae_cli.config.data import TextData
 from sae_cli.config.references import reference
 
+_RUNS = ("run", "a", "train.forbid_direction")
+"""Settings that name run directories."""
+
 
 def flatten(settings: Any) -> dict[str, Any]:
     """Dotted keys to plain JSON values: enums by value, lists as they are.
@@ -54,11 +57,11 @@ def _plain(value: Any) -> Any:
 def result_settings(config: CommandConfig) -> dict[str, Any]:
     """Every setting that changes the result, flattened; paths are absolute."""
     settings = {key: value for key, value in flatten(config).items() if not is_execution(key)}
-    for key in ("model.path", "data.path", "run", "a"):
+    for key in ("model.path", "data.path", *_RUNS):
         if isinstance(settings.get(key), list):
             settings[key] = sorted(absolute(each, always=True) for each in settings[key])
         elif settings.get(key):
-            always = key in ("run", "a") or (key == "data.path" and _reads_text_files(config))
+            always = key in _RUNS or (key == "data.path" and _reads_text_files(config))
             settings[key] = absolute(settings[key], always)
     if isinstance(config, CompareConfig):
         settings["b"] = [run if run == TRUTH else absolute(run, always=True) for run in config.b]

@@ -1,6 +1,6 @@
 """The group `train`: how a dictionary is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from sae_cli.config.bounds import number
@@ -14,6 +14,10 @@ class Kernel(Enum):
     sparse = "sparse"
     dense_bf16 = "dense_bf16"
     triton = "triton"
+
+
+FORBID_BELOW = 1e-4
+"""Frequency below which the features of another run count as its rare cluster."""
 
 
 @dataclass(kw_only=True)
@@ -34,6 +38,11 @@ class TrainingConfig:
         log_every: steps between two lines of the training curve.
         held_out_every: steps between two measurements of held-out FVU.
         held_out_tokens: tokens of that measurement.
+        density_windows: windows, evenly spaced on a log scale of steps, in which it is counted how often features fire.
+        save_at: steps after which the dictionary is saved as it stands.
+        forbid_direction: a run with a dictionary: the direction that the encoder rows of its rare features have in
+            common is kept out of all encoder rows; null for none.
+        forbid_below: features of that run that fire, but on a smaller share of tokens, are its rare ones.
         kernel: how the products of a step are computed.
     """
 
@@ -49,4 +58,15 @@ class TrainingConfig:
     log_every: int = number(50, at_least=1)
     held_out_every: int = number(250, at_least=1)
     held_out_tokens: int = number(8_192, at_least=2)
+    density_windows: int = number(40, at_least=1)
+    save_at: list[int] = field(default_factory=list)
+    forbid_direction: str | None = None
+    forbid_below: float = number(FORBID_BELOW, above=0, at_most=1)
     kernel: Kernel = Kernel.auto
+
+    def __post_init__(self) -> None:
+        self.save_at = sorted(set(self.save_at))
+        if self.forbid_direction is None and self.forbid_below != FORBID_BELOW:
+            raise ValueError(
+                f"train.forbid_below={self.forbid_below:g} has no effect without train.forbid_direction=: give it"
+            )

@@ -37,7 +37,7 @@ class DecoderFit(Objective):
         scale = 2 / moment.batch_size
         kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
-        return BatchSums(squared_sum(error), penalty=0.0, l0=len(codes.values), fired=codes.fired())
+        return BatchSums(squared_sum(error), penalty=0.0, l0=len(codes.values), count=codes.counts())
 
     def tensors(self) -> Mapping[str, Tensor]:
         norms = self.W_dec.norm(dim=1).clamp_min(1e-12) if self.unit_rows_at_end else self.offset.new_ones(())

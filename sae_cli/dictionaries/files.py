@@ -19,6 +19,7 @@ from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.errors import JobError
 
 DICTIONARY_FILE = "sae.safetensors"
+SNAPSHOTS = "snapshots/"
 
 
 ARCHITECTURES: dict[str, type[Dictionary]] = {
@@ -42,8 +43,17 @@ def architecture_class(architecture: str) -> type[Dictionary]:
     return ARCHITECTURES[architecture]
 
 
+def snapshot_file(step: int) -> str:
+    """Where a training run keeps the dictionary as it stood after `step` steps; sorts by step."""
+    return f"{SNAPSHOTS}step-{step:08d}.safetensors"
+
+
 def save_dictionary(
-    run: Run, dictionary: Dictionary, header: Mapping[str, Any], extra: Mapping[str, Tensor] | None = None
+    run: Run,
+    dictionary: Dictionary,
+    header: Mapping[str, Any],
+    extra: Mapping[str, Tensor] | None = None,
+    name: str = DICTIONARY_FILE,
 ) -> None:
     """Write the dictionary into a run.
 
@@ -52,15 +62,16 @@ def save_dictionary(
         dictionary: in raw activation units.
         header: where it belongs: hook, layer, model, scale.
         extra: tensors that are not needed to use it.
+        name: of the file.
     """
     tensors = {**dictionary.tensors(), **(extra or {})}
-    run.write_tensors(DICTIONARY_FILE, tensors, {**header, "architecture": dictionary.architecture})
+    run.write_tensors(name, tensors, {**header, "architecture": dictionary.architecture})
 
 
-def load_dictionary(run: FinishedRun, verify: bool = True) -> Dictionary:
-    """The dictionary of a finished run."""
-    tensors = run.read_tensors(DICTIONARY_FILE, verify)
-    return architecture_class(run.read_metadata(DICTIONARY_FILE)["architecture"])(tensors)
+def load_dictionary(run: FinishedRun, verify: bool = True, name: str = DICTIONARY_FILE) -> Dictionary:
+    """The dictionary of a finished run, or one of its snapshots by file name."""
+    tensors = run.read_tensors(name, verify)
+    return architecture_class(run.read_metadata(name)["architecture"])(tensors)
 
 
 def load(run: str | Path) -> Dictionary:

@@ -32,7 +32,7 @@ class FrozenCodes(Objective):
         gradient(self.W_dec).addmm_(f.T, error, alpha=scale)
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
         active = f > 0
-        return BatchSums(squared_sum(error), penalty=0.0, l0=int(active.sum()), fired=active.any(dim=0))
+        return BatchSums(squared_sum(error), penalty=0.0, l0=int(active.sum()), count=active.sum(dim=0))
 
     def tensors(self) -> Mapping[str, Tensor]:
         trained = {"W_dec": self.W_dec.detach().clone(), "b_dec": self.b_dec.detach().clone()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
 from sae_cli.kernels.kernel import Kernel
@@ -49,6 +51,7 @@ class GatedObjective(Objective):
 
     dictionary = GatedDictionary
     trained = ("W_enc", "b_gate", "r_mag", "b_mag", "W_dec", "b_dec")
+    first_values: Mapping[str, float] = {"b_gate": 0.0, "r_mag": 0.0, "b_mag": 0.0}
 
     b_gate: Tensor
     r_mag: Tensor
@@ -82,6 +85,5 @@ class GatedObjective(Objective):
         sum_pi = gate.column_sums(pi)
         if not self.unit_rows:
             gradient(self.W_dec).addcmul_(self.W_dec, (sum_pi / norms.clamp_min(1e-12))[:, None], value=l1 / n)
-        fired = gate.column_sums(f) > 0
         penalty = l1 * float(sum_pi.double() @ norms.double()) + squared_sum(gate_error)
-        return BatchSums(squared_sum(error), penalty, l0=int((f > 0).sum()), fired=fired)
+        return BatchSums(squared_sum(error), penalty, l0=int((f > 0).sum()), count=gate.counts(f))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -56,6 +57,7 @@ class JumpReluObjective(Objective):
     ) -> None:
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self._set(log_threshold=torch.full_like(self.b_enc, threshold).log())
+        self.first_values = {**self.first_values, "log_threshold": math.log(threshold)}
         self.penalty, self.coefficient, self.target, self.bandwidth = penalty, coefficient, target, bandwidth
         self._l0, self._ramps = 0, torch.zeros_like(self.b_enc)
 
@@ -86,7 +88,7 @@ class JumpReluObjective(Objective):
         self._add_threshold_gradients(near, d_f, above.abs() < half, theta)
         l0 = int(active.sum())
         self._l0 += l0
-        return BatchSums(squared_sum(error), penalty, l0=l0, fired=near.column_sums(active.to(f.dtype)) > 0)
+        return BatchSums(squared_sum(error), penalty, l0=l0, count=near.counts(f))
 
     def _add_threshold_gradients(self, near: Codes, d_f: Tensor, in_window: Tensor, theta: Tensor) -> None:
         """∂f/∂θ = -θ/ε and ∂L0/∂θ = -1/ε in the window; times θ for log θ."""

@@ -17,7 +17,7 @@ import torch
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
-from sae_cli.tensor_types import Bool, Float, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,25 @@ class BatchSums:
         squared_error: Σ‖x - x̂‖².
         penalty: what the loss has beyond that.
         l0: number of active entries.
-        fired: which features were active on any token [F].
+        count: on how many tokens each feature was active, int64 [F].
     """
 
     squared_error: float
     penalty: float
     l0: int
-    fired: Bool[Tensor, " F"]
+    count: Int[Tensor, " F"]
+
+    @property
+    def fired(self) -> Bool[Tensor, " F"]:
+        """Which features were active on any token."""
+        return self.count > 0
 
     def __add__(self, other: BatchSums) -> BatchSums:
         return BatchSums(
             self.squared_error + other.squared_error,
             self.penalty + other.penalty,
             self.l0 + other.l0,
-            self.fired | other.fired,
+            self.count + other.count,
         )
 
 
@@ -74,6 +79,9 @@ class Objective(ABC):
     trained: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec", "b_dec")
     divisible: ClassVar[bool] = True
     """Whether the loss of a batch is the sum of the losses of its parts."""
+
+    first_values: Mapping[str, float] = {"b_enc": 0.0}
+    """What each parameter that is one number a feature starts from."""
 
     l1: float = 0.0
     """Coefficient of the L1 penalty, where there is one."""
@@ -110,6 +118,19 @@ class Objective(ABC):
         """Take the parameters of a dictionary that is in the units of training."""
         for name, parameter in self.parameters.items():
             parameter.copy_(getattr(dictionary, name))
+
+    @property
+    def per_feature(self) -> tuple[str, ...]:
+        """The parameters that have a row, or a number, for each feature."""
+        return ("W_enc", "W_dec", *self.first_values)
+
+    def begin_again(
+        self, features: Int[Tensor, " K"], W_enc: Float[Tensor, "K D"], W_dec: Float[Tensor, "K D"]
+    ) -> None:
+        """Give features new rows; their other parameters are what they were at the start."""
+        self.W_enc[features], self.W_dec[features] = W_enc, W_dec
+        for name, value in self.first_values.items():
+            self.parameters[name][features] = value
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the dictionary, but for `activation_mean`."""

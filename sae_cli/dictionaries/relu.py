@@ -48,5 +48,5 @@ class ReluObjective(Objective):
             squared_error=squared_sum(error),
             penalty=l1 * float(sum_f.double() @ norms.double()),
             l0=len(f),
-            fired=sum_f > 0,
+            count=codes.counts(),
         )

@@ -56,7 +56,7 @@ class LargestObjective(Objective):
         codes = self._select(centred, kernel)
         error, squared_error = self._add_reconstruction(codes, centred, kernel, moment)
         auxiliary = self.auxiliary.accumulate(self, centred, error, kernel, moment)
-        return BatchSums(squared_error, auxiliary, l0=len(codes.values), fired=codes.fired())
+        return BatchSums(squared_error, auxiliary, l0=len(codes.values), count=codes.counts())
 
     @abstractmethod
     def _select(self, centred: Float[Tensor, "N D"], kernel: Kernel) -> Codes:

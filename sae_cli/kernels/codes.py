@@ -59,11 +59,18 @@ class Codes:
         sums = torch.bincount(self.indices, weights=values.double(), minlength=self.n_features)
         return sums.to(values.dtype)
 
-    def fired(self) -> Tensor:
-        """Which features have a positive entry [F]."""
-        fired = torch.zeros(self.n_features, dtype=torch.bool, device=self.columns.device)
-        fired[self.indices[self.values > 0]] = True
-        return fired
+    def counts(self, values: Float[Tensor, " E"] | None = None) -> Int[Tensor, " F"]:
+        """For each feature, how many of its entries have a positive value.
+
+        Args:
+            values: of the entries, where they are others than the kernel's.
+        """
+        positive = (self.values if values is None else values) > 0
+        if not positive.all():
+            return torch.bincount(self.indices[positive], minlength=self.n_features)
+        if "by_column" in vars(self):  # sorted already, so counted already
+            return self.by_column[0].diff()
+        return torch.bincount(self.indices, minlength=self.n_features)
 
     def keep(self, chosen: Tensor) -> Codes:
         """The entries that `chosen` [E] marks."""

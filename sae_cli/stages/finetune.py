@@ -17,7 +17,9 @@ from sae_cli.errors import RequestError
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSources
 from sae_cli.stages.train import recipe_of
+from sae_cli.tensor_types import Float, Tensor
 from sae_cli.training.initialise import activation_scale
+from sae_cli.training.resampling import NO_RESAMPLING
 from sae_cli.training.trainer import Trainer
 
 _LR = 0.1  # of the run's own
@@ -30,6 +32,7 @@ def finetuned(
     tokens: int,
     lr: float | None,
     device: torch.device,
+    forbidden: Float[Tensor, " D"] | None = None,
 ) -> Dictionary:
     """The dictionary after `tokens` activations of its training data more.
 
@@ -40,6 +43,7 @@ def finetuned(
         tokens: activations, each once.
         lr: peak learning rate; None for a tenth of the run's own.
         device: where it is trained.
+        forbidden: a unit direction that its encoder rows are orthogonal to and stay so; None for none.
 
     Raises:
         RequestError: `all` on a dictionary whose decoder was fitted with its codes frozen, or less than a batch.
@@ -63,8 +67,8 @@ def finetuned(
         objective.start_from(in_training_units)
         return objective
 
-    recipe = replace(recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0)
-    trainer = Trainer(recipe, make, sample, device)
+    recipe = replace(recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0, resampling=NO_RESAMPLING)
+    trainer = Trainer(recipe, make, sample, device, forbidden)
     with console.progress(tokens, f"finetune {what.value}") as advance:
         for batch in source.batches:
             trainer.step(batch.to(device))

@@ -21,6 +21,7 @@ from sae_cli.errors import RequestError
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import PRUNE, TRAINING_FILE, DictionaryRun, read_dictionary_run
 from sae_cli.stages.finetune import finetuned
+from sae_cli.stages.forbidden import FORBIDDEN
 from sae_cli.stages.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.subject import make_subject
@@ -44,6 +45,7 @@ def _prune(config: PruneConfig, directory: Path) -> None:
     started, device = time.monotonic(), build.device(config.device)
     source = read_dictionary_run(config.run)
     dictionary = load_dictionary(source.run, config.verify)
+    parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
     frequency = _frequencies(config, source)
     limits = Limits(max_freq=config.max_freq, target_l0=config.target_l0, top_n=config.top_n, min_freq=config.min_freq)
     kept = _checked(kept_features(frequency, limits), frequency, dictionary, config)
@@ -52,9 +54,14 @@ def _prune(config: PruneConfig, directory: Path) -> None:
         pruned = recentred(pruned, _mean_error(pruned, source, config, device))
     if config.finetune_tokens:
         pruned = finetuned(
-            pruned, source.trained_with, config.finetune, config.finetune_tokens, config.finetune_lr, device
+            pruned,
+            source.trained_with,
+            config.finetune,
+            config.finetune_tokens,
+            config.finetune_lr,
+            device,
+            parent_tensors.get(FORBIDDEN),
         )
-    parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
     in_original = parent_tensors["kept_index"][kept] if "kept_index" in parent_tensors else kept
     facts = source.run.manifest.facts
     with open_run(directory, PRUNE, result_settings(config)) as claimed:
@@ -62,7 +69,8 @@ def _prune(config: PruneConfig, directory: Path) -> None:
         claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
         claimed.add_parent(source.run)
         header = source.run.read_metadata(DICTIONARY_FILE)
-        save_dictionary(claimed, pruned, header, extra={"kept_index": in_original})
+        kept_out = {name: parent_tensors[name] for name in (FORBIDDEN,) if name in parent_tensors}
+        save_dictionary(claimed, pruned, header, extra={"kept_index": in_original, **kept_out})
         claimed.finish(
             **{key: facts[key] for key in ("tokens", "source", "width")},
             killed=dictionary.n_features - pruned.n_features,

@@ -16,19 +16,23 @@ from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
-from sae_cli.dictionaries.files import save_dictionary
+from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
 from sae_cli.errors import RequestError
 from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
+from sae_cli.stages.dictionary_run import DictionaryRun
 from sae_cli.stages.estimate import Estimate, require_disk
+from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, cluster_run, forbidden
 from sae_cli.stages.live_activations import stream_key
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe, Trainer
 
 CURVE = "metrics.jsonl"
+DENSITY_FILE = "density_history.safetensors"
 
 
 def run(config: TrainConfig, directory: Path) -> StageResult:
@@ -54,10 +58,12 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
             console.log(f"found finished: {directory}")
             return _result(finished)
         recipe, device = recipe_of(config), build.device(config.device)
+        _check_steps(config, recipe)
         check_kernel(recipe.kernel, device)
+        cluster = cluster_run(config)
         if self._sources is None:
             self._sources = ActivationSources(device)
-        return Training(config, directory, settings, recipe, self._sources.open(config, settings), device)
+        return Training(config, directory, settings, recipe, self._sources.open(config, settings), cluster, device)
 
 
 class Training(Job):
@@ -72,33 +78,44 @@ class Training(Job):
         settings: dict[str, Any],
         recipe: Recipe,
         source: ActivationSource,
+        cluster: DictionaryRun | None,
         device: torch.device,
     ) -> None:
         self.config, self.directory, self.settings = config, directory, settings
-        self.recipe, self.source, self.device = recipe, source, device
+        self.recipe, self.source, self.cluster, self.device = recipe, source, cluster, device
         self.tokens = recipe.steps * config.train.batch_size
 
     def steps(self) -> Generator[Step, None, None]:
         config, started = self.config, time.monotonic()
         held_out = self.source.held_out(config.train.held_out_tokens)
-        make_objective = build.objective(config, width=held_out.shape[1])
-        require_disk(self.directory, needed=_dictionary_bytes(config, width=held_out.shape[1]))
+        width = held_out.shape[1]
+        make_objective = build.objective(config, width)
+        require_disk(self.directory, needed=_disk_bytes(config, width))
+        self.forbidden = self._forbidden(width)
         if self.directory.exists() and not config.overwrite:
             console.log(f"an unfinished attempt is in {self.directory}: starting it again")
         with open_run(self.directory, "train", self.settings) as claimed:
             claimed.write_text(CONFIG_FILE, as_yaml(config))
-            for parent in self.source.parents:
+            for parent in (*self.source.parents, *([self.forbidden.run] if self.forbidden else [])):
                 claimed.add_parent(parent)
             filling = time.monotonic()
             sample = self.source.batches.sample
             filling = time.monotonic() - filling
-            trainer = Trainer(self.recipe, make_objective, sample, self.device)
+            direction = self.forbidden.direction if self.forbidden else None
+            trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
             if trainer.kernels.waits_for_compiler:
                 console.log("the first steps compile the loops for this processor: once, some seconds")
             self.needs = _estimate(trainer, sample, config, filling)
             yield Step()
             yield from self._train(trainer, held_out, claimed)
             self.finished = self._save(trainer, held_out, claimed, time.monotonic() - started)
+
+    def _forbidden(self, width: int) -> Forbidden | None:
+        if self.cluster is None:
+            return None
+        found = forbidden(self.config, self.cluster)
+        check_width(found, width)
+        return found
 
     def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> Iterator[Step]:
         train, started = self.config.train, time.monotonic()
@@ -113,22 +130,37 @@ class Training(Job):
                     line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
                 claimed.append_line(CURVE, line)
                 shown = {"fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": line["dead"]}
+            if trainer.step_number in train.save_at:
+                self._save_dictionary(trainer, claimed, snapshot_file(trainer.step_number))
             yield Step(tokens=len(batch), shown=shown)
 
     def _save(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, seconds: float) -> FinishedRun:
-        config, figures, dictionary = self.config, held_out_figures(trainer, held_out), trainer.dictionary()
-        save_dictionary(claimed, dictionary, {**_origin(config), "scale": trainer.scale})
+        figures, history = held_out_figures(trainer, held_out), trainer.history()
+        self._save_dictionary(trainer, claimed, DICTIONARY_FILE)
+        claimed.write_tensors(DENSITY_FILE, history)
         return claimed.finish(
             **self.source.facts,
+            **self._facts_of_the_forbidden(),
             tokens=trainer.tokens,
             steps=trainer.step_number,
-            width=dictionary.width,
+            width=held_out.shape[1],
             scale=trainer.scale,
             seconds=seconds,
             held_out_fvu=figures["fvu"],
             held_out_l0=figures["l0"],
             dead=trainer.dead,
+            resampled=int(history["resampled"].sum()),
         )
+
+    def _save_dictionary(self, trainer: Trainer, claimed: Run, name: str) -> None:
+        """The dictionary as it stands, in raw units."""
+        extra = {FORBIDDEN: self.forbidden.direction} if self.forbidden else {}
+        save_dictionary(claimed, trainer.dictionary(), {**_origin(self.config), "scale": trainer.scale}, extra, name)
+
+    def _facts_of_the_forbidden(self) -> dict[str, Any]:
+        if self.forbidden is None:
+            return {}
+        return {"forbidden_features": self.forbidden.features, "forbidden_alignment": self.forbidden.alignment}
 
     def result(self) -> StageResult:
         return _result(self.finished)
@@ -160,7 +192,27 @@ def recipe_of(config: TrainConfig) -> Recipe:
         dead_after=train.dead_after,
         kernel=train.kernel.value,
         seed=config.seed,
+        density_windows=train.density_windows,
+        resampling=ResamplePlan(
+            at=tuple(config.resample.at),
+            inputs=config.resample.inputs,
+            rewarm_steps=config.resample.rewarm_steps,
+            exempt_fraction=config.resample.exempt_fraction,
+        ),
     )
+
+
+def _check_steps(config: TrainConfig, recipe: Recipe) -> None:
+    """Refuse steps that do not come, or at which features are not trained any more."""
+    steps = f"tokens={config.tokens:,} make {recipe.steps:,} steps of train.batch_size={config.train.batch_size:,}"
+    for step in config.train.save_at:
+        if not 1 <= step <= recipe.steps:
+            raise RequestError(f"train.save_at: step {step}: expected 1 to {recipe.steps}: {steps}")
+    for step in config.resample.at:
+        if not 1 <= step < recipe.main_steps:
+            rest = recipe.steps - recipe.main_steps
+            fit = f", the last {rest:,} of which fit the decoder to frozen codes" if rest else ""
+            raise RequestError(f"resample.at: step {step}: expected 1 to {recipe.main_steps - 1}: {steps}{fit}")
 
 
 def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, float | None]:
@@ -179,11 +231,25 @@ def _estimate(trainer: Trainer, sample: torch.Tensor, config: TrainConfig, filli
     step = trainer.time_of_a_step(batch)
     parameters = _dictionary_bytes(config, sample.shape[1])
     return Estimate(
-        disk=parameters,
-        memory=4 * parameters + sample.nbytes + 3 * len(batch) * config.dict_size * 4,
+        disk=_disk_bytes(config, sample.shape[1]),
+        memory=4 * parameters
+        + sample.nbytes
+        + _remembered_bytes(config, sample.shape[1])
+        + 3 * len(batch) * config.dict_size * 4,
         reading=filling * (config.tokens / len(sample) - 1),
         work=step * trainer.recipe.steps,
     )
+
+
+def _disk_bytes(config: TrainConfig, width: int) -> int:
+    """The dictionary, its snapshots, and the counts of each window."""
+    windows = 8 * config.train.density_windows * config.dict_size
+    return _dictionary_bytes(config, width) * (1 + len(config.train.save_at)) + windows
+
+
+def _remembered_bytes(config: TrainConfig, width: int) -> int:
+    """The inputs that are kept for resampling, in whole batches."""
+    return 4 * width * (config.resample.inputs + config.train.batch_size) if config.resample.at else 0
 
 
 def _dictionary_bytes(config: TrainConfig, width: int) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from sae_cli.dictionaries.objective import Objective, gradient
 from sae_cli.kernels.kernel import AdamState, AdamStep, Kernel
+from sae_cli.tensor_types import Int, Tensor
 
 
 class Adam:
@@ -35,6 +38,12 @@ class Adam:
         step = AdamStep(lr, self._betas, self.number, self._gradient_scale())
         for name, state in self.states.items():
             kernel.adam(state, step, unit_rows=self._unit_rows and name == "W_dec")
+
+    def forget(self, names: Iterable[str], features: Int[Tensor, " K"]) -> None:
+        """Set the moments of these features' rows of these parameters to zero."""
+        for state in (self.states[name] for name in names):
+            state.mean[features] = 0
+            state.square[features] = 0
 
     def _gradient_scale(self) -> float:
         if self._clip is None:

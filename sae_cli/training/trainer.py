@@ -20,7 +20,10 @@ from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
 from sae_cli.tensor_types import Bool, Float, Tensor
 from sae_cli.training.adam import Adam
+from sae_cli.training.density import DensityCounter
+from sae_cli.training.forbidden import ForbiddenDirection
 from sae_cli.training.initialise import activation_scale, initial_decoder_bias, random_directions
+from sae_cli.training.resampling import NO_RESAMPLING, ResamplePlan, Resampler
 from sae_cli.training.schedules import warmup, warmup_then_decay
 
 MakeObjective = Callable[[Tensor, Tensor], Objective]
@@ -44,6 +47,8 @@ class Recipe:
     dead_after: int
     kernel: str
     seed: int
+    density_windows: int = 1
+    resampling: ResamplePlan = NO_RESAMPLING
 
     @property
     def main_steps(self) -> int:
@@ -77,10 +82,22 @@ class Trainer:
 
     Activations are scaled so that their mean norm is √d, estimated with `b_dec` from `sample`; then an
     L1 coefficient means the same at every hook. `dictionary()` gives the result in raw units.
+
+    Args:
+        recipe: how.
+        make_objective: what.
+        sample: activations that set the scale and `b_dec`.
+        device: where.
+        forbidden: a unit direction that encoder rows are kept orthogonal to; None for none.
     """
 
     def __init__(
-        self, recipe: Recipe, make_objective: MakeObjective, sample: Float[Tensor, "N D"], device: torch.device
+        self,
+        recipe: Recipe,
+        make_objective: MakeObjective,
+        sample: Float[Tensor, "N D"],
+        device: torch.device,
+        forbidden: Float[Tensor, " D"] | None = None,
     ) -> None:
         self.recipe = recipe
         self.scale = activation_scale(sample)
@@ -90,10 +107,15 @@ class Trainer:
         self.objective = make_objective(
             random_directions(recipe.dict_size, sample.shape[1], recipe.seed).to(device), b_dec.to(device)
         )
+        self.forbidden = None if forbidden is None else ForbiddenDirection(forbidden.to(device))
+        if self.forbidden:
+            self.forbidden.project_rows(self.objective)
         self.adam = Adam(self.objective, recipe.betas, recipe.clip_grad_norm)
         self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
+        self.density = DensityCounter(recipe.dict_size, recipe.steps, recipe.density_windows, device)
+        self.resampler = Resampler(recipe.resampling, recipe.dict_size, recipe.seed, self.scale, device)
         self.activation_sum = torch.zeros(sample.shape[1], dtype=torch.float64, device=device)
         self.tokens = 0
         self.window = Window()
@@ -108,7 +130,8 @@ class Trainer:
         r = self.recipe
         if self.fitting_decoder:
             return r.lr * max(0.0, (r.steps - self.step_number) / (r.steps - r.main_steps)) if r.decoder_fit else 0.0
-        return r.lr * warmup_then_decay(self.step_number, r.main_steps, r.lr_warmup, r.lr_decay)
+        factor = warmup_then_decay(self.step_number, r.main_steps, r.lr_warmup, r.lr_decay)
+        return r.lr * factor * self.resampler.lr_factor(self.step_number)
 
     @property
     def sparsity(self) -> float:
@@ -124,18 +147,20 @@ class Trainer:
         Raises:
             JobError: the loss is no longer finite.
         """
+        self._resample()
         self._begin_decoder_fit()
+        self.resampler.remember(x, self.step_number)
         sums = self._accumulate(self.objective, x)
         if not torch.isfinite(torch.tensor(sums.squared_error)):
             raise JobError(
                 f"the loss is {sums.squared_error} at step {self.step_number}: "
                 f"lower train.lr (now {self.recipe.lr:g}) or look for non-finite activations"
             )
-        self.adam.step(self.kernels.kernel, self.lr)
+        self._move()
         self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
-        self._count(x, sums.fired)
-        self.window.add(len(x), sums)
         self.step_number += 1
+        self._count(x, sums)
+        self.window.add(len(x), sums)
 
     @torch.no_grad()
     def time_of_a_step(self, x: Float[Tensor, "N D"]) -> float:
@@ -155,6 +180,22 @@ class Trainer:
             self.objective = DecoderFit(self.objective)
             self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm)
 
+    def _resample(self) -> None:
+        """Dead features begin again before the next step, so that what is seen between steps is what training made."""
+        if self.resampler.is_due(self.step_number):
+            begun = self.resampler.resample(self.objective, self.adam, self.dead_features, self.step_number)
+            self.tokens_since_fired.masked_fill_(begun, 0)
+            if self.forbidden:
+                self.forbidden.project_rows(self.objective)
+
+    def _move(self) -> None:
+        """A step of the optimiser."""
+        if self.forbidden:
+            self.forbidden.project_gradient(self.objective)
+        self.adam.step(self.kernels.kernel, self.lr)
+        if self.forbidden:
+            self.forbidden.project_rows(self.objective)
+
     def _accumulate(self, objective: Objective, x: Float[Tensor, "N D"]) -> BatchSums:
         """Add the gradients of the batch's loss to those that are there: none, but for a trial."""
         scaled, kernel = x * self.scale, self.kernels.kernel
@@ -165,8 +206,9 @@ class Trainer:
         objective.finish_gradients(moment)
         return sums
 
-    def _count(self, x: Float[Tensor, "N D"], fired: Tensor) -> None:
-        self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(fired, 0)
+    def _count(self, x: Float[Tensor, "N D"], sums: BatchSums) -> None:
+        self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(sums.fired, 0)
+        self.density.add(sums.count, len(x), self.step_number)
         self.activation_sum += x.sum(dim=0)
         self.tokens += len(x)
 
@@ -192,6 +234,10 @@ class Trainer:
             "lr": self.lr,
             "l1": self.objective.l1 * self.sparsity,
         }
+
+    def history(self) -> dict[str, Tensor]:
+        """What `density_history.safetensors` holds: how often features fired, and which were resampled when."""
+        return {**self.density.tensors(), **self.resampler.tensors()}
 
     def dictionary(self) -> Dictionary:
         """The dictionary in raw units: the scale folded in, decoder rows as they are."""

@@ -95,6 +95,8 @@ def test_different_settings_have_different_names_of_safe_characters(tmp_path):
         *(["model=hf", f"model.path={path}"] for path in ("/a/llama", "/b/llama", "hub/llama", "'/x/[a b]'", "/x/.a")),
         *(["data=synthetic", f"data.noise={noise}"] for noise in ("0.1", "0.2")),
         *(["model=pythia70m", f"model.revision=step{step}"] for step in (1, 2)),
+        *(["train.save_at=[5]"], ["train.save_at=[5,6]"], ["resample.at=[5]"], ["resample.at=[6]"]),
+        *([f"train.forbid_direction={path}"] for path in ("/a/run", "/b/run", "run")),
         *(["sae.decoder_norm=free"], ["sae.b_dec_init=zero"], ["data.exclude=[]"], ["data.exclude=[a,b]"]),
         *(
             ["model.path=/other"],
@@ -120,6 +122,8 @@ def test_a_local_path_is_the_same_however_it_is_written(tmp_path, monkeypatch):
     absolute = named("train", "model=hf", f"model.path={tmp_path}/model")
     assert named("train", "model=hf", "model.path=model") == absolute
     assert named("train", "model=hf", "model.path=./model/") == absolute
+    assert named("train", "train.forbid_direction=a/b") == named("train", f"train.forbid_direction={tmp_path}/a/b/")
+    assert named("train", "train.save_at=[5,9]") == named("train", "train.save_at=[9,5,9]")
     texts = named("train", "data=text", f"data.path={tmp_path}/not/there/*.txt")
     assert named("train", "data=text", "data.path=not/there/*.txt") == texts
 

@@ -183,7 +183,7 @@ def test_gradients_against_autograd(name, unit_rows, x):
         torch.testing.assert_close(found[key], gradient, msg=lambda text, key=key: f"{key}: {text}")
     if name != "jump_relu":  # its penalty is of the batch, not a sum over tokens
         assert sums.squared_error + sums.penalty == pytest.approx(loss.item(), rel=1e-6)
-    assert sums.l0 > 0 and 0 < sums.fired.sum() <= F
+    assert sums.l0 > 0 and sums.count.sum() == sums.l0 and 0 < sums.fired.sum() <= F
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if OBJECTIVES[name][0].divisible])
@@ -193,7 +193,7 @@ def test_a_batch_in_parts_is_the_batch(name, x):
     torch.testing.assert_close(parts, whole)
     assert of_parts.squared_error == pytest.approx(of_whole.squared_error)
     assert of_parts.penalty == pytest.approx(of_whole.penalty)
-    assert of_parts.l0 == of_whole.l0 and torch.equal(of_parts.fired, of_whole.fired)
+    assert of_parts.l0 == of_whole.l0 and torch.equal(of_parts.count, of_whole.count)
 
 
 FAST = {
@@ -223,6 +223,8 @@ def test_fast_kernels_agree_with_the_reference(name, fast):
     assert sums.squared_error == pytest.approx(of_reference.squared_error, rel=1e-5)
     assert sums.penalty == pytest.approx(of_reference.penalty, rel=1e-4)
     assert sums.l0 == pytest.approx(of_reference.l0, rel=1e-3)
+    assert sums.count.sum() == sums.l0  # entries within rounding of a limit may be others
+    assert (sums.count - of_reference.count).abs().sum() <= 2e-3 * sums.l0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -234,6 +236,7 @@ def test_the_dictionary_computes_what_was_trained(name, x):
     assert dictionary.architecture == name.split()[0]
     f = dictionary.encode(x)
     kept = int((f > 0).sum())
+    assert ((sums.count - (f > 0).sum(dim=0)).abs().sum()) == sums.l0 - kept
     # The threshold of a batch is the smallest entry it kept, which is not above itself.
     assert kept == sums.l0 - (name in ("batch_topk", "matryoshka"))
     if kept == sums.l0 and name != "matryoshka":

@@ -72,5 +72,6 @@ def test_sums(x):
     result = of.accumulate(x, ReferenceKernel(), MOMENT)
     f = torch.relu((x - of.b_dec) @ of.W_enc.T + of.b_enc)
     assert result.l0 == int((f > 0).sum())
+    assert torch.equal(result.count, (f > 0).sum(dim=0))
     assert torch.equal(result.fired, (f > 0).any(dim=0))
     assert (result.squared_error + result.penalty) / N == pytest.approx(loss(of.parameters, x).item(), rel=1e-12)

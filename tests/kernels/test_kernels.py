@@ -97,7 +97,7 @@ def test_no_entry_at_all(name):
         codes = select(kernel, how, x, W, b - 1000)
         assert codes.starts.tolist() == [0] * 6 and len(codes.values) == 0
         assert not kernel.decode(codes, codes.values, W).any()
-        assert not codes.fired().any()
+        assert codes.counts().tolist() == [0] * 70
 
 
 @settings(max_examples=40, deadline=None)
@@ -150,6 +150,8 @@ def test_keep_and_sums_of_codes():
     assert kept.values.tolist() == [2, 3, 5]
     assert codes.rows.tolist() == [0, 0, 2, 2, 2]
     assert codes.column_sums(codes.values).tolist() == [1, 3, 4, 7]
-    assert kept.fired().tolist() == [False, True, False, True]
+    assert kept.counts().tolist() == [0, 1, 0, 2]
+    assert codes.counts(torch.tensor([1.0, 1, 0, -1, 2])).tolist() == [1, 0, 0, 2]
     starts, order, rows = codes.by_column
     assert starts.tolist() == [0, 1, 2, 3, 5] and order.tolist() == [0, 2, 3, 1, 4] and rows.tolist() == [0, 2, 2, 0, 2]
+    assert codes.counts().tolist() == [1, 1, 1, 2]

@@ -108,7 +108,7 @@ def test_a_trained_run_says_what_it_is(world, tmp_path):
     config = world.train(tmp_path)
     result = train.run(config, tmp_path / "run")
     run = read_run(tmp_path / "run", "train")
-    assert set(run.manifest.files) == {"config.yaml", "metrics.jsonl", "sae.safetensors"}
+    assert set(run.manifest.files) == {"config.yaml", "metrics.jsonl", "sae.safetensors", "density_history.safetensors"}
     assert read_config(tmp_path / "run", "train") == config
     curve = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert curve[-1]["step"] == 16 and curve[-1]["tokens"] == 2048

@@ -1,76 +1,40 @@
 """Training as a whole: known truth, constraints, counters."""
 
 from dataclasses import replace
-from itertools import islice
 
 import pytest
 import torch
 
-from sae_cli.config.sae import BiasInit
-from sae_cli.config.split import Split
-from sae_cli.data.synthetic import SyntheticActivations
-from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
-from sae_cli.training.trainer import Recipe, Trainer
-
-RECIPE = Recipe(
-    dict_size=32,
-    steps=50,
-    lr=3e-3,
-    betas=(0.9, 0.999),
-    clip_grad_norm=None,
-    lr_warmup=0.1,
-    lr_decay=0.2,
-    sparsity_warmup=0.1,
-    decoder_fit=0.2,
-    b_dec_init=BiasInit.mean,
-    dead_after=2000,
-    kernel="reference",
-    seed=0,
-)
-CPU = torch.device("cpu")
-TRUTH = SyntheticActivations(
-    d=16, n_features=24, mean_active=2.0, frequency_exponent=0.5, correlation=0.0, noise=0.0, seed=0
-)
 
 
-def batches(n, size=256):
-    blocks = TRUTH.blocks(Split.train)
-    x = torch.cat([block.activations for block in islice(blocks, n * size // 4096 + 1)])
-    return x[: n * size].split(size)
-
-
-def relu(unit_rows=True, l1=1.0):
-    return lambda rows, b_dec: ReluObjective(rows, rows, b_dec, unit_rows, l1)
-
-
-def trained(recipe, n=50, unit_rows=True):
-    data = batches(n)
-    trainer = Trainer(recipe, relu(unit_rows), torch.cat(data), CPU)
+def trained(small, recipe, n=50, unit_rows=True):
+    data = small.batches(n)
+    trainer = small.trainer(recipe, small.relu(unit_rows), data)
     for x in data:
         trainer.step(x)
     return trainer, torch.cat(data)
 
 
-def test_decoder_rows_stay_unit_and_training_helps():
-    trainer, x = trained(RECIPE)
+def test_decoder_rows_stay_unit_and_training_helps(small):
+    trainer, x = trained(small, small.recipe)
     dictionary = trainer.dictionary()
     assert torch.allclose(dictionary.decoder_norms(), torch.ones(32), atol=1e-6)
-    untrained = Trainer(RECIPE, relu(), x, CPU).dictionary()
+    untrained = small.trainer(small.recipe, small.relu(), [x]).dictionary()
     assert (x - dictionary(x)).square().sum() < 0.3 * (x - untrained(x)).square().sum()
 
 
-def test_free_rows_move_away_from_unit_norm():
-    trainer, _ = trained(RECIPE, unit_rows=False)
+def test_free_rows_move_away_from_unit_norm(small):
+    trainer, _ = trained(small, small.recipe, unit_rows=False)
     assert (trainer.dictionary().decoder_norms() - 1).abs().max() > 0.01
 
 
-def test_the_result_does_not_depend_on_the_units_of_the_activations():
+def test_the_result_does_not_depend_on_the_units_of_the_activations(small):
     """Scaling inside means that the same L1 coefficient works at every hook."""
-    data = batches(20)
+    data = small.batches(20)
     results = []
     for unit in (1.0, 1000.0):
-        trainer = Trainer(RECIPE, relu(), torch.cat(data) * unit, CPU)
+        trainer = small.trainer(small.recipe, small.relu(), [x * unit for x in data])
         for x in data:
             trainer.step(x * unit)
         results.append(trainer.dictionary())
@@ -79,14 +43,14 @@ def test_the_result_does_not_depend_on_the_units_of_the_activations():
     torch.testing.assert_close(results[1].activation_mean / 1000, torch.cat(data).mean(dim=0), rtol=1e-5, atol=1e-6)
 
 
-def test_same_seed_same_bits_other_seed_other_bits():
-    a, b, c = (trained(replace(RECIPE, seed=seed), 10)[0].objective.parameters for seed in (0, 0, 1))
+def test_same_seed_same_bits_other_seed_other_bits(small):
+    a, b, c = (trained(small, replace(small.recipe, seed=seed), 10)[0].objective.parameters for seed in (0, 0, 1))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["W_enc"], c["W_enc"])
 
 
-def test_timing_a_step_changes_nothing():
-    trainer, x = trained(RECIPE, 5)
+def test_timing_a_step_changes_nothing(small):
+    trainer, x = trained(small, small.recipe, 5)
     before = {name: p.clone() for name, p in trainer.objective.parameters.items()}
     assert trainer.time_of_a_step(x[:64]) > 0
     assert all(torch.equal(before[name], p) for name, p in trainer.objective.parameters.items())
@@ -94,37 +58,37 @@ def test_timing_a_step_changes_nothing():
     assert trainer.step_number == 5
 
 
-def test_dead_features_are_counted_by_tokens():
-    trainer, _ = trained(RECIPE, 5)
+def test_dead_features_are_counted_by_tokens(small):
+    trainer, _ = trained(small, small.recipe, 5)
     trainer.objective.b_enc[:3] = -1e6
-    for x in batches(8):
+    for x in small.batches(8):
         trainer.step(x)
     assert trainer.tokens_since_fired[:3].tolist() == [2048] * 3
     assert trainer.dead >= 3
 
 
-def test_the_curve_line_is_the_mean_over_its_window():
-    trainer, _ = trained(RECIPE, 5)
+def test_the_curve_line_is_the_mean_over_its_window(small):
+    trainer, _ = trained(small, small.recipe, 5)
     line = trainer.close_window()
     assert (line["step"], line["tokens"]) == (5, 5 * 256)
     assert line["fvu"] > 0 and line["l0"] <= 32
-    for x in batches(1):
+    for x in small.batches(1):
         trainer.step(x)
     again = trainer.close_window()
     f = trainer.dictionary().encode(x)
     assert again["l0"] == pytest.approx((f > 0).sum(dim=1).float().mean().item(), rel=0.2)
 
 
-def test_a_loss_that_is_no_number_stops_training():
-    trainer, _ = trained(RECIPE, 3)
+def test_a_loss_that_is_no_number_stops_training(small):
+    trainer, _ = trained(small, small.recipe, 3)
     with pytest.raises(JobError, match=r"at step 3: lower train\.lr"):
         trainer.step(torch.full((4, 16), float("nan")))
 
 
-def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0():
-    data = batches(450)
+def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0(small):
+    data = small.batches(450)
     x = torch.cat(data)
-    trainer = Trainer(replace(RECIPE, steps=450, decoder_fit=2 / 3), relu(l1=2.0), x, CPU)
+    trainer = small.trainer(replace(small.recipe, steps=450, decoder_fit=2 / 3), small.relu(l1=2.0), [x])
     for step, batch in enumerate(data):
         if step == 150:
             assert trainer.sparsity == 0

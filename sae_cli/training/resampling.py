@@ -1,0 +1,144 @@
+"""Resampling of dead features (Bricken et al. 2023, "Towards Monosemanticity", appendix on neuron resampling)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+
+from sae_cli import console
+from sae_cli.dictionaries.objective import Objective
+from sae_cli.seeds import generator
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
+from sae_cli.training.adam import Adam
+from sae_cli.training.schedules import warmup
+
+ENCODER_NORM = 0.2
+"""Of a resampled feature's encoder row, in units of the mean norm of those that are alive."""
+
+_ENTRIES_AT_ONCE = 2**24
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResamplePlan:
+    """When and how dead features begin again.
+
+    Attributes:
+        at: numbers of steps done, ascending.
+        inputs: how many of the most recent inputs losses are computed on.
+        rewarm_steps: steps over which the learning rate rises from 0 afterwards.
+        exempt_fraction: share of the features that are never resampled.
+    """
+
+    at: tuple[int, ...]
+    inputs: int
+    rewarm_steps: int
+    exempt_fraction: float
+
+
+NO_RESAMPLING = ResamplePlan(at=(), inputs=0, rewarm_steps=0, exempt_fraction=0.0)
+
+
+class Resampler:
+    """Makes each dead feature begin again at an input that the dictionary reconstructs badly.
+
+    Args:
+        plan: when and how.
+        n_features: F.
+        seed: of the draws.
+        scale: what brings activations to the units of training.
+        device: where the dictionary is.
+
+    Attributes:
+        exempt: features that are never resampled [F].
+        resampled: for each resampling so far, which features it was that began again [F].
+    """
+
+    def __init__(self, plan: ResamplePlan, n_features: int, seed: int, scale: float, device: torch.device) -> None:
+        self._plan, self._seed, self._scale = plan, seed, scale
+        order = torch.randperm(n_features, generator=generator("exempt from resampling", seed))
+        self.exempt = torch.zeros(n_features, dtype=torch.bool)
+        self.exempt[order[: round(plan.exempt_fraction * n_features)]] = True
+        self.exempt = self.exempt.to(device)
+        self.resampled: list[Tensor] = []
+        self._recent: deque[Tensor] = deque()
+
+    def is_due(self, steps_done: int) -> bool:
+        return steps_done in self._plan.at
+
+    def lr_factor(self, steps_done: int) -> float:
+        """What the learning rate of the next step is multiplied by: whether or not there was a feature to resample,
+        so that runs that resample others compare."""
+        since = [steps_done - at for at in self._plan.at if at <= steps_done]
+        return warmup(min(since), self._plan.rewarm_steps, 1.0) if since else 1.0
+
+    def remember(self, x: Float[Tensor, "N D"], steps_done: int) -> None:
+        """Keep a batch, and no more batches than `inputs` fill, if a resampling comes before they are replaced.
+
+        Args:
+            x: the batch, in raw units.
+            steps_done: number of steps done before it.
+        """
+        coming = [at - steps_done for at in self._plan.at if at > steps_done]
+        if not coming:
+            self._recent.clear()
+        elif (min(coming) - 1) * len(x) < self._plan.inputs:
+            self._recent.append(x)
+            while sum(map(len, self._recent)) - len(self._recent[0]) >= self._plan.inputs:
+                self._recent.popleft()
+
+    def resample(
+        self, objective: Objective, adam: Adam, dead: Bool[Tensor, " F"], steps_done: int
+    ) -> Bool[Tensor, " F"]:
+        """Let dead features that are not exempt begin again; returns which they are.
+
+        For each, an input is drawn with probability proportional to the square of its loss ‖x - x̂‖². That input,
+        as the encoder reads it (x - b_dec) and at length 1, is its decoder row; its encoder row has the same
+        direction and 0.2 times the mean norm of those that are alive. Biases and thresholds are what they were at
+        the start, Adam's moments zero.
+        """
+        chosen = dead & ~self.exempt
+        features = chosen.nonzero().squeeze(1)
+        directions = self._draw(objective, len(features), steps_done)
+        if not len(directions):  # no input has a loss
+            chosen, features = torch.zeros_like(chosen), features[:0]
+        alive = objective.W_enc if dead.all() else objective.W_enc[~dead]
+        length = ENCODER_NORM * alive.norm(dim=1).mean()
+        objective.begin_again(features, W_enc=directions * length, W_dec=directions)
+        adam.forget(objective.per_feature, features)
+        self.resampled.append(chosen.cpu())
+        console.log(f"step {steps_done:,}: resampled {len(features):,} of {int(dead.sum()):,} dead features")
+        return chosen
+
+    def _draw(self, objective: Objective, n: int, steps_done: int) -> Float[Tensor, "K D"]:
+        """Directions [n, d] of inputs drawn by their loss; none if no input has a loss."""
+        x = torch.cat(list(self._recent))[-self._plan.inputs :] * self._scale
+        centred = x - objective.b_dec
+        lengths = centred.norm(dim=1)
+        weights = (losses(objective, x).square() * (lengths > 0)).cpu() if n else torch.zeros(len(x))
+        if not weights.any():
+            return x[:0]
+        drawn = draw(weights, n, generator("resampled at", self._seed, steps_done)).to(x.device)
+        return centred[drawn] / lengths[drawn, None]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """For the record: `exempt` bool [F], `resample_step` int64 [R] and `resampled` bool [R, F]."""
+        nothing = torch.zeros(0, len(self.exempt), dtype=torch.bool)
+        return {
+            "exempt": self.exempt.cpu(),
+            "resample_step": torch.tensor(self._plan.at[: len(self.resampled)], dtype=torch.int64),
+            "resampled": torch.stack(self.resampled) if self.resampled else nothing,
+        }
+
+
+def draw(weights: Float[Tensor, " N"], n: int, numbers: torch.Generator) -> Int[Tensor, " K"]:
+    """n independent draws of a position, each with probability proportional to its weight."""
+    return torch.multinomial(weights, n, replacement=True, generator=numbers)
+
+
+def losses(objective: Objective, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    """‖x - x̂‖² of each input, in float64."""
+    dictionary = objective.dictionary({**objective.tensors(), "activation_mean": objective.b_dec})
+    parts = x.split(max(1, _ENTRIES_AT_ONCE // dictionary.n_features))
+    return torch.cat([(part - dictionary(part)).double().square().sum(dim=1) for part in parts])
