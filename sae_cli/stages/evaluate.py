@@ -16,7 +16,7 @@ from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.metrics import VERSION
-from sae_cli.stages import build
+from sae_cli.stages import build, evaluate_together
 from sae_cli.stages.dictionary_run import DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce
 from sae_cli.stages.held_out import LOGITS_AT_ONCE
@@ -34,7 +34,12 @@ _BEFORE = ("features", "l0", "mse", "fvu", "loss_recovered", "loss_recovered_mea
 
 
 def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResult:
-    """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`."""
+    """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`.
+
+    Several dictionaries at once are a run of their own, and `directory` is its place.
+    """
+    if config.together():
+        return evaluate_together.run(config, directory)
     source = read_dictionary_run(directory)
     return _result(source, evaluation(source, config, evaluation_name))
 
