@@ -30,11 +30,15 @@ from sae_cli.config.commands import (
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import LogitMode, LogitUpdateHook
 from sae_cli.config.settings import absolute, flatten, is_execution, result_settings, unused_sparsity
+from sae_cli.config.stored import trained_with
 from sae_cli.errors import RequestError
 
 _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _NAMED_GROUPS = ("model", "hook", "sae")
 """Groups whose choice shows in a name; what they set is their default."""
+
+_MOST_PLACES = 4
+"""Hook points that the name of an evaluation of several dictionaries spells out."""
 
 _ABSENT = "(absent)"
 
@@ -56,7 +60,7 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
     Raises:
         RequestError: `name` would leave `runs_dir`, or names cannot say what is asked for.
     """
-    if isinstance(config, EvalConfig):
+    if isinstance(config, EvalConfig) and not config.together():
         if config.name is not None:
             raise RequestError(f"name={config.name}: an evaluation lives in its run; leave name out")
         return Path(config.run)
@@ -107,6 +111,8 @@ def _description(config: CommandConfig) -> _Description:
             return _Description(
                 f"randomize-weights/{_model(config)}", what, {_model_key(config), "scheme", "keep", "seed"}
             )
+        case EvalConfig():
+            return _together(config)
         case CompareConfig():
             what = f"{_last_part(config.a)}-{_sha256(result_settings(config))[:8]}"
             return _Description("compare", what, set(flatten(config)))
@@ -139,6 +145,17 @@ def _pruned(config: PruneConfig) -> _Description:
     if len(parts) > 2 and parts[0] == "prune-high-freq":
         return _Description("/".join(parts[:-1]), f"{parts[-1]}-{what}", shown)
     return _Description(f"prune-high-freq/{_last_part(config.run)}-{_sha256(str(path))[:8]}", what, shown)
+
+
+def _together(config: EvalConfig) -> _Description:
+    """By the places of the dictionaries, where these are few enough to name."""
+    trained = sorted(
+        (trained_with(Path(run)) for run in config.run), key=lambda each: (each.layer, each.hook.point.value)
+    )
+    places = [f"{each.hook.point.value}.{each.layer}" for each in trained]
+    what = "-".join(places) if len(places) <= _MOST_PLACES else f"{len(places)}_dictionaries"
+    where = "synthetic" if _is_synthetic(trained[0]) else _model(trained[0])
+    return _Description(f"eval/{where}", f"{what}-{_sha256(result_settings(config))[:8]}", set(flatten(config)))
 
 
 def _model_key(config: HarvestConfig | TrainConfig | RandomizeConfig) -> str:

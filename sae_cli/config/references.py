@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from difflib import get_close_matches
+from functools import cache
 from typing import NamedTuple
 
 from omegaconf import OmegaConf
@@ -49,6 +50,7 @@ def training_step(model: ModelConfig) -> int | None:
     return _LAST_STEP_OF_PYTHIA if model.revision in (None, "main") and model.path.startswith(_PYTHIA) else None
 
 
+@cache
 def _options() -> dict[str, str]:
     """The path of each model option that has one."""
     files = {name: conf_dir() / "model" / f"{name}.yaml" for name in option_files("model")}

@@ -14,11 +14,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from sae_cli.config.commands import PRIMARIES, CommandConfig
+from sae_cli.config.commands import PRIMARIES, CommandConfig, TrainConfig
 from sae_cli.config.store import GROUPS
-from sae_cli.errors import JobError
+from sae_cli.errors import JobError, RequestError
 
 CONFIG_FILE = "config.yaml"
+TRAINING_FILE = "training.yaml"
+"""In a run that was made of another: how the first one was trained."""
 SCHEMA_VERSION = 1
 
 
@@ -53,6 +55,21 @@ def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> Any:
         return _typed(plain, PRIMARIES[command])
     except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
         raise JobError(f"{path}: not a {command} configuration: {str(error).splitlines()[0]}") from error
+
+
+def trained_with(directory: Path) -> TrainConfig:
+    """How the dictionary of a run was trained, be it that run or one that it was made of.
+
+    Raises:
+        RequestError: there is no run of a dictionary.
+        JobError: its configuration cannot be read.
+    """
+    name = next((name for name in (TRAINING_FILE, CONFIG_FILE) if (directory / name).is_file()), None)
+    if name is None:
+        raise RequestError(
+            f"{directory}: no run here (no {CONFIG_FILE}); give the run directory that a command printed"
+        )
+    return read_config(directory, "train", name)
 
 
 def _typed(plain: Any, schema: type[CommandConfig]) -> Any:

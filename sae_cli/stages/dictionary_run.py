@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 from sae_cli.artifacts.run_directory import FinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.stored import CONFIG_FILE, read_config
+from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, read_config
 from sae_cli.errors import SaeError
 
 PRUNE = "prune-high-freq"
-TRAINING_FILE = "training.yaml"
-"""In a run that was made of another: how the first one was trained."""
 
 
 class DictionaryRun(NamedTuple):

@@ -15,8 +15,9 @@ from sae_cli.config.names import evaluation_name
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
+from sae_cli.errors import RequestError
 from sae_cli.metrics import VERSION
-from sae_cli.stages import build
+from sae_cli.stages import build, evaluate_together
 from sae_cli.stages.dictionary_run import DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce
 from sae_cli.stages.held_out import LOGITS_AT_ONCE
@@ -24,7 +25,7 @@ from sae_cli.stages.loss_tables import LABELS, domain_rows, loss_rows, reference
 from sae_cli.stages.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.references import References
 from sae_cli.stages.result import StageResult
-from sae_cli.stages.subject import ModelSubject, make_subject
+from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject, make_subject
 
 EVAL_FILE, FEATURES_FILE, ABLATION_FILE = "eval.json", "features.safetensors", "ablation.safetensors"
 DEFAULT = "default"
@@ -45,7 +46,12 @@ _BEFORE = (
 
 
 def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResult:
-    """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`."""
+    """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`.
+
+    Several dictionaries at once are a run of their own, and `directory` is its place.
+    """
+    if config.together():
+        return evaluate_together.run(config, directory)
     source = read_dictionary_run(directory)
     return _result(source, evaluation(source, config, evaluation_name))
 
@@ -82,9 +88,7 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
     if isinstance(subject, ModelSubject):
         n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
         announce([Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))])
-    references = None
-    if config.references:
-        references = References.of(source.trained_with.model, config.references, config.model_rows)
+    references = _references(source, subject, config)
     measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
 
@@ -102,6 +106,17 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
     if name == DEFAULT:
         write_json(directory / EVAL_FILE, report)
     return finished
+
+
+def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> References | None:
+    """The references that are asked for, which can be had."""
+    if not config.references:
+        return None
+    if isinstance(subject, SyntheticSubject):
+        raise RequestError("references are language models, and data=synthetic has none; leave references out")
+    references = References.of(source.trained_with.model, config.references, config.model_rows)
+    references.check(subject.data)
+    return references
 
 
 def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sae_cli.tensor_types import Float, Tensor
 FORBIDDEN = "forbidden_direction"
 """In `sae.safetensors`: the direction that the encoder rows are orthogonal to [d]."""
 
-_PLACE = ("model.path", "model.revision", "hook.point", "layer")
+_PLACE = ("model.path", "model.revision", "hook.point", "hook.mode", "layer")
 _TRUTH = ("data.d", "data.n_features", "data.seed")
 _LEVELS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -53,8 +53,8 @@ def cluster_run(config: TrainConfig) -> DictionaryRun | None:
     kinds = {isinstance(each.data, SyntheticData) for each in (config, source.trained_with)}
     keys = ("data",) if len(kinds) > 1 else _TRUTH if True in kinds else _PLACE
     ours, theirs = _belonging(config), _belonging(source.trained_with)
-    if other := [f"{key}={theirs[key]}" for key in keys if theirs[key] != ours[key]]:
-        wanted = ", ".join(f"{key}={ours[key]}" for key in keys)
+    if other := [f"{key}={theirs.get(key)}" for key in keys if theirs.get(key) != ours.get(key)]:
+        wanted = ", ".join(f"{key}={ours[key]}" for key in keys if key in ours)
         raise RequestError(
             f"train.forbid_direction={path}: expected a run on the same activations, {wanted}; found {', '.join(other)}"
         )

@@ -66,7 +66,6 @@ class Measurement:
         """Every figure by its name, and the tensors of per-feature statistics."""
         self.subject.check(dictionary)
         self._check_baselines()
-        self._check_references()
         whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
         figures = whole | counted
         match self.subject:
@@ -186,13 +185,6 @@ class Measurement:
                 f"baselines=neurons: expected hook=mlp_act, whose dimensions are neurons, found "
                 f"{self.subject.site.hook.value}; leave neurons out, or use random"
             )
-
-    def _check_references(self) -> None:
-        if self.references is None:
-            return
-        if isinstance(self.subject, SyntheticSubject):
-            raise RequestError("references are language models, and data=synthetic has none; leave references out")
-        self.references.check(self.subject.data)
 
     def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, dict[str, Any]]:
         x = torch.cat([block.activations for block in take(self.training_blocks(), SAMPLE)])

@@ -12,14 +12,14 @@ from sae_cli import console
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.config.commands import PruneConfig
 from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.edits.prune import Limits, kept_features, recentred
 from sae_cli.errors import RequestError
 from sae_cli.stages import build, evaluate
-from sae_cli.stages.dictionary_run import PRUNE, TRAINING_FILE, DictionaryRun, read_dictionary_run
+from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
 from sae_cli.stages.finetune import finetuned
 from sae_cli.stages.forbidden import FORBIDDEN
 from sae_cli.stages.measure import FEATURES_AT_ONCE, Measurement

@@ -9,13 +9,18 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from sae_cli.artifacts.run_directory import open_run
 from sae_cli.config.commands import EvalConfig, HarvestConfig, TrainConfig
 from sae_cli.config.data import TextData
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import ReluSae
+from sae_cli.config.settings import result_settings
+from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.config.train import TrainingConfig
+from sae_cli.dictionaries.files import save_dictionary
+from sae_cli.dictionaries.relu import ReluDictionary
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
 
@@ -37,6 +42,16 @@ class World(NamedTuple):
     def eval(self, directory, **changes):
         settings = {"eval": EvaluationConfig(tokens=1000), "features": FeaturePassConfig(tokens=1500), "model_rows": 4}
         return EvalConfig(run=str(directory), device="cpu", **settings | changes)
+
+    def install(self, directory, tensors, **changes):
+        """A run that holds a ReLU dictionary made by hand."""
+        config, dictionary = self.train(directory.parent, **changes), ReluDictionary(tensors)
+        about = {"hook": config.hook.point.value, "layer": config.layer, "model": str(self.model), "scale": 1.0}
+        with open_run(directory, "train", result_settings(config)) as run:
+            run.write_text(CONFIG_FILE, as_yaml(config))
+            save_dictionary(run, dictionary, about)
+            run.finish(tokens=1, source="by hand", width=dictionary.width)
+        return dictionary
 
     def _config(self, kind, directory, **changes):
         settings = {
