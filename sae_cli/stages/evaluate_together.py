@@ -93,14 +93,21 @@ def _difference(expected: Any, found: Any, group: str) -> str:
 
 
 def _by_site(sources: Sequence[DictionaryRun], model: LanguageModel) -> dict[Site, DictionaryRun]:
-    """The dictionaries by where they go, in the order of the layers."""
+    """The dictionaries by where they go, in the order of the layers; refused where two would go to one place."""
     at: dict[Site, DictionaryRun] = {}
+    taken: dict[Site, DictionaryRun] = {}
     for source in sources:
         site = build.site(source.trained_with.hook, source.trained_with.layer, model)
-        if site in at:
-            both = f"{at[site].run.directory} and {source.run.directory}"
-            raise RequestError(f"run=[…]: expected one dictionary for {_name(site)}, found {both}; leave one out")
-        at[site] = source
+        place = model.target(site).replaced
+        if place is None:
+            raise RequestError(
+                f"run=[…]: {source.run.directory} is of {_name(site)}, which acts on the direct path only and cannot "
+                "be put into the model together with others; evaluate it alone"
+            )
+        if place in taken:
+            both = f"{taken[place].run.directory} and {source.run.directory}"
+            raise RequestError(f"run=[…]: expected one dictionary for {_name(place)}, found {both}; leave one out")
+        at[site] = taken[place] = source
     return dict(sorted(at.items(), key=lambda item: (item[0].layer, item[0].hook.value)))
 
 
@@ -136,7 +143,8 @@ def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryR
 
 
 def _name(site: Site) -> str:
-    return f"{site.hook.value}.{site.layer}"
+    mode = f"-{site.mode.value}" if site.mode else ""
+    return f"{site.hook.value}{mode}.{site.layer}"
 
 
 def _result(finished: FinishedRun) -> StageResult:

@@ -14,17 +14,19 @@ from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.models import LanguageModel, Site
+from sae_cli.models import LanguageModel, Site, Target
+from sae_cli.models.hooks import recorder
+from sae_cli.models.targets import Seen
 
 StandIn = Callable[[Site, Tensor], Tensor]
-"""From the activations [N, D] that arrive at a site to what takes their place."""
+"""From the activations [B, T, D] that arrive at a site to what takes their place."""
 
 
 class JointSplicer:
     """Runs rows of tokens clean and with stand-ins at all sites at once, and adds what comes out to the sums.
 
     Positions outside the mask keep their own activations in every condition: the first of each row cannot see any
-    that was replaced.
+    that was replaced. What a logit hook needs of the end of the model is that of the clean run.
 
     Attributes:
         alone: the reconstruction of the clean run's activations, for each site.
@@ -34,6 +36,7 @@ class JointSplicer:
 
     def __init__(self, model: LanguageModel, dictionaries: Mapping[Site, Dictionary]) -> None:
         self.model, self.dictionaries = model, dictionaries
+        self.targets = {site: model.target(site) for site in dictionaries}
         self.token_bytes = token_byte_lengths(model.tokenizer, model.vocab_size)
         self.alone, self.together = (
             {site: ReconstructionSums(origin=each.activation_mean) for site, each in dictionaries.items()}
@@ -44,31 +47,34 @@ class JointSplicer:
     @torch.no_grad()
     def add(self, tokens: Tensor, domains: Tensor) -> None:
         """Add rows of tokens [B, T], each with the number of its domain [B, T]."""
-        clean = self._logits(tokens, partial(self._watched, self.alone))
-        self.losses.add(tokens, self.token_bytes, clean.cpu(), self._conditions(tokens), FIRST_POSITION, domains)
+        captured: dict[Site, Tensor] = {}
+        taps = {self.model.end.final_resid}.union(*(target.taps for target in self.targets.values()))
+        clean = self.model.logits(tokens, {tap: recorder(captured, tap) for tap in taps}).cpu()
+        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
+        for site, target in self.targets.items():
+            self._reconstructed(self.alone, site, target.read(seen).float())
+        self.losses.add(tokens, self.token_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
 
-    def _conditions(self, tokens: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def _conditions(self, tokens: Tensor, seen: Seen) -> Iterator[tuple[str, Tensor]]:
         stand_ins: dict[str, StandIn] = {
             "sae": partial(self._reconstructed, self.together),
             "zero": lambda site, x: torch.zeros_like(x),
             "mean": lambda site, x: self.dictionaries[site].activation_mean.expand_as(x),
         }
         for name, stand_in in stand_ins.items():
-            yield name, self._logits(tokens, stand_in).cpu()
-
-    def _logits(self, tokens: Tensor, stand_in: StandIn) -> Tensor:
-        return self.model.logits(tokens, {site: partial(_replace, stand_in, site) for site in self.dictionaries})
-
-    def _watched(self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Tensor) -> Tensor:
-        self._reconstructed(sums, site, x)
-        return x
+            visitors = {
+                place: partial(_replace, target, seen, partial(stand_in, site))
+                for site, target in self.targets.items()
+                if (place := target.replaced)
+            }
+            yield name, self.model.logits(tokens, visitors).cpu()
 
     def _reconstructed(self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Tensor) -> Tensor:
         dictionary = self.dictionaries[site]
-        f = dictionary.encode(x)
+        f = dictionary.encode(x.flatten(0, 1))
         reconstructed = dictionary.decode(f)
-        sums[site].add(x, reconstructed, f, dictionary.decoder_norms())
-        return reconstructed
+        sums[site].add(x.flatten(0, 1), reconstructed, f, dictionary.decoder_norms())
+        return reconstructed.view_as(x)
 
     def of_site(self, site: Site) -> dict[str, Any]:
         """Figures of one dictionary as it reads the spliced model, and, named `<name>_alone`, the clean one."""
@@ -79,8 +85,9 @@ class JointSplicer:
 _SHOWN = ("l0", "mse", "fvu")
 
 
-def _replace(stand_in: StandIn, site: Site, x: Tensor) -> Tensor:
-    """What takes the place of the activations [B, T, D]."""
-    masked = x[:, FIRST_POSITION:].float()
-    values = stand_in(site, masked.flatten(0, 1)).view_as(masked)
-    return torch.cat([x[:, :FIRST_POSITION], values.to(x.dtype)], dim=1)
+def _replace(target: Target, seen: Seen, stand_in: Callable[[Tensor], Tensor], there: Tensor) -> Tensor:
+    """What takes the place of the activations [B, T, D] that arrive where the target is replaced."""
+    assert target.replaced is not None
+    arrived = {**seen, target.replaced: there[:, FIRST_POSITION:]}
+    put = target.put(stand_in(target.read(arrived).float()), arrived)
+    return torch.cat([there[:, :FIRST_POSITION], put.to(there.dtype)], dim=1)
