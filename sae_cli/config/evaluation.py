@@ -44,7 +44,9 @@ class FeaturePassConfig:
     Attributes:
         tokens: positions counted.
         split: `train` by default, because rare features need more tokens than a held-out set has.
+        rare_below: features that fire, but on a smaller share of tokens, are looked at together as the rare ones.
     """
 
     tokens: int = number(200_000, at_least=1)
     split: Split = Split.train
+    rare_below: float = number(1e-4, above=0, at_most=1)

@@ -48,6 +48,12 @@ def snapshot_file(step: int) -> str:
     return f"{SNAPSHOTS}step-{step:08d}.safetensors"
 
 
+def saved_steps(run: FinishedRun) -> list[int]:
+    """The steps that the run has snapshots of, ascending."""
+    found = (name.removeprefix(f"{SNAPSHOTS}step-") for name in run.manifest.files if name.startswith(SNAPSHOTS))
+    return sorted(int(name.removesuffix(".safetensors")) for name in found)
+
+
 def save_dictionary(
     run: Run,
     dictionary: Dictionary,

@@ -10,6 +10,9 @@ from sae_cli.config.commands import TrainConfig
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, read_config
 from sae_cli.errors import SaeError
 
+DENSITY_FILE = "density_history.safetensors"
+"""In a training run: how often each feature fired, in windows of training."""
+
 PRUNE = "prune-high-freq"
 
 

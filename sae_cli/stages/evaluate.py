@@ -23,6 +23,7 @@ from sae_cli.stages.estimate import Estimate, announce
 from sae_cli.stages.held_out import LOGITS_AT_ONCE
 from sae_cli.stages.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
 from sae_cli.stages.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.stages.rare_features import rare_report
 from sae_cli.stages.references import References
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject, make_subject
@@ -97,6 +98,7 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
         claimed.add_parent(source.run)
         figures, tensors = measurement.of(dictionary)
         report = {**figures, **before, "metrics_version": VERSION}
+        report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
         claimed.write_tensors(FEATURES_FILE, tensors)
         if ablation:
             report["ablation"], effects = ablation.results()
@@ -187,6 +189,8 @@ def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...
         shares = f"{report['top1_share_median']:.2f} / {report['top3_share_median']:.2f}"
         rows.append(("token entropy, bits (median)", f"{report['token_entropy_median']:.2f}"))
         rows.append(("share of the top token / top 3", shares))
+    if report["rare"]["rare"]["features"]:
+        rows.append((f"rare (on < {report['rare']['below']:g} of tokens)", _rare(report["rare"])))
     if report.get("logit_kurtosis_median") is not None:
         kurtosis = f"{report['logit_kurtosis_median']:.1f} / {report['logit_skew_median']:+.2f}"
         rows.append(("logit weights, kurtosis / skew", kurtosis))
@@ -197,6 +201,17 @@ def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...
         share = f"{report['nullspace']:.4f} (random {report['nullspace_floor']:.4f}, activations "
         rows.append(("null-space share", f"{share}{report['nullspace_variance']:.4f})"))
     return rows
+
+
+def _rare(report: dict[str, Any]) -> str:
+    rare, others = report["rare"], report["others"]
+    parts = [f"{rare['features']:,}"]
+    if others["features"]:
+        parts.append(f"D/E median {rare['de_projection']['q50']:.2f} (others {others['de_projection']['q50']:.2f})")
+        if rare["encoder_alignment"] is not None and others["encoder_alignment"] is not None:
+            alignment = f"{rare['encoder_alignment']:.3f} (others {others['encoder_alignment']:.3f})"
+            parts.append(f"mean cosine of encoder rows {alignment}")
+    return ", ".join(parts)
 
 
 def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -22,7 +22,7 @@ from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
-from sae_cli.stages.dictionary_run import DictionaryRun
+from sae_cli.stages.dictionary_run import DENSITY_FILE, DictionaryRun
 from sae_cli.stages.estimate import Estimate, require_disk
 from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, cluster_run, forbidden
 from sae_cli.stages.live_activations import stream_key
@@ -32,7 +32,6 @@ from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe, Trainer
 
 CURVE = "metrics.jsonl"
-DENSITY_FILE = "density_history.safetensors"
 
 
 def run(config: TrainConfig, directory: Path) -> StageResult:

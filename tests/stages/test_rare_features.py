@@ -17,7 +17,7 @@ from sae_cli.dictionaries.files import load_dictionary, snapshot_file
 from sae_cli.errors import RequestError
 from sae_cli.metrics.rare import DensityHistory, common_direction, exempt_and_resampled
 from sae_cli.stages import evaluate, prune, train
-from sae_cli.stages.train import DENSITY_FILE
+from sae_cli.stages.dictionary_run import DENSITY_FILE
 from sae_cli.training.trainer import Trainer
 
 COMPOSER = Composer()
