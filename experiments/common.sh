@@ -4,6 +4,7 @@
 # and model.* to randomize-weights too, everything else to training. Each replaces the pipeline's own default.
 
 set -euo pipefail
+shopt -s inherit_errexit
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 settings=() # of training
@@ -38,6 +39,9 @@ setting() {
         case $each in "$1="*) printf '%s\n' "${each#*=}" ;; esac
     done
 }
+
+# settings_of GROUP: the settings of training that look into a group: data.path=…, one a line.
+settings_of() { printf '%s\n' "${settings[@]}" | grep "^$1\." || true; }
 
 # settings_but KEY...: the settings of training without these, one a line.
 settings_but() {

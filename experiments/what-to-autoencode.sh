@@ -13,7 +13,7 @@ mapfile -t without_layer < <(settings_but layer)
 runs=$(
     together hook=mlp_act,mlp_out,attn_out,resid,logit_update
     together hook=logit_update hook.mode=linear
-    settings=("${without_layer[@]}") together hook=logits
+    sae train -m hydra/launcher=shared hook=logits "${without_layer[@]}"
 )
 
 documents=$(mktemp -d)

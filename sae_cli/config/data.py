@@ -18,6 +18,7 @@ class DataConfig:
         bos: begin every row with the tokenizer's BOS token, where it has one.
         gaussian_embeddings: the model is given fresh Gaussian vectors in place of token embeddings, with the mean and
             standard deviation of each dimension of the embedding matrix: a control without any text.
+        domains: only documents of these domains are read (stdlib: packages); empty for all.
     """
 
     context: int = number(0, at_least=0)
@@ -25,6 +26,7 @@ class DataConfig:
     seed: int = number(0, at_least=0)
     bos: bool = True
     gaussian_embeddings: bool = False
+    domains: list[str] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)

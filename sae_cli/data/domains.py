@@ -1,13 +1,49 @@
-"""Which domain each token of a row belongs to: rows know the documents they are made of, documents their domain."""
+"""Domains of text: which one each token of a row belongs to, and reading some of them only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from sae_cli.config.split import Split
 from sae_cli.data.documents import Corpus, Document, document_id
+from sae_cli.errors import RequestError
+
+_SHOWN = 20
+
+
+class OnlyDomains:
+    """The documents of some domains of a corpus.
+
+    Args:
+        corpus: of any domains.
+        wanted: names of domains.
+    """
+
+    def __init__(self, corpus: Corpus, wanted: Sequence[str]) -> None:
+        self._corpus, self._wanted = corpus, frozenset(wanted)
+
+    def documents(self, split: Split, seed: int, epoch: int = 0) -> Iterator[Document]:
+        """Those of the wanted domains.
+
+        Raises:
+            RequestError: there is none in this split.
+        """
+        others: set[str] = set()
+        found = False
+        for document in self._corpus.documents(split, seed, epoch):
+            if document.domain in self._wanted:
+                found = True
+                yield document
+            else:
+                others.add(document.domain)
+        if not found:
+            there = ", ".join(sorted(others - {""})[:_SHOWN]) or "none"
+            raise RequestError(
+                f"data.domains={sorted(self._wanted)}: no {split.value} document is of these; the text has the domains "
+                f"{there}{', …' if len(others) > _SHOWN else ''}"
+            )
 
 
 class DomainsOf:

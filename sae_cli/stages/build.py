@@ -22,6 +22,7 @@ from sae_cli.config.sae import (
 )
 from sae_cli.config.split import Split
 from sae_cli.data.documents import Corpus
+from sae_cli.data.domains import OnlyDomains
 from sae_cli.data.hub import HubCorpus
 from sae_cli.data.packing import PackingPolicy
 from sae_cli.data.rows import RowStream
@@ -137,6 +138,11 @@ def _group_sizes(fractions: Sequence[float], features: int) -> list[int]:
 
 
 def corpus(config: DataConfig) -> Corpus:
+    whole = _whole_corpus(config)
+    return OnlyDomains(whole, config.domains) if config.domains else whole
+
+
+def _whole_corpus(config: DataConfig) -> Corpus:
     match config:
         case StdlibData():
             return StdlibCorpus(config.tests, config.exclude, config.held_out_fraction)
@@ -159,6 +165,8 @@ def corpus(config: DataConfig) -> Corpus:
 
 
 def synthetic(config: SyntheticData) -> SyntheticActivations:
+    if config.domains:
+        raise RequestError(f"data.domains={config.domains}: data=synthetic has no documents; leave domains out")
     if config.mean_active >= (most := MOST_FREQUENT * config.n_features):
         raise RequestError(
             f"data.mean_active={config.mean_active:g}: expected below {most:g}, "

@@ -7,8 +7,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_cli.config.split import Split
 from sae_cli.data.documents import Document, document_id
-from sae_cli.data.domains import DomainsOf
+from sae_cli.data.domains import DomainsOf, OnlyDomains
 from sae_cli.data.token_identity import same_tokens
+from sae_cli.errors import RequestError
 
 DOCUMENTS = [Document("a", "x", "code"), Document("b", "y", ""), Document("c", "z", "code"), Document("d", "w", "law")]
 
@@ -57,3 +58,10 @@ def test_equal_vocabularies_with_other_merges_or_words_are_not_the_same():
     one, other = tokenizer(["abab abab cdcd"] * 3), tokenizer(["abab abab cdcd"] * 3)
     other.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     assert one.get_vocab() == other.get_vocab() and not same_tokens(one, other)
+
+
+def test_only_some_domains_are_read():
+    found = list(OnlyDomains(Few(), ["code"]).documents(Split.train, seed=0))
+    assert [each.key for each in found] == ["a", "c"]
+    with pytest.raises(RequestError, match=r"data.domains=\['three'\]: no train document is of these.* code, law"):
+        list(OnlyDomains(Few(), ["three"]).documents(Split.train, seed=0))

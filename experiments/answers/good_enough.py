@@ -1,0 +1,115 @@
+"""Is it good enough? Reads evaluations of every layer alone, of all at once, and of dictionaries of one domain."""
+
+import sys
+from collections import defaultdict
+
+from reading import conclude, documents, manifest, shown, table, verdict
+
+ALL = "all at once"
+DOMAINS_SHOWN = 6
+
+
+def main():
+    narrow_domain, *files = sys.argv[1:]
+    alone, together, narrow = (documents(path) for path in files)
+    groups = defaultdict(list)
+    for each in sorted(alone, key=lambda each: layer_of(each["run"])):
+        groups[f"layer {layer_of(each['run'])}"].append(each["eval"])
+    groups[ALL] = [each["eval"] for each in together]
+    seeds = len(groups[ALL])
+    keys = {"ce_sae": 4, "ce_increase": 4, "zero_ablation_effect": 4, "loss_recovered": 4}
+    rows = [
+        (name, *(shown([report[key] for report in reports], digits) for key, digits in keys.items()), _place(reports))
+        for name, reports in groups.items()
+    ]
+    header = ("dictionaries", "CE", "CE increase", "CE increase by zero", "loss recovered", "as good as a model of")
+    table(f"The model on its dictionaries (± over {seeds} seeds; CE in nats)", header, rows)
+    _references(groups[ALL][0])
+    _domains(groups)
+    wide = {(layer_of(each["run"]), seed_of(each["run"])): each["eval"] for each in alone}
+    pairs = [(wide[layer_of(each["run"]), seed_of(each["run"])], each) for each in narrow]
+    _one_domain(narrow_domain, pairs)
+    conclude([*_sum_of_parts(groups), *_narrow(narrow_domain, pairs)])
+
+
+def layer_of(run):
+    return manifest(run)["settings"]["layer"]
+
+
+def seed_of(run):
+    return manifest(run)["settings"]["seed"]
+
+
+def _place(reports):
+    """Where the spliced models are on the curve of references, over seeds, and the measurement's own range."""
+    found = [report["equivalent_model"] for report in reports]
+    if outside := {each["outside"] for each in found if each["outside"]}:
+        return ", ".join(sorted(f"({each})" for each in outside))
+    size = 1e6 if found[0]["axis"] == "parameters" else 1.0
+    unit = "M parameters" if size > 1 else " training steps"
+    lows, highs = ([each[end] for each in found if each[end] is not None] for end in ("low", "high"))
+    low, high = (f"{end / size:.2f}" if end else "…" for end in (min(lows, default=0), max(highs, default=0)))
+    return f"{shown([each['value'] / size for each in found], 2)}{unit} ({low} to {high})"
+
+
+def _references(report):
+    unit = report["references_unit"]
+    rows = [
+        (each["name"], f"{each['parameters'] / 1e6:.2f}M", f"{each[unit]:.4f} ± {each['se'] or 0:.4f}")
+        for each in sorted(report["references"], key=lambda each: each["parameters"])
+    ]
+    table("The references on the same text (± standard error over rows)", ("model", "parameters", unit), rows)
+
+
+def _domains(groups):
+    """The largest domains: the model as it is, and how much worse it is on each dictionary."""
+    first = groups[ALL][0].get("domains", {})
+    names = sorted(first, key=lambda name: -first[name]["tokens"])[:DOMAINS_SHOWN]
+    if not names:
+        return
+    rows = []
+    for name in names:
+        clean = first[name]["ce_clean"]
+        increases = [shown([r["domains"][name]["ce_increase"] for r in reports], 4) for reports in groups.values()]
+        rows.append((name, f"{first[name]['tokens']:,}", f"{clean:.3f}", *increases))
+    table("CE increase by domain (± over seeds)", ("domain", "tokens", "CE clean", *groups), rows)
+
+
+def _one_domain(name, pairs):
+    rows = []
+    for label, pick in (("all domains", lambda report: report), (name, lambda report: report["domains"].get(name))):
+        wide, narrow = ([pick(each) for each in some] for some in _unzipped(pairs))
+        if None not in wide:
+            for trained, reports in (("all domains", wide), (name, narrow)):
+                figures = [shown([report[key] for report in reports]) for key in ("ce_increase", "loss_recovered")]
+                rows.append((trained, label, *figures))
+    header = ("trained on", "evaluated on", "CE increase", "loss recovered")
+    table("Dictionaries of one domain (± over layers and seeds)", header, rows)
+
+
+def _unzipped(pairs):
+    return [wide for wide, _ in pairs], [each["eval"] for _, each in pairs]
+
+
+def _sum_of_parts(groups):
+    """Whether the losses of the layers add up."""
+    parts = [reports for name, reports in groups.items() if name != ALL]
+    sums = [sum(report["ce_increase"] for report in of_seed) for of_seed in zip(*parts, strict=True)]
+    differences = [report["ce_increase"] - total for report, total in zip(groups[ALL], sums, strict=True)]
+    errors = [report["ce_increase_se"] for report in groups[ALL]]
+    said = verdict(differences, "they make each other worse", "together they lose less", errors)
+    yield f"CE increase with all at once less the sum of the layers' own: {said}."
+
+
+def _narrow(name, pairs):
+    wide, narrow = _unzipped(pairs)
+    for label, pick in (("the text of all domains", lambda r: r), (f"{name} alone", lambda r: r["domains"].get(name))):
+        both = [(pick(n), pick(w)) for n, w in zip(narrow, wide, strict=True)]
+        if all(n and w for n, w in both):
+            differences = [n["ce_increase"] - w["ce_increase"] for n, w in both]
+            said = verdict(differences, "the one of all domains loses less", f"the one of {name} loses less")
+            yield f"CE increase on {label}, dictionary of {name} less dictionary of all: {said}."
+
+
+if __name__ == "__main__":
+    main()
