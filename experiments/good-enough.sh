@@ -7,7 +7,7 @@
 #       data=pile data.domain=meta.pile_set_name narrow=Github dict_size=8192 tokens=100_000_000
 source "$(dirname "$0")/common.sh"
 references=[demo-xs,demo-s]
-narrow=encodings
+narrow=asyncio
 overrides=()
 for each in "$@"; do
     case $each in

@@ -3,7 +3,7 @@
 import sys
 from collections import defaultdict
 
-from reading import conclude, documents, manifest, shown, table, verdict
+from reading import by_seed, conclude, documents, manifest, shown, table, verdict
 
 ALL = "all at once"
 DOMAINS_SHOWN = 6
@@ -26,18 +26,14 @@ def main():
     table(f"The model on its dictionaries (± over {seeds} seeds; CE in nats)", header, rows)
     _references(groups[ALL][0])
     _domains(groups)
-    wide = {(layer_of(each["run"]), seed_of(each["run"])): each["eval"] for each in alone}
-    pairs = [(wide[layer_of(each["run"]), seed_of(each["run"])], each) for each in narrow]
+    wide = {(layer_of(each["run"]), by_seed(each["run"])): each["eval"] for each in alone}
+    pairs = [(wide[layer_of(each["run"]), by_seed(each["run"])], each) for each in narrow]
     _one_domain(narrow_domain, pairs)
     conclude([*_sum_of_parts(groups), *_narrow(narrow_domain, pairs)])
 
 
 def layer_of(run):
     return manifest(run)["settings"]["layer"]
-
-
-def seed_of(run):
-    return manifest(run)["settings"]["seed"]
 
 
 def _place(reports):

@@ -18,6 +18,12 @@ def manifest(run):
     return json.loads((Path(run) / "manifest.json").read_text())
 
 
+def by_seed(run):
+    """The seed that a dictionary was trained with; of a pruned one, its parent's."""
+    about = manifest(run)
+    return by_seed(about["parents"][0]["path"]) if about["command"] == "prune-high-freq" else about["settings"]["seed"]
+
+
 def spread(values):
     """Mean and standard deviation over seeds (0 for one)."""
     values = [value for value in values if value is not None]

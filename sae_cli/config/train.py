@@ -40,9 +40,10 @@ class TrainingConfig:
         held_out_tokens: tokens of that measurement.
         density_windows: windows, evenly spaced on a log scale of steps, in which it is counted how often features fire.
         save_at: steps after which the dictionary is saved as it stands.
-        forbid_direction: a run with a dictionary: the direction that the encoder rows of its rare features have in
+        forbid_direction: a training run: the direction that the encoder rows of its rare features have in
             common is kept out of all encoder rows; null for none.
-        forbid_below: features of that run that fire, but on a smaller share of tokens, are its rare ones.
+        forbid_below: features of that run that fire, but on a smaller share of tokens in the last tenth of its
+            training, are its rare ones.
         kernel: how the products of a step are computed.
     """
 

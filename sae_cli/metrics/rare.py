@@ -120,6 +120,15 @@ def _slope(x: Float[Tensor, " P"], y: Float[Tensor, " P"]) -> float | None:
     return float(centred @ y / centred.square().sum())
 
 
+def final_frequency(history: DensityHistory, share: float = 0.1) -> Float[Tensor, " F"]:
+    """The share of tokens on which each feature fires at the end of training: in the fewest last windows that make up
+    this share of it."""
+    seen = history.tokens.cumsum(0)
+    before = seen - history.tokens  # where each window begins
+    last = int((before <= (1 - share) * seen[-1]).sum()) - 1
+    return history.count[last:].sum(dim=0).double() / history.tokens[last:].sum()
+
+
 def rare_in_part(
     count: Int[Tensor, "W F"], tokens: Int[Tensor, " W"], part: tuple[float, float], below: float
 ) -> Bool[Tensor, " F"]:

@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun
-from sae_cli.config.commands import EvalConfig, TrainConfig
+from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
-from sae_cli.metrics.rare import common_direction, encoder_alignment
-from sae_cli.stages import evaluate
-from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
+from sae_cli.metrics.rare import DensityHistory, common_direction, encoder_alignment, final_frequency
+from sae_cli.stages.dictionary_run import DENSITY_FILE, DictionaryRun, read_dictionary_run
 from sae_cli.tensor_types import Float, Tensor
 
 FORBIDDEN = "forbidden_direction"
@@ -50,6 +49,11 @@ def cluster_run(config: TrainConfig) -> DictionaryRun | None:
     if path is None:
         return None
     source = read_dictionary_run(path)
+    if DENSITY_FILE not in source.run.manifest.files:
+        raise RequestError(
+            f"train.forbid_direction={path}: expected a training run, which has {DENSITY_FILE}; found a "
+            f"{source.run.manifest.command} run: give the one that it was made of"
+        )
     kinds = {isinstance(each.data, SyntheticData) for each in (config, source.trained_with)}
     keys = ("data",) if len(kinds) > 1 else _TRUTH if True in kinds else _PLACE
     ours, theirs = _belonging(config), _belonging(source.trained_with)
@@ -67,16 +71,12 @@ def _belonging(config: TrainConfig) -> dict[str, object]:
 
 
 def forbidden(config: TrainConfig, source: DictionaryRun) -> Forbidden:
-    """The common direction of the rare features of `source`, by its default evaluation, made if there is none.
+    """The common direction of the features of `source` that were rare at the end of its training.
 
     Raises:
         RequestError: it has fewer than two of them.
     """
-    like = EvalConfig(
-        run=str(source.run.directory), device=config.device, verify=config.verify, model_rows=config.model_rows
-    )
-    finished = evaluate.evaluation(source, like, evaluate.default_name(like))
-    frequency = finished.read_tensors(evaluate.FEATURES_FILE, config.verify)["frequency"]
+    frequency = final_frequency(DensityHistory(**source.run.read_tensors(DENSITY_FILE, config.verify)))
     rare = (frequency > 0) & (frequency < config.train.forbid_below)
     if int(rare.sum()) < 2:
         raise RequestError(_too_few(config, frequency, int(rare.sum())))

@@ -16,7 +16,7 @@ from sae_cli.config.stored import read_config
 from sae_cli.dictionaries.files import load_dictionary, snapshot_file
 from sae_cli.errors import RequestError
 from sae_cli.metrics.rare import DensityHistory, common_direction, exempt_and_resampled
-from sae_cli.stages import evaluate, prune, train
+from sae_cli.stages import prune, train
 from sae_cli.stages.dictionary_run import DENSITY_FILE
 from sae_cli.training.trainer import Trainer
 
@@ -107,11 +107,13 @@ def test_side_by_side_as_alone(tmp_path):
 
 
 def rare_of(run, below):
-    like = typed(COMPOSER.compose("eval", [f"run={run.directory}"]).settings)
-    frequency = read_run(run.directory / "eval" / evaluate.default_name(like)).read_tensors("features.safetensors")[
-        "frequency"
-    ]
-    return (frequency > 0) & (frequency < below)
+    """By the counts of the last windows, as many as make up a tenth of the tokens."""
+    history, tokens, count = run.read_tensors(DENSITY_FILE), 0, 0
+    for window in reversed(range(len(history["tokens"]))):
+        tokens, count = tokens + history["tokens"][window], count + history["count"][window]
+        if tokens >= 0.1 * history["tokens"].sum():
+            break
+    return (count > 0) & (count < below * tokens)
 
 
 @pytest.fixture(scope="module")
