@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,24 @@ from sae_cli.metrics.mapped_error import MappedErrorSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
 from sae_cli.models.hooks import recorder, stand_in
+
+
+class CleanRun(NamedTuple):
+    """What a run without any change leaves.
+
+    Attributes:
+        logits: [B, T, V].
+        captured: the activations at the taps of the target and at the final residual stream.
+        seen: the same at the positions of the mask.
+        x: what the dictionary reads, at the positions of the mask [B, T', d].
+        replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
+    """
+
+    logits: Tensor
+    captured: dict[Site, Tensor]
+    seen: dict[Site, Tensor]
+    x: Tensor
+    replaced: Callable[[Visitor], Tensor] | None
 
 
 class Splicer:
@@ -37,7 +56,7 @@ class Splicer:
         self, model: LanguageModel, site: Site, dictionary: Dictionary, null_space: NullSpace | None = None
     ) -> None:
         self.model, self.target, self.dictionary = model, model.target(site), dictionary
-        self.path = DirectPath(model)
+        self.path, self.final_resid = DirectPath(model), model.end.final_resid
         self.token_bytes = token_byte_lengths(model.tokenizer, model.vocab_size)
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
         on_all_paths = self.target.replaced is not None or site.hook is HookPoint.logits
@@ -49,75 +68,62 @@ class Splicer:
     @torch.no_grad()
     def add(self, tokens: Tensor, domains: Tensor | None = None) -> None:
         """Add rows of tokens [B, T], each with the number of its domain [B, T]."""
-        captured: dict[Site, Tensor] = {}
-        taps = {*self.target.taps, self.model.end.final_resid}
-        clean, replaced = self._clean(tokens, {tap: recorder(captured, tap) for tap in taps})
-        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
-        x = self.target.read(seen).float()
-        f = self.dictionary.encode(x.flatten(0, 1))
+        run = self._clean_run(tokens)
+        f = self.dictionary.encode(run.x.flatten(0, 1))
         reconstructed = self.dictionary.decode(f)
-        self.reconstruction.add(x.flatten(0, 1), reconstructed, f, self.dictionary.decoder_norms())
+        self.reconstruction.add(run.x.flatten(0, 1), reconstructed, f, self.dictionary.decoder_norms())
         stand_ins = {
-            "sae": reconstructed.view_as(x),
-            "zero": torch.zeros_like(x),
-            "mean": self.dictionary.activation_mean.expand_as(x),
+            "sae": reconstructed.view_as(run.x),
+            "zero": torch.zeros_like(run.x),
+            "mean": self.dictionary.activation_mean.expand_as(run.x),
         }
-        self._add_errors(x, stand_ins["sae"], seen)
-        direct = self._direct_path(clean, captured, x, stand_ins, seen)
-        conditions = chain(self._all_paths(replaced, captured, stand_ins, seen), direct)
-        self.losses.add(tokens, self.token_bytes, clean.cpu(), conditions, FIRST_POSITION, domains)
+        self._add_errors(run, stand_ins["sae"])
+        conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
+        self.losses.add(tokens, self.token_bytes, run.logits.cpu(), conditions, FIRST_POSITION, domains)
 
-    def _clean(self, tokens: Tensor, watched: dict[Site, Visitor]) -> tuple[Tensor, Callable[[Visitor], Tensor] | None]:
-        """The clean logits, and how to get others with something else at the site."""
+    def _clean_run(self, tokens: Tensor) -> CleanRun:
+        captured: dict[Site, Tensor] = {}
+        watched = {tap: recorder(captured, tap) for tap in {*self.target.taps, self.final_resid}}
         if self.target.replaced is None:
-            return self.model.logits(tokens, watched), None
-        return self.model.branches(tokens, self.target.replaced, watched)
+            clean, replaced = self.model.logits(tokens, watched), None
+        else:
+            clean, replaced = self.model.branches(tokens, self.target.replaced, watched)
+        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
+        return CleanRun(clean, captured, seen, self.target.read(seen).float(), replaced)
 
-    def _all_paths(
-        self,
-        replaced: Callable[[Visitor], Tensor] | None,
-        captured: dict[Site, Tensor],
-        stand_ins: dict[str, Tensor],
-        seen: dict[Site, Tensor],
-    ) -> Iterator[tuple[str, Tensor]]:
-        if replaced is None or self.target.replaced is None:
+    def _all_paths(self, run: CleanRun, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        if run.replaced is None or self.target.replaced is None:
             return
-        there = captured[self.target.replaced]
+        there = run.captured[self.target.replaced]
         for name, values in stand_ins.items():
-            put = self.target.put(values, seen).to(there.dtype)
-            yield name, replaced(stand_in(torch.cat([there[:, :FIRST_POSITION], put], dim=1))).cpu()
+            put = self.target.put(values, run.seen).to(there.dtype)
+            yield name, run.replaced(stand_in(torch.cat([there[:, :FIRST_POSITION], put], dim=1))).cpu()
 
-    def _direct_path(
-        self,
-        clean: Tensor,
-        captured: dict[Site, Tensor],
-        x: Tensor,
-        stand_ins: dict[str, Tensor],
-        seen: dict[Site, Tensor],
-    ) -> Iterator[tuple[str, Tensor]]:
+    def _direct_path(self, run: CleanRun, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Of the logits themselves, which have no other path, under both names."""
-        uncapped = self.path.uncapped(captured[self.model.end.final_resid], clean)
-        there = self.target.normalised(x, seen)
+        uncapped = self.path.uncapped(run.captured[self.final_resid], run.logits)
+        there = self.target.normalised(run.x, run.seen)
         for name, values in stand_ins.items():
-            change = _with_first_position(self.target.normalised(values, seen) - there)
+            change = _with_first_position(self.target.normalised(values, run.seen) - there)
             logits = self.path.logits(change, uncapped).cpu()
             if self.target.site.hook is HookPoint.logits:
                 yield name, logits
             yield f"{name}_direct", logits
 
-    def _add_errors(self, x: Tensor, reconstructed: Tensor, seen: dict[Site, Tensor]) -> None:
+    def _add_errors(self, run: CleanRun, reconstructed: Tensor) -> None:
         """The reconstruction error, seen from other spaces."""
         if self.unseen:
-            self.unseen.add(reconstructed - x, x)
-        there, instead = self.target.resid(x, seen), self.target.resid(reconstructed, seen)
+            self.unseen.add(reconstructed - run.x, run.x)
+        there, instead = (self.target.resid(values, run.seen) for values in (run.x, reconstructed))
         if there is not None and instead is not None:
             self.resid_error.add(instead - there, there)
-        space = self.model.end.logit_space
-        there, instead = (space.coordinates(self.target.normalised(each, seen).double()) for each in (x, reconstructed))
-        self.logit_error.add(instead - there, there)
-        self.inverse_scale += float(
-            (1 / self.model.end.final_norm.scale(seen[self.model.end.final_resid])).double().sum()
+        end = self.model.end
+        there, instead = (
+            end.logit_space.coordinates(self.target.normalised(values, run.seen).double())
+            for values in (run.x, reconstructed)
         )
+        self.logit_error.add(instead - there, there)
+        self.inverse_scale += float(end.final_norm.scale(run.seen[self.final_resid]).double().reciprocal().sum())
 
     def results(self) -> dict[str, float | None]:
         """Every figure by its name."""
