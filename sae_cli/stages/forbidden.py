@@ -39,15 +39,30 @@ class Forbidden(NamedTuple):
     run: FinishedRun
 
 
-def cluster_run(config: TrainConfig) -> DictionaryRun | None:
-    """The run of `train.forbid_direction`, if there is one.
+def forbidden(config: TrainConfig) -> Forbidden | None:
+    """The common direction of the features that were rare at the end of the training of `train.forbid_direction`.
 
     Raises:
-        RequestError: it does not exist, or belongs to other activations.
+        RequestError: that run does not exist, belongs to other activations, or has fewer than two rare features.
     """
-    path = config.train.forbid_direction
-    if path is None:
+    if config.train.forbid_direction is None:
         return None
+    source = _cluster_run(config, config.train.forbid_direction)
+    frequency = final_frequency(DensityHistory(**source.run.read_tensors(DENSITY_FILE, config.verify)))
+    rare = (frequency > 0) & (frequency < config.train.forbid_below)
+    if int(rare.sum()) < 2:
+        raise RequestError(_too_few(config, frequency, int(rare.sum())))
+    rows = load_dictionary(source.run, config.verify).W_enc[rare]
+    alignment = encoder_alignment(rows)
+    assert alignment is not None
+    console.log(
+        f"forbidden: the direction of {len(rows):,} features with a frequency below {config.train.forbid_below:g} "
+        f"(mean cosine of their encoder rows {alignment:.3f}) of {source.run.directory}"
+    )
+    return Forbidden(common_direction(rows), len(rows), alignment, source.run)
+
+
+def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
     source = read_dictionary_run(path)
     if DENSITY_FILE not in source.run.manifest.files:
         raise RequestError(
@@ -68,26 +83,6 @@ def cluster_run(config: TrainConfig) -> DictionaryRun | None:
 def _belonging(config: TrainConfig) -> dict[str, object]:
     kind = "synthetic" if isinstance(config.data, SyntheticData) else "text"
     return {**result_settings(config), "data": kind}
-
-
-def forbidden(config: TrainConfig, source: DictionaryRun) -> Forbidden:
-    """The common direction of the features of `source` that were rare at the end of its training.
-
-    Raises:
-        RequestError: it has fewer than two of them.
-    """
-    frequency = final_frequency(DensityHistory(**source.run.read_tensors(DENSITY_FILE, config.verify)))
-    rare = (frequency > 0) & (frequency < config.train.forbid_below)
-    if int(rare.sum()) < 2:
-        raise RequestError(_too_few(config, frequency, int(rare.sum())))
-    rows = load_dictionary(source.run, config.verify).W_enc[rare]
-    alignment = encoder_alignment(rows)
-    assert alignment is not None
-    console.log(
-        f"forbidden: the direction of {len(rows):,} features with a frequency below {config.train.forbid_below:g} "
-        f"(mean cosine of their encoder rows {alignment:.3f}) of {source.run.directory}"
-    )
-    return Forbidden(common_direction(rows), len(rows), alignment, source.run)
 
 
 def _too_few(config: TrainConfig, frequency: Tensor, found: int) -> str:

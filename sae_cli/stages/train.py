@@ -22,9 +22,9 @@ from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
-from sae_cli.stages.dictionary_run import DENSITY_FILE, DictionaryRun
+from sae_cli.stages.dictionary_run import DENSITY_FILE
 from sae_cli.stages.estimate import Estimate, require_disk
-from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, cluster_run, forbidden
+from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.stages.live_activations import stream_key
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
@@ -59,10 +59,10 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
         recipe, device = recipe_of(config), build.device(config.device)
         _check_steps(config, recipe)
         check_kernel(recipe.kernel, device)
-        cluster = cluster_run(config)
+        kept_out = forbidden(config)
         if self._sources is None:
             self._sources = ActivationSources(device)
-        return Training(config, directory, settings, recipe, self._sources.open(config, settings), cluster, device)
+        return Training(config, directory, settings, recipe, self._sources.open(config, settings), kept_out, device)
 
 
 class Training(Job):
@@ -77,11 +77,11 @@ class Training(Job):
         settings: dict[str, Any],
         recipe: Recipe,
         source: ActivationSource,
-        cluster: DictionaryRun | None,
+        kept_out: Forbidden | None,
         device: torch.device,
     ) -> None:
         self.config, self.directory, self.settings = config, directory, settings
-        self.recipe, self.source, self.cluster, self.device = recipe, source, cluster, device
+        self.recipe, self.source, self.forbidden, self.device = recipe, source, kept_out, device
         self.tokens = recipe.steps * config.train.batch_size
 
     def steps(self) -> Generator[Step, None, None]:
@@ -90,7 +90,8 @@ class Training(Job):
         width = held_out.shape[1]
         make_objective = build.objective(config, width)
         require_disk(self.directory, needed=_disk_bytes(config, width))
-        self.forbidden = self._forbidden(width)
+        if self.forbidden:
+            check_width(self.forbidden, width)
         if self.directory.exists() and not config.overwrite:
             console.log(f"an unfinished attempt is in {self.directory}: starting it again")
         with open_run(self.directory, "train", self.settings) as claimed:
@@ -108,13 +109,6 @@ class Training(Job):
             yield Step()
             yield from self._train(trainer, held_out, claimed)
             self.finished = self._save(trainer, held_out, claimed, time.monotonic() - started)
-
-    def _forbidden(self, width: int) -> Forbidden | None:
-        if self.cluster is None:
-            return None
-        found = forbidden(self.config, self.cluster)
-        check_width(found, width)
-        return found
 
     def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> Iterator[Step]:
         train, started = self.config.train, time.monotonic()
