@@ -22,7 +22,7 @@ below=$(printf '%s\n' "${measure[@]}" | sed -n 's/^features.rare_below=//p')
 
 # A feature that has not fired for a twentieth of the training is resampled, if it is not exempt.
 plain=$(together "train.save_at=$(at 10 20 40 60 80 100)")
-resampled=$(together "resample.at=$(at 40 60)" resample.exempt_fraction=0.5 "train.dead_after=$((tokens / 20))" \
+resampled=$(together "resample.at=$(at 40)" resample.exempt_fraction=0.5 "train.dead_after=$((tokens / 20))" \
     "resample.rewarm_steps=$((steps / 20 + 1))")
 mapfile -t but_seed < <(settings_but seed)
 forbidden=$(for seed in $(setting seed | tr , ' '); do

@@ -80,7 +80,7 @@ def _trajectories(reports):
         *early
     )
     table(title, header, rows)
-    print("\nLate slope: of log density over log tokens seen in the second half of the (log-spaced) windows.")
+    print("\nLate slope: of log density over log tokens seen over the second half of the training.")
 
 
 _FOLLOWED = (

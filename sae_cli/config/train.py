@@ -59,7 +59,7 @@ class TrainingConfig:
     log_every: int = number(50, at_least=1)
     held_out_every: int = number(250, at_least=1)
     held_out_tokens: int = number(8_192, at_least=2)
-    density_windows: int = number(40, at_least=1)
+    density_windows: int = number(80, at_least=1)
     save_at: list[int] = field(default_factory=list)
     forbid_direction: str | None = None
     forbid_below: float = number(FORBID_BELOW, above=0, at_most=1)

@@ -74,7 +74,8 @@ class PooledDensity(NamedTuple):
 def density_slope(
     count: Int[Tensor, "W F"], tokens: Int[Tensor, " W"], step: Int[Tensor, " W"], chosen: Bool[Tensor, " F"]
 ) -> PooledDensity:
-    """Whether the chosen features are still getting rarer: their pooled density in the second half of the windows.
+    """Whether the chosen features are still getting rarer: their pooled density in the windows that begin after
+    half of the tokens.
 
     Args:
         count: tokens of each window on which each feature fired.
@@ -82,7 +83,9 @@ def density_slope(
         step: steps done at the end of each window.
         chosen: features.
     """
-    return pooled_density(count, tokens, step, chosen, first=len(tokens) // 2)
+    ends = tokens.cumsum(0)
+    begins_early = (ends - tokens) * 2 < ends[-1]
+    return pooled_density(count, tokens, step, chosen, first=int(begins_early.sum()))
 
 
 def pooled_density(
@@ -134,20 +137,17 @@ def rare_in_part(
 ) -> Bool[Tensor, " F"]:
     """Features that fire on a smaller share than `below` of the tokens of a part of training; also those that never do.
 
+    None where no window ends in that part, as in trainings of a few steps.
+
     Args:
         count: tokens of each window on which each feature fired.
         tokens: of each window.
         part: where it begins and ends, as shares of all tokens; windows belong to it by where they end.
         below: a frequency.
-
-    Raises:
-        ValueError: no window ends there.
     """
     end = tokens.cumsum(0) / tokens.sum()
     inside = (end > part[0]) & (end <= part[1])
-    if not inside.any():
-        raise ValueError(f"no window ends between {part[0]:g} and {part[1]:g} of training: choose a longer part")
-    return count[inside].sum(dim=0).double() / tokens[inside].sum() < below
+    return count[inside].sum(dim=0).double() < below * tokens[inside].sum()
 
 
 class Trajectory(NamedTuple):
@@ -157,7 +157,7 @@ class Trajectory(NamedTuple):
         features: how many there are.
         firing: how many of them fired at all in each window, int64 [W].
         whole: their pooled density over all of training.
-        late: the same over the second half of the windows: is there still a slope?
+        late: the same over the second half of the training: is there still a slope?
     """
 
     features: int
