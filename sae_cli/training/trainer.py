@@ -129,7 +129,7 @@ class Trainer:
     def lr(self) -> float:
         r = self.recipe
         if self.fitting_decoder:
-            return r.lr * max(0.0, (r.steps - self.step_number) / (r.steps - r.main_steps)) if r.decoder_fit else 0.0
+            return r.lr * max(0.0, (r.steps - self.step_number) / max(1, r.steps - r.main_steps))
         factor = warmup_then_decay(self.step_number, r.main_steps, r.lr_warmup, r.lr_decay)
         return r.lr * factor * self.resampler.lr_factor(self.step_number)
 

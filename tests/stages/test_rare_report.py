@@ -87,3 +87,11 @@ def test_a_dictionary_without_rare_features_says_so(world, run):
     found = evaluate.run(config, run.directory, "none").document["eval"]["rare"]
     assert found["rare"] == {"features": 0}
     assert torch.isfinite(torch.tensor(found["others"]["encoder_alignment"]))
+
+
+def test_a_training_of_two_steps(world, tmp_path):
+    """Too few windows for anything to have been rare early, and no step left to fit the decoder in."""
+    train.run(world.train(tmp_path, tokens=256), tmp_path / "run")
+    report = evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default").document["eval"]
+    found = report["rare"]["trajectories"]
+    assert [found[name]["features"] for name in ("exempt", "not_exempt", "resampled")] == [0, 0, 0]
