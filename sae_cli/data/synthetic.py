@@ -41,7 +41,7 @@ class SyntheticActivations:
 
     def directions(self) -> Tensor:
         """The truth: unit rows [n_features, d]."""
-        rows = torch.randn(self.n_features, self.d, generator=torch.Generator().manual_seed(self.seed))
+        rows = torch.randn(self.n_features, self.d, generator=generator("true directions", self.seed))
         return rows / rows.norm(dim=1, keepdim=True)
 
     def frequencies(self) -> Tensor:

@@ -7,6 +7,8 @@ import torch
 
 from sae_cli.config.split import Split
 from sae_cli.data.synthetic import SyntheticActivations
+from sae_cli.metrics.similarity import max_cosines
+from sae_cli.training.initialise import random_directions
 
 
 def make(**changes):
@@ -57,3 +59,10 @@ def test_seeds_have_streams_of_their_own():
     """torch reads 32 bits of a seed: sums of shifted seeds would make the same numbers again."""
     fired = [codes(make(seed=seed), n_blocks=1) > 0.25 for seed in range(3)]
     assert not torch.equal(fired[0], fired[1]) and not torch.equal(fired[0], fired[2])
+
+
+def test_no_dictionary_begins_at_the_truth():
+    """Equal seeds of data and of initialisation: the nearest of the first rows is as far as that of other seeds."""
+    found = make(d=64, n_features=100, seed=0).directions()
+    own, other = (max_cosines(found, random_directions(512, 64, seed)).mean() for seed in (0, 1))
+    assert abs(float(own - other)) < 0.05
