@@ -20,13 +20,13 @@ from sae_cli.metrics import VERSION
 from sae_cli.stages import build, evaluate_together
 from sae_cli.stages.dictionary_run import DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce
-from sae_cli.stages.held_out import LOGITS_AT_ONCE
-from sae_cli.stages.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
-from sae_cli.stages.measure import FEATURES_AT_ONCE, Measurement
-from sae_cli.stages.rare_features import rare_report
-from sae_cli.stages.references import References
+from sae_cli.stages.measuring.held_out import LOGITS_AT_ONCE
+from sae_cli.stages.measuring.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
+from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.stages.measuring.rare_features import rare_report
+from sae_cli.stages.measuring.references import References
+from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject, make_subject
 from sae_cli.stages.result import StageResult
-from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject, make_subject
 
 EVAL_FILE, FEATURES_FILE, ABLATION_FILE = "eval.json", "features.safetensors", "ablation.safetensors"
 DEFAULT = "default"

@@ -21,11 +21,11 @@ from sae_cli.metrics import VERSION
 from sae_cli.models import LanguageModel, Site
 from sae_cli.stages import build
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
-from sae_cli.stages.held_out import HeldOutText
-from sae_cli.stages.loss_tables import domain_rows, loss_rows, reference_rows
-from sae_cli.stages.references import References
+from sae_cli.stages.measuring.held_out import HeldOutText
+from sae_cli.stages.measuring.loss_tables import domain_rows, loss_rows, reference_rows
+from sae_cli.stages.measuring.references import References
+from sae_cli.stages.measuring.splice_together import JointSplicer
 from sae_cli.stages.result import StageResult
-from sae_cli.stages.splice_together import JointSplicer
 
 EVAL_FILE = "eval.json"
 

@@ -22,9 +22,9 @@ from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
 from sae_cli.stages.finetune import finetuned
 from sae_cli.stages.forbidden import FORBIDDEN
-from sae_cli.stages.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.stages.measuring.subject import make_subject
 from sae_cli.stages.result import StageResult
-from sae_cli.stages.subject import make_subject
 
 
 def run(config: PruneConfig, directory: Path) -> StageResult:

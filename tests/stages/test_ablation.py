@@ -14,8 +14,8 @@ from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.stages import evaluate, train
-from sae_cli.stages.ablation import Ablation
-from sae_cli.stages.held_out import HeldOutText
+from sae_cli.stages.measuring.ablation import Ablation
+from sae_cli.stages.measuring.held_out import HeldOutText
 
 D, F = 16, 6
 MLP_OUT = Site(HookPoint.mlp_out, 0)

@@ -17,7 +17,7 @@ from sae_cli.dictionaries.files import DICTIONARY_FILE
 from sae_cli.errors import RequestError
 from sae_cli.stages import evaluate, prune, train
 from sae_cli.stages.dictionary_run import read_dictionary_run
-from sae_cli.stages.subject import make_subject
+from sae_cli.stages.measuring.subject import make_subject
 
 CPU = torch.device("cpu")
 

@@ -262,7 +262,7 @@ def test_text_of_one_domain_has_no_domains(world, tmp_path):
 
 
 def test_the_table_pools_small_domains():
-    from sae_cli.stages.loss_tables import domain_rows
+    from sae_cli.stages.measuring.loss_tables import domain_rows
 
     def figures(tokens, increase):
         return {"tokens": tokens, "ce_clean": 2.0, "ce_sae": 2 + increase, "ce_zero": 4.0, "ce_increase": increase}

@@ -18,7 +18,7 @@ from sae_cli.metrics.ablation import AblationSums
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.models import LanguageModel, Site
 from sae_cli.models.hooks import recorder, stand_in
-from sae_cli.stages.held_out import HeldOutText
+from sae_cli.stages.measuring.held_out import HeldOutText
 from sae_cli.tensor_types import Float, Int
 
 

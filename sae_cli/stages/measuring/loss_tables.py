@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sae_cli.stages.references import CE, PARAMETERS
+from sae_cli.stages.measuring.references import CE, PARAMETERS
 
 LABELS = {
     "l0": "L0",

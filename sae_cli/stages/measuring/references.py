@@ -21,7 +21,7 @@ from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.row_sums import Estimate, Figure, RowSums
 from sae_cli.models import LanguageModel, load_language_model
 from sae_cli.models.load import load_tokenizer
-from sae_cli.stages.held_out import HeldOutText
+from sae_cli.stages.measuring.held_out import HeldOutText
 
 CE, BITS_PER_BYTE = "ce", "bits_per_byte"
 PARAMETERS, STEPS = "parameters", "steps"

@@ -23,11 +23,11 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
-from sae_cli.stages.ablation import Ablation
-from sae_cli.stages.held_out import HeldOutText
-from sae_cli.stages.references import References
-from sae_cli.stages.splice import Splicer
-from sae_cli.stages.subject import ModelSubject, Subject, SyntheticSubject
+from sae_cli.stages.measuring.ablation import Ablation
+from sae_cli.stages.measuring.held_out import HeldOutText
+from sae_cli.stages.measuring.references import References
+from sae_cli.stages.measuring.splice import Splicer
+from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject
 from sae_cli.training.baselines import SAMPLE, check_ica, fit_baseline
 
 # Largest feature matrix [n, F] made at once, in elements.
