@@ -16,7 +16,7 @@ for each in "$@"; do
         *) overrides+=("$each") ;;
     esac
 done
-with_defaults layer=0,1,2,3 l1=1 tokens=150_000 seed=0,1 eval.tokens=25_000 features.tokens=20_000 \
+with_defaults layer=0,1,2,3 sae=topk tokens=150_000 seed=0,1 eval.tokens=25_000 features.tokens=20_000 \
     -- ${overrides[@]+"${overrides[@]}"}
 
 wide=$(together)
