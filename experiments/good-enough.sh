@@ -16,7 +16,7 @@ for each in "$@"; do
         *) overrides+=("$each") ;;
     esac
 done
-with_defaults layer=0,1,2,3 sae=topk tokens=150_000 seed=0,1 eval.tokens=25_000 features.tokens=20_000 \
+with_defaults layer=0,1,2,3 sae=topk tokens=150_000 seed=0,1 eval.tokens=20_000 features.tokens=20_000 \
     -- ${overrides[@]+"${overrides[@]}"}
 
 wide=$(together)
@@ -36,7 +36,9 @@ groups=()
 for seed in $(setting seed | tr , ' '); do groups+=("$(printf '%s\n' "$wide" | of_seed "$seed")"); done
 sae eval -m --json --quiet "run=$(printf '%s\n' "${groups[@]}" | joined)" "references=$references" "${joint[@]}" \
     >"$documents/together.json"
-# What the narrow dictionaries lose on the text of all domains.
+# What the narrow dictionaries lose on the text of all domains, and both kinds on that of the one.
 text=$(setting data)
-printf '%s\n' "$one_domain" | measured "data=${text:-stdlib}" $(settings_of data) >"$documents/narrow.json"
-python3 "$here/answers/good_enough.py" "$narrow" "$documents"/{alone,together,narrow}.json
+text=("data=${text:-stdlib}" $(settings_of data))
+printf '%s\n' "$one_domain" | measured "${text[@]}" >"$documents/narrow.json"
+printf '%s\n' "$wide" "$one_domain" | measured "${text[@]}" "data.domains=[$narrow]" >"$documents/on_narrow.json"
+python3 "$here/answers/good_enough.py" "$narrow" "$documents"/{alone,together,narrow,on_narrow}.json

@@ -1,5 +1,6 @@
 """Is it good enough? Reads evaluations of every layer alone, of all at once, and of dictionaries of one domain."""
 
+import math
 import sys
 from collections import defaultdict
 
@@ -11,7 +12,7 @@ DOMAINS_SHOWN = 6
 
 def main():
     narrow_domain, *files = sys.argv[1:]
-    alone, together, narrow = (documents(path) for path in files)
+    alone, together, narrow, on_narrow = (documents(path) for path in files)
     groups = defaultdict(list)
     for each in sorted(alone, key=lambda each: layer_of(each["run"])):
         groups[f"layer {layer_of(each['run'])}"].append(each["eval"])
@@ -26,10 +27,29 @@ def main():
     table(f"The model on its dictionaries (± over {seeds} seeds; CE in nats)", header, rows)
     _references(groups[ALL][0])
     _domains(groups)
-    wide = {(layer_of(each["run"]), by_seed(each["run"])): each["eval"] for each in alone}
-    pairs = [(wide[layer_of(each["run"]), by_seed(each["run"])], each) for each in narrow]
-    _one_domain(narrow_domain, pairs)
-    conclude([*_sum_of_parts(groups), *_narrow(narrow_domain, pairs)])
+    cases = {
+        ("all domains", "all domains"): alone,
+        (narrow_domain, "all domains"): narrow,
+        ("all domains", narrow_domain): [each for each in on_narrow if not is_narrow(each["run"])],
+        (narrow_domain, narrow_domain): [each for each in on_narrow if is_narrow(each["run"])],
+    }
+    sums = {case: sum_over_layers(found) for case, found in cases.items()}
+    _one_domain(sums)
+    conclude([*_sum_of_parts(groups), *_narrow(narrow_domain, sums)])
+
+
+def is_narrow(run):
+    return bool(manifest(run)["settings"]["data.domains"])
+
+
+def sum_over_layers(found):
+    """For each seed the CE increase summed over the layers, each measured alone, and its standard error."""
+    seeds = sorted({by_seed(each["run"]) for each in found})
+    reports = [[each["eval"] for each in found if by_seed(each["run"]) == seed] for seed in seeds]
+    return [
+        (sum(r["ce_increase"] for r in of_seed), math.hypot(*(r["ce_increase_se"] or 0.0 for r in of_seed)))
+        for of_seed in reports
+    ]
 
 
 def layer_of(run):
@@ -71,20 +91,14 @@ def _domains(groups):
     table("CE increase by domain (± over seeds)", ("domain", "tokens", "CE clean", *groups), rows)
 
 
-def _one_domain(name, pairs):
-    rows = []
-    for label, pick in (("all domains", lambda report: report), (name, lambda report: report["domains"].get(name))):
-        wide, narrow = ([pick(each) for each in some] for some in _unzipped(pairs))
-        if None not in wide:
-            for trained, reports in (("all domains", wide), (name, narrow)):
-                figures = [shown([report[key] for report in reports]) for key in ("ce_increase", "loss_recovered")]
-                rows.append((trained, label, *figures))
-    header = ("trained on", "evaluated on", "CE increase", "loss recovered")
-    table("Dictionaries of one domain (± over layers and seeds)", header, rows)
-
-
-def _unzipped(pairs):
-    return [wide for wide, _ in pairs], [each["eval"] for _, each in pairs]
+def _one_domain(sums):
+    rows = [(*case, shown([value for value, _ in found], 4)) for case, found in sums.items()]
+    header = ("trained on", "evaluated on", "CE increase")
+    table(
+        "Dictionaries of one domain: CE increase, summed over layers that are replaced alone (± over seeds)",
+        header,
+        rows,
+    )
 
 
 def _sum_of_parts(groups):
@@ -97,14 +111,13 @@ def _sum_of_parts(groups):
     yield f"CE increase with all at once less the sum of the layers' own: {said}."
 
 
-def _narrow(name, pairs):
-    wide, narrow = _unzipped(pairs)
-    for label, pick in (("the text of all domains", lambda r: r), (f"{name} alone", lambda r: r["domains"].get(name))):
-        both = [(pick(n), pick(w)) for n, w in zip(narrow, wide, strict=True)]
-        if all(n and w for n, w in both):
-            differences = [n["ce_increase"] - w["ce_increase"] for n, w in both]
-            said = verdict(differences, "the one of all domains loses less", f"the one of {name} loses less")
-            yield f"CE increase on {label}, dictionary of {name} less dictionary of all: {said}."
+def _narrow(name, sums):
+    for where in ("all domains", name):
+        pairs = list(zip(sums[name, where], sums["all domains", where], strict=True))
+        differences = [narrow - wide for (narrow, _), (wide, _) in pairs]
+        errors = [math.hypot(error, other) for (_, error), (_, other) in pairs]
+        said = verdict(differences, "those of all domains lose less", f"those of {name} lose less", errors)
+        yield f"CE increase on the text of {where}, dictionaries of {name} less those of all domains: {said}."
 
 
 if __name__ == "__main__":
