@@ -93,7 +93,7 @@ def test_logits_are_the_centred_ones(world, runs, tmp_path):
 def test_the_truth(world, tmp_path):
     data = SyntheticData(d=32, n_features=40, mean_active=3.0)
     base = world.train(tmp_path, data=data)
-    config = replace(base, dict_size=64, l1=0.5, tokens=200_000, train=replace(base.train, lr=2e-3))
+    config = replace(base, dict_size=64, l1=2, tokens=60_000, train=replace(base.train, lr=5.6e-3))
     train.run(config, tmp_path / "run")
     report = compared(tmp_path / "c", tmp_path / "run", "truth")
     assert report["runs"][1]["run"] == "truth" and report["runs"][1]["features"] == 40
