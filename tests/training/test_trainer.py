@@ -99,6 +99,6 @@ def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0(small):
     turned = (f > 0) != (fitted > 0)  # b_dec is folded in and out: only what is zero but for rounding may turn
     assert turned.float().mean() < 1e-4 and not (torch.maximum(f, fitted)[turned] > 1e-5).any()
     bias = [float((d(x) ** 2).sum() / (d(x) * x).sum()) for d in (before, after)]
-    assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.05)
+    assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.1)
     assert (x - after(x)).square().sum() < 0.8 * (x - before(x)).square().sum()
     assert torch.allclose(after.decoder_norms(), torch.ones(32), atol=1e-5)
