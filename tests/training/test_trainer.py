@@ -86,19 +86,18 @@ def test_a_loss_that_is_no_number_stops_training(small):
 
 
 def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0(small):
-    data = small.batches(450)
+    data = small.batches(900)
     x = torch.cat(data)
-    trainer = small.trainer(replace(small.recipe, steps=450, decoder_fit=2 / 3), small.relu(l1=2.0), [x])
+    recipe = replace(small.recipe, steps=900, decoder_fit=5 / 6, seed=2)
+    trainer = small.trainer(recipe, small.relu(l1=2.0), [x])
     for step, batch in enumerate(data):
         if step == 150:
             assert trainer.sparsity == 0
             before = trainer.dictionary()
         trainer.step(batch)
     after = trainer.dictionary()
-    f, fitted = before.encode(x), after.encode(x)
-    turned = (f > 0) != (fitted > 0)  # b_dec is folded in and out: only what is zero but for rounding may turn
-    assert turned.float().mean() < 1e-4 and not (torch.maximum(f, fitted)[turned] > 1e-5).any()
+    assert torch.equal(before.encode(x) > 0, after.encode(x) > 0)
     bias = [float((d(x) ** 2).sum() / (d(x) * x).sum()) for d in (before, after)]
-    assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.1)
+    assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.05)
     assert (x - after(x)).square().sum() < 0.8 * (x - before(x)).square().sum()
     assert torch.allclose(after.decoder_norms(), torch.ones(32), atol=1e-5)
