@@ -20,9 +20,11 @@ LAYERS = {
     "kernels": 1,
     "config": 1,
     "console": 1,
+    "interruption": 1,
     "errors": 0,
     "tensor_types": 0,
     "seeds": 0,
+    "state": 0,
 }
 HOMES = {
     "hydra": {"cli", "config"},

@@ -1,18 +1,23 @@
 """Atomic, hashed file writes, and reads that notice damage.
 
-A file appears under its name only when it is complete: it is written beside it, fsynced and renamed.
+A file appears under its name only when it is complete and on the disk: it is written beside it, fsynced and renamed,
+and the folder is fsynced.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sae_cli.errors import JobError
+
+_TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -23,35 +28,82 @@ class FileRecord:
     sha256: str
 
 
-def write_bytes(path: Path, content: bytes) -> FileRecord:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_file(path: Path, write: Callable[[Path], object]) -> FileRecord:
+    """Write a file whole or not at all.
+
+    Args:
+        path: its place; folders that are missing are made.
+        write: writes the content to the path that it is given.
+
+    Raises:
+        JobError: it cannot be written; what was there before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        make_folder(path.parent)
+        write(temporary)
+        return _move(temporary, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-    return FileRecord(len(content), hashlib.sha256(content).hexdigest())
 
 
-def take_file(source: Path, path: Path) -> FileRecord:
-    """Move a file that something else has written to its place; both are on one file system."""
-    with open(source, "rb+") as file:
-        os.fsync(file.fileno())
-        record = FileRecord(source.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-    os.replace(source, path)
-    _sync_folder(path.parent)
-    return record
+def write_bytes(path: Path, content: bytes) -> FileRecord:
+    """Write these bytes, whole or not at all."""
+    return write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_json(path: Path, value: Any) -> FileRecord:
     """Strict JSON (no NaN), indented, with a final newline."""
     return write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def take_file(source: Path, path: Path) -> FileRecord:
+    """Move a file that something else has written to its place; both are on one file system."""
+    try:
+        return _move(source, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def link_file(source: Path, path: Path) -> None:
+    """Give a file of ours, which never changes, a second name.
+
+    Raises:
+        OSError: the file system cannot do that, or the file is gone.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, so that they outlast a loss of power."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that was being written."""
+    return name.startswith(".") and name.endswith(_TEMPORARY)
 
 
 def read_bytes(path: Path, record: FileRecord | None, verify: bool) -> bytes:
@@ -97,14 +149,22 @@ def damaged(path: Path, expected: str, found: str) -> JobError:
     )
 
 
+def unwritable(path: Path, error: OSError) -> JobError:
+    """The one line for a file that could not be written."""
+    room = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space there" if room else "look at the disk and its permissions"
+    return JobError(f"{path}: cannot be written: {error.strerror or error}; {remedy} and run the command again")
+
+
+def _move(source: Path, path: Path) -> FileRecord:
+    with open(source, "rb+") as file:
+        os.fsync(file.fileno())
+        record = FileRecord(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    os.replace(source, path)
+    sync_folder(path.parent)
+    return record
+
+
 def _compare(path: Path, record: FileRecord, found: str) -> None:
     if found != record.sha256:
         raise damaged(path, f"sha256 {record.sha256[:16]}…", f"{found[:16]}…")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,16 +1,21 @@
 """Opening, filling and reading run directories.
 
-A run's life: `open_run` claims the directory and writes a manifest with status `running`; files are
+A run's life: `open_run` locks the directory and writes a manifest with status `running`; files are
 added; `finish` writes the manifest last, with status `complete`. After that it never changes.
+
+At every moment the manifest that is there says truly what can be relied on: a file enters it when it is on the disk,
+and is removed when it has left it. So a run that is stopped, however, is gone on with from `save_progress`'s last
+call, or begun again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,11 +27,15 @@ from sae_cli.artifacts.files import (
     check_hash,
     check_size,
     damaged,
+    is_temporary,
+    link_file,
     read_bytes,
     take_file,
+    unwritable,
     write_bytes,
     write_json,
 )
+from sae_cli.artifacts.lock import LOCK, RunLock, check_free
 from sae_cli.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -39,13 +48,18 @@ from sae_cli.artifacts.manifest import (
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
 
+CHECKPOINTS = "checkpoint"
+"""The folder of what a run needs only until it is finished."""
+
 
 class Run:
-    """A run being written. As a context manager it marks the run as failed when an exception leaves it."""
+    """A run being written, by one process. As a context manager it marks the run as failed when an exception leaves
+    it, and gives the directory free."""
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, lock: RunLock) -> None:
         self.directory = directory
         self.manifest = manifest
+        self._lock = lock
         self._logs: dict[str, list[str]] = {}
 
     def __enter__(self) -> Run:
@@ -54,8 +68,12 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self.manifest.status == "running":
-            self.fail(str(error) or type(error).__name__)
+        try:
+            if error is not None and self.manifest.status == "running":
+                with suppress(JobError):  # on a full disk it stays what it was, `running`, without a process
+                    self.fail(str(error) or type(error).__name__)
+        finally:
+            self._lock.release()
 
     def write_tensors(
         self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
@@ -72,40 +90,72 @@ class Run:
         """Move a file that a library has written, in a folder of this run, into the run."""
         self._record(source.name, take_file(source, self.directory / source.name))
 
+    def link_file(self, name: str, source: Path, record: FileRecord) -> None:
+        """Take a file that another run has written, without a copy where the file system allows it.
+
+        Raises:
+            OSError: it does not, or the file is gone.
+        """
+        link_file(source, self.directory / name)
+        self._record(name, record)
+
     def append_line(self, name: str, value: Mapping[str, Any]) -> None:
         """Add one JSON object to a log that can be followed while the run goes on; `finish` seals it."""
         line = json.dumps(value, allow_nan=False)
         self._logs.setdefault(name, []).append(line)
-        with open(self.directory / name, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with open(self.directory / name, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise unwritable(self.directory / name, error) from error
 
-    def add_parent(self, run: FinishedRun) -> None:
-        self.manifest.parents.append(run.as_parent())
+    def go_on_with_log(self, name: str) -> None:
+        """Take up a log where `save_progress` was last called; what was written after that is cut off."""
+        record = self.manifest.files[name]
+        content = (self.directory / name).read_bytes()[: record.bytes]
+        if (found := hashlib.sha256(content).hexdigest()) != record.sha256:
+            raise damaged(self.directory / name, f"sha256 {record.sha256[:16]}…", f"{found[:16]}…")
+        self.write_text(name, content.decode())
+        self._logs[name] = content.decode().splitlines()
 
-    def save_progress(self) -> None:
-        """Make the files written so far known to a later attempt."""
-        write_manifest(self.directory, self.manifest)
-
-    def finish(self, **facts: Any) -> FinishedRun:
-        """Write the manifest, last, and close the run for good."""
+    def save_progress(self, without: Iterable[str] = ()) -> None:
+        """Make what was written so far known to a later attempt; files `without` which it goes on are removed."""
         for name, lines in self._logs.items():
-            self.write_text(name, "\n".join(lines) + "\n")
+            self.write_text(name, _log(lines))
+        gone = [self.manifest.files.pop(name) and name for name in without]
+        write_manifest(self.directory, self.manifest)
+        self._remove(gone)
+
+    def finish(self, without: Iterable[str] = (), **facts: Any) -> FinishedRun:
+        """Write the manifest, last, and close the run for good, without these files."""
         self.manifest.facts.update(facts)
         self.manifest.status = "complete"
-        write_manifest(self.directory, self.manifest)
+        try:
+            self.save_progress(without)
+        except BaseException:
+            self.manifest.status = "running"
+            raise
         return FinishedRun(self.directory, self.manifest)
 
     def fail(self, reason: str) -> None:
-        """Leave what there is, marked as failed; the same command starts it again."""
+        """Leave what there is, marked as failed; the same command goes on with it."""
         self.manifest.status, self.manifest.reason = "failed", reason
         write_manifest(self.directory, self.manifest)
 
     def _record(self, name: str, record: FileRecord) -> None:
         self.manifest.files[name] = record
 
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            path = self.directory / name
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # until the first folder that something else is in
+                for folder in path.relative_to(self.directory).parents[:-1]:
+                    (self.directory / folder).rmdir()
 
-class FinishedRun:
-    """A complete run, read-only."""
+
+class StoredRun:
+    """A run on the disk, read-only."""
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
@@ -128,6 +178,12 @@ class FinishedRun:
                 for check in checks:
                     check.result()
 
+    def check_file(self, name: str, verify: bool) -> None:
+        """Compare one file with the manifest; as `check_files`."""
+        check_size(self.directory / name, self._record(name))
+        if verify:
+            check_hash(self.directory / name, self._record(name))
+
     def read_tensors(self, name: str, verify: bool = True) -> dict[str, Tensor]:
         return read_tensors(self.directory / name, self._record(name), verify)
 
@@ -136,10 +192,13 @@ class FinishedRun:
         check_size(self.directory / name, self._record(name))
         return map_tensor(self.directory / name, tensor)
 
+    def read_bytes(self, name: str) -> bytes:
+        return read_bytes(self.directory / name, self._record(name), verify=True)
+
     def read_json(self, name: str) -> Any:
         path = self.directory / name
         try:
-            return json.loads(read_bytes(path, self._record(name), verify=True))
+            return json.loads(self.read_bytes(name))
         except ValueError as error:
             raise damaged(path, "a JSON document", str(error)) from error
 
@@ -150,15 +209,23 @@ class FinishedRun:
         """The files whose name begins so, sorted."""
         return sorted(name for name in self.manifest.files if name.startswith(prefix))
 
-    def as_parent(self) -> Parent:
-        content = (self.directory / MANIFEST).read_bytes()
-        return Parent(str(self.directory.resolve()), hashlib.sha256(content).hexdigest())
-
     def _record(self, name: str) -> FileRecord:
         if name not in self.manifest.files:
             held = ", ".join(self.manifest.files)
             raise JobError(f"{self.directory}: a {self.manifest.command} run has no {name}; it has {held}")
         return self.manifest.files[name]
+
+
+class UnfinishedRun(StoredRun):
+    """What an earlier attempt has left: the files of its manifest can be gone on from."""
+
+
+class FinishedRun(StoredRun):
+    """A complete run."""
+
+    def as_parent(self) -> Parent:
+        content = (self.directory / MANIFEST).read_bytes()
+        return Parent(str(self.directory.resolve()), hashlib.sha256(content).hexdigest())
 
 
 def read_run(path: str | Path, *commands: str) -> FinishedRun:
@@ -186,11 +253,12 @@ def finished_run(directory: Path, settings: Mapping[str, Any], overwrite: bool) 
     Raises:
         RequestError: the directory holds a run of other settings, or something that is no run, and
             `overwrite` was not asked for.
+        JobError: another process is making it.
     """
     if not directory.exists():
         return None
     if not (directory / MANIFEST).is_file():
-        if any(directory.iterdir()):
+        if not all(_is_own(path.name) for path in directory.iterdir()):
             raise RequestError(f"{directory}: not empty and not a run; choose another name= or move it away")
         return None
     if overwrite:
@@ -201,48 +269,110 @@ def finished_run(directory: Path, settings: Mapping[str, Any], overwrite: bool) 
             f"{directory}: holds a run with other settings: {'; '.join(difference)}; "
             "choose another name= or replace it with overwrite=true"
         )
-    return FinishedRun(directory, manifest) if manifest.status == "complete" else None
+    if manifest.status == "complete":
+        _tidy(directory, manifest)
+        return FinishedRun(directory, manifest)
+    check_free(directory)
+    return None
+
+
+def unfinished_run(directory: Path, overwrite: bool) -> UnfinishedRun | None:
+    """What an earlier attempt at a run has left; call `finished_run` first."""
+    if overwrite or not (directory / MANIFEST).is_file():
+        return None
+    return UnfinishedRun(directory, read_manifest(directory))
 
 
 def open_run(
     directory: Path,
     command: str,
     settings: Mapping[str, Any],
-    keep: Callable[[str], bool] = lambda name: False,
+    overwrite: bool = False,
+    parents: Iterable[FinishedRun] = (),
+    attempt: UnfinishedRun | None = None,
+    keep: Iterable[str] = (),
 ) -> Run:
-    """Claim a directory: what an earlier attempt left is removed, but for files that `keep` names.
+    """Lock a directory and begin a run there; what it held is removed, but for files that are kept.
 
-    Call `finished_run` first; this function replaces whatever run is there.
+    Args:
+        directory: made if it is missing.
+        command: `harvest`, `train`, `eval` …
+        settings: every result-affecting setting, flattened.
+        overwrite: replace a finished run too.
+        parents: the runs that are read.
+        attempt: an earlier one.
+        keep: its files that are gone on with.
+
+    Raises:
+        JobError: another process works on it, or did since `attempt` was read.
     """
-    kept = _kept_files(directory, settings, keep)
-    if not kept and directory.exists():
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(
-        command=command,
-        status="running",
-        settings=dict(settings),
-        settings_hash=settings_hash(settings),
-        files=kept,
-        versions=library_versions(),
-        git_commit=git_commit(),
-    )
-    write_manifest(directory, manifest)
-    return Run(directory, manifest)
+    lock = RunLock(directory)
+    try:
+        _check_unchanged(directory, settings, overwrite, attempt)
+        kept = {} if attempt is None else {name: attempt.manifest.files[name] for name in keep}
+        manifest = Manifest(
+            command=command,
+            status="running",
+            settings=dict(settings),
+            settings_hash=settings_hash(settings),
+            facts=dict(attempt.manifest.facts) if kept and attempt else {},
+            parents=[parent.as_parent() for parent in parents],
+            files=kept,
+            versions=library_versions(),
+            git_commit=git_commit(),
+        )
+        write_manifest(directory, manifest)
+        _clear(directory, kept)
+    except BaseException:
+        lock.release()
+        raise
+    return Run(directory, manifest, lock)
 
 
-def _kept_files(directory: Path, settings: Mapping[str, Any], keep: Callable[[str], bool]) -> dict[str, FileRecord]:
-    """Files of an unfinished attempt at the same run that can be gone on from."""
-    if not (directory / MANIFEST).is_file():
-        return {}
-    manifest = read_manifest(directory)
-    if manifest.status == "complete" or manifest.settings_hash != settings_hash(settings):
-        return {}
-    return {
-        name: record
-        for name, record in manifest.files.items()
-        if keep(name) and (directory / name).is_file() and (directory / name).stat().st_size == record.bytes
-    }
+def _check_unchanged(
+    directory: Path, settings: Mapping[str, Any], overwrite: bool, attempt: UnfinishedRun | None
+) -> None:
+    """Under the lock: refuse if another process has worked on the run after it was looked at."""
+    finished = None if overwrite else finished_run(directory, settings, overwrite)
+    if finished or (attempt and read_manifest(directory) != attempt.manifest):
+        raise JobError(f"{directory}: another process has just worked on this run; run the command again")
+
+
+def _clear(directory: Path, kept: Iterable[str]) -> None:
+    """Remove all but the manifest, the lock and these files."""
+    wanted = {directory / name for name in (MANIFEST, LOCK, *kept)}
+    for folder, subfolders, files in os.walk(directory, topdown=False):
+        for name in files:
+            if (path := Path(folder, name)) not in wanted:
+                path.unlink()
+        for name in subfolders:
+            path = Path(folder, name)
+            if path.is_symlink():
+                path.unlink()
+            else:
+                with suppress(OSError):  # not empty
+                    path.rmdir()
+
+
+def _tidy(directory: Path, manifest: Manifest) -> None:
+    """Remove what a process has left that was stopped after it had finished the run."""
+    checkpoints = [path for path in (directory / CHECKPOINTS).glob("**/*") if path.is_file()]
+    with suppress(OSError):
+        for path in checkpoints:
+            if path.relative_to(directory).as_posix() not in manifest.files:
+                path.unlink()
+        for folder in sorted({path.parent for path in checkpoints}, reverse=True):
+            folder.rmdir()
+        (directory / CHECKPOINTS).rmdir()
+
+
+def _is_own(name: str) -> bool:
+    """Whether a process that was stopped before its run began may have left this."""
+    return name == LOCK or is_temporary(name)
+
+
+def _log(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

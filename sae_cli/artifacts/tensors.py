@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_bytes
+from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_file
 
 # One key, because safetensors writes several in no fixed order and equal runs must be equal bytes.
 _METADATA_KEY = "sae"
@@ -27,7 +29,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         # The format refuses tensors that share memory (a tied dictionary, slices of one block).
         on_cpu[name] = plain.clone() if (address := plain.untyped_storage().data_ptr()) in addresses else plain
         addresses.add(address)
-    return write_bytes(path, safetensors.torch.save(on_cpu, metadata=header))
+
+    def write(temporary: Path) -> None:
+        try:
+            safetensors.torch.save_file(on_cpu, temporary, metadata=header)
+        except SafetensorError as error:
+            raise _as_os_error(error) from error
+
+    return write_file(path, write)
+
+
+def _as_os_error(error: SafetensorError) -> OSError:
+    """What the library says of a failed write, with the system's error number where it gives one."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
 
 
 def read_tensors(path: Path, record: FileRecord | None = None, verify: bool = True) -> dict[str, Tensor]:

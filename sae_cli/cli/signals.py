@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sae_cli.errors import Interrupted
+from sae_cli import interruption
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def stopping_signals() -> Iterator[None]:
-    """Within it, the first signal raises `Interrupted`; a second one ends the process at once."""
+    """Within it, the first signal raises `Interrupted`, at once or when a step has ended (`sae_cli.interruption`); a
+    second one ends the process at once."""
     before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
     try:
         yield
@@ -26,4 +27,4 @@ def stopping_signals() -> Iterator[None]:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_DFL)
-    raise Interrupted(f"interrupted by {signal.Signals(number).name}", number)
+    interruption.ask_to_stop(number)

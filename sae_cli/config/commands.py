@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sae_cli.config.bounds import number
+from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import DataConfig
 from sae_cli.config.edits import Finetune, ModelPart, RandomScheme
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig, Space
@@ -30,6 +31,8 @@ EXECUTION_SETTINGS = (
     "model_rows",
     "train.log_every",
     "train.held_out_every",
+    "checkpoint",
+    "keep_checkpoints",
 )
 
 TRUTH = "truth"
@@ -87,6 +90,7 @@ class TrainConfig(CommandConfig):
         tokens: training tokens.
         seed: initialisation (the order of the data has its own, `data.seed`).
         activations: a harvest run to read; null to find a matching one in `runs_dir`, else live.
+        keep_checkpoints: leave the last checkpoint when the run is complete.
     """
 
     model: ModelConfig = MISSING
@@ -102,6 +106,8 @@ class TrainConfig(CommandConfig):
     tokens: int = number(at_least=1)
     seed: int = number(0, at_least=0)
     activations: str | None = None
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    keep_checkpoints: bool = False
 
     def __post_init__(self) -> None:
         if self.resample.at and isinstance(self.sae, TopKSae):

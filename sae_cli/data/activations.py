@@ -81,6 +81,14 @@ def take(blocks: Iterable[ActivationBlock], n: int) -> Iterator[ActivationBlock]
         n -= block.n
 
 
+def drop(blocks: Iterable[ActivationBlock], n: int) -> Iterator[ActivationBlock]:
+    """Blocks without the first n activations."""
+    for block in blocks:
+        if n < block.n:
+            yield block.select(slice(n, None)) if n else block
+        n = max(0, n - block.n)
+
+
 def rechunk(blocks: Iterable[ActivationBlock], size: int) -> Iterator[ActivationBlock]:
     """The same activations in blocks of exactly `size`; what is left at the end is dropped."""
     held: list[ActivationBlock] = []

@@ -8,51 +8,139 @@ of whether they are held in memory (`ShuffleBuffer`) or fetched when they are du
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from sae_cli.data.activations import ActivationBlock, rechunk
+from sae_cli.state import State, number
 from sae_cli.tensor_types import Float, Int, Tensor
 
 
-class ShuffledBatches(ABC):
-    """Batches of activations [batch_size, d] in shuffled order."""
+class Cut(NamedTuple):
+    """How a stream is cut into shuffled batches.
+
+    Attributes:
+        tokens: activations of the stream; what does not fill a batch at the end is left out.
+        size: activations of the window.
+        batch_size: activations of a batch.
+        seed: of the draws.
+    """
+
+    tokens: int
+    size: int
+    batch_size: int
+    seed: int
+
+    @property
+    def batches(self) -> int:
+        return self.tokens // self.batch_size
+
+    @property
+    def held(self) -> int:
+        """Batches that the window holds."""
+        return min(self.batches, max(1, self.size // self.batch_size))
+
+    def arrived(self, drawn: int) -> int:
+        """Activations that have entered the window once so many batches have been drawn."""
+        return min(self.held + drawn, self.batches) * self.batch_size
+
+
+class ShuffledBatches(ABC, Iterator[Tensor]):
+    """Batches of activations [batch_size, d] in shuffled order.
+
+    Args:
+        cut: how they are made.
+        state: where an earlier one stood, to go on from there.
+
+    Attributes:
+        drawn: batches drawn so far.
+    """
+
+    def __init__(self, cut: Cut, state: State | None = None) -> None:
+        self.cut = cut
+        self.drawn = 0
+        self._random = np.random.default_rng(cut.seed)
+        self._last: np.ndarray | None = None  # the places of what is left, in order, once nothing comes in any more
+        if state is not None:
+            self.drawn = int(state["drawn"])
+            self._random.bit_generator.state = json.loads(bytes(state["random"].numpy()))
 
     @property
     @abstractmethod
-    def first(self) -> Float[Tensor, "S D"]:
-        """The activations that fill the window at first, in order of arrival; ask for them before the batches."""
+    def window(self) -> Float[Tensor, "S D"]:
+        """The activations in the window; at first they are those of the beginning, in order of arrival."""
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Float[Tensor, "N D"]]: ...
+    def _exchange(self, places: np.ndarray) -> Float[Tensor, "N D"]:
+        """What is at these places, which the next activations that come in take."""
+
+    @abstractmethod
+    def _at(self, places: np.ndarray) -> Float[Tensor, "N D"]:
+        """What is at these places."""
+
+    @abstractmethod
+    def _places(self) -> Tensor:
+        """What the window holds, in the form in which it is saved."""
+
+    def __next__(self) -> Float[Tensor, "N D"]:
+        held, size = self.cut.held, self.cut.batch_size
+        if self.drawn == self.cut.batches:
+            raise StopIteration
+        if self.drawn < self.cut.batches - held:
+            batch = self._exchange(self._random.choice(held * size, size, replace=False))
+        else:
+            if self._last is None:
+                self._before_last = self._generator_state()
+                self._last = self._random.permutation(held * size)
+            start = (self.drawn - (self.cut.batches - held)) * size
+            batch = self._at(self._last[start : start + size])
+        self.drawn += 1
+        return batch
+
+    def state(self) -> dict[str, Tensor]:
+        """`drawn`, the `window` and the state of the `random` generator: as bytes of JSON, and for what is drawn last
+        as it was before."""
+        random = self._generator_state() if self._last is None else self._before_last
+        return {"drawn": number(self.drawn), "window": self._places(), "random": random}
+
+    def _generator_state(self) -> Tensor:
+        content = json.dumps(self._random.bit_generator.state).encode()
+        return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
 class ShuffleBuffer(ShuffledBatches):
-    """The window held in memory, for streams."""
+    """The window held in memory, for streams.
 
-    def __init__(self, blocks: Iterable[ActivationBlock], size: int, batch_size: int, seed: int) -> None:
-        self._incoming = (block.activations for block in rechunk(blocks, batch_size))
-        self._batch_size = batch_size
-        self._random = np.random.default_rng(seed)
-        self._window = torch.cat(list(islice(self._incoming, _batches_held(size, batch_size))))
+    Args:
+        blocks: the stream, from the first activation that has not entered the window.
+    """
+
+    def __init__(self, blocks: Iterable[ActivationBlock], cut: Cut, state: State | None = None) -> None:
+        super().__init__(cut, state)
+        self._incoming = (block.activations for block in rechunk(blocks, cut.batch_size))
+        self._window = torch.cat(list(islice(self._incoming, cut.held))) if state is None else state["window"]
 
     @property
-    def first(self) -> Float[Tensor, "S D"]:
+    def window(self) -> Float[Tensor, "S D"]:
         return self._window
 
-    def __iter__(self) -> Iterator[Float[Tensor, "N D"]]:
-        window = self._window
-        for batch in self._incoming:
-            slots = torch.from_numpy(_draw(self._random, len(window), self._batch_size))
-            drawn = window[slots]
-            window[slots] = batch
-            yield drawn
-        for slots in _rest(self._random, len(window), self._batch_size):
-            yield window[torch.from_numpy(slots)]
+    def _exchange(self, places: np.ndarray) -> Float[Tensor, "N D"]:
+        batch, slots = next(self._incoming), torch.from_numpy(places)
+        drawn = self._window[slots]
+        self._window[slots] = batch
+        return drawn
+
+    def _at(self, places: np.ndarray) -> Float[Tensor, "N D"]:
+        return self._window[torch.from_numpy(places)]
+
+    def _places(self) -> Tensor:
+        return self._window
 
 
 class ShuffledFetches(ShuffledBatches):
@@ -60,42 +148,26 @@ class ShuffledFetches(ShuffledBatches):
 
     Args:
         fetch: from numbers to activations.
-        n: how many there are; what does not fill a batch at the end is left out.
     """
 
     def __init__(
-        self, fetch: Callable[[Int[Tensor, " N"]], Float[Tensor, "N D"]], n: int, size: int, batch_size: int, seed: int
+        self, fetch: Callable[[Int[Tensor, " N"]], Float[Tensor, "N D"]], cut: Cut, state: State | None = None
     ) -> None:
-        self._fetch, self._batch_size = fetch, batch_size
-        self._n = n // batch_size * batch_size
-        self._held = min(self._n, _batches_held(size, batch_size) * batch_size)
-        self._random = np.random.default_rng(seed)
+        super().__init__(cut, state)
+        self._fetch = fetch
+        self._numbers = np.arange(cut.held * cut.batch_size) if state is None else state["window"].numpy()
 
     @property
-    def first(self) -> Float[Tensor, "S D"]:
-        return self._fetch(torch.arange(self._held))
+    def window(self) -> Float[Tensor, "S D"]:
+        return self._fetch(torch.from_numpy(self._numbers))
 
-    def __iter__(self) -> Iterator[Float[Tensor, "N D"]]:
-        window = np.arange(self._held)
-        for start in range(self._held, self._n, self._batch_size):
-            slots = _draw(self._random, self._held, self._batch_size)
-            drawn = window[slots]
-            window[slots] = np.arange(start, start + self._batch_size)
-            yield self._fetch(torch.from_numpy(drawn))
-        for slots in _rest(self._random, self._held, self._batch_size):
-            yield self._fetch(torch.from_numpy(window[slots]))
+    def _exchange(self, places: np.ndarray) -> Float[Tensor, "N D"]:
+        drawn, start = self._numbers[places], self.cut.arrived(self.drawn)
+        self._numbers[places] = np.arange(start, start + len(places))
+        return self._fetch(torch.from_numpy(drawn))
 
+    def _at(self, places: np.ndarray) -> Float[Tensor, "N D"]:
+        return self._fetch(torch.from_numpy(self._numbers[places]))
 
-def _batches_held(size: int, batch_size: int) -> int:
-    return max(1, size // batch_size)
-
-
-def _draw(random: np.random.Generator, held: int, batch_size: int) -> np.ndarray:
-    """Places in the window that the next batch is taken from."""
-    return random.choice(held, batch_size, replace=False)
-
-
-def _rest(random: np.random.Generator, held: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Places of what is left when nothing comes in any more, batch by batch."""
-    order = random.permutation(held)
-    return (order[start : start + batch_size] for start in range(0, held, batch_size))
+    def _places(self) -> Tensor:
+        return torch.from_numpy(self._numbers)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sae_cli.config.split import Split
-from sae_cli.data.activations import ActivationBlock
+from sae_cli.data.activations import ActivationBlock, drop
 from sae_cli.seeds import generator
 
 MOST_FREQUENT = 0.5
@@ -55,10 +55,14 @@ class SyntheticActivations:
                 return frequencies
             capped |= over
 
-    def blocks(self, split: Split) -> Iterator[ActivationBlock]:
-        """Blocks of 4,096 activations without end; the two splits are disjoint random streams."""
+    def blocks(self, split: Split, first: int = 0) -> Iterator[ActivationBlock]:
+        """Blocks of up to 4,096 activations without end, from number `first` on; the two splits are disjoint random
+        streams."""
+        return drop(self._blocks(split, first // _BLOCK), first % _BLOCK)
+
+    def _blocks(self, split: Split, first: int) -> Iterator[ActivationBlock]:
         directions = self.directions()
-        for index in count():
+        for index in count(first):
             numbers = generator("synthetic activations", self.seed, split.value, index)
             activations = self._codes(numbers) @ directions
             activations += self.noise * torch.randn(activations.shape, generator=numbers)

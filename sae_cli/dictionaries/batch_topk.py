@@ -9,6 +9,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.topk import LargestObjective
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
+from sae_cli.state import State, number
 from sae_cli.tensor_types import Float, Tensor
 
 _DECAY = 0.999
@@ -60,6 +61,14 @@ class BatchTopKObjective(LargestObjective):
             self._smallest_sum = _DECAY * self._smallest_sum + (1 - _DECAY) * float(codes.values.min())
             self._smallest_weight = _DECAY * self._smallest_weight + (1 - _DECAY)
         return codes
+
+    def state(self) -> dict[str, Tensor]:
+        sums = {"smallest_sum": self._smallest_sum, "smallest_weight": self._smallest_weight}
+        return {**super().state(), **{name: number(value) for name, value in sums.items()}}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._smallest_sum, self._smallest_weight = float(state["smallest_sum"]), float(state["smallest_weight"])
 
     @property
     def threshold(self) -> float:

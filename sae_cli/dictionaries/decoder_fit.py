@@ -39,6 +39,9 @@ class DecoderFit(Objective):
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
         return BatchSums(squared_sum(error), penalty=0.0, l0=len(codes.values), count=codes.counts())
 
+    def state(self) -> dict[str, Tensor]:
+        return {**super().state(), "W_enc": self.W_enc, "offset": self.offset}
+
     def tensors(self) -> Mapping[str, Tensor]:
         norms = self.W_dec.norm(dim=1).clamp_min(1e-12) if self.unit_rows_at_end else self.offset.new_ones(())
         norms = norms.expand(len(self.W_dec))

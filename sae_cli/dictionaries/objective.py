@@ -17,6 +17,7 @@ import torch
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
+from sae_cli.state import State
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 
@@ -135,6 +136,15 @@ class Objective(ABC):
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the dictionary, but for `activation_mean`."""
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """All that changes from step to step, between two of them."""
+        return self.parameters
+
+    def restore(self, state: State) -> None:
+        """Take up the state of an objective that was made in the same way."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
     def decoder_norms(self) -> Float[Tensor, " F"]:
         return self.W_dec.new_ones(len(self.W_dec)) if self.unit_rows else self.W_dec.norm(dim=1)

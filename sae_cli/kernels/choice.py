@@ -14,6 +14,8 @@ from sae_cli.kernels.dense import DenseKernel
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.kernels.reference import ReferenceKernel
 from sae_cli.kernels.sparse import SparseKernel
+from sae_cli.state import State, number
+from sae_cli.tensor_types import Tensor
 
 
 def bfloat16_is_fast() -> bool:
@@ -93,6 +95,14 @@ class KernelChoice:
     def waits_for_compiler(self) -> bool:
         """Whether the first steps compile the loops, which later runs on this machine find in a cache."""
         return isinstance(self._sparse, SparseKernel) and not loops.are_compiled()
+
+    def state(self) -> dict[str, Tensor]:
+        """Whether the next step is `dense`."""
+        return {"dense": number(int(self.kernel is self._dense))}
+
+    def restore(self, state: State) -> None:
+        kernel = self._dense if int(state["dense"]) else self._sparse
+        self.kernel = kernel or self.kernel
 
     def observe(self, density: float) -> None:
         """Take note of the share of entries that were active in a step."""

@@ -6,28 +6,32 @@ the shuffling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.artifacts.files import FileRecord
+from sae_cli.artifacts.run_directory import FinishedRun, Run, UnfinishedRun
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, take
 from sae_cli.data.harvested import HarvestedActivations
 from sae_cli.data.sharing import SharedStream
-from sae_cli.data.shuffle import ShuffleBuffer, ShuffledBatches, ShuffledFetches
+from sae_cli.data.shuffle import Cut, ShuffleBuffer, ShuffledBatches, ShuffledFetches
 from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.models import Site
 from sae_cli.stages import build
 from sae_cli.stages.harvest_search import find_harvest
 from sae_cli.stages.live_activations import LiveActivations
+from sae_cli.state import State, number
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,58 @@ class ActivationSource:
     parents: tuple[FinishedRun, ...] = ()
 
 
+@dataclass(frozen=True)
+class SavedBatches:
+    """Where an earlier attempt stood in its batches.
+
+    Attributes:
+        drawn: batches that had been drawn from the window.
+        pending: those of them that it had not trained on, because others of its sweep were ahead [m, batch_size, d].
+        shuffle: reads the state of the shuffling.
+        attempt: the run as it was left.
+    """
+
+    attempt: UnfinishedRun
+    drawn: int
+    pending: torch.Tensor
+    shuffle: Callable[[], State]
+
+
 class Batches:
     """One reader's view of shuffled batches; ask for `sample` before the first of them."""
 
-    def __init__(self, shuffled: SharedShuffle) -> None:
+    def __init__(self, shuffled: SharedShuffle, pending: Iterable[torch.Tensor] = ()) -> None:
         self._shuffled = shuffled
+        self._pending = deque(pending)
         self._reader = shuffled.batches.reader()
 
     @property
     def sample(self) -> torch.Tensor:
-        """The first activations of the stream, as many as the shuffle buffer holds."""
-        return self._shuffled.source.first
+        """The activations that the shuffle buffer holds: at first those at the beginning of the stream."""
+        return self._shuffled.source.window
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        return self._reader
+        while self._pending:
+            yield self._pending.popleft()
+        yield from self._reader
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """`drawn` and `pending` of `SavedBatches`."""
+        pending = [*self._pending, *self._reader.waiting]
+        return {
+            "drawn": number(self._shuffled.source.drawn),
+            "pending": torch.stack(pending) if pending else torch.zeros(0),
+        }
+
+    def save_shuffle(self, run: Run, name: str) -> None:
+        """Write the state of the shuffling into a run; runs that share it share the file too."""
+        self._shuffled.save(run, name)
+
+
+class _SavedShuffle(NamedTuple):
+    drawn: int
+    path: Path
+    record: FileRecord
 
 
 class SharedShuffle:
@@ -68,23 +110,21 @@ class SharedShuffle:
 
     def __init__(self, begin: Callable[[], ShuffledBatches]) -> None:
         self._begin = begin
-        self.batches = SharedStream(self._stream())
+        self._saved: _SavedShuffle | None = None
+        self.batches = SharedStream(lambda _: self.source)
 
     @cached_property
     def source(self) -> ShuffledBatches:
         return self._begin()
 
-    def _stream(self) -> Iterator[torch.Tensor]:
-        yield from self.source
-
-
-class _Cut(NamedTuple):
-    """How a stream is cut into shuffled batches."""
-
-    tokens: int
-    buffer: int
-    batch_size: int
-    seed: int
+    def save(self, run: Run, name: str) -> None:
+        """Write its state into a run, or link the file that another run has of it."""
+        if self._saved and self._saved.drawn == self.source.drawn:
+            with suppress(OSError):
+                return run.link_file(name, self._saved.path, self._saved.record)
+        run.write_tensors(name, self.source.state())
+        self._saved = _SavedShuffle(self.source.drawn, run.directory / name, run.manifest.files[name])
+        return None
 
 
 class ActivationSources:
@@ -99,71 +139,100 @@ class ActivationSources:
         self._live: LiveActivations | None = None
         self._truth: SyntheticActivations | None = None
         self._checked: set[Path] = set()
-        self._shuffles: dict[tuple[object, _Cut], SharedShuffle] = {}
+        self._shuffles: dict[tuple[object, Cut, int], SharedShuffle] = {}
 
-    def open(self, config: TrainConfig, settings: dict[str, Any]) -> ActivationSource:
+    def open(
+        self, config: TrainConfig, settings: dict[str, Any], saved: SavedBatches | None = None
+    ) -> ActivationSource:
         """The source of one run; nothing is written.
+
+        Args:
+            config: of the run.
+            settings: those of it that change the result.
+            saved: where an earlier attempt stood, to go on from there.
 
         Raises:
             RequestError: a model, layer, corpus or harvest that does not exist or does not fit.
             JobError: the harvest is damaged.
         """
         if isinstance(config.data, SyntheticData):
-            return self._synthetic(config, config.data)
+            return self._synthetic(config, config.data, saved)
         if self._live is None:
             self._live = LiveActivations(config, self._device)
         live, site = self._live, self._live.watch(config)
-        harvest = find_harvest(config, settings)
+        harvest = find_harvest(config, settings, saved and saved.attempt)
         if harvest is None:
-            return self._from_model(config, live, site)
-        return self._from_disk(config, live, site, harvest)
+            return self._from_model(config, live, site, saved)
+        return self._from_disk(config, live, site, harvest, saved)
 
-    def _from_model(self, config: TrainConfig, live: LiveActivations, site: Site) -> ActivationSource:
+    def _from_model(
+        self, config: TrainConfig, live: LiveActivations, site: Site, saved: SavedBatches | None
+    ) -> ActivationSource:
         return ActivationSource(
-            batches=self._stream(config, site, live.blocks(site)),
+            batches=self._stream(config, site, partial(live.blocks, site), saved),
             held_out=lambda n: live.held_out(n)[site],
             facts={"source": "live", **live.facts},
             parents=live.parents,
         )
 
     def _from_disk(
-        self, config: TrainConfig, live: LiveActivations, site: Site, harvest: FinishedRun
+        self,
+        config: TrainConfig,
+        live: LiveActivations,
+        site: Site,
+        harvest: FinishedRun,
+        saved: SavedBatches | None,
     ) -> ActivationSource:
         console.log(f"reading activations from {harvest.directory}")
         if harvest.directory not in self._checked:
             harvest.check_files(config.verify)
             self._checked.add(harvest.directory)
         return ActivationSource(
-            batches=self._store(config, harvest),
+            batches=self._store(config, harvest, saved),
             held_out=lambda n: live.held_out(n)[site],
             facts={"source": "harvest", **live.facts},
             parents=(harvest, *live.parents),
         )
 
-    def _synthetic(self, config: TrainConfig, data: SyntheticData) -> ActivationSource:
+    def _synthetic(self, config: TrainConfig, data: SyntheticData, saved: SavedBatches | None) -> ActivationSource:
         if self._truth is None:
             self._truth = build.synthetic(data)
         truth = self._truth
         return ActivationSource(
-            batches=self._stream(config, "synthetic", truth.blocks(Split.train)),
+            batches=self._stream(config, "synthetic", partial(truth.blocks, Split.train), saved),
             held_out=lambda n: ActivationBlock.join(list(take(truth.blocks(Split.held_out), n))).activations,
             facts={"source": "synthetic"},
         )
 
-    def _stream(self, config: TrainConfig, key: object, blocks: Iterator[ActivationBlock]) -> Batches:
-        return self._shared(
-            config, key, lambda cut: ShuffleBuffer(take(blocks, cut.tokens), cut.buffer, cut.batch_size, cut.seed)
-        )
+    def _stream(
+        self,
+        config: TrainConfig,
+        key: object,
+        blocks: Callable[[int], Iterator[ActivationBlock]],
+        saved: SavedBatches | None,
+    ) -> Batches:
+        def prepare(cut: Cut) -> Callable[[], ShuffledBatches]:
+            # Now, so that everyone who reads the model is known before the first pass.
+            incoming = blocks(cut.arrived(saved.drawn) if saved else 0)
+            return lambda: ShuffleBuffer(incoming, cut, saved and saved.shuffle())
 
-    def _store(self, config: TrainConfig, harvest: FinishedRun) -> Batches:
-        def begin(cut: _Cut) -> ShuffledBatches:
-            activations = HarvestedActivations(harvest)
-            return ShuffledFetches(activations.fetch, cut.tokens, cut.buffer, cut.batch_size, cut.seed)
+        return self._shared(config, key, prepare, saved)
 
-        return self._shared(config, harvest.directory, begin)
+    def _store(self, config: TrainConfig, harvest: FinishedRun, saved: SavedBatches | None) -> Batches:
+        def prepare(cut: Cut) -> Callable[[], ShuffledBatches]:
+            return lambda: ShuffledFetches(HarvestedActivations(harvest).fetch, cut, saved and saved.shuffle())
 
-    def _shared(self, config: TrainConfig, key: object, begin: Callable[[_Cut], ShuffledBatches]) -> Batches:
-        cut = _Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
-        if (key, cut) not in self._shuffles:
-            self._shuffles[key, cut] = SharedShuffle(lambda: begin(cut))
-        return Batches(self._shuffles[key, cut])
+        return self._shared(config, harvest.directory, prepare, saved)
+
+    def _shared(
+        self,
+        config: TrainConfig,
+        key: object,
+        prepare: Callable[[Cut], Callable[[], ShuffledBatches]],
+        saved: SavedBatches | None,
+    ) -> Batches:
+        cut = Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
+        place = (key, cut, saved.drawn if saved else 0)
+        if place not in self._shuffles:
+            self._shuffles[place] = SharedShuffle(prepare(cut))
+        return Batches(self._shuffles[place], saved.pending if saved else ())

@@ -83,10 +83,9 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         "runs": [{"run": each.name, **each.about} for each in contestants],
         "pairs": pairs,
     }
-    with open_run(directory, "compare", settings) as claimed:
+    parents = [source.run for source in sources.values()]
+    with open_run(directory, "compare", settings, config.overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
-        for source in sources.values():
-            claimed.add_parent(source.run)
         claimed.write_tensors(SIMILARITY_FILE, tensors)
         claimed.write_json(COMPARE_FILE, report)
         finished = claimed.finish(seconds=time.monotonic() - started)

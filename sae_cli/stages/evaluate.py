@@ -93,9 +93,8 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
     measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
 
-    with open_run(folder, "eval", settings) as claimed:
+    with open_run(folder, "eval", settings, config.overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
-        claimed.add_parent(source.run)
         figures, tensors = measurement.of(dictionary)
         report = {**figures, **before, "metrics_version": VERSION}
         report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)

@@ -50,10 +50,9 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
     dictionaries = {site: _load(source, site, model, config.verify) for site, source in at.items()}
     text = HeldOutText(model, data, config.model_rows, config.eval.tokens)
 
-    with open_run(directory, "eval", settings) as claimed:
+    parents = [source.run for source in at.values()]
+    with open_run(directory, "eval", settings, config.overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
-        for source in at.values():
-            claimed.add_parent(source.run)
         splicer = JointSplicer(model, dictionaries)
         for rows in text.rows("losses"):
             splicer.add(*rows)

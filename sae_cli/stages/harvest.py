@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, finished_run, open_run, unfinished_run
 from sae_cli.config.commands import HarvestConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
@@ -18,7 +18,7 @@ from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards
 from sae_cli.data.packing import TokenRows
-from sae_cli.errors import RequestError
+from sae_cli.errors import JobError, RequestError
 from sae_cli.stages import build
 from sae_cli.stages.estimate import Estimate, require_disk
 from sae_cli.stages.live_activations import LiveActivations, Pass, stream_key
@@ -70,10 +70,12 @@ class Harvest(Job):
         facts = self.live.facts
         self.needs = self._estimate()
         require_disk(self.directory, self.needs.disk)
-        with open_run(self.directory, "harvest", self.settings, keep=_is_shard) as claimed:
+        attempt = unfinished_run(self.directory, self.config.overwrite)
+        keep = _sound_shards(attempt, self.config.verify) if attempt else ()
+        with open_run(
+            self.directory, "harvest", self.settings, self.config.overwrite, self.live.parents, attempt, keep
+        ) as claimed:
             claimed.write_text(CONFIG_FILE, as_yaml(self.config))
-            for parent in self.live.parents:
-                claimed.add_parent(parent)
             first = complete_shards(claimed, self.plan)
             writer = ShardWriter(claimed, self.plan, getattr(torch, self.config.dtype.value), first)
             if first:
@@ -121,8 +123,17 @@ class Harvest(Job):
         return _result(self.finished)
 
 
-def _is_shard(name: str) -> bool:
-    return name.startswith((ACTIVATIONS, ROWS))
+def _sound_shards(attempt: UnfinishedRun, verify: bool) -> list[str]:
+    """The shards that an earlier attempt has written and that are still what was written."""
+    sound = []
+    for name in attempt.file_names(ACTIVATIONS) + attempt.file_names(ROWS):
+        try:
+            attempt.check_file(name, verify)
+        except JobError as error:
+            console.warn(f"{error}: it is made again")
+        else:
+            sound.append(name)
+    return sound
 
 
 def _result(finished: FinishedRun) -> StageResult:

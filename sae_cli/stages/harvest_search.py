@@ -8,21 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from sae_cli.artifacts.manifest import MANIFEST, read_manifest
-from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.model import Dtype
-from sae_cli.errors import RequestError
+from sae_cli.errors import JobError, RequestError
 
 # A harvest serves a training run if these settings are the same in both.
 _SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
 
 
-def find_harvest(config: TrainConfig, settings: dict[str, Any]) -> FinishedRun | None:
+def find_harvest(
+    config: TrainConfig, settings: dict[str, Any], attempt: UnfinishedRun | None = None
+) -> FinishedRun | None:
     """The harvest named by `activations=`, or else a complete float32 one that fits, or else None.
+
+    A run that is gone on with keeps to what it was begun with.
 
     Raises:
         RequestError: the one that is named does not exist or does not fit.
+        JobError: the one that the run was begun with is gone.
     """
+    if attempt is not None:
+        return _begun_with(attempt)
     if config.activations is not None:
         harvest = read_run(config.activations, "harvest")
         _check_fits(harvest, config, settings)
@@ -38,6 +45,19 @@ def find_harvest(config: TrainConfig, settings: dict[str, Any]) -> FinishedRun |
         ):
             return FinishedRun(directory, manifest)
     return None
+
+
+def _begun_with(attempt: UnfinishedRun) -> FinishedRun | None:
+    if attempt.manifest.facts.get("source") != "harvest":
+        return None
+    path = attempt.manifest.parents[0].path
+    try:
+        return read_run(path, "harvest")
+    except RequestError as error:
+        raise JobError(
+            f"{attempt.directory}: was begun with the harvest {path}, which is gone; restore it, or begin again with "
+            "overwrite=true"
+        ) from error
 
 
 def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: dict[str, Any]) -> None:

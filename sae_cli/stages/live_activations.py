@@ -6,7 +6,7 @@ import time
 from collections.abc import Hashable, Iterator
 from functools import cache, cached_property
 from itertools import islice
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from sae_cli.artifacts.run_directory import FinishedRun
 from sae_cli.config.commands import HarvestConfig, TrainConfig
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
-from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, live_blocks
+from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, drop, live_blocks
 from sae_cli.data.ahead import made_ahead
 from sae_cli.data.packing import TokenRows
 from sae_cli.data.rows import RowStream
@@ -51,11 +51,10 @@ class LiveActivations:
         self._held_out = build.row_stream(config.data, self.model, Split.held_out)
         self._config = config
         self._sites: list[Site] = []
-        self._begin = inf  # number of the first pass that anyone wants
         # On a GPU the next pass runs while dictionaries train on this one; on a CPU they would only disturb each other.
         on_gpu = device.type == "cuda"
         self._queue = torch.cuda.Stream(device) if on_gpu else None
-        self._passes = SharedStream(made_ahead(self._run()) if on_gpu else self._run())
+        self._passes = SharedStream(lambda first: made_ahead(self._run(first)) if on_gpu else self._run(first))
         self.forward_seconds = 0.0
         self.held_out = cache(self._held_out_activations)
 
@@ -80,17 +79,18 @@ class LiveActivations:
 
     def passes(self, first: int = 0) -> Iterator[Pass]:
         """The passes from number `first` on, without end; all readers share them."""
-        self._begin = min(self._begin, first)
-        return (each for each in self._passes.reader() if each.number >= first)
+        return self._passes.reader(first)
 
-    def _run(self) -> Iterator[Pass]:
-        rows = islice(enumerate(self.stream.forever(self._config.model_rows)), int(self._begin), None)
+    def _run(self, first: int) -> Iterator[Pass]:
+        rows = islice(enumerate(self.stream.forever(self._config.model_rows)), first, None)
         for number, block in made_ahead(rows):
             yield Pass(number, block, next(live_blocks([block], self.capture)))
 
-    def blocks(self, site: Site) -> Iterator[ActivationBlock]:
-        """The activations at one site; all readers share the forward passes."""
-        return (each.blocks[site] for each in self.passes())
+    def blocks(self, site: Site, first: int = 0) -> Iterator[ActivationBlock]:
+        """The activations at one site from number `first` on; all readers share the forward passes."""
+        a_pass = self._config.model_rows * (self.stream.policy.context - FIRST_POSITION)
+        passes = self.passes(first // a_pass)
+        return drop((each.blocks[site] for each in passes), first % a_pass)
 
     def capture(self, rows: torch.Tensor) -> dict[Site, torch.Tensor]:
         """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, on the CPU."""

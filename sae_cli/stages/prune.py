@@ -64,10 +64,9 @@ def _prune(config: PruneConfig, directory: Path) -> None:
         )
     in_original = parent_tensors["kept_index"][kept] if "kept_index" in parent_tensors else kept
     facts = source.run.manifest.facts
-    with open_run(directory, PRUNE, result_settings(config)) as claimed:
+    with open_run(directory, PRUNE, result_settings(config), config.overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
-        claimed.add_parent(source.run)
         header = source.run.read_metadata(DICTIONARY_FILE)
         kept_out = {name: parent_tensors[name] for name in (FORBIDDEN,) if name in parent_tensors}
         save_dictionary(claimed, pruned, header, extra={"kept_index": in_original, **kept_out})

@@ -43,7 +43,7 @@ def run(config: RandomizeConfig, directory: Path) -> StageResult:
     if is_tied(model.hf, model.parts) and (ModelPart.embed in config.keep) != (ModelPart.unembed in config.keep):
         console.warn("the embedding and the unembedding of this model are one tensor: both are kept")
     report = [asdict(each) for each in randomize(model.hf, model.parts, fresh, config.scheme.value, keep, config.seed)]
-    with open_run(directory, "randomize-weights", settings) as claimed:
+    with open_run(directory, "randomize-weights", settings, config.overwrite) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         claimed.write_json(_WEIGHTS_FILE, report)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".model-") as folder:

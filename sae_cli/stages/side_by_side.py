@@ -6,13 +6,15 @@ keep for the slowest reader stays small. A job that fails leaves the others alon
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar, Generic, TypeVar
 
-from sae_cli import console
+from sae_cli import console, interruption
 from sae_cli.errors import Interrupted, SaeError
 from sae_cli.stages.estimate import Estimate, announce
 from sae_cli.stages.result import StageResult
@@ -38,16 +40,23 @@ class Job(ABC):
     Attributes:
         title: what it does, in a word.
         tokens: how many its steps will add up to.
+        done_before: tokens that an earlier attempt has done.
         needs: what it will take; known after the first step, which is an empty one.
+        save_every: seconds between two calls of `save`.
     """
 
     title: ClassVar[str]
     tokens: int
+    done_before: int = 0
     needs: Estimate
+    save_every: float = inf
 
     @abstractmethod
     def steps(self) -> Generator[Step, None, None]:
         """Do the work; the first step comes before it, when all that may turn out to be wrong has been looked at."""
+
+    def save(self) -> None:  # noqa: B027
+        """Save, between two steps, what it takes to go on from here; nothing where steps leave what they have done."""
 
     @abstractmethod
     def result(self) -> StageResult:
@@ -130,34 +139,76 @@ def _noted(outcomes: dict[int, Outcome], number: int) -> Iterator[None]:
 def _carry_on(jobs: dict[int, Job]) -> dict[int, Outcome]:
     """Take steps until every job has come to its end; empties `jobs`, because one that is kept keeps its place
     in the stream."""
-    outcomes: dict[int, Outcome] = {}
-    running = {number: job.steps() for number, job in jobs.items()}
-
-    def advance(number: int) -> Step | None:
-        with _noted(outcomes, number):
-            if step := next(running[number], None):
-                return step
-            outcomes[number] = jobs[number].result()
-        del running[number], jobs[number]
-        return None
-
+    turns = _Turns(jobs)
     try:
-        for number in list(running):
-            advance(number)
-        if not running:
-            return outcomes
-        announce(job.needs for job in jobs.values())
-        done = dict.fromkeys(running, 0)
-        title, total = next(iter(jobs.values())).title, sum(job.tokens for job in jobs.values())
-        with console.progress(total, title) as show:
-            while running:
-                number = min(running, key=lambda number: done[number])
-                if step := advance(number):
-                    done[number] += step.tokens
-                    show(step.tokens, **(step.shown if len(done) == 1 else {}))
+        for number in list(turns.running):
+            turns.advance(number)
+        if turns.running:
+            announce(job.needs for job in jobs.values())
+            _take_turns(turns)
     except BaseException as error:
-        for steps in running.values():
+        for steps in turns.running.values():
             with suppress(Exception, type(error)):
                 steps.throw(error)  # so that each run says why it has ended
         raise
-    return outcomes
+    return turns.outcomes
+
+
+def _take_turns(turns: _Turns) -> None:
+    """The job that is furthest behind takes the next step; all are saved from time to time, and before a stop."""
+    jobs = turns.jobs.values()
+    alone, total = len(jobs) == 1, sum(job.tokens for job in jobs)
+    save_every, saved = min(job.save_every for job in jobs), time.monotonic()
+    with console.progress(total, next(iter(jobs)).title) as show, interruption.postponed():
+        while turns.running:
+            if step := turns.advance(turns.furthest_behind()):
+                show(step.tokens, **(step.shown if alone else {}))
+            if interruption.is_asked_to_stop() or time.monotonic() - saved >= save_every:
+                turns.save()
+                saved = time.monotonic()
+            if interruption.is_asked_to_stop():
+                console.log("stopped after a whole step: the same command goes on from here")
+                interruption.stop_if_asked()
+
+
+class _Turns:
+    """Jobs that go on in turns.
+
+    Attributes:
+        jobs: that have not come to their end.
+        running: their steps.
+        outcomes: of those that have.
+    """
+
+    def __init__(self, jobs: dict[int, Job]) -> None:
+        self.jobs = jobs
+        self.running = {number: job.steps() for number, job in jobs.items()}
+        self.outcomes: dict[int, Outcome] = {}
+        self._done = {number: job.done_before for number, job in jobs.items()}
+
+    def furthest_behind(self) -> int:
+        return min(self.running, key=lambda number: self._done[number])
+
+    def advance(self, number: int) -> Step | None:
+        """A job's next step; None when there is none any more."""
+        with _noted(self.outcomes, number):
+            if step := next(self.running[number], None):
+                self._done[number] += step.tokens
+                return step
+            self.outcomes[number] = self.jobs[number].result()
+        self._end(number)
+        return None
+
+    def save(self) -> None:
+        """Let every job save where it is; one that cannot has failed."""
+        for number, job in list(self.jobs.items()):
+            with _noted(self.outcomes, number):
+                try:
+                    job.save()
+                except _EXPECTED as error:
+                    self.running[number].throw(error)
+            if number in self.outcomes:
+                self._end(number)
+
+    def _end(self, number: int) -> None:
+        del self.running[number], self.jobs[number]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, Run, finished_run, open_run
+from sae_cli.artifacts.run_directory import FinishedRun, Run, UnfinishedRun, finished_run, open_run, unfinished_run
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
@@ -22,6 +22,7 @@ from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
+from sae_cli.stages.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
 from sae_cli.stages.dictionary_run import DENSITY_FILE
 from sae_cli.stages.estimate import Estimate, require_disk
 from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidden
@@ -60,9 +61,12 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
         _check_steps(config, recipe)
         check_kernel(recipe.kernel, device)
         kept_out = forbidden(config)
+        attempt = unfinished_run(directory, config.overwrite)
+        saved = attempt and read_checkpoint(attempt, config.verify)
         if self._sources is None:
             self._sources = ActivationSources(device)
-        return Training(config, directory, settings, recipe, self._sources.open(config, settings), kept_out, device)
+        source = self._sources.open(config, settings, saved and saved.batches)
+        return Training(config, directory, settings, recipe, source, kept_out, device, attempt, saved)
 
 
 class Training(Job):
@@ -79,46 +83,70 @@ class Training(Job):
         source: ActivationSource,
         kept_out: Forbidden | None,
         device: torch.device,
+        attempt: UnfinishedRun | None,
+        saved: SavedTraining | None,
     ) -> None:
         self.config, self.directory, self.settings = config, directory, settings
         self.recipe, self.source, self.forbidden, self.device = recipe, source, kept_out, device
-        self.tokens = recipe.steps * config.train.batch_size
+        self._attempt, self._saved = attempt, saved
+        self._parents = [*source.parents, *([kept_out.run] if kept_out else [])]
+        self.save_every = config.checkpoint.every_seconds
+        self.done_before = saved.step * config.train.batch_size if saved else 0
+        self.tokens = recipe.steps * config.train.batch_size - self.done_before
+        if saved:
+            saved.check(self._parents)
 
     def steps(self) -> Generator[Step, None, None]:
-        config, started = self.config, time.monotonic()
+        config, self._started = self.config, time.monotonic() - (self._saved.seconds if self._saved else 0)
         held_out = self.source.held_out(config.train.held_out_tokens)
         width = held_out.shape[1]
         make_objective = build.objective(config, width)
         require_disk(self.directory, needed=_disk_bytes(config, width))
         if self.forbidden:
             check_width(self.forbidden, width)
-        if self.directory.exists() and not config.overwrite:
-            console.log(f"an unfinished attempt is in {self.directory}: starting it again")
-        with open_run(self.directory, "train", self.settings) as claimed:
-            claimed.write_text(CONFIG_FILE, as_yaml(config))
-            for parent in (*self.source.parents, *([self.forbidden.run] if self.forbidden else [])):
-                claimed.add_parent(parent)
+        keep = self._saved.attempt.manifest.files if self._saved else ()
+        with open_run(
+            self.directory, "train", self.settings, config.overwrite, self._parents, self._attempt, keep
+        ) as claimed:
+            self._begin(claimed)
             filling = time.monotonic()
             sample = self.source.batches.sample
             filling = time.monotonic() - filling
             direction = self.forbidden.direction if self.forbidden else None
             trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
+            if self._saved:
+                trainer.restore(self._saved.trainer)
+            self._run, self._trainer, self._saved = claimed, trainer, None
             if trainer.kernels.waits_for_compiler:
                 console.log("the first steps compile the loops for this processor: once, some seconds")
             self.needs = _estimate(trainer, sample, config, filling)
             yield Step()
             yield from self._train(trainer, held_out, claimed)
-            self.finished = self._save(trainer, held_out, claimed, time.monotonic() - started)
+            self.finished = self._finish(trainer, held_out, claimed)
+
+    def _begin(self, claimed: Run) -> None:
+        if self._saved:
+            console.log(f"going on with {self.directory} after step {self._saved.step:,} of {self.recipe.steps:,}")
+        elif self._attempt:
+            console.log(f"an unfinished attempt is in {self.directory}, without a checkpoint: starting it again")
+        if CURVE in claimed.manifest.files:
+            claimed.go_on_with_log(CURVE)
+        claimed.write_text(CONFIG_FILE, as_yaml(self.config))
+        claimed.manifest.facts.update(self.source.facts)
+        claimed.save_progress()
+
+    def save(self) -> None:
+        save_checkpoint(self._run, self._trainer, self.source.batches, time.monotonic() - self._started)
 
     def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> Iterator[Step]:
-        train, started = self.config.train, time.monotonic()
+        train, started, before = self.config.train, time.monotonic(), trainer.tokens
         for batch in self.source.batches:
             trainer.step(batch.to(self.device))
             shown: dict[str, console.Field] = {}
             last = trainer.step_number == self.recipe.steps
             if last or trainer.step_number % train.log_every == 0:
                 line: dict[str, Any] = trainer.close_window()
-                line["tokens_per_second"] = trainer.tokens / (time.monotonic() - started)
+                line["tokens_per_second"] = (trainer.tokens - before) / (time.monotonic() - started)
                 if last or trainer.step_number % train.held_out_every == 0:
                     line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
                 claimed.append_line(CURVE, line)
@@ -127,18 +155,19 @@ class Training(Job):
                 self._save_dictionary(trainer, claimed, snapshot_file(trainer.step_number))
             yield Step(tokens=len(batch), shown=shown)
 
-    def _save(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, seconds: float) -> FinishedRun:
+    def _finish(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> FinishedRun:
         figures, history = held_out_figures(trainer, held_out), trainer.history()
         self._save_dictionary(trainer, claimed, DICTIONARY_FILE)
         claimed.write_tensors(DENSITY_FILE, history)
+        checkpoints = () if self.config.keep_checkpoints else checkpoint_files(claimed.manifest.files)
         return claimed.finish(
-            **self.source.facts,
+            without=checkpoints,
             **self._facts_of_the_forbidden(),
             tokens=trainer.tokens,
             steps=trainer.step_number,
             width=held_out.shape[1],
             scale=trainer.scale,
-            seconds=seconds,
+            seconds=time.monotonic() - self._started,
             held_out_fvu=figures["fvu"],
             held_out_l0=figures["l0"],
             dead=trainer.dead,

@@ -8,6 +8,7 @@ import torch
 
 from sae_cli.dictionaries.objective import Objective, gradient
 from sae_cli.kernels.kernel import AdamState, AdamStep, Kernel
+from sae_cli.state import State, number
 from sae_cli.tensor_types import Int, Tensor
 
 
@@ -44,6 +45,18 @@ class Adam:
         for state in (self.states[name] for name in names):
             state.mean[features] = 0
             state.square[features] = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """`number`, and the `mean` and `square` of each parameter; gradients are zero between steps."""
+        means = {f"mean.{name}": each.mean for name, each in self.states.items()}
+        squares = {f"square.{name}": each.square for name, each in self.states.items()}
+        return {"number": number(self.number), **means, **squares}
+
+    def restore(self, state: State) -> None:
+        self.number = int(state["number"])
+        for name, each in self.states.items():
+            each.mean.copy_(state[f"mean.{name}"])
+            each.square.copy_(state[f"square.{name}"])
 
     def _gradient_scale(self) -> float:
         if self._clip is None:

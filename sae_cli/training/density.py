@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sae_cli.state import State, number
 from sae_cli.tensor_types import Int, Tensor
 
 
@@ -58,3 +59,12 @@ class DensityCounter:
             "tokens": torch.tensor([tokens for _, tokens, _ in self._closed], dtype=torch.int64),
             "step": torch.tensor([step for _, _, step in self._closed], dtype=torch.int64),
         }
+
+    def state(self) -> dict[str, Tensor]:
+        """The windows that have ended, and `open_count` and `open_tokens` of the one that has not."""
+        return {**self.tensors(), "open_count": self._current, "open_tokens": number(self._tokens)}
+
+    def restore(self, state: State) -> None:
+        self._current, self._tokens = state["open_count"].to(self._current.device), int(state["open_tokens"])
+        ended = zip(state["count"], state["tokens"].tolist(), state["step"].tolist(), strict=True)
+        self._closed = list(ended)

@@ -10,6 +10,7 @@ import torch
 from sae_cli import console
 from sae_cli.dictionaries.objective import Objective
 from sae_cli.seeds import generator
+from sae_cli.state import State, number
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 from sae_cli.training.adam import Adam
 from sae_cli.training.schedules import warmup
@@ -122,13 +123,27 @@ class Resampler:
         drawn = draw(weights, n, generator("resampled at", self._seed, steps_done)).to(x.device)
         return centred[drawn] / lengths[drawn, None]
 
+    def state(self) -> dict[str, Tensor]:
+        """What has been `resampled` [R, F], and the `recent` inputs [M, d], batch after batch of these `sizes`."""
+        recent = torch.cat(list(self._recent)) if self._recent else torch.zeros(0, 0)
+        sizes = torch.tensor([len(batch) for batch in self._recent], dtype=torch.int64)
+        return {"scale": number(self._scale), "resampled": self._resampled(), "recent": recent, "sizes": sizes}
+
+    def restore(self, state: State) -> None:
+        self._scale, self.resampled = float(state["scale"]), list(state["resampled"])
+        self._recent = deque(state["recent"].to(self.exempt.device).split(state["sizes"].tolist()))
+
+    def _resampled(self) -> Bool[Tensor, "R F"]:
+        if not self.resampled:
+            return torch.zeros(0, len(self.exempt), dtype=torch.bool)
+        return torch.stack(self.resampled)
+
     def tensors(self) -> dict[str, Tensor]:
         """For the record: `exempt` bool [F], `resample_step` int64 [R] and `resampled` bool [R, F]."""
-        nothing = torch.zeros(0, len(self.exempt), dtype=torch.bool)
         return {
             "exempt": self.exempt.cpu(),
             "resample_step": torch.tensor(self._plan.at[: len(self.resampled)], dtype=torch.int64),
-            "resampled": torch.stack(self.resampled) if self.resampled else nothing,
+            "resampled": self._resampled(),
         }
 
 

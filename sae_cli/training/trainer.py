@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradien
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
+from sae_cli.state import State, Stateful, below, number, of
 from sae_cli.tensor_types import Bool, Float, Tensor
 from sae_cli.training.adam import Adam
 from sae_cli.training.density import DensityCounter
@@ -70,6 +72,15 @@ class Window:
         self.squared_error += sums.squared_error
         self.penalty += sums.penalty
         self.l0 += sums.l0
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: number(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, state: State) -> Window:
+        """The window of this state."""
+        values: dict[str, Any] = {name: tensor.item() for name, tensor in state.items()}
+        return cls(**values)
 
     def line(self, variance: float) -> dict[str, float]:
         """Means over the window's tokens; `variance` is the mean of ‖x - x̄‖²."""
@@ -233,6 +244,45 @@ class Trainer:
             "dead": self.dead,
             "lr": self.lr,
             "l1": self.objective.l1 * self.sparsity,
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """All that training needs to go on from here as if it had not been stopped; the data have their own."""
+        return {
+            "step_number": number(self.step_number),
+            "tokens": number(self.tokens),
+            "scale": number(self.scale),
+            "variance": number(self.variance),
+            "tokens_since_fired": self.tokens_since_fired,
+            "activation_sum": self.activation_sum,
+            **below("window", self.window.state()),
+            **{
+                name: tensor
+                for part, each in self._parts().items()
+                for name, tensor in below(part, each.state()).items()
+            },
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up the state of a trainer with the same recipe."""
+        device = self.activation_sum.device
+        self.step_number, self.tokens = int(state["step_number"]), int(state["tokens"])
+        self.scale, self.variance = float(state["scale"]), float(state["variance"])
+        self.tokens_since_fired = state["tokens_since_fired"].to(device)
+        self.activation_sum = state["activation_sum"].to(device)
+        self.window = Window.of(of("window", state))
+        if "objective.offset" in state:
+            self._begin_decoder_fit()
+        for part, each in self._parts().items():
+            each.restore(of(part, state))
+
+    def _parts(self) -> dict[str, Stateful]:
+        return {
+            "objective": self.objective,
+            "adam": self.adam,
+            "kernels": self.kernels,
+            "density": self.density,
+            "resampler": self.resampler,
         }
 
     def history(self) -> dict[str, Tensor]:

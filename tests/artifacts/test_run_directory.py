@@ -1,13 +1,14 @@
 """Run directories: what is written is what is read, or one line says why not."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
 
 from sae_cli.artifacts.files import read_bytes, write_bytes
 from sae_cli.artifacts.manifest import read_manifest
-from sae_cli.artifacts.run_directory import finished_run, open_run, read_run
+from sae_cli.artifacts.run_directory import finished_run, open_run, read_run, unfinished_run
 from sae_cli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
 
@@ -117,9 +118,86 @@ def test_a_failure_is_recorded_and_the_run_starts_again(tmp_path):
     with pytest.raises(JobError, match=r"not complete: failed \(disk on fire\)"):
         read_run(tmp_path / "r")
     assert finished_run(tmp_path / "r", SETTINGS, overwrite=False) is None
-    again = open_run(tmp_path / "r", "train", SETTINGS, keep=lambda name: name.startswith("shard"))
-    assert set(again.manifest.files) == {"shard-0"}
-    assert set(open_run(tmp_path / "r", "train", SETTINGS).manifest.files) == set()
+    attempt = unfinished_run(tmp_path / "r", overwrite=False)
+    with open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt, keep=["shard-0"]) as again:
+        assert set(again.manifest.files) == {"shard-0"}
+        assert {path.name for path in again.directory.iterdir()} == {".lock", "manifest.json", "shard-0"}
+    with open_run(tmp_path / "r", "train", SETTINGS) as from_nothing:
+        assert from_nothing.manifest.files == {}
+        assert not (tmp_path / "r" / "shard-0").exists()
+
+
+def test_a_log_goes_on_where_progress_was_last_saved(tmp_path):
+    with suppress(KeyboardInterrupt), open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        claimed.append_line("curve", {"step": 1})
+        claimed.save_progress()
+        claimed.append_line("curve", {"step": 2})
+        raise KeyboardInterrupt
+    attempt = unfinished_run(tmp_path / "r", overwrite=False)
+    with open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt, keep=attempt.manifest.files) as again:
+        again.go_on_with_log("curve")
+        again.append_line("curve", {"step": 2, "again": True})
+        again.finish()
+    assert (tmp_path / "r" / "curve").read_text() == '{"step": 1}\n{"step": 2, "again": true}\n'
+    assert read_run(tmp_path / "r").read_bytes("curve").count(b"\n") == 2
+
+
+def test_a_damaged_log_is_not_gone_on_with(tmp_path):
+    with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        claimed.append_line("curve", {"step": 1})
+        claimed.save_progress()
+    (tmp_path / "r" / "curve").write_text('{"step": 7}\n')
+    attempt = unfinished_run(tmp_path / "r", overwrite=False)
+    with (
+        pytest.raises(JobError, match="curve: damaged file"),
+        open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt, keep=attempt.manifest.files) as again,
+    ):
+        again.go_on_with_log("curve")
+
+
+def test_what_is_needed_until_the_end_only_is_gone_then(tmp_path):
+    with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        claimed.write_text("checkpoint/1/state", "one")
+        claimed.save_progress()
+        claimed.write_text("checkpoint/2/state", "two")
+        claimed.save_progress(without=["checkpoint/1/state"])
+        assert [path.name for path in (tmp_path / "r" / "checkpoint").iterdir()] == ["2"]
+        claimed.write_text("result", "three")
+        claimed.finish(without=["checkpoint/2/state"])
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"manifest.json", "result"}
+
+
+def test_what_a_process_left_that_died_after_its_last_write_is_removed(run):
+    left = run.directory / "checkpoint" / "00000007" / "training.safetensors"
+    left.parent.mkdir(parents=True)
+    left.write_text("")
+    assert finished_run(run.directory, SETTINGS, overwrite=False)
+    assert not (run.directory / "checkpoint").exists()
+
+
+def test_a_process_that_died_before_its_manifest_leaves_room_for_the_next(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".lock").write_text("")
+    (tmp_path / "r" / ".manifest.json.17.tmp").write_text("{")
+    assert finished_run(tmp_path / "r", SETTINGS, overwrite=False) is None
+    with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        assert {path.name for path in claimed.directory.iterdir()} == {".lock", "manifest.json"}
+
+
+def test_a_run_that_was_finished_meanwhile_is_not_begun_again(run):
+    with pytest.raises(JobError, match="another process has just worked on this run; run the command again"):
+        open_run(run.directory, "train", SETTINGS)
+    assert read_run(run.directory).manifest.facts == {"tokens": 7}
+    open_run(run.directory, "train", SETTINGS, overwrite=True)
+
+
+def test_an_attempt_that_has_changed_meanwhile_is_not_gone_on_with(tmp_path):
+    with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        attempt = unfinished_run(tmp_path / "r", overwrite=False)
+        claimed.write_text("more", "")
+        claimed.save_progress()
+    with pytest.raises(JobError, match="another process has just worked on this run"):
+        open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt)
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -129,7 +207,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(JobError, match="f: cannot be written: No space left on device; free some space there and run"):
         write_bytes(tmp_path / "f", b"new")
     assert read_bytes(tmp_path / "f", record, verify=True) == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]

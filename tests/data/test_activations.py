@@ -6,7 +6,7 @@ import torch
 
 from sae_cli.data.activations import ActivationBlock, live_blocks, rechunk, take
 from sae_cli.data.packing import TokenRows
-from sae_cli.data.shuffle import ShuffleBuffer, ShuffledFetches
+from sae_cli.data.shuffle import Cut, ShuffleBuffer, ShuffledFetches
 
 
 def blocks_of(sizes):
@@ -41,29 +41,35 @@ def test_take_and_rechunk_do_not_depend_on_block_sizes(sizes):
 
 
 def numbers(batches):
-    return torch.cat([batch.flatten() for batch in batches]).tolist()
+    return [value for batch in batches for value in batch.flatten().tolist()]
 
 
-def fetched(n, **settings):
-    return ShuffledFetches(lambda numbers: numbers[:, None].float(), n, **settings)
+def held(sizes, state=None, start=0, **settings):
+    """A buffer over a stream of which the first `start` activations have been read."""
+    blocks = (block.select(block.tokens >= start) for block in blocks_of(sizes))
+    return ShuffleBuffer(blocks, Cut(sum(sizes), **settings), state)
+
+
+def fetched(n, state=None, start=0, **settings):
+    return ShuffledFetches(lambda numbers: numbers[:, None].float(), Cut(n, **settings), state)
 
 
 def test_shuffle_gives_every_activation_once():
-    out = numbers(ShuffleBuffer(blocks_of([37] * 20), size=100, batch_size=10, seed=0))
+    out = numbers(held([37] * 20, size=100, batch_size=10, seed=0))
     assert sorted(out) == list(range(740))
 
 
 @pytest.mark.parametrize("size", [1, 64, 1000])
 def test_fetching_is_the_same_as_holding(size):
     settings = {"size": size, "batch_size": 8, "seed": 3}
-    held, store = ShuffleBuffer(blocks_of([13] * 30), **settings), fetched(390, **settings)
-    assert torch.equal(held.first, store.first)
-    assert numbers(held) == numbers(store)
+    buffer, store = held([13] * 30, **settings), fetched(390, **settings)
+    assert torch.equal(buffer.window, store.window)
+    assert numbers(buffer) == numbers(store)
 
 
 def test_shuffle_depends_on_the_sequence_and_the_seed_only():
     def run(sizes, seed):
-        return numbers(ShuffleBuffer(blocks_of(sizes), size=64, batch_size=8, seed=seed))
+        return numbers(held(sizes, size=64, batch_size=8, seed=seed))
 
     assert run([400], 3) == run([13] * 30 + [10], 3)
     assert run([400], 3) != run([400], 4)
@@ -75,3 +81,17 @@ def test_shuffle_mixes_over_the_whole_buffer():
     spread = torch.stack([batch.std() for batch in batches[20:-20]])
     assert spread.mean() > 500
     assert len(batches[0]) == 50
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 17, 40, 41, 45, 48])
+@pytest.mark.parametrize("make", [lambda **more: held([13] * 30, **more), lambda **more: fetched(390, **more)])
+def test_a_shuffle_goes_on_where_its_state_was_saved(make, drawn):
+    """While activations come in (up to batch 40 of 48), where they end, and while the rest is drawn."""
+    settings = {"size": 64, "batch_size": 8, "seed": 3}
+    whole, stopped = make(**settings), make(**settings)
+    for _ in range(drawn):
+        assert torch.equal(next(whole), next(stopped))
+    state = {name: tensor.clone() for name, tensor in stopped.state().items()}
+    resumed = make(state=state, start=stopped.cut.arrived(drawn), **settings)
+    assert torch.equal(resumed.window, stopped.window)
+    assert numbers(resumed) == numbers(whole)

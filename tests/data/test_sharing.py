@@ -15,7 +15,7 @@ class Item:
 
 def test_each_reader_gets_everything_and_the_source_is_read_once():
     read = []
-    stream = SharedStream(read.append(i) or i for i in range(5))
+    stream = SharedStream(lambda first: (read.append(i) or i for i in range(first, 5)))
     a, b = stream.reader(), stream.reader()
     assert [next(a), next(a), next(b)] == [0, 1, 0]
     assert list(b) == [1, 2, 3, 4]
@@ -34,7 +34,7 @@ def test_items_wait_for_the_slowest_reader_only():
             seen.append(weakref.ref(item))
             yield item
 
-    stream = SharedStream(items())
+    stream = SharedStream(lambda first: items())
     slow, fast = stream.reader(), stream.reader()
     for _ in range(3):
         next(fast)
@@ -45,3 +45,22 @@ def test_items_wait_for_the_slowest_reader_only():
     gc.collect()
     next(fast)
     assert seen[1]() is None and seen[2]() is None
+
+
+def test_readers_that_begin_later():
+    """Items before the first that is wanted are not made; between two beginnings nothing waits for the later reader."""
+    read = []
+    stream = SharedStream(lambda first: (read.append(i) or i for i in range(first, 9)))
+    late, early = stream.reader(6), stream.reader(3)
+    assert next(early) == 3 and read == [3]
+    assert [next(early), next(early), next(early)] == [4, 5, 6]
+    assert late.waiting == [6]
+    assert next(late) == 6 and late.waiting == []
+    assert list(late) == list(early) == [7, 8]
+
+
+def test_a_late_reader_that_is_asked_first():
+    stream = SharedStream(lambda first: iter(range(first, 9)))
+    late, early = stream.reader(6), stream.reader(3)
+    assert next(late) == 6
+    assert list(early) == [3, 4, 5, 6, 7, 8]

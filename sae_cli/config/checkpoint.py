@@ -1,0 +1,16 @@
+"""The group `checkpoint`: how much work a run that is stopped may lose."""
+
+from dataclasses import dataclass
+
+from sae_cli.config.bounds import number
+
+
+@dataclass(kw_only=True)
+class CheckpointConfig:
+    """What is saved while a run goes on.
+
+    Attributes:
+        every_seconds: time between two checkpoints; 0 for one after every step.
+    """
+
+    every_seconds: float = number(300.0, at_least=0)
