@@ -21,6 +21,7 @@ LAYERS = {
     "config": 1,
     "console": 1,
     "errors": 0,
+    "escaping": -1,
     "tensor_types": 0,
     "seeds": 0,
 }

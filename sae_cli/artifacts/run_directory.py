@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from sae_cli.artifacts.files import (
     write_bytes,
     write_json,
 )
+from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import (
     MANIFEST,
     Manifest,
@@ -36,8 +37,12 @@ from sae_cli.artifacts.manifest import (
     read_manifest,
     write_manifest,
 )
+from sae_cli.artifacts.places import inside
+from sae_cli.artifacts.safetensors_header import Header, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
+
+Fact = TypeVar("Fact")
 
 
 class Run:
@@ -118,7 +123,7 @@ class FinishedRun:
             JobError: a file is missing, or is not what was written.
         """
         for name, record in self.manifest.files.items():
-            check_size(self.directory / name, record)
+            check_size(inside(self.directory, name), record)
         if verify:
             with ThreadPoolExecutor() as threads:  # hashing lets other threads run
                 checks = [
@@ -129,22 +134,35 @@ class FinishedRun:
                     check.result()
 
     def read_tensors(self, name: str, verify: bool = True) -> dict[str, Tensor]:
-        return read_tensors(self.directory / name, self._record(name), verify)
+        return read_tensors(inside(self.directory, name), self._record(name), verify)
 
     def map_tensor(self, name: str, tensor: str) -> Tensor:
         """A tensor whose bytes are read when they are looked at; call `check_files` first."""
-        check_size(self.directory / name, self._record(name))
+        check_size(inside(self.directory, name), self._record(name))
         return map_tensor(self.directory / name, tensor)
 
     def read_json(self, name: str) -> Any:
-        path = self.directory / name
-        try:
-            return json.loads(read_bytes(path, self._record(name), verify=True))
-        except ValueError as error:
-            raise damaged(path, "a JSON document", str(error)) from error
+        return read_document(inside(self.directory, name), self._record(name))
+
+    def read_bytes(self, name: str, verify: bool = True) -> bytes:
+        return read_bytes(inside(self.directory, name), self._record(name), verify)
 
     def read_metadata(self, name: str) -> dict[str, Any]:
-        return read_metadata(self.directory / name)
+        return read_metadata(inside(self.directory, name))
+
+    def read_header(self, name: str) -> Header:
+        return read_header(inside(self.directory, name))
+
+    def fact(self, name: str, kind: type[Fact]) -> Fact:
+        """One of the facts that the command found out.
+
+        Raises:
+            JobError: the manifest does not have it, or as another type.
+        """
+        value = self.manifest.facts.get(name)
+        if not isinstance(value, kind):
+            raise damaged(self.directory / MANIFEST, f"the fact {name} ({kind.__name__})", repr(value))
+        return value
 
     def file_names(self, prefix: str) -> list[str]:
         """The files whose name begins so, sorted."""
@@ -235,7 +253,10 @@ def _kept_files(directory: Path, settings: Mapping[str, Any], keep: Callable[[st
     """Files of an unfinished attempt at the same run that can be gone on from."""
     if not (directory / MANIFEST).is_file():
         return {}
-    manifest = read_manifest(directory)
+    try:
+        manifest = read_manifest(directory)
+    except JobError:  # it is being replaced: `finished_run` lets nothing else come here
+        return {}
     if manifest.status == "complete" or manifest.settings_hash != settings_hash(settings):
         return {}
     return {
