@@ -30,7 +30,7 @@ def parse_json(content: bytes) -> Any:
         value = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
     except RecursionError:
         raise ValueError(f"more than {_MAX_DEPTH} levels of nesting") from None
-    _check_values(value, _MAX_DEPTH)
+    _check_values(value)
     return value
 
 
@@ -65,21 +65,25 @@ def _check_bounds(content: bytes) -> None:
         raise ValueError(f"{marks:,} values in {len(content):,} bytes")
 
 
-def _check_values(value: Any, depth: int) -> None:
-    if isinstance(value, dict | list):
-        if depth == 0:
-            raise ValueError(f"more than {_MAX_DEPTH} levels of nesting")
-        for each in value.values() if isinstance(value, dict) else value:
-            _check_values(each, depth - 1)
-        if isinstance(value, dict):
-            for key in value:
-                key.encode()
-    elif isinstance(value, str):
-        value.encode()  # refuses lone surrogates
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number beyond all bounds")
-    elif isinstance(value, int) and abs(value) >= _MAX_INTEGER:
-        raise ValueError("an integer of more than 64 bits")
+def _check_values(value: Any) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.keys()
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+            elif isinstance(each, str):
+                each.encode()  # refuses lone surrogates
+            elif isinstance(each, float) and not math.isfinite(each):
+                raise ValueError("a number beyond all bounds")
+            elif isinstance(each, int) and abs(each) >= _MAX_INTEGER:
+                raise ValueError("an integer of more than 64 bits")
+        level = inner
+    if level:
+        raise ValueError(f"more than {_MAX_DEPTH} levels of nesting")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_what_is_written_is_read():
         ("1" * 5000, "4300"),
         (str(2**64), "an integer of more than 64 bits"),
         ('{"a": 1, "a": 2}', "a key twice"),
-        ("[" * 33 + "]" * 33, "more than 32 levels"),
+        ("[" * 34 + "]" * 34, "more than 32 levels"),
         ("[" * 50_000, "more than 32 levels"),
         ("[" * 50_000 + "]" * 50_000, "more than 32 levels"),
         (r'"\ud800"', "surrogates not allowed"),
