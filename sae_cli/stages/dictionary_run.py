@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sae_cli.artifacts.run_directory import FinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, read_config
+from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, parse_config
 from sae_cli.errors import SaeError
 
 DENSITY_FILE = "density_history.safetensors"
@@ -32,12 +32,12 @@ def read_dictionary_run(path: str | Path) -> DictionaryRun:
     """
     run = read_run(path, "train", PRUNE)
     name = CONFIG_FILE if run.manifest.command == "train" else TRAINING_FILE
-    return DictionaryRun(run, read_config(run.directory, "train", name))
+    return DictionaryRun(run, parse_config(run.directory / name, run.read_bytes(name), "train"))
 
 
 def pruned_from(run: FinishedRun) -> FinishedRun | None:
     """The run that this one was made of, if it was and that one is still there as it was."""
-    if run.manifest.command != PRUNE:
+    if run.manifest.command != PRUNE or not run.manifest.parents:
         return None
     parent = run.manifest.parents[0]
     try:
