@@ -38,7 +38,7 @@ from sae_cli.artifacts.manifest import (
     write_manifest,
 )
 from sae_cli.artifacts.places import inside
-from sae_cli.artifacts.safetensors_header import Header, read_header
+from sae_cli.artifacts.safetensors_header import Header, expect, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
 
@@ -152,6 +152,10 @@ class FinishedRun:
 
     def read_header(self, name: str) -> Header:
         return read_header(inside(self.directory, name))
+
+    def expect(self, name: str, layout: Mapping[str, str], others: bool = False) -> dict[str, int]:
+        """Compare the header of a file with the tensors that it should have (`safetensors_header.expect`)."""
+        return expect(self.directory / name, self.read_header(name), layout, others)
 
     def fact(self, name: str, kind: type[Fact]) -> Fact:
         """One of the facts that the command found out.

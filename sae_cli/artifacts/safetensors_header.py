@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -57,6 +58,35 @@ def read_header(path: Path) -> Header:
         raise damaged(path, "a safetensors file", str(error)) from error
     except OSError as error:
         raise damaged(path, "a safetensors file", error.strerror or type(error).__name__) from error
+
+
+def expect(path: Path, header: Header, layout: Mapping[str, str], others: bool = False) -> dict[str, int]:
+    """Compare a header with the tensors that a file of its kind has; returns the size that each letter stands for.
+
+    Args:
+        path: of the file, for messages.
+        header: of the file.
+        layout: tensor name to dtypes and dimensions: `{"count": "I64 W F", "x": "F32|BF16 F D"}`.
+        others: let tensors be that are not named.
+
+    Raises:
+        JobError: a tensor is missing, is one too many, or has another dtype or shape.
+    """
+    if missing := [name for name in layout if name not in header.tensors]:
+        raise damaged(path, f"tensors {', '.join(missing)}", ", ".join(header.tensors) or "none")
+    if not others and (surplus := [name for name in header.tensors if name not in layout]):
+        raise damaged(path, f"only the tensors {', '.join(layout)}", ", ".join(surplus))
+    sizes: dict[str, int] = {}
+    for name, described in layout.items():
+        dtypes, *letters = described.split()
+        entry = header.tensors[name]
+        fits = len(entry.shape) == len(letters) and entry.dtype in dtypes.split("|")
+        if not fits or any(
+            sizes.setdefault(letter, size) != size for letter, size in zip(letters, entry.shape, strict=True)
+        ):
+            known = "".join(f", {letter}={sizes[letter]}" for letter in letters if letter in sizes)
+            raise damaged(path, f"{name} of {described}{known}", f"{entry.dtype} {list(entry.shape)}")
+    return sizes
 
 
 def _read(file: BinaryIO) -> Header:

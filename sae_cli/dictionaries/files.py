@@ -24,7 +24,7 @@ from sae_cli.escaping import brief
 
 DICTIONARY_FILE = "sae.safetensors"
 SNAPSHOTS = "snapshots/"
-_SNAPSHOT = re.compile(rf"{SNAPSHOTS}step-([0-9]{{8}})\.safetensors")
+_SNAPSHOT = re.compile(rf"{SNAPSHOTS}step-([0-9]{{8,}})\.safetensors")
 
 
 ARCHITECTURES: dict[str, type[Dictionary]] = {

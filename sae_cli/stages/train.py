@@ -28,6 +28,7 @@ from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidde
 from sae_cli.stages.live_activations import stream_key
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.stages.stored_figures import shows_stored
 from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe, Trainer
 
@@ -250,6 +251,7 @@ def _dictionary_bytes(config: TrainConfig, width: int) -> int:
     return 4 * (2 * config.dict_size * width + config.dict_size + 2 * width)
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     facts, settings = finished.manifest.facts, finished.manifest.settings
     figures = {"l0": facts["held_out_l0"], "fvu": facts["held_out_fvu"], "dead": facts["dead"]}
