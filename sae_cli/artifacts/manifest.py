@@ -86,7 +86,11 @@ def write_manifest(directory: Path, manifest: Manifest) -> FileRecord:
 
 def seal(content: dict[str, Any]) -> bytes:
     """A manifest's entries as the file that holds them: strict JSON, and the hash of its bytes as the last entry."""
-    body = json.dumps(content, indent=2, allow_nan=False).encode().removesuffix(b"\n}")
+    return sealed(json.dumps(content, indent=2, allow_nan=False).encode().removesuffix(b"\n}"))
+
+
+def sealed(body: bytes) -> bytes:
+    """A document that lacks its end, with the hash of its bytes as the last entry."""
     return body + f',\n  "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
 

@@ -52,12 +52,22 @@ def read_header(path: Path) -> Header:
         JobError: the file is missing, is no safetensors file, or its header does not fit the file.
     """
     try:
-        with open(path, "rb") as file:
-            return _read(file)
+        return parse_header(path)
     except ValueError as error:
         raise damaged(path, "a safetensors file", str(error)) from error
     except OSError as error:
         raise damaged(path, "a safetensors file", error.strerror or type(error).__name__) from error
+
+
+def parse_header(path: Path) -> Header:
+    """The header of a safetensors file.
+
+    Raises:
+        ValueError: it is no safetensors file, or its header does not fit the file.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return _read(file)
 
 
 def expect(path: Path, header: Header, layout: Mapping[str, str], others: bool = False) -> dict[str, int]:
