@@ -1,8 +1,7 @@
-"""Mutated files through every reader: python tests/fuzz/run.py [--inputs 20000] [--seed 0] [--atheris]
+"""Mutated files through every reader: python tests/fuzz/run.py [--inputs 20000] [--seed 0]
 
 Each input must end in a value or in an error of one line, soon, and in little memory; and with hashes compared, a value
-that is not the original's is a failure. `--atheris` lets the fuzzer of that name choose the inputs by coverage
-(pip install 'sae-cli[fuzz]').
+that is not the original's is a failure. `coverage_guided.py` chooses its inputs by what code they reach.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import io
 import random
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -64,7 +62,7 @@ class Bench:
     def _attempt(self, name: str, subject: Subject, content: bytes, verify: bool) -> Any:
         directory = self._directory(subject)
         (directory / subject.file).write_bytes(content)
-        before, started, value = _peak(), time.perf_counter(), None
+        before, started, value = peak(), time.perf_counter(), None
         try:
             value = subject.read(directory, verify)
             self.outcomes[name, "read"] += 1
@@ -75,7 +73,7 @@ class Bench:
         finally:
             (directory / subject.file).write_bytes(self.originals[name])
             (directory / MANIFEST).write_bytes(self.manifests[name])
-        seconds, grown = time.perf_counter() - started, _peak() - before
+        seconds, grown = time.perf_counter() - started, peak() - before
         self.slowest = max(self.slowest, seconds)
         if seconds > SECONDS or grown > 2 * len(content) + MEBIBYTES * 2**20:
             raise AssertionError(f"{name}: {seconds:.1f} s and {grown:,} bytes for a file of {len(content):,}")
@@ -99,7 +97,7 @@ def _resealed(content: bytes) -> bytes:
     return sealed(content.rpartition(b',\n  "sha256": ')[0])
 
 
-def _peak() -> int:
+def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -110,39 +108,18 @@ def with_seed(bench: Bench, inputs: int, seed: int) -> None:
         mutated(bench, random.Random(f"{seed} {number}"), names[number % len(names)])
 
 
-def with_atheris(bench: Bench, inputs: int, seed: int) -> None:
-    """So many inputs that the fuzzer chooses, from the original files and by what new code they reach."""
-    import atheris
-
-    names = list(SUBJECTS)
-
-    def one(data: bytes) -> None:
-        name, forged = names[data[0] % len(names)] if data else names[0], len(data) > 1 and data[1] & 1
-        (bench.forgery if forged else bench.damage)(name, data[2:])
-
-    corpus = bench.root.parent / "corpus"
-    corpus.mkdir()
-    for number, name in enumerate(names):
-        for forged in (0, 1):
-            (corpus / f"{number}-{forged}").write_bytes(bytes((number, forged)) + bench.originals[name])
-    flags = [f"-runs={inputs}", f"-seed={seed}", "-timeout=10", "-rss_limit_mb=4096", "-max_len=8192", str(corpus)]
-    atheris.Setup([sys.argv[0], *flags], one)
-    atheris.Fuzz()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--atheris", action="store_true")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="sae-fuzz-"))
-    bench, started, before = Bench(folder / "runs"), time.monotonic(), _peak()
+    bench, started, before = Bench(folder / "runs"), time.monotonic(), peak()
     try:
-        (with_atheris if asked.atheris else with_seed)(bench, asked.inputs, asked.seed)
+        with_seed(bench, asked.inputs, asked.seed)
     finally:
         shutil.rmtree(folder)
-        report(bench, time.monotonic() - started, _peak() - before)
+        report(bench, time.monotonic() - started, peak() - before)
 
 
 def report(bench: Bench, seconds: float, grown: int) -> None:
