@@ -5,11 +5,20 @@ A message says what, where, what was expected, what was found, and what to do.
 
 from __future__ import annotations
 
+from sae_cli.escaping import visible
+
 
 class SaeError(Exception):
-    """Base of the errors a user can cause or meet; `exit_code` is the process's exit status."""
+    """Base of the errors a user can cause or meet; `exit_code` is the process's exit status.
+
+    Args:
+        message: one line; what it quotes from files is escaped where it does not print.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 class JobError(SaeError):

@@ -16,6 +16,7 @@ import torch
 from sae_cli.artifacts.run_directory import FinishedRun, Run
 from sae_cli.data.activations import ActivationBlock
 from sae_cli.data.packing import TokenRows
+from sae_cli.data.shards import check_shards
 from sae_cli.kernels import loops
 from sae_cli.tensor_types import Float, Int, Tensor
 
@@ -124,6 +125,7 @@ class HarvestedActivations:
     """
 
     def __init__(self, run: FinishedRun) -> None:
+        check_shards(run, run.file_names(ACTIVATIONS))
         self._shards = [run.map_tensor(name, "activations") for name in run.file_names(ACTIVATIONS)]
         self._ends = np.cumsum([len(shard) for shard in self._shards])
 
@@ -146,6 +148,7 @@ def harvested_blocks(run: FinishedRun) -> Iterator[ActivationBlock]:
 
     Hashes are not compared again: call `FinishedRun.check_files` first.
     """
+    check_shards(run, run.file_names(ACTIVATIONS))
     for name in run.file_names(ACTIVATIONS):
         tensors = run.read_tensors(name, verify=False)
         yield ActivationBlock(**tensors | {"activations": _as_float32(tensors["activations"])})

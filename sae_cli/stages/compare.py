@@ -36,6 +36,7 @@ from sae_cli.seeds import generator
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.stored_figures import shows_stored
 
 COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 
@@ -140,7 +141,8 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
     dictionary = load_dictionary(source.run, config.verify)
     settings = evaluate.settings_for(source.run.directory, config)
     finished = evaluate.evaluation(source, settings, evaluate.default_name(settings))
-    features, report = finished.read_tensors(evaluate.FEATURES_FILE), finished.read_json(evaluate.EVAL_FILE)
+    features = evaluate.read_features(finished, dictionary.n_features)
+    report = finished.read_json(evaluate.EVAL_FILE)
     alive = (features["count"] > 0).nonzero()[:, 0]
     if not len(alive):
         raise JobError(f"{source.run.directory}: no feature is alive: there is nothing to compare")
@@ -235,6 +237,7 @@ def _similarities(name: str, a: Directions, b: Directions, nearest: NearestRows)
     }
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     report = finished.read_json(COMPARE_FILE)
     first, rows = report["pairs"][0], _matrix_rows if len(report["runs"]) > 2 else _pair_rows

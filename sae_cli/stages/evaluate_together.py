@@ -26,6 +26,7 @@ from sae_cli.stages.measuring.loss_tables import domain_rows, loss_rows, referen
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.splice_together import JointSplicer
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.stored_figures import shows_stored
 
 EVAL_FILE = "eval.json"
 
@@ -146,6 +147,7 @@ def _name(site: Site) -> str:
     return f"{site.hook.value}{mode}.{site.layer}"
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
     figures = {key: report[key] for key in _FIGURES}

@@ -24,6 +24,7 @@ from sae_cli.stages.estimate import Estimate, require_disk
 from sae_cli.stages.live_activations import LiveActivations, Pass, stream_key
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.stages.stored_figures import shows_stored
 
 
 def run(config: HarvestConfig, directory: Path) -> StageResult:
@@ -136,6 +137,7 @@ def _sound_shards(attempt: UnfinishedRun, verify: bool) -> list[str]:
     return sound
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     facts = finished.manifest.facts
     shards = finished.file_names(ACTIVATIONS)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sae_cli import console
 from sae_cli.artifacts.manifest import MANIFEST, read_manifest
 from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
@@ -35,15 +36,19 @@ def find_harvest(
         _check_fits(harvest, config, settings)
         return harvest
     for directory in _run_directories(Path(config.runs_dir)):
-        manifest = read_manifest(directory)
+        try:
+            found = FinishedRun(directory, read_manifest(directory))
+        except JobError as error:
+            console.warn(f"not looked at, while a harvest to read was searched for: {error}")
+            continue
         if (
-            manifest.command == "harvest"
-            and manifest.status == "complete"
-            and manifest.settings["dtype"] == Dtype.float32.value
-            and manifest.facts["tokens"] >= config.tokens
-            and not _misfits(manifest.settings, settings)
+            found.manifest.command == "harvest"
+            and found.manifest.status == "complete"
+            and found.manifest.settings.get("dtype") == Dtype.float32.value
+            and found.fact("tokens", int) >= config.tokens
+            and not _misfits(found.manifest.settings, settings)
         ):
-            return FinishedRun(directory, manifest)
+            return found
     return None
 
 
@@ -64,7 +69,7 @@ def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: dict[str, A
     where = f"activations={config.activations}"
     if misfits := _misfits(harvest.manifest.settings, settings):
         raise RequestError(f"{where}: harvested with other settings: {'; '.join(misfits)}")
-    if (held := harvest.manifest.facts["tokens"]) < config.tokens:
+    if (held := harvest.fact("tokens", int)) < config.tokens:
         raise RequestError(
             f"{where}: expected at least tokens={config.tokens:,}, found {held:,}; lower tokens= or harvest more"
         )

@@ -29,6 +29,7 @@ from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidde
 from sae_cli.stages.live_activations import stream_key
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.stages.stored_figures import shows_stored
 from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe, Trainer
 
@@ -161,7 +162,7 @@ class Training(Job):
         claimed.write_tensors(DENSITY_FILE, history)
         checkpoints = () if self.config.keep_checkpoints else checkpoint_files(claimed.manifest.files)
         return claimed.finish(
-            without=checkpoints,
+            checkpoints,
             **self._facts_of_the_forbidden(),
             tokens=trainer.tokens,
             steps=trainer.step_number,
@@ -279,6 +280,7 @@ def _dictionary_bytes(config: TrainConfig, width: int) -> int:
     return 4 * (2 * config.dict_size * width + config.dict_size + 2 * width)
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     facts, settings = finished.manifest.facts, finished.manifest.settings
     figures = {"l0": facts["held_out_l0"], "fvu": facts["held_out_fvu"], "dead": facts["dead"]}
