@@ -17,16 +17,17 @@ import torch
 from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.data import SyntheticData
+from sae_cli.config.data import NonFinite, SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, take
 from sae_cli.data.harvested import HarvestedActivations
+from sae_cli.data.non_finite import LEAVE_OUT, finite_block, refused
 from sae_cli.data.sharing import SharedStream
 from sae_cli.data.shuffle import ShuffleBuffer, ShuffledBatches, ShuffledFetches
 from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.models import Site
 from sae_cli.stages import build
-from sae_cli.stages.harvest_search import find_harvest
+from sae_cli.stages.harvest_search import epochs_of_a_part, find_harvest
 from sae_cli.stages.live_activations import LiveActivations
 
 
@@ -38,12 +39,14 @@ class ActivationSource:
         batches: the training activations, shuffled.
         held_out: the first n held-out activations, float32 [n, d].
         facts: for the manifest: where activations come from, and how rows were made.
+        epochs: how often the text is read for so many activations.
         parents: the runs that it comes from: a harvest, a model.
     """
 
     batches: Batches
     held_out: Callable[[int], torch.Tensor]
     facts: dict[str, Any]
+    epochs: Callable[[int], float]
     parents: tuple[FinishedRun, ...] = ()
 
 
@@ -121,8 +124,9 @@ class ActivationSources:
     def _from_model(self, config: TrainConfig, live: LiveActivations, site: Site) -> ActivationSource:
         return ActivationSource(
             batches=self._stream(config, site, live.blocks(site)),
-            held_out=lambda n: live.held_out(n)[site],
+            held_out=lambda n: _finite_held_out(live.held_out(n)[site], config),
             facts={"source": "live", **live.facts},
+            epochs=live.epochs,
             parents=live.parents,
         )
 
@@ -135,8 +139,9 @@ class ActivationSources:
             self._checked.add(harvest.directory)
         return ActivationSource(
             batches=self._store(config, harvest),
-            held_out=lambda n: live.held_out(n)[site],
+            held_out=lambda n: _finite_held_out(live.held_out(n)[site], config),
             facts={"source": "harvest", **live.facts},
+            epochs=lambda tokens: epochs_of_a_part(harvest, tokens),
             parents=(harvest, *live.parents),
         )
 
@@ -148,22 +153,31 @@ class ActivationSources:
             batches=self._stream(config, "synthetic", truth.blocks(Split.train)),
             held_out=lambda n: ActivationBlock.join(list(take(truth.blocks(Split.held_out), n))).activations,
             facts={"source": "synthetic"},
+            epochs=lambda tokens: 1,
         )
 
     def _stream(self, config: TrainConfig, key: object, blocks: Iterator[ActivationBlock]) -> Batches:
+        if config.non_finite is NonFinite["raise"]:
+            blocks = refused(blocks, "training activations", LEAVE_OUT)
         return self._shared(
-            config, key, lambda cut: ShuffleBuffer(take(blocks, cut.tokens), cut.buffer, cut.batch_size, cut.seed)
+            config,
+            (key, config.non_finite),
+            lambda cut: ShuffleBuffer(take(blocks, cut.tokens), cut.buffer, cut.batch_size, cut.seed),
         )
 
     def _store(self, config: TrainConfig, harvest: FinishedRun) -> Batches:
         def begin(cut: _Cut) -> ShuffledBatches:
-            activations = HarvestedActivations(harvest)
+            activations = HarvestedActivations(harvest, config.non_finite)
             return ShuffledFetches(activations.fetch, cut.tokens, cut.buffer, cut.batch_size, cut.seed)
 
-        return self._shared(config, harvest.directory, begin)
+        return self._shared(config, (harvest.directory, config.non_finite), begin)
 
     def _shared(self, config: TrainConfig, key: object, begin: Callable[[_Cut], ShuffledBatches]) -> Batches:
         cut = _Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
         if (key, cut) not in self._shuffles:
             self._shuffles[key, cut] = SharedShuffle(lambda: begin(cut))
         return Batches(self._shuffles[key, cut])
+
+
+def _finite_held_out(block: ActivationBlock, config: TrainConfig) -> torch.Tensor:
+    return finite_block(block, "held-out activations", config.non_finite).activations

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sae_cli import console
 from sae_cli.artifacts.manifest import MANIFEST, read_manifest
 from sae_cli.artifacts.run_directory import FinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
+from sae_cli.config.data import NonFinite
 from sae_cli.config.model import Dtype
-from sae_cli.errors import RequestError
+from sae_cli.errors import JobError, RequestError
 
 # A harvest serves a training run if these settings are the same in both.
 _SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
@@ -20,6 +22,8 @@ _SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
 def find_harvest(config: TrainConfig, settings: dict[str, Any]) -> FinishedRun | None:
     """The harvest named by `activations=`, or else a complete float32 one that fits, or else None.
 
+    One from which activations were left out is found only by a run that leaves them out too.
+
     Raises:
         RequestError: the one that is named does not exist or does not fit.
     """
@@ -27,17 +31,22 @@ def find_harvest(config: TrainConfig, settings: dict[str, Any]) -> FinishedRun |
         harvest = read_run(config.activations, "harvest")
         _check_fits(harvest, config, settings)
         return harvest
-    for directory in _run_directories(Path(config.runs_dir)):
-        manifest = read_manifest(directory)
+    for run in _harvests(Path(config.runs_dir)):
+        found = run.manifest
         if (
-            manifest.command == "harvest"
-            and manifest.status == "complete"
-            and manifest.settings["dtype"] == Dtype.float32.value
-            and manifest.facts["tokens"] >= config.tokens
-            and not _misfits(manifest.settings, settings)
+            found.settings["dtype"] == Dtype.float32.value
+            and found.facts["tokens"] >= config.tokens
+            and (config.non_finite is NonFinite.drop or not found.facts.get("dropped"))
+            and not _misfits(found.settings, settings)
         ):
-            return FinishedRun(directory, manifest)
+            return run
     return None
+
+
+def epochs_of_a_part(harvest: FinishedRun, tokens: int) -> float:
+    """How often its text was read for the first `tokens` of its activations: 1 where the text did not run out."""
+    facts = harvest.manifest.facts
+    return max(1, round(facts.get("epochs", 1) * tokens / facts["tokens"], 2))
 
 
 def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: dict[str, Any]) -> None:
@@ -56,6 +65,18 @@ def _misfits(harvested: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         for key in sorted({*harvested, *wanted})
         if key.startswith(_SAME_SETTINGS) and harvested.get(key) != wanted.get(key)
     ]
+
+
+def _harvests(runs_dir: Path) -> Iterator[FinishedRun]:
+    """The complete harvests under a folder; of a run that cannot be read it is said that it is passed over."""
+    for directory in _run_directories(runs_dir):
+        try:
+            manifest = read_manifest(directory)
+        except JobError as error:
+            console.warn(f"looking for a harvest, passed over: {error}")
+            continue
+        if manifest.command == "harvest" and manifest.status == "complete":
+            yield FinishedRun(directory, manifest)
 
 
 def _run_directories(runs_dir: Path) -> Iterator[Path]:
