@@ -60,9 +60,7 @@ def test_nothing_broken_is_the_same_object():
 
 
 def test_a_batch_without_a_finite_row_is_one_line():
-    with pytest.raises(
-        JobError, match=r"^expected some finite activations, found none among 10 in a row"
-    ):
+    with pytest.raises(JobError, match=r"^expected some finite activations, found none among 10 in a row"):
         usable_rows(block(*range(10)).activations, DROP)
 
 
