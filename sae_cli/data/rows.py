@@ -26,6 +26,14 @@ class Tokeniser(Protocol):
     def __call__(self, text: list[str], *, add_special_tokens: bool, verbose: bool) -> Any: ...
 
 
+@dataclass
+class Progress:
+    """How far an endless stream has been read: blocks in all, and in each epoch that came to its end."""
+
+    blocks: int = 0
+    ended: list[int] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class RowStream:
     """The rows of one split of a corpus, in an order that is a function of `seed`.
@@ -36,7 +44,7 @@ class RowStream:
         policy: how documents become rows.
         split: the side of the split that is read.
         seed: the order of the documents.
-        ended: blocks in each epoch that `forever` has come to the end of.
+        progress: how far `forever` has been read.
     """
 
     corpus: Corpus
@@ -44,7 +52,7 @@ class RowStream:
     policy: PackingPolicy
     split: Split
     seed: int
-    ended: list[int] = field(default_factory=list, repr=False, compare=False)
+    progress: Progress = field(default_factory=Progress, repr=False, compare=False)
 
     def one_epoch(self, rows: int, epoch: int = 0) -> Iterator[TokenRows]:
         """Blocks of `rows` rows, each document once."""
@@ -57,17 +65,20 @@ class RowStream:
         Raises:
             JobError: an epoch does not fill a single block.
         """
+        given = 0
         for epoch in count():
             blocks = 0
             for block in self.one_epoch(rows, epoch):
                 # Blocks are whole, so that a block's values do not depend on where an epoch ends.
                 if len(block.tokens) == rows:
+                    given += 1
+                    self.progress.blocks = max(self.progress.blocks, given)
                     yield block
                     blocks += 1
             if not blocks:
                 raise self.too_little(rows)
-            if epoch == len(self.ended):
-                self.ended.append(blocks)
+            if epoch == len(self.progress.ended):
+                self.progress.ended.append(blocks)
             if epoch == 0:
                 console.log(
                     f"the {self.split.value} text ends after {blocks * rows:,} rows of {self.policy.context} tokens; "
@@ -76,10 +87,10 @@ class RowStream:
 
     def epochs(self, rows: int, blocks: int) -> float:
         """How often the text is read for the first `blocks` blocks of `rows` rows: 1 where it does not run out."""
-        if not self.ended:
-            # Cheap where this stream has been read, and needed where another process has read it.
-            deque(islice(self.forever(rows), blocks + 1), maxlen=0)
-        return 1 if not self.ended or blocks <= self.ended[0] else round(blocks / self.ended[0], 2)
+        ended = self.progress.ended
+        if not ended and self.progress.blocks < blocks:  # an earlier attempt has read them
+            deque(islice(self.forever(rows), blocks), maxlen=0)
+        return 1 if not ended or blocks <= ended[0] else round(blocks / ended[0], 2)
 
     def too_little(self, rows: int = 1) -> JobError:
         """The one line for text that does not fill a block of `rows` rows: what there is in each split."""

@@ -74,3 +74,20 @@ def test_text_that_does_not_fill_a_row_is_one_line_with_what_there_is(texts, fou
         f"too little train text: expected at least 16 tokens (2 rows of 8), {found}; give more text, lower model_rows= "
         "or data.context=, or change data.held_out_fraction="
     )
+
+
+def test_counting_epochs_does_not_read_again_what_was_read():
+    """Tokenising takes minutes at the size of real corpora."""
+    calls = []
+
+    def counted(text, **settings):
+        calls.append(1)
+        return letters(text, **settings)
+
+    rows = RowStream(Texts(a="abcdef" * 9), counted, PackingPolicy(4, bos_id=0, separator_id=1), Split.train, seed=0)
+    forever = rows.forever(1)
+    for _ in range(5):
+        next(forever)
+    before = len(calls)
+    assert rows.epochs(1, 5) == 1
+    assert len(calls) == before
