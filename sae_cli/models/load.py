@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sae_cli import console
-from sae_cli.errors import JobError, RequestError
+from sae_cli.errors import JobError, RequestError, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
 from sae_cli.models.language_model import LanguageModel
@@ -156,8 +156,12 @@ def _load_weights(
             **_options(source, trust_remote_code),
         )
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         raise _unreachable(source, error) from error
     except _DAMAGED_WEIGHTS as error:
+        if is_out_of_memory(error):
+            raise
         raise JobError(
             f"model.path={source.path}: expected weights that fit the config in {source.location}, found "
             f"{_one_line(error)}; save or download the model again"

@@ -68,7 +68,7 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
     if config.a == TRUTH:
         raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
     names = [config.a, *config.b]
-    sources = {name: read_dictionary_run(name) for name in names if name != TRUTH}
+    sources = {name: _source(name, "a" if name == config.a else "b") for name in names if name != TRUTH}
     space = _check_space(config, list(sources.values()))
     contestants = [_truth(sources[config.a]) if name == TRUTH else _directions(sources[name], config) for name in names]
     contestants = _mapped(contestants, sources, space, config)
@@ -91,6 +91,13 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         claimed.write_json(COMPARE_FILE, report)
         finished = claimed.finish(seconds=time.monotonic() - started)
     return _result(finished)
+
+
+def _source(path: str, key: str) -> DictionaryRun:
+    try:
+        return read_dictionary_run(path)
+    except RequestError as error:
+        raise RequestError(f"{key}={error}") from error
 
 
 def floor_generator(seed: int) -> torch.Generator:

@@ -63,7 +63,10 @@ def forbidden(config: TrainConfig) -> Forbidden | None:
 
 
 def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
-    source = read_dictionary_run(path)
+    try:
+        source = read_dictionary_run(path)
+    except RequestError as error:
+        raise RequestError(f"train.forbid_direction={error}") from error
     if DENSITY_FILE not in source.run.manifest.files:
         raise RequestError(
             f"train.forbid_direction={path}: expected a training run, which has {DENSITY_FILE}; found a "
