@@ -14,9 +14,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(
-    include=["sae_cli.artifacts", "sae_cli.config", "sae_cli.dictionaries", "json", "yaml"]
-):
+import sae_cli.kernels.loops  # noqa: F401  before the others: numba compiles these, so they cannot be traced
+
+with atheris.instrument_imports(include=["sae_cli", "json", "yaml"]):
     from run import Bench, peak, report
     from subjects import SUBJECTS
 
@@ -44,13 +44,15 @@ class Fuzzed:
                 report(self.bench, time.monotonic() - self.started, peak() - self.before)
                 shutil.rmtree(self.folder)
 
-
-def mutator(data: bytes, max_size: int, seed: int) -> bytes:
-    """Half of the fuzzer's own mutations, half of those that know the formats."""
-    rng = random.Random(seed)
-    if rng.random() < 0.5 or len(data) < 2:
-        return atheris.Mutate(data, max_size)
-    return (data[:2] + mutate(data[2:], rng))[:max_size]
+    def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
+        """The fuzzer's own mutations, those that know the formats, and now and then an original to begin from."""
+        rng = random.Random(seed)
+        if len(data) < 2 or rng.random() < 0.25:
+            number = rng.randrange(len(NAMES))
+            data = bytes((number, rng.randrange(2))) + self.bench.originals[NAMES[number]]
+        elif rng.random() < 0.5:
+            return atheris.Mutate(data, max_size)
+        return (data[:2] + mutate(data[2:], rng))[:max_size]
 
 
 def main() -> None:
@@ -63,7 +65,7 @@ def main() -> None:
         for forged in (0, 1):
             (corpus / f"{number}-{forged}").write_bytes(bytes((number, forged)) + fuzzed.bench.originals[name])
     flags = [f"-runs={inputs + 1000}", f"-seed={seed}", "-timeout=10", "-rss_limit_mb=4096", f"-max_len={MAX_BYTES}"]
-    atheris.Setup([sys.argv[0], *flags, str(corpus)], fuzzed, custom_mutator=mutator)
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], fuzzed, custom_mutator=fuzzed.mutate)
     atheris.Fuzz()
 
 
