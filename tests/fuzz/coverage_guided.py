@@ -5,6 +5,7 @@ Needs atheris: pip install 'sae-cli[fuzz]'. What is asked of an input is in `run
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sys
@@ -27,7 +28,7 @@ MAX_BYTES = 16_384
 
 
 class Fuzzed:
-    """Counts inputs, because the fuzzer ends the process after the last one."""
+    """Counts inputs, because not everything that the fuzzer tries is one; ends the process after the last."""
 
     def __init__(self, folder: Path, inputs: int) -> None:
         self.folder, self.left = folder, inputs
@@ -43,6 +44,7 @@ class Fuzzed:
             if not self.left:
                 report(self.bench, time.monotonic() - self.started, peak() - self.before)
                 shutil.rmtree(self.folder)
+                os._exit(0)  # the fuzzer would look for its corpus again
 
     def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
         """The fuzzer's own mutations, those that know the formats, and now and then an original to begin from."""
@@ -64,7 +66,7 @@ def main() -> None:
     for number, name in enumerate(NAMES):
         for forged in (0, 1):
             (corpus / f"{number}-{forged}").write_bytes(bytes((number, forged)) + fuzzed.bench.originals[name])
-    flags = [f"-runs={inputs + 1000}", f"-seed={seed}", "-timeout=10", "-rss_limit_mb=4096", f"-max_len={MAX_BYTES}"]
+    flags = ["-runs=-1", f"-seed={seed}", "-timeout=10", "-rss_limit_mb=4096", f"-max_len={MAX_BYTES}"]
     atheris.Setup([sys.argv[0], *flags, str(corpus)], fuzzed, custom_mutator=fuzzed.mutate)
     atheris.Fuzz()
 
