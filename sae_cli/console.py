@@ -77,7 +77,7 @@ def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = ())
     columns = max((len(row) for row in (header, *rows)), default=0)
     grid = Table(title=Text(visible(title)), title_justify="left", show_header=bool(header), box=None, pad_edge=False)
     for name in (*header, *[""] * (columns - len(header))):
-        grid.add_column(Text(name), overflow="fold")
+        grid.add_column(Text(visible(name)), overflow="fold")
     for row in rows:
         grid.add_row(*(Text(visible(cell)) for cell in row))
     _print(grid)
@@ -123,7 +123,7 @@ def _advance_bar(bar: Progress, total: int, description: str, unit: str) -> Adva
     task = bar.tasks[0]
 
     def advance(n: int, **fields: Field) -> None:
-        shown = _fields(fields) or task.fields["shown"]
+        shown = visible(_fields(fields)) or task.fields["shown"]
         bar.update(task_id, advance=n, rate=_rate(task.speed, unit), shown=shown)
 
     return advance

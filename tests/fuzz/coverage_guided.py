@@ -5,6 +5,7 @@ Needs atheris: pip install 'sae-cli[fuzz]'. What is asked of an input is in `run
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sys
@@ -14,9 +15,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(
-    include=["sae_cli.artifacts", "sae_cli.config", "sae_cli.dictionaries", "json", "yaml"]
-):
+import sae_cli.kernels.loops  # noqa: F401  before the others: numba compiles these, so they cannot be traced
+
+with atheris.instrument_imports(include=["sae_cli", "json", "yaml"]):
     from run import Bench, peak, report
     from subjects import SUBJECTS
 
@@ -27,7 +28,7 @@ MAX_BYTES = 16_384
 
 
 class Fuzzed:
-    """Counts inputs, because the fuzzer ends the process after the last one."""
+    """Counts inputs, because not everything that the fuzzer tries is one; ends the process after the last."""
 
     def __init__(self, folder: Path, inputs: int) -> None:
         self.folder, self.left = folder, inputs
@@ -43,14 +44,17 @@ class Fuzzed:
             if not self.left:
                 report(self.bench, time.monotonic() - self.started, peak() - self.before)
                 shutil.rmtree(self.folder)
+                os._exit(0)  # the fuzzer would look for its corpus again
 
-
-def mutator(data: bytes, max_size: int, seed: int) -> bytes:
-    """Half of the fuzzer's own mutations, half of those that know the formats."""
-    rng = random.Random(seed)
-    if rng.random() < 0.5 or len(data) < 2:
-        return atheris.Mutate(data, max_size)
-    return (data[:2] + mutate(data[2:], rng))[:max_size]
+    def mutate(self, data: bytes, max_size: int, seed: int) -> bytes:
+        """The fuzzer's own mutations, those that know the formats, and now and then an original to begin from."""
+        rng = random.Random(seed)
+        if len(data) < 2 or rng.random() < 0.25:
+            number = rng.randrange(len(NAMES))
+            data = bytes((number, rng.randrange(2))) + self.bench.originals[NAMES[number]]
+        elif rng.random() < 0.5:
+            return atheris.Mutate(data, max_size)
+        return (data[:2] + mutate(data[2:], rng))[:max_size]
 
 
 def main() -> None:
@@ -62,8 +66,8 @@ def main() -> None:
     for number, name in enumerate(NAMES):
         for forged in (0, 1):
             (corpus / f"{number}-{forged}").write_bytes(bytes((number, forged)) + fuzzed.bench.originals[name])
-    flags = [f"-runs={inputs + 1000}", f"-seed={seed}", "-timeout=10", "-rss_limit_mb=4096", f"-max_len={MAX_BYTES}"]
-    atheris.Setup([sys.argv[0], *flags, str(corpus)], fuzzed, custom_mutator=mutator)
+    flags = ["-runs=-1", f"-seed={seed}", "-timeout=10", "-rss_limit_mb=4096", f"-max_len={MAX_BYTES}"]
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], fuzzed, custom_mutator=fuzzed.mutate)
     atheris.Fuzz()
 
 
