@@ -27,6 +27,9 @@ from sae_cli.stages.shortage import say_dropped, say_repeated
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
 from sae_cli.stages.stored_figures import shows_stored
 
+MOST_SHARDS = 20_000
+"""As many as a manifest can list: more would pass the size to which JSON is read."""
+
 
 def run(config: HarvestConfig, directory: Path) -> StageResult:
     """Write at least `config.tokens` activations, in whole rows."""
@@ -66,6 +69,11 @@ class Harvest(Job):
         self.config, self.directory, self.settings, self.live = config, directory, settings, live
         self.site = live.watch(config)
         self.plan = ShardPlan.of(config.tokens, config.shard_tokens, live.stream.policy.context - FIRST_POSITION)
+        if self.plan.shards > MOST_SHARDS:
+            raise RequestError(
+                f"shard_tokens={config.shard_tokens:,}: makes {self.plan.shards:,} shards of tokens={config.tokens:,}, "
+                f"expected at most {MOST_SHARDS:,}; raise it"
+            )
         self.width = live.model.width(self.site)
 
     def steps(self) -> Generator[Step, None, None]:

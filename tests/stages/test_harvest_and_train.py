@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import sae_cli
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.files import FileRecord
+from sae_cli.artifacts.manifest import read_manifest
+from sae_cli.artifacts.run_directory import open_run, read_run
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import Dtype
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import read_config
-from sae_cli.data.harvested import harvested_blocks
+from sae_cli.data.harvested import ShardPlan, harvested_blocks
 from sae_cli.errors import JobError, RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.stages import harvest, train
@@ -183,3 +185,21 @@ def test_too_little_disk_is_refused_before_anything_is_written(world, tmp_path, 
     with pytest.raises(JobError, match="of free disk space, found"):
         harvest.run(world.harvest(tmp_path), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_more_shards_than_a_manifest_can_list_are_refused(world, tmp_path):
+    config = replace(world.harvest(tmp_path), tokens=1_000_000, shard_tokens=31)
+    with pytest.raises(
+        RequestError, match=r"shard_tokens=31: makes 32,259 shards .* expected at most 20,000; raise it"
+    ):
+        harvest.run(config, tmp_path / "h")
+    assert not (tmp_path / "h").exists()
+
+
+def test_the_longest_list_of_shards_can_be_read(tmp_path):
+    with open_run(tmp_path / "h", "harvest", {}) as run:
+        plan = ShardPlan(harvest.MOST_SHARDS, 1, 2**40)
+        for shard in range(plan.shards):
+            run.manifest.files |= dict.fromkeys(plan.file_names(shard), FileRecord(2**50, "a" * 64))
+        run.save_progress()
+    assert len(read_manifest(tmp_path / "h").files) == 2 * plan.shards
