@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +16,8 @@ from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_json
 from sae_cli.errors import JobError
 
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoint"
+"""The folder of what a run needs only until it is finished."""
 SCHEMA_VERSION = 1
 
 
@@ -90,6 +94,12 @@ def _parse(path: Path, content: dict[str, Any]) -> Manifest:
         return Manifest(**content)
     except (TypeError, KeyError, AttributeError) as error:
         raise damaged(path, "a complete manifest", str(error)) from error
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """sha256 of the settings as canonical JSON."""
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def library_versions() -> dict[str, str]:

@@ -37,19 +37,18 @@ from sae_cli.artifacts.files import (
 )
 from sae_cli.artifacts.lock import LOCK, RunLock, check_free
 from sae_cli.artifacts.manifest import (
+    CHECKPOINTS,
     MANIFEST,
     Manifest,
     Parent,
     git_commit,
     library_versions,
     read_manifest,
+    settings_hash,
     write_manifest,
 )
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
-
-CHECKPOINTS = "checkpoint"
-"""The folder of what a run needs only until it is finished."""
 
 
 class Run:
@@ -373,12 +372,6 @@ def _is_own(name: str) -> bool:
 
 def _log(lines: list[str]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
-
-
-def settings_hash(settings: Mapping[str, Any]) -> str:
-    """sha256 of the settings as canonical JSON."""
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def settings_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

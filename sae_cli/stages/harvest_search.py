@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sae_cli.artifacts.manifest import MANIFEST, read_manifest
+from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, read_run
+from sae_cli.artifacts.survey import run_directories
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.model import Dtype
 from sae_cli.errors import JobError, RequestError
@@ -34,7 +33,7 @@ def find_harvest(
         harvest = read_run(config.activations, "harvest")
         _check_fits(harvest, config, settings)
         return harvest
-    for directory in _run_directories(Path(config.runs_dir)):
+    for directory in run_directories(Path(config.runs_dir)):
         manifest = read_manifest(directory)
         if (
             manifest.command == "harvest"
@@ -76,12 +75,3 @@ def _misfits(harvested: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         for key in sorted({*harvested, *wanted})
         if key.startswith(_SAME_SETTINGS) and harvested.get(key) != wanted.get(key)
     ]
-
-
-def _run_directories(runs_dir: Path) -> Iterator[Path]:
-    """Every run under a folder, in order of name; runs are not searched for runs inside them."""
-    for folder, subfolders, files in os.walk(runs_dir):
-        if MANIFEST in files:
-            subfolders.clear()
-            yield Path(folder)
-        subfolders.sort()
