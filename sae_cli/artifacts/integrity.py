@@ -20,7 +20,12 @@ _LOGS = ".jsonl"
 
 
 class Damage(NamedTuple):
-    """What is wrong: `missing`, `truncated`, `longer`, `changed`, `unreadable`, `header` or `outside`, and the details."""
+    """What is wrong with a file.
+
+    Attributes:
+        kind: `missing`, `truncated`, `longer`, `changed`, `unreadable`, `header` or `outside`.
+        message: what was expected, and what was found.
+    """
 
     kind: str
     message: str

@@ -12,7 +12,7 @@ from sae_cli.cli.command import Quiet
 
 Paths = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[PATH]...", help="Runs, or folders of runs [SAE_RUNS, else runs].", show_default=False),
+    typer.Argument(metavar="PATH", help="Run directories, or folders of runs (SAE_RUNS or runs).", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of run directories.")]
 
@@ -23,7 +23,7 @@ def runs_folder() -> Path:
 
 
 def list_runs(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
-    """Show the runs below a folder: status, figures, size."""
+    """List runs: status, figures, size."""
     from sae_cli import console
     from sae_cli.cli.output import show_listing
     from sae_cli.stages import inventory

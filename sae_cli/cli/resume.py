@@ -14,7 +14,12 @@ from sae_cli.stages.result import StageResult
 
 
 def resume(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
-    """Go on with stopped runs: sae resume RUN; or show them: sae resume [FOLDER]"""
+    """Go on with stopped runs, or list them.
+
+    Run directories are gone on with, one after the other, each with the settings that it was begun with. Of a folder of
+    runs (SAE_RUNS, else runs) it is shown which are unfinished and how far they are; stdout has those that can be gone
+    on with now: sae resume | xargs sae resume
+    """
     from sae_cli import console
     from sae_cli.cli.output import show_listing
     from sae_cli.stages.inventory import check_folder, is_run
@@ -51,17 +56,19 @@ def _go_on(runs: Sequence[Path], as_json: bool) -> None:
     done: list[StageResult] = []
     failed: list[str] = []
     try:
-        for run in runs:
-            console.log(f"run {len(done) + len(failed) + 1} of {len(runs)}: {run}")
+        for number, run in enumerate(runs, start=1):
+            console.log(f"run {number} of {len(runs)}: {run}")
             try:
-                done.append(go_on(run))
+                result = go_on(run)
             except Interrupted:
                 raise
             except EXPECTED as error:
                 console.error(explain(error)[0])
                 failed.append(str(run))
-            else:
-                show(done[-1], as_json=False) if not as_json else None
+                continue
+            done.append(result)
+            if not as_json:
+                show(result, as_json=False)
     finally:
         if as_json:
             write_json([as_document(result) for result in done])

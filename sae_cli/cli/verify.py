@@ -7,7 +7,11 @@ from sae_cli.cli.list_runs import AsJson, Paths, runs_folder
 
 
 def verify(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
-    """Read every file of runs again and compare it with what was written."""
+    """Check that runs are what was written.
+
+    Every file is read and compared with its manifest, in the evaluations too. Exit code 1 if something is damaged;
+    stdout has the runs that are not.
+    """
     from sae_cli import console
     from sae_cli.cli.output import show_listing
     from sae_cli.stages import verification

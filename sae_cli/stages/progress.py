@@ -32,12 +32,12 @@ class Progress(NamedTuple):
     saved: float | None
 
     def text(self) -> str:
-        """`1,200 of 2,929 steps (41 %)`."""
+        """`1,200 of 2,929 steps (41.0%)`."""
         if not self.done:
             return f"no {'checkpoint' if self.unit == 'steps' else 'shard'} yet"
         if not self.total:
             return f"{self.done:,} {self.unit}"
-        return f"{self.done:,} of {self.total:,} {self.unit} ({self.done / self.total:.0%})"
+        return f"{self.done:,} of {self.total:,} {self.unit} ({self.done / self.total:.1%})"
 
     def saved_text(self) -> str:
         """`3 min ago`."""
