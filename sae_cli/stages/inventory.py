@@ -105,7 +105,7 @@ def check_folder(path: Path) -> None:
     """
     if not path.is_dir():
         what = "expected a folder, found a file" if path.exists() else "no such folder"
-        raise RequestError(f"{path}: {what}; give a run directory, or a folder of runs (SAE_RUNS, else runs)")
+        raise RequestError(f"{path}: {what}; give a run directory, or a folder of runs (SAE_RUNS or runs)")
 
 
 def is_run(path: Path) -> bool:
