@@ -1,8 +1,8 @@
 """The one home of rich: all that people read, on stderr; stdout is left to machines.
 
 Progress bars and colours where stderr is a terminal, plain lines where it is not, nothing but errors
-with `--quiet`. Text may come from files and corpora, so nothing in it is read as markup and control
-characters are shown, not sent to the terminal.
+with `--quiet`. Text may come from files and corpora, so nothing in it is read as markup, and what does not
+print (control characters, line ends and tabs too) is shown as an escape, not sent to the terminal.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sae_cli.escaping import visible
+
 PLAIN_WIDTH = 160
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines of progress where stderr is no terminal."""
-
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
 Field = float | int | str
 """A figure shown beside a progress bar."""
@@ -59,27 +59,27 @@ def configure(quiet: bool = False, live: bool = True) -> None:
 
 def log(message: str) -> None:
     """A line for the reader."""
-    _print(Text(clean(message)))
+    _print(Text(visible(message)))
 
 
 def warn(message: str) -> None:
     """A line that should not be overlooked."""
-    _print(Text.assemble(("warning: ", "yellow"), clean(message)))
+    _print(Text.assemble(("warning: ", "yellow"), visible(message)))
 
 
 def error(message: str) -> None:
     """Why the command stops; shown even with `--quiet`."""
-    _console().print(Text.assemble("sae: ", ("error: ", "bold red"), clean(message)), soft_wrap=True)
+    _console().print(Text.assemble("sae: ", ("error: ", "bold red"), visible(message)), soft_wrap=True)
 
 
 def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
     """A table; its columns are those of the longest row."""
     columns = max((len(row) for row in (header, *rows)), default=0)
-    grid = Table(title=Text(clean(title)), title_justify="left", show_header=bool(header), box=None, pad_edge=False)
+    grid = Table(title=Text(visible(title)), title_justify="left", show_header=bool(header), box=None, pad_edge=False)
     for name in (*header, *[""] * (columns - len(header))):
-        grid.add_column(Text(name), overflow="fold")
+        grid.add_column(Text(visible(name)), overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(clean(cell)) for cell in row))
+        grid.add_row(*(Text(visible(cell)) for cell in row))
     _print(grid)
 
 
@@ -93,11 +93,6 @@ def progress(total: int, description: str, unit: str = "tokens") -> Iterator[Adv
             yield _advance_bar(bar, total, description, unit)
     else:
         yield _PlainProgress(total, description, unit).advance
-
-
-def clean(text: str) -> str:
-    """The text with control characters made visible (tabs and line ends stay)."""
-    return text.translate(_CONTROL)
 
 
 @cache
@@ -124,11 +119,11 @@ def _bar() -> Progress:
 
 
 def _advance_bar(bar: Progress, total: int, description: str, unit: str) -> Advance:
-    task_id = bar.add_task(clean(description), total=total, rate="", shown="")
+    task_id = bar.add_task(visible(description), total=total, rate="", shown="")
     task = bar.tasks[0]
 
     def advance(n: int, **fields: Field) -> None:
-        shown = _fields(fields) or task.fields["shown"]
+        shown = visible(_fields(fields)) or task.fields["shown"]
         bar.update(task_id, advance=n, rate=_rate(task.speed, unit), shown=shown)
 
     return advance

@@ -5,11 +5,22 @@ A message says what, where, what was expected, what was found, and what to do.
 
 from __future__ import annotations
 
+import errno
+
+from sae_cli.escaping import visible
+
 
 class SaeError(Exception):
-    """Base of the errors a user can cause or meet; `exit_code` is the process's exit status."""
+    """Base of the errors a user can cause or meet; `exit_code` is the process's exit status.
+
+    Args:
+        message: one line; what it quotes from files is escaped where it does not print.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 class JobError(SaeError):
@@ -36,3 +47,22 @@ class Interrupted(SaeError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "alloc_cpu.cpp",
+    "out of memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of any library says that memory could not be had, on the processor or on a GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(sign in str(error) for sign in _NO_MEMORY)

@@ -22,6 +22,7 @@ LAYERS = {
     "console": 1,
     "interruption": 1,
     "errors": 0,
+    "escaping": -1,
     "tensor_types": 0,
     "seeds": 0,
     "state": 0,

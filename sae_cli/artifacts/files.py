@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_cli.errors import JobError
+from sae_cli.escaping import brief
 
 _TEMPORARY = ".tmp"
 
@@ -145,7 +146,8 @@ def check_hash(path: Path, record: FileRecord) -> None:
 def damaged(path: Path, expected: str, found: str) -> JobError:
     """The one line for a file that is not what was written."""
     return JobError(
-        f"{path}: damaged file: expected {expected}, found {found}; restore it or make the run again (overwrite=true)"
+        f"{path}: damaged file: expected {expected}, found {brief(found)}; "
+        "restore it or make the run again (overwrite=true)"
     )
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
-
 from sae_cli.artifacts.files import FileRecord, is_temporary
 from sae_cli.artifacts.lock import LOCK, owner_of
-from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST, settings_hash
+from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST
+from sae_cli.artifacts.places import inside
+from sae_cli.artifacts.safetensors_header import parse_header
 from sae_cli.artifacts.survey import FoundRun
+from sae_cli.errors import JobError
 
 _PIECE = 1 << 20
 _LOGS = ".jsonl"
@@ -40,9 +41,10 @@ def file_damage(found: FoundRun, name: str, record: FileRecord, advance: Callabl
         record: what the manifest says of it.
         advance: told of every piece that has been read; may raise to stop.
     """
-    if _leads_outside(name):
-        return Damage("outside", "the manifest lists a name that leads out of the run directory")
-    path = found.directory / name
+    try:
+        path = inside(found.directory, name)
+    except JobError:
+        return Damage("outside", "expected a file in the run directory, found a name or a link that leaves it")
     try:
         if not path.is_file():
             return Damage("missing", f"expected {record.bytes:,} bytes, found no file")
@@ -58,16 +60,6 @@ def file_damage(found: FoundRun, name: str, record: FileRecord, advance: Callabl
         return Damage("missing", f"expected {record.bytes:,} bytes, found no file")
     except OSError as error:
         return Damage("unreadable", f"cannot be read: {error.strerror or error}")
-
-
-def manifest_damage(found: FoundRun) -> Damage | None:
-    """What is wrong with the manifest itself, as far as it can tell."""
-    if found.manifest is None:
-        return Damage("unreadable", found.problem)
-    if (digest := settings_hash(found.manifest.settings)) != found.manifest.settings_hash:
-        recorded = str(found.manifest.settings_hash)
-        return Damage("changed", f"expected settings of hash {recorded[:16]}…, found {digest[:16]}…")
-    return None
 
 
 def unlisted_files(found: FoundRun) -> Iterator[tuple[str, str]]:
@@ -100,11 +92,6 @@ def _what_it_is(found: FoundRun, name: PurePosixPath) -> str:
     return "not of this run, or left by an earlier attempt: can be deleted if it is not yours"
 
 
-def _leads_outside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or not path.parts
-
-
 def _grows(found: FoundRun, name: str) -> bool:
     """Whether a file is a log, of which the manifest of an unfinished run knows the beginning."""
     return found.status != "complete" and name.endswith(_LOGS)
@@ -123,8 +110,7 @@ def _digest(path: Path, n_bytes: int, advance: Callable[[int], object]) -> str:
 
 def _header_damage(path: Path) -> Damage | None:
     try:
-        with safe_open(path, framework="np") as file:
-            file.metadata()
-    except SafetensorError as error:
+        parse_header(path)
+    except ValueError as error:
         return Damage("header", f"expected a safetensors file, found: {error}")
     return None

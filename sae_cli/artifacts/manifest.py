@@ -1,24 +1,33 @@
-"""The manifest: what a run is, what it was made from, and what it consists of."""
+"""The manifest: what a run is, what it was made from, and what it consists of.
+
+Its last entry, `sha256`, is the hash of all bytes before it, so that a manifest notices its own damage.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+import re
 import subprocess
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_json
+from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_bytes
+from sae_cli.artifacts.json_document import check_length, parse_json
 from sae_cli.errors import JobError
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoint"
 """The folder of what a run needs only until it is finished."""
 SCHEMA_VERSION = 1
+STATUSES = ("running", "complete", "failed")
+
+_SEAL = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n}\n')
+_SEAL_BYTES = len(b',\n  "sha256": ""\n}\n') + 64
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -57,25 +66,52 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
 
+_TYPES: dict[str, type] = {
+    "command": str,
+    "status": str,
+    "settings": dict,
+    "settings_hash": str,
+    "reason": str,
+    "facts": dict,
+    "parents": list,
+    "files": dict,
+    "versions": dict,
+    "git_commit": str,
+    "schema_version": int,
+}
+"""What each entry of the document is."""
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> FileRecord:
-    return write_json(directory / MANIFEST, asdict(manifest))
+    return write_bytes(directory / MANIFEST, seal(asdict(manifest)))
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """A manifest's entries as the file that holds them: strict JSON, and the hash of its bytes as the last entry."""
+    return sealed(json.dumps(content, indent=2, allow_nan=False).encode().removesuffix(b"\n}"))
+
+
+def sealed(body: bytes) -> bytes:
+    """A document that lacks its end, with the hash of its bytes as the last entry."""
+    return body + f',\n  "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
 
 
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of a run directory.
 
     Raises:
-        JobError: it is missing, is not a manifest, or has another schema version.
+        JobError: it is missing, is not a manifest or not as it was written, or has another schema version.
     """
     path = directory / MANIFEST
     if not path.is_file():
         raise JobError(f"{directory}: not a run directory: {MANIFEST} is missing")
     try:
-        content = json.loads(read_bytes(path, None, verify=False))
+        check_length(path.stat().st_size)
+        content = parse_json(_unsealed(path, read_bytes(path, None, verify=False)))
     except ValueError as error:
         raise damaged(path, "a JSON manifest", str(error)) from error
-    if not isinstance(content, dict) or "schema_version" not in content:
-        raise damaged(path, "a manifest with a schema_version", type(content).__name__)
+    if "schema_version" not in content:  # what ends with `}` is an object
+        raise damaged(path, "a manifest with a schema_version", "none")
     if content["schema_version"] != SCHEMA_VERSION:
         raise JobError(
             f"{path}: expected schema version {SCHEMA_VERSION}, found {content['schema_version']!r}; "
@@ -84,22 +120,56 @@ def read_manifest(directory: Path) -> Manifest:
     return _parse(path, content)
 
 
+def _unsealed(path: Path, content: bytes) -> bytes:
+    """The document without its last entry, once that was compared."""
+    body, found = content[:-_SEAL_BYTES], _SEAL.fullmatch(content[-_SEAL_BYTES:])
+    if found is None:
+        raise damaged(path, "a manifest that ends with its sha256", "another end")
+    if (actual := hashlib.sha256(body).hexdigest()) != found[1].decode():
+        raise damaged(path, f"sha256 {found[1].decode()[:16]}…", f"{actual[:16]}…")
+    return body + b"\n}"
+
+
 def _parse(path: Path, content: dict[str, Any]) -> Manifest:
-    known = {f.name for f in fields(Manifest)}
-    if unknown := sorted(set(content) - known):
-        raise damaged(path, "known fields only", f"{', '.join(unknown)}")
-    try:
-        content["parents"] = [Parent(**parent) for parent in content["parents"]]
-        content["files"] = {name: FileRecord(**record) for name, record in content["files"].items()}
-        return Manifest(**content)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise damaged(path, "a complete manifest", str(error)) from error
+    if unknown := sorted(set(content) - set(_TYPES)):
+        raise damaged(path, "known fields only", ", ".join(unknown))
+    for name, kind in _TYPES.items():
+        if name not in content:
+            raise damaged(path, f"a complete manifest with {name}", "none")
+        if type(content[name]) is not kind:
+            raise damaged(path, f"{name} of type {kind.__name__}", type(content[name]).__name__)
+    if content["status"] not in STATUSES:
+        raise damaged(path, f"a status that is {', '.join(STATUSES)}", content["status"])
+    if not all(isinstance(version, str) for version in content["versions"].values()):
+        raise damaged(path, "versions as text", "another type")
+    parents = [_parent(path, each) for each in content["parents"]]
+    files = {name: _file(path, name, each) for name, each in content["files"].items()}
+    return Manifest(**content | {"parents": parents, "files": files})
 
 
-def settings_hash(settings: Mapping[str, Any]) -> str:
-    """sha256 of the settings as canonical JSON."""
-    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _parent(path: Path, value: Any) -> Parent:
+    match value:
+        case {"path": str(place), "sha256": str(sha256)} if len(value) == 2:
+            if place and "\0" not in place and _SHA256.fullmatch(sha256):
+                return Parent(place, sha256)
+    raise damaged(path, "a parent with path and sha256", repr(value))
+
+
+def _file(path: Path, name: str, value: Any) -> FileRecord:
+    if not _is_inside(name):
+        raise damaged(path, "names of files in the run directory", name)
+    match value:
+        case {"bytes": int(n_bytes), "sha256": str(sha256)} if len(value) == 2:
+            if type(n_bytes) is int and n_bytes >= 0 and _SHA256.fullmatch(sha256):
+                return FileRecord(n_bytes, sha256)
+    raise damaged(path, f"bytes and sha256 of {name}", repr(value))
+
+
+def _is_inside(name: str) -> bool:
+    """Whether it names a file below the directory, on any system, and one that can be shown."""
+    parts = PurePosixPath(name).parts
+    plain = name.isprintable() and not set(name) & set('\\:*?"<>|')
+    return plain and name == "/".join(parts) and name != MANIFEST and parts != () and ".." not in parts
 
 
 def library_versions() -> dict[str, str]:

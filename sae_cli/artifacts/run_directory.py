@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -35,6 +35,7 @@ from sae_cli.artifacts.files import (
     write_bytes,
     write_json,
 )
+from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.lock import LOCK, RunLock, check_free
 from sae_cli.artifacts.manifest import (
     CHECKPOINTS,
@@ -44,11 +45,14 @@ from sae_cli.artifacts.manifest import (
     git_commit,
     library_versions,
     read_manifest,
-    settings_hash,
     write_manifest,
 )
+from sae_cli.artifacts.places import inside
+from sae_cli.artifacts.safetensors_header import Header, expect, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
+
+Fact = TypeVar("Fact")
 
 
 class Run:
@@ -125,7 +129,7 @@ class Run:
         write_manifest(self.directory, self.manifest)
         self._remove(gone)
 
-    def finish(self, without: Iterable[str] = (), **facts: Any) -> FinishedRun:
+    def finish(self, without: Iterable[str] = (), /, **facts: Any) -> FinishedRun:
         """Write the manifest, last, and close the run for good, without these files."""
         self.manifest.facts.update(facts)
         self.manifest.status = "complete"
@@ -167,7 +171,7 @@ class StoredRun:
             JobError: a file is missing, or is not what was written.
         """
         for name, record in self.manifest.files.items():
-            check_size(self.directory / name, record)
+            check_size(inside(self.directory, name), record)
         if verify:
             with ThreadPoolExecutor() as threads:  # hashing lets other threads run
                 checks = [
@@ -184,25 +188,39 @@ class StoredRun:
             check_hash(self.directory / name, self._record(name))
 
     def read_tensors(self, name: str, verify: bool = True) -> dict[str, Tensor]:
-        return read_tensors(self.directory / name, self._record(name), verify)
+        return read_tensors(inside(self.directory, name), self._record(name), verify)
 
     def map_tensor(self, name: str, tensor: str) -> Tensor:
         """A tensor whose bytes are read when they are looked at; call `check_files` first."""
-        check_size(self.directory / name, self._record(name))
+        check_size(inside(self.directory, name), self._record(name))
         return map_tensor(self.directory / name, tensor)
 
-    def read_bytes(self, name: str) -> bytes:
-        return read_bytes(self.directory / name, self._record(name), verify=True)
-
     def read_json(self, name: str) -> Any:
-        path = self.directory / name
-        try:
-            return json.loads(self.read_bytes(name))
-        except ValueError as error:
-            raise damaged(path, "a JSON document", str(error)) from error
+        return read_document(inside(self.directory, name), self._record(name))
+
+    def read_bytes(self, name: str, verify: bool = True) -> bytes:
+        return read_bytes(inside(self.directory, name), self._record(name), verify)
 
     def read_metadata(self, name: str) -> dict[str, Any]:
-        return read_metadata(self.directory / name)
+        return read_metadata(inside(self.directory, name))
+
+    def read_header(self, name: str) -> Header:
+        return read_header(inside(self.directory, name))
+
+    def expect(self, name: str, layout: Mapping[str, str], others: bool = False) -> dict[str, int]:
+        """Compare the header of a file with the tensors that it should have (`safetensors_header.expect`)."""
+        return expect(self.directory / name, self.read_header(name), layout, others)
+
+    def fact(self, name: str, kind: type[Fact]) -> Fact:
+        """One of the facts that the command found out.
+
+        Raises:
+            JobError: the manifest does not have it, or as another type.
+        """
+        value = self.manifest.facts.get(name)
+        if not isinstance(value, kind):
+            raise damaged(self.directory / MANIFEST, f"the fact {name} ({kind.__name__})", repr(value))
+        return value
 
     def file_names(self, prefix: str) -> list[str]:
         """The files whose name begins so, sorted."""
@@ -372,6 +390,12 @@ def _is_own(name: str) -> bool:
 
 def _log(lines: list[str]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """sha256 of the settings as canonical JSON."""
+    canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def settings_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,7 @@
-"""safetensors files: tensors by name, and a JSON object of metadata in the header."""
+"""safetensors files: tensors by name, and a JSON object of metadata in the header.
+
+Every reader looks at the header first (`safetensors_header`), so that a hostile file costs no memory.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_file
+from sae_cli.artifacts.files import FileRecord, check_size, damaged, read_bytes, write_file
+from sae_cli.artifacts.json_document import parse_json
+from sae_cli.artifacts.safetensors_header import read_header
 
 # One key, because safetensors writes several in no fixed order and equal runs must be equal bytes.
 _METADATA_KEY = "sae"
@@ -46,11 +51,14 @@ def _as_os_error(error: SafetensorError) -> OSError:
 
 
 def read_tensors(path: Path, record: FileRecord | None = None, verify: bool = True) -> dict[str, Tensor]:
-    """All tensors of a file, on the CPU.
+    """All tensors of a file, on the CPU; takes at most twice the file's size while it reads.
 
     Raises:
         JobError: the file is missing, damaged, or not a safetensors file.
     """
+    if record is not None:
+        check_size(path, record)
+    read_header(path)
     content = read_bytes(path, record, verify)
     try:
         return safetensors.torch.load(content)
@@ -64,6 +72,8 @@ def map_tensor(path: Path, name: str) -> Tensor:
     Raises:
         JobError: not a safetensors file, or without this tensor.
     """
+    if name not in (held := read_header(path).tensors):
+        raise damaged(path, f"a safetensors file with {name}", ", ".join(held) or "no tensors")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.get_tensor(name)
@@ -72,9 +82,15 @@ def map_tensor(path: Path, name: str) -> Tensor:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata that `write_tensors` put into the header."""
+    """The metadata that `write_tensors` put into the header.
+
+    Raises:
+        JobError: not a safetensors file, or with other metadata.
+    """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        metadata = parse_json(read_header(path).metadata.get(_METADATA_KEY, "{}").encode())
+    except ValueError as error:
         raise damaged(path, "a safetensors file with a JSON header", str(error)) from error
+    if not isinstance(metadata, dict):
+        raise damaged(path, "a safetensors file with a JSON header", f"a {type(metadata).__name__} for metadata")
+    return metadata

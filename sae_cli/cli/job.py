@@ -23,6 +23,7 @@ from sae_cli.cli.output import as_document
 from sae_cli.cli.plan import Place, PlannedJob
 from sae_cli.config.compose import typed
 from sae_cli.config.store import SHARED_LAUNCHER
+from sae_cli.stages.memory import memory_explained
 from sae_cli.stages.result import StageResult
 
 
@@ -103,7 +104,8 @@ def run_side_by_side(stage: str, jobs: Sequence[PlannedJob]) -> tuple[StageResul
         console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command share nothing: in turn")
         return ()
     gc.enable()
-    return tuple(module.run_together([(job.config, *job.place) for job in jobs]))
+    with memory_explained(*(job.config for job in jobs)):
+        return tuple(module.run_together([(job.config, *job.place) for job in jobs]))
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -115,7 +117,9 @@ def read_outcome(path: Path) -> Outcome:
 
 def _run(stage: str, settings: Any, place: Place) -> StageResult:
     gc.enable()
-    return import_module(stage).run(typed(settings), *place)
+    config = typed(settings)
+    with memory_explained(config):
+        return import_module(stage).run(config, *place)
 
 
 def _write(outcome: Outcome, path: Path) -> None:

@@ -11,7 +11,7 @@ from omegaconf import MISSING
 
 from sae_cli.config.bounds import number
 from sae_cli.config.checkpoint import CheckpointConfig
-from sae_cli.config.data import DataConfig
+from sae_cli.config.data import DataConfig, NonFinite
 from sae_cli.config.edits import Finetune, ModelPart, RandomScheme
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig
@@ -68,6 +68,7 @@ class HarvestConfig(CommandConfig):
         tokens: activations to write (positions outside the mask do not count).
         dtype: number format of the shards.
         shard_tokens: activations a shard.
+        non_finite: what is done with activations that are NaN or infinite in the shards' format.
     """
 
     model: ModelConfig = MISSING
@@ -77,6 +78,7 @@ class HarvestConfig(CommandConfig):
     tokens: int = number(at_least=1)
     dtype: Dtype = Dtype.float32
     shard_tokens: int = number(65_536, at_least=1)
+    non_finite: NonFinite = NonFinite["raise"]
 
 
 @dataclass(kw_only=True)
@@ -91,6 +93,7 @@ class TrainConfig(CommandConfig):
         seed: initialisation (the order of the data has its own, `data.seed`).
         activations: a harvest run to read; null to find a matching one in `runs_dir`, else live.
         keep_checkpoints: leave the last checkpoint when the run is complete.
+        non_finite: what is done with activations that are NaN or infinite.
     """
 
     model: ModelConfig = MISSING
@@ -108,6 +111,7 @@ class TrainConfig(CommandConfig):
     activations: str | None = None
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     keep_checkpoints: bool = False
+    non_finite: NonFinite = NonFinite["raise"]
 
     def __post_init__(self) -> None:
         if self.resample.at and isinstance(self.sae, TopKSae):

@@ -1,10 +1,14 @@
 """The group `data`: which text, and how it becomes rows of tokens. One schema a source."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from omegaconf import MISSING
 
 from sae_cli.config.bounds import number
+
+NonFinite = Enum("NonFinite", {"raise": "raise", "drop": "drop"})
+"""Activations that are NaN or infinite: `raise` stops the job and names them, `drop` leaves them out and counts."""
 
 
 @dataclass(kw_only=True)

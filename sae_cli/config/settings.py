@@ -67,6 +67,8 @@ def result_settings(config: CommandConfig) -> dict[str, Any]:
         settings["b"] = [run if run == TRUTH else absolute(run, always=True) for run in config.b]
     if isinstance(config, HarvestConfig | TrainConfig) and not config.hook.has_layer:
         del settings["layer"]
+    if settings.get("non_finite") == "raise":
+        del settings["non_finite"]  # a run that would have stopped has no result to differ in
     if isinstance(config, EvalConfig):
         settings["references"] = sorted({_model(each) for each in config.references})
     if isinstance(config, TrainConfig):

@@ -5,6 +5,7 @@ Groups that have several schemas say which one theirs is, under the key `schema`
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,16 +13,23 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.commands import PRIMARIES, CommandConfig, TrainConfig
+from sae_cli.config.model import ModelConfig
+from sae_cli.config.plain_yaml import MAX_BYTES, parse_yaml
 from sae_cli.config.store import GROUPS
 from sae_cli.errors import JobError, RequestError
+from sae_cli.escaping import brief
 
 CONFIG_FILE = "config.yaml"
 TRAINING_FILE = "training.yaml"
 """In a run that was made of another: how the first one was trained."""
 SCHEMA_VERSION = 1
+TRUST_REMOTE_CODE = "SAE_TRUST_REMOTE_CODE"
+"""The environment variable that lets a stored configuration run the code that comes with its model."""
+
+_INVALID = (OmegaConfBaseException, KeyError, TypeError, AttributeError, ValueError, OverflowError)
 
 
 def as_yaml(config: CommandConfig) -> str:
@@ -37,24 +45,51 @@ def as_yaml(config: CommandConfig) -> str:
 def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> Any:
     """The typed configuration of this command that the file `name` of a run holds: what the run was made with.
 
+    The file is not compared with the run's manifest; `parse_config` takes content that was.
+
     Raises:
         JobError: the file is missing, is no such configuration, or has another schema version.
+        RequestError: it asks for a model's own code to be run.
     """
     path = directory / name
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise JobError(f"{path}: expected a configuration in YAML, found: {str(error).splitlines()[0]}") from error
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise JobError(f"{path}: expected a configuration in YAML, found: {error.strerror}") from error
+    return parse_config(path, content, command)
+
+
+def parse_config(path: Path, content: bytes, command: str) -> Any:
+    """The typed configuration of this command that a file holds. Nothing in it is resolved or run.
+
+    Args:
+        path: of the file, for messages.
+        content: of the file.
+        command: whose schema it has.
+
+    Raises:
+        JobError: it is no such configuration, or has another schema version.
+        RequestError: it asks for a model's own code to be run.
+    """
+    try:
+        plain = parse_yaml(content)
+    except ValueError as error:
+        raise JobError(f"{path}: expected a configuration in YAML, found: {brief(str(error))}") from error
     version = plain.pop("schema_version", None) if isinstance(plain, dict) else None
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise JobError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, found {version!r}; "
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {brief(repr(version))}; "
             "read it with the version of sae that wrote it, or make the run again"
         )
     try:
-        return _typed(plain, PRIMARIES[command])
-    except (OmegaConfBaseException, KeyError, TypeError, AttributeError) as error:
-        raise JobError(f"{path}: not a {command} configuration: {str(error).splitlines()[0]}") from error
+        config = _typed(plain, PRIMARIES[command])
+    except _INVALID as error:
+        raise JobError(f"{path}: not a {command} configuration: {_first_line(error)}") from error
+    for complaint in out_of_bounds(config):
+        raise JobError(f"{path}: not a {command} configuration: {complaint}")
+    _refuse_code(path, config)
+    return config
 
 
 def trained_with(directory: Path) -> TrainConfig:
@@ -72,12 +107,27 @@ def trained_with(directory: Path) -> TrainConfig:
     return read_config(directory, "train", name)
 
 
+def _refuse_code(path: Path, config: CommandConfig) -> None:
+    """Whether code is run is not for a file to say: it may be somebody else's."""
+    model = getattr(config, "model", None)
+    if isinstance(model, ModelConfig) and model.trust_remote_code and os.environ.get(TRUST_REMOTE_CODE) != "1":
+        raise RequestError(
+            f"{path}: expected a model that needs no code of its own, found model.trust_remote_code=true for "
+            f"{model.path}; read that code, and if you trust it set {TRUST_REMOTE_CODE}=1 in the environment"
+        )
+
+
 def _typed(plain: Any, schema: type[CommandConfig]) -> Any:
     nodes = {key: value for key, value in plain.items() if key not in GROUPS or value is None}
     for group in GROUPS.keys() & plain.keys() - nodes.keys():
         values = dict(plain[group])
         nodes[group] = OmegaConf.merge(OmegaConf.structured(GROUPS[group][values.pop("schema")]), values)
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), nodes))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return brief(lines[0]) if lines else type(error).__name__
 
 
 def _plain(value: Any) -> Any:

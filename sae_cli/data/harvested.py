@@ -1,21 +1,28 @@
 """Activations on disk: the shards of a harvest run.
 
 Shard i of a run is two files: `activations-…` with `activations` [n, d], `tokens`, `position` and
-`document` [n] of the masked positions, and `rows-…` with the token rows [r, T] they come from.
+`document` [n] of the masked positions, and `rows-…` with the token rows [r, T] they come from. Where activations
+that are not finite were left out, n is smaller than the rows would give.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from sae_cli.artifacts.run_directory import FinishedRun, Run
+from sae_cli.artifacts.tensors import map_tensor
+from sae_cli.config.data import NonFinite
 from sae_cli.data.activations import ActivationBlock
+from sae_cli.data.non_finite import LEAVE_OUT, is_finite, refusal
 from sae_cli.data.packing import TokenRows
+from sae_cli.data.shards import check_shards
+from sae_cli.errors import JobError
 from sae_cli.kernels import loops
 from sae_cli.tensor_types import Float, Int, Tensor
 
@@ -58,10 +65,24 @@ class ShardWriter:
     """Collects rows and their activations and writes a shard whenever one is full.
 
     A shard is written in a thread while the next one is collected; leaving the context waits for the last.
+
+    Args:
+        run: that is being written.
+        plan: how it is cut.
+        dtype: number format of the activations.
+        first_shard: the first that is not there yet.
+        non_finite: what is done with activations that are not finite in that format; a `JobError` with `raise`.
     """
 
-    def __init__(self, run: Run, plan: ShardPlan, dtype: torch.dtype, first_shard: int = 0) -> None:
-        self.run, self.plan, self.dtype = run, plan, dtype
+    def __init__(
+        self,
+        run: Run,
+        plan: ShardPlan,
+        dtype: torch.dtype,
+        first_shard: int = 0,
+        non_finite: NonFinite = NonFinite["raise"],
+    ) -> None:
+        self.run, self.plan, self.dtype, self.non_finite = run, plan, dtype, non_finite
         self.rows_added = first_shard * plan.rows_a_shard
         self._shard = first_shard
         self._rows: list[TokenRows] = []
@@ -108,27 +129,59 @@ class ShardWriter:
             self._writing.result()
 
     def _write(self, shard: int, rows: list[TokenRows], blocks: list[ActivationBlock]) -> None:
-        block = ActivationBlock.join(blocks)
+        activations_name, rows_name = self.plan.file_names(shard)
+        block = self._finite(ActivationBlock.join(blocks), activations_name)
         tokens = torch.cat([torch.from_numpy(each.tokens) for each in rows])
         document = torch.cat([torch.from_numpy(each.document) for each in rows])
-        activations_name, rows_name = self.plan.file_names(shard)
         self.run.write_tensors(rows_name, {"tokens": tokens, "document": document})
-        self.run.write_tensors(activations_name, vars(block) | {"activations": block.activations.to(self.dtype)})
+        self.run.write_tensors(activations_name, vars(block))
         self.run.save_progress()
+
+    def _finite(self, block: ActivationBlock, name: str) -> ActivationBlock:
+        """The block in the shard's format, without what is not finite there."""
+        stored = replace(block, activations=block.activations.to(self.dtype))
+        if is_finite(stored.activations):
+            return stored
+        if self.non_finite is NonFinite.drop:
+            return stored.select(stored.activations.isfinite().all(dim=1))
+        overflow = is_finite(block.activations)
+        raise refusal(str(self.run.directory / name), stored, _overflow(self.dtype) if overflow else LEAVE_OUT, "row")
 
 
 class HarvestedActivations:
     """Random access to the activations of a harvest run, which stay on disk.
 
     Hashes are not compared: call `FinishedRun.check_files` first.
+
+    Args:
+        run: the harvest.
+        non_finite: with `raise`, what is fetched must be finite.
     """
 
-    def __init__(self, run: FinishedRun) -> None:
-        self._shards = [run.map_tensor(name, "activations") for name in run.file_names(ACTIVATIONS)]
+    def __init__(self, run: FinishedRun, non_finite: NonFinite = NonFinite.drop) -> None:
+        self._run, self._names, self._non_finite = run, run.file_names(ACTIVATIONS), non_finite
+        check_shards(run, self._names)
+        self._shards = [run.map_tensor(name, "activations") for name in self._names]
         self._ends = np.cumsum([len(shard) for shard in self._shards])
 
     def fetch(self, numbers: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
-        """The activations with these numbers, counted in the order in which they were made, in float32."""
+        """The activations with these numbers, counted in the order in which they were made, in float32.
+
+        Raises:
+            JobError: some are not finite, and must be.
+        """
+        out = self._fetch(numbers)
+        if self._non_finite is NonFinite["raise"] and not is_finite(out):
+            raise self._refusal(numbers[~out.isfinite().all(dim=1)])
+        return out
+
+    def _refusal(self, broken: Int[Tensor, " K"]) -> JobError:
+        """The line that names the shard that the first of these numbers is in, and all of its broken rows."""
+        shard = int(np.searchsorted(self._ends, int(broken.min()), side="right"))
+        tensors = self._run.read_tensors(self._names[shard], verify=False)
+        return refusal(str(self._run.directory / self._names[shard]), ActivationBlock(**tensors), LEAVE_OUT, "row")
+
+    def _fetch(self, numbers: Int[Tensor, " N"]) -> Float[Tensor, "N D"]:
         wanted, out = numbers.numpy(), torch.empty(len(numbers), self._shards[0].shape[1])
         shard_of = np.searchsorted(self._ends, wanted, side="right")
         for number in np.flatnonzero(np.bincount(shard_of)):
@@ -146,6 +199,7 @@ def harvested_blocks(run: FinishedRun) -> Iterator[ActivationBlock]:
 
     Hashes are not compared again: call `FinishedRun.check_files` first.
     """
+    check_shards(run, run.file_names(ACTIVATIONS))
     for name in run.file_names(ACTIVATIONS):
         tensors = run.read_tensors(name, verify=False)
         yield ActivationBlock(**tensors | {"activations": _as_float32(tensors["activations"])})
@@ -157,6 +211,20 @@ def complete_shards(run: Run, plan: ShardPlan) -> int:
     while shard < plan.shards and all(name in run.manifest.files for name in plan.file_names(shard)):
         shard += 1
     return shard
+
+
+def count_activations(run: Run) -> int:
+    """How many activations the shards written so far hold."""
+    names = [name for name in run.manifest.files if name.startswith(ACTIVATIONS)]
+    return sum(len(map_tensor(run.directory / name, "position")) for name in names)
+
+
+def _overflow(dtype: torch.dtype) -> str:
+    name, most = str(dtype).removeprefix("torch."), torch.finfo(dtype).max
+    return (
+        f"they were finite before they became {name}, which ends at {most:g}: harvest with dtype=bfloat16 or float32, "
+        "or leave them out with non_finite=drop"
+    )
 
 
 def _as_float32(tensor: Tensor) -> Tensor:

@@ -59,6 +59,8 @@ class HubCorpus:
                 f"data.path={self.path}: expected a data set on the hub or a local folder, found none: "
                 f"{_first_line(error)}"
             ) from error
+        except StopIteration as error:  # which the library meets where it looks at the first record
+            raise RequestError(f"data.path={self.path}: expected records, found files without any") from error
         except ValueError as error:  # an unknown subset or split: the message lists those there are
             raise RequestError(f"data.path={self.path}: {_first_line(error)}") from error
 

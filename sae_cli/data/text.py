@@ -43,7 +43,8 @@ class TextCorpus:
         if file.suffix in _TABLES:
             for index, record in enumerate(_read_table(file)):
                 domain = _field(record, self.domain, file) if self.domain else file.parent.name
-                yield Document(f"{name}:{index}", str(_field(record, self.column, file)), str(domain))
+                text = _field(record, self.column, file)
+                yield Document(f"{name}:{index}", "" if text is None else str(text), str(domain))
         else:
             parts = _cut_at_blank_lines(_read_plain(file))
             for index, text in enumerate(parts):
@@ -92,6 +93,8 @@ def _read_table(file: Path) -> Iterator[dict[str, Any]]:
 
     try:
         yield from datasets.load_dataset(_TABLES[file.suffix], data_files=str(file), split="train", streaming=True)
+    except StopIteration:  # no record at all, which the library looks for in the first one
+        return
     except (DatasetGenerationError, ValueError, OSError) as error:
         raise JobError(f"{file}: expected {_TABLES[file.suffix]} records, found: {error}") from error
 

@@ -60,6 +60,11 @@ class Dictionary(nn.Module, ABC):
         F, d = n_features, width
         return {"W_enc": (F, d), "b_enc": (F,), "W_dec": (F, d), "b_dec": (d,), "activation_mean": (d,)}
 
+    @classmethod
+    def complaint(cls, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+        """What is expected of the values of its own tensors and what is found instead, where that is so."""
+        return None
+
     @property
     def n_features(self) -> int:
         return self.W_enc.shape[0]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.run_directory import FinishedRun, Run, read_run
+from sae_cli.artifacts.safetensors_header import Header
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.batch_topk import BatchTopKDictionary
 from sae_cli.dictionaries.gated import GatedDictionary
@@ -17,9 +20,11 @@ from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.errors import JobError
+from sae_cli.escaping import brief
 
 DICTIONARY_FILE = "sae.safetensors"
 SNAPSHOTS = "snapshots/"
+_SNAPSHOT = re.compile(rf"{SNAPSHOTS}step-([0-9]{{8,}})\.safetensors")
 
 
 ARCHITECTURES: dict[str, type[Dictionary]] = {
@@ -39,7 +44,7 @@ def architecture_class(architecture: str) -> type[Dictionary]:
     """The class of an architecture by its name in files and configurations."""
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise JobError(f"unknown dictionary architecture {architecture!r}; this version of sae knows: {known}")
+        raise JobError(f"unknown dictionary architecture {brief(architecture)!r}; this version of sae knows: {known}")
     return ARCHITECTURES[architecture]
 
 
@@ -50,8 +55,8 @@ def snapshot_file(step: int) -> str:
 
 def saved_steps(run: FinishedRun) -> list[int]:
     """The steps that the run has snapshots of, ascending."""
-    found = (name.removeprefix(f"{SNAPSHOTS}step-") for name in run.manifest.files if name.startswith(SNAPSHOTS))
-    return sorted(int(name.removesuffix(".safetensors")) for name in found)
+    found = (_SNAPSHOT.fullmatch(name) for name in run.manifest.files)
+    return sorted(int(match[1]) for match in found if match)
 
 
 def save_dictionary(
@@ -75,9 +80,56 @@ def save_dictionary(
 
 
 def load_dictionary(run: FinishedRun, verify: bool = True, name: str = DICTIONARY_FILE) -> Dictionary:
-    """The dictionary of a finished run, or one of its snapshots by file name."""
+    """The dictionary of a finished run, or one of its snapshots by file name.
+
+    Raises:
+        JobError: the file is missing, damaged, or holds no dictionary that works.
+    """
+    path = run.directory / name
+    kind = _architecture(path, run.read_metadata(name))
+    check_entries(path, kind, run.read_header(name))
     tensors = run.read_tensors(name, verify)
-    return architecture_class(run.read_metadata(name)["architecture"])(tensors)
+    check_values(path, kind, tensors)
+    return kind(tensors)
+
+
+def check_entries(path: Path, kind: type[Dictionary], header: Header) -> None:
+    """Look at the tensors of a dictionary before they are read: all there, float32, of shapes that fit.
+
+    Raises:
+        JobError: they are not.
+    """
+    entries = header.tensors
+    if missing := [name for name in kind.tensor_names if name not in entries]:
+        raise damaged(path, f"a {kind.architecture} dictionary with {', '.join(missing)}", ", ".join(entries) or "none")
+    if len(size := entries["W_enc"].shape) != 2 or 0 in size:
+        raise damaged(path, "W_enc of shape [features, width]", str(list(size)))
+    shapes = kind.shapes(*size) | {"b_pre": (size[1],)}
+    for name in (*kind.tensor_names, "b_pre"):
+        if name in entries and entries[name].dtype != "F32":
+            raise damaged(path, f"{name} in F32", entries[name].dtype)
+        if name in entries and name in shapes and entries[name].shape != shapes[name]:
+            raise damaged(path, f"{name} of shape {list(shapes[name])}", str(list(entries[name].shape)))
+
+
+def check_values(path: Path, kind: type[Dictionary], tensors: Mapping[str, Tensor]) -> None:
+    """Look at the numbers of a dictionary.
+
+    Raises:
+        JobError: one is NaN or infinite, or a tensor of whole numbers says what no dictionary can.
+    """
+    for name in (*kind.tensor_names, "b_pre"):
+        if name in tensors and tensors[name].numel() and not all(end.isfinite() for end in tensors[name].aminmax()):
+            raise damaged(path, f"{name} of finite numbers", "NaN or infinity")
+    if (complaint := kind.complaint(tensors)) is not None:
+        raise damaged(path, *complaint)
+
+
+def _architecture(path: Path, metadata: Mapping[str, Any]) -> type[Dictionary]:
+    architecture = metadata.get("architecture")
+    if not isinstance(architecture, str):
+        raise damaged(path, "a header that names the architecture", repr(architecture))
+    return architecture_class(architecture)
 
 
 def load(run: str | Path) -> Dictionary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -22,6 +22,13 @@ class MatryoshkaDictionary(ThresholdDictionary):
     tensor_names = (*ThresholdDictionary.tensor_names, "group_sizes")
 
     group_sizes: Tensor
+
+    @classmethod
+    def complaint(cls, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+        sizes, n_features = tensors["group_sizes"].double(), len(tensors["W_enc"])
+        if sizes.ndim == 1 and (sizes >= 0).all() and (sizes == sizes.round()).all() and sizes.sum() == n_features:
+            return None
+        return f"group_sizes, whole numbers that sum to {n_features}", f"{sizes.numel()} that sum to {sizes.sum():g}"
 
     def keep(self, features: Int[Tensor, " K"]) -> Dictionary:
         kept = torch.zeros(self.n_features, device=features.device).index_fill(0, features, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 
@@ -25,6 +26,11 @@ class TopKDictionary(Dictionary):
     @classmethod
     def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
         return {**super().shapes(n_features, width), "k": (1,)}
+
+    @classmethod
+    def complaint(cls, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
+        k, n_features = float(tensors["k"]), len(tensors["W_enc"])
+        return None if k in range(1, n_features + 1) else (f"a whole k from 1 to {n_features}", f"{k:g}")
 
     def keep(self, features: Int[Tensor, " K"]) -> Dictionary:
         kept = super().keep(features)

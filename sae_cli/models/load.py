@@ -25,10 +25,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sae_cli import console
-from sae_cli.errors import JobError, RequestError
+from sae_cli.errors import JobError, RequestError, is_out_of_memory
+from sae_cli.escaping import brief
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.sources import Origin, Source, model_run, model_source
+from sae_cli.models.weight_files import check_weight_files
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _INVALID_CONFIG = (StrictDataclassError, ValueError, TypeError, KeyError)
@@ -143,16 +145,23 @@ def _load_weights(
     source: Source, config: PretrainedConfig, dtype: torch.dtype, trust_remote_code: bool
 ) -> PreTrainedModel:
     try:
+        if source.origin is not Origin.hub:
+            check_weight_files(Path(source.location), config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.location,
             config=config,
             dtype=dtype,
+            weights_only=True,
             output_loading_info=True,
             **_options(source, trust_remote_code),
         )
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         raise _unreachable(source, error) from error
     except _DAMAGED_WEIGHTS as error:
+        if is_out_of_memory(error):
+            raise
         raise JobError(
             f"model.path={source.path}: expected weights that fit the config in {source.location}, found "
             f"{_one_line(error)}; save or download the model again"
@@ -195,6 +204,8 @@ def _damaged_config(source: Source, error: Exception) -> JobError:
 
 def _one_line(error: Exception) -> str:
     """The first sentence of a message that may run over a page."""
+    if type(error) is ValueError and "\n" not in str(error):
+        return brief(str(error))
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines[:2])[:300].rstrip('.: ')}" if lines else type(error).__name__
 

@@ -20,16 +20,17 @@ from sae_cli import console
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.run_directory import FinishedRun, Run, UnfinishedRun
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.data import SyntheticData
+from sae_cli.config.data import NonFinite, SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, take
 from sae_cli.data.harvested import HarvestedActivations
+from sae_cli.data.non_finite import LEAVE_OUT, finite_block, refused
 from sae_cli.data.sharing import SharedStream
 from sae_cli.data.shuffle import Cut, ShuffleBuffer, ShuffledBatches, ShuffledFetches
 from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.models import Site
 from sae_cli.stages import build
-from sae_cli.stages.harvest_search import find_harvest
+from sae_cli.stages.harvest_search import epochs_of_a_part, find_harvest
 from sae_cli.stages.live_activations import LiveActivations
 from sae_cli.state import State, number
 
@@ -42,12 +43,14 @@ class ActivationSource:
         batches: the training activations, shuffled.
         held_out: the first n held-out activations, float32 [n, d].
         facts: for the manifest: where activations come from, and how rows were made.
+        epochs: how often the text is read for so many activations.
         parents: the runs that it comes from: a harvest, a model.
     """
 
     batches: Batches
     held_out: Callable[[int], torch.Tensor]
     facts: dict[str, Any]
+    epochs: Callable[[int], float]
     parents: tuple[FinishedRun, ...] = ()
 
 
@@ -139,7 +142,7 @@ class ActivationSources:
         self._live: LiveActivations | None = None
         self._truth: SyntheticActivations | None = None
         self._checked: set[Path] = set()
-        self._shuffles: dict[tuple[object, Cut, int], SharedShuffle] = {}
+        self._shuffles: dict[tuple[object, NonFinite, Cut, int], SharedShuffle] = {}
 
     def open(
         self, config: TrainConfig, settings: dict[str, Any], saved: SavedBatches | None = None
@@ -170,8 +173,9 @@ class ActivationSources:
     ) -> ActivationSource:
         return ActivationSource(
             batches=self._stream(config, site, partial(live.blocks, site), saved),
-            held_out=lambda n: live.held_out(n)[site],
+            held_out=lambda n: _finite_held_out(live.held_out(n)[site], config),
             facts={"source": "live", **live.facts},
+            epochs=live.epochs,
             parents=live.parents,
         )
 
@@ -189,8 +193,9 @@ class ActivationSources:
             self._checked.add(harvest.directory)
         return ActivationSource(
             batches=self._store(config, harvest, saved),
-            held_out=lambda n: live.held_out(n)[site],
+            held_out=lambda n: _finite_held_out(live.held_out(n)[site], config),
             facts={"source": "harvest", **live.facts},
+            epochs=lambda tokens: epochs_of_a_part(harvest, tokens),
             parents=(harvest, *live.parents),
         )
 
@@ -202,6 +207,7 @@ class ActivationSources:
             batches=self._stream(config, "synthetic", partial(truth.blocks, Split.train), saved),
             held_out=lambda n: ActivationBlock.join(list(take(truth.blocks(Split.held_out), n))).activations,
             facts={"source": "synthetic"},
+            epochs=lambda tokens: 1,
         )
 
     def _stream(
@@ -214,13 +220,16 @@ class ActivationSources:
         def prepare(cut: Cut) -> Callable[[], ShuffledBatches]:
             # Now, so that everyone who reads the model is known before the first pass.
             incoming = blocks(cut.arrived(saved.drawn) if saved else 0)
+            if config.non_finite is NonFinite["raise"]:
+                incoming = refused(incoming, "training activations", LEAVE_OUT)
             return lambda: ShuffleBuffer(incoming, cut, saved and saved.shuffle())
 
         return self._shared(config, key, prepare, saved)
 
     def _store(self, config: TrainConfig, harvest: FinishedRun, saved: SavedBatches | None) -> Batches:
         def prepare(cut: Cut) -> Callable[[], ShuffledBatches]:
-            return lambda: ShuffledFetches(HarvestedActivations(harvest).fetch, cut, saved and saved.shuffle())
+            fetch = HarvestedActivations(harvest, config.non_finite).fetch
+            return lambda: ShuffledFetches(fetch, cut, saved and saved.shuffle())
 
         return self._shared(config, harvest.directory, prepare, saved)
 
@@ -232,7 +241,11 @@ class ActivationSources:
         saved: SavedBatches | None,
     ) -> Batches:
         cut = Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
-        place = (key, cut, saved.drawn if saved else 0)
+        place = (key, config.non_finite, cut, saved.drawn if saved else 0)
         if place not in self._shuffles:
             self._shuffles[place] = SharedShuffle(prepare(cut))
         return Batches(self._shuffles[place], saved.pending if saved else ())
+
+
+def _finite_held_out(block: ActivationBlock, config: TrainConfig) -> torch.Tensor:
+    return finite_block(block, "held-out activations", config.non_finite).activations

@@ -69,12 +69,13 @@ def save_checkpoint(run: Run, trainer: Trainer, batches: Batches, seconds: float
     """Write a checkpoint; the one before goes when this one is on the disk.
 
     Raises:
-        JobError: it cannot be written, or there is nothing good to save; the one before is still there.
+        JobError: it cannot be written, or training has gone to infinity; the one before is still there.
     """
     folder = f"{CHECKPOINTS}/{trainer.step_number:08d}"
     before = checkpoint_files(run.manifest.files)
     if f"{folder}/{_TRAINING}" in before:
         return
+    trainer.check_finite()
     clock = {"seconds": number(seconds), "threads": number(torch.get_num_threads())}
     batches.save_shuffle(run, f"{folder}/{_SHUFFLE}")
     state = {**below("trainer", trainer.state()), **below("batches", batches.state()), **below("clock", clock)}

@@ -36,6 +36,7 @@ from sae_cli.seeds import generator
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.stored_figures import shows_stored
 
 COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 
@@ -67,7 +68,7 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
     if config.a == TRUTH:
         raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
     names = [config.a, *config.b]
-    sources = {name: read_dictionary_run(name) for name in names if name != TRUTH}
+    sources = {name: _source(name, "a" if name == config.a else "b") for name in names if name != TRUTH}
     space = _check_space(config, list(sources.values()))
     contestants = [_truth(sources[config.a]) if name == TRUTH else _directions(sources[name], config) for name in names]
     contestants = _mapped(contestants, sources, space, config)
@@ -90,6 +91,13 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         claimed.write_json(COMPARE_FILE, report)
         finished = claimed.finish(seconds=time.monotonic() - started)
     return _result(finished)
+
+
+def _source(path: str, key: str) -> DictionaryRun:
+    try:
+        return read_dictionary_run(path)
+    except RequestError as error:
+        raise RequestError(f"{key}={error}") from error
 
 
 def floor_generator(seed: int) -> torch.Generator:
@@ -140,7 +148,8 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
     dictionary = load_dictionary(source.run, config.verify)
     settings = evaluate.settings_for(source.run.directory, config)
     finished = evaluate.evaluation(source, settings, evaluate.default_name(settings))
-    features, report = finished.read_tensors(evaluate.FEATURES_FILE), finished.read_json(evaluate.EVAL_FILE)
+    features = evaluate.read_features(finished, dictionary.n_features)
+    report = finished.read_json(evaluate.EVAL_FILE)
     alive = (features["count"] > 0).nonzero()[:, 0]
     if not len(alive):
         raise JobError(f"{source.run.directory}: no feature is alive: there is nothing to compare")
@@ -235,6 +244,7 @@ def _similarities(name: str, a: Directions, b: Directions, nearest: NearestRows)
     }
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     report = finished.read_json(COMPARE_FILE)
     first, rows = report["pairs"][0], _matrix_rows if len(report["runs"]) > 2 else _pair_rows

@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from sae_cli import console
-from sae_cli.artifacts.files import write_json
+from sae_cli.artifacts.files import damaged, write_json
+from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
 from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
+from sae_cli.config.data import SyntheticData
 from sae_cli.config.names import evaluation_name
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
@@ -18,18 +22,22 @@ from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.stages import build, evaluate_together
-from sae_cli.stages.dictionary_run import DictionaryRun, pruned_from, read_dictionary_run
-from sae_cli.stages.estimate import Estimate, announce
+from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
+from sae_cli.stages.estimate import Estimate, announce, expect_memory
 from sae_cli.stages.measuring.held_out import LOGITS_AT_ONCE
 from sae_cli.stages.measuring.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
 from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.measuring.rare_features import rare_report
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject, make_subject
+from sae_cli.stages.parents import check_model
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.stored_figures import shows_stored
 
 EVAL_FILE, FEATURES_FILE, ABLATION_FILE = "eval.json", "features.safetensors", "ablation.safetensors"
 DEFAULT = "default"
+
+_FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
 
 _FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
 _BEFORE = (
@@ -78,17 +86,21 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
     """The finished evaluation of a dictionary, made if there is none."""
     directory = source.run.directory
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
-    folder = directory / "eval" / name
+    folder = inside(directory, f"eval/{name}")
     if finished := finished_run(folder, settings, config.overwrite):
         console.log(f"found finished: {folder}")
         return finished
+    if not isinstance(source.trained_with.data, SyntheticData):
+        check_model(source)
     started, before = time.monotonic(), _before(source.run, config, name)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
     subject = make_subject(source.trained_with, config.data, config.model_rows, device)
     if isinstance(subject, ModelSubject):
         n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
-        announce([Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))])
+        needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
+        announce([needs])
+        expect_memory(needs.memory)
     references = _references(source, subject, config)
     measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
@@ -109,6 +121,18 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
     return finished
 
 
+def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:
+    """The statistics of the features of a dictionary.
+
+    Raises:
+        JobError: they are damaged, or not of a dictionary of so many features.
+    """
+    sizes = finished.expect(FEATURES_FILE, _FEATURES, others=True)
+    if sizes["F"] != n_features:
+        raise damaged(finished.directory / FEATURES_FILE, f"{n_features} features", f"{sizes['F']}")
+    return finished.read_tensors(FEATURES_FILE)
+
+
 def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> References | None:
     """The references that are asked for, which can be had."""
     if not config.references:
@@ -124,12 +148,16 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
     """Of a pruned dictionary: the same evaluation of what it was made of."""
     parent = pruned_from(run)
     if parent is None:
+        if run.manifest.command == PRUNE:
+            made_of = run.manifest.parents[0].path
+            console.warn(f"{made_of}: {run.directory} was made of it, and it is gone or has changed: no figures before")
         return {}
     same = replace(config, run=str(parent.directory), baselines=[], references=[], ablate=[], overwrite=False)
     report = evaluation(read_dictionary_run(parent.directory), same, default_name(same)).read_json(EVAL_FILE)
-    return {"before": {key: report[key] for key in _BEFORE if key in report}, "killed": run.manifest.facts["killed"]}
+    return {"before": {key: report[key] for key in _BEFORE if key in report}, "killed": run.fact("killed", int)}
 
 
+@shows_stored
 def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
     figures = {key: report[key] for key in _FIGURES if key in report}

@@ -21,11 +21,14 @@ from sae_cli.metrics import VERSION
 from sae_cli.models import LanguageModel, Site
 from sae_cli.stages import build
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
-from sae_cli.stages.measuring.held_out import HeldOutText
+from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
 from sae_cli.stages.measuring.loss_tables import domain_rows, loss_rows, reference_rows
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.splice_together import JointSplicer
+from sae_cli.stages.parents import check_model
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.shortage import say_short
+from sae_cli.stages.stored_figures import shows_stored
 
 EVAL_FILE = "eval.json"
 
@@ -41,6 +44,8 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
     started = time.monotonic()
     sources = [read_dictionary_run(each) for each in config.run]
     data = _check(sources, config.data)
+    for source in sources:
+        check_model(source)
     model = build.language_model(sources[0].trained_with.model, data, build.device(config.device))
     at = _by_site(sources, model)
     references = None
@@ -56,8 +61,10 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
         splicer = JointSplicer(model, dictionaries)
         for rows in text.rows("losses"):
             splicer.add(*rows)
+        check_losses(splicer.losses, "the model and the dictionaries in it")
         placed = references.place(text, splicer.losses) if references else {}
         report = {**_report(splicer, text, at), **placed}
+        say_short("eval.tokens", config.eval.tokens, report["tokens"], "the held-out text")
         claimed.write_json(EVAL_FILE, report)
         finished = claimed.finish(seconds=time.monotonic() - started)
     return _result(finished)
@@ -146,6 +153,7 @@ def _name(site: Site) -> str:
     return f"{site.hook.value}{mode}.{site.layer}"
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
     figures = {key: report[key] for key in _FIGURES}

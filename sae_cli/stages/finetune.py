@@ -10,6 +10,7 @@ from sae_cli import console
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.edits import Finetune
 from sae_cli.config.settings import result_settings
+from sae_cli.data.non_finite import usable_rows
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.frozen_codes import FrozenCodes
 from sae_cli.dictionaries.objective import Objective
@@ -57,7 +58,7 @@ def finetuned(
             "decoder fine-tuned); use finetune=decoder"
         )
     source = ActivationSources(device).open(config, result_settings(config))
-    sample = source.batches.sample
+    sample = usable_rows(source.batches.sample, config.non_finite)
     in_training_units = dictionary.for_inputs_divided_by(1 / activation_scale(sample)).to(device)
 
     def make(rows: torch.Tensor, b_dec: torch.Tensor) -> Objective:
@@ -71,8 +72,9 @@ def finetuned(
     trainer = Trainer(recipe, make, sample, device, forbidden)
     with console.progress(tokens, f"finetune {what.value}") as advance:
         for batch in source.batches:
-            trainer.step(batch.to(device))
+            trainer.step(usable_rows(batch, config.non_finite).to(device))
             advance(len(batch))
             if trainer.step_number % config.train.log_every == 0:
                 trainer.close_window()
+    trainer.check_finite()
     return trainer.dictionary().replace(activation_mean=dictionary.activation_mean)

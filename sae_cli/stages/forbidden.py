@@ -11,8 +11,8 @@ from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
-from sae_cli.metrics.rare import DensityHistory, common_direction, encoder_alignment, final_frequency
-from sae_cli.stages.dictionary_run import DENSITY_FILE, DictionaryRun, read_dictionary_run
+from sae_cli.metrics.rare import common_direction, encoder_alignment, final_frequency
+from sae_cli.stages.dictionary_run import DENSITY_FILE, DictionaryRun, read_density, read_dictionary_run
 from sae_cli.tensor_types import Float, Tensor
 
 FORBIDDEN = "forbidden_direction"
@@ -48,7 +48,7 @@ def forbidden(config: TrainConfig) -> Forbidden | None:
     if config.train.forbid_direction is None:
         return None
     source = _cluster_run(config, config.train.forbid_direction)
-    frequency = final_frequency(DensityHistory(**source.run.read_tensors(DENSITY_FILE, config.verify)))
+    frequency = final_frequency(read_density(source.run, config.verify))
     rare = (frequency > 0) & (frequency < config.train.forbid_below)
     if int(rare.sum()) < 2:
         raise RequestError(_too_few(config, frequency, int(rare.sum())))
@@ -63,7 +63,10 @@ def forbidden(config: TrainConfig) -> Forbidden | None:
 
 
 def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
-    source = read_dictionary_run(path)
+    try:
+        source = read_dictionary_run(path)
+    except RequestError as error:
+        raise RequestError(f"train.forbid_direction={error}") from error
     if DENSITY_FILE not in source.run.manifest.files:
         raise RequestError(
             f"train.forbid_direction={path}: expected a training run, which has {DENSITY_FILE}; found a "

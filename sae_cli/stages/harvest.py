@@ -16,14 +16,16 @@ from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.activations import FIRST_POSITION
-from sae_cli.data.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards
+from sae_cli.data.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
 from sae_cli.data.packing import TokenRows
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages import build
-from sae_cli.stages.estimate import Estimate, require_disk
+from sae_cli.stages.estimate import Estimate, expect_memory, require_disk
 from sae_cli.stages.live_activations import LiveActivations, Pass, stream_key
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.shortage import say_dropped, say_repeated
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.stages.stored_figures import shows_stored
 
 
 def run(config: HarvestConfig, directory: Path) -> StageResult:
@@ -70,6 +72,7 @@ class Harvest(Job):
         facts = self.live.facts
         self.needs = self._estimate()
         require_disk(self.directory, self.needs.disk)
+        expect_memory(self.needs.memory)
         attempt = unfinished_run(self.directory, self.config.overwrite)
         keep = _sound_shards(attempt, self.config.verify) if attempt else ()
         with open_run(
@@ -77,7 +80,9 @@ class Harvest(Job):
         ) as claimed:
             claimed.write_text(CONFIG_FILE, as_yaml(self.config))
             first = complete_shards(claimed, self.plan)
-            writer = ShardWriter(claimed, self.plan, getattr(torch, self.config.dtype.value), first)
+            writer = ShardWriter(
+                claimed, self.plan, getattr(torch, self.config.dtype.value), first, self.config.non_finite
+            )
             if first:
                 there = writer.rows_added * self.plan.per_row
                 console.log(f"going on after {there:,} activations that are there already")
@@ -88,12 +93,17 @@ class Harvest(Job):
             with writer:
                 yield from self._write(writer, passes)
             seconds, forward = time.monotonic() - started, self.live.forward_seconds - forward
+            left = count_activations(claimed)
+            say_dropped(self.plan.tokens - left, self.plan.tokens)
+            say_repeated(epochs := self.live.epochs(self.plan.tokens))
             self.finished = claimed.finish(
                 **facts,
                 seconds=seconds,
                 tokens_per_second=self.tokens / seconds,
                 forward_tokens_per_second=self.tokens / forward if forward else 0.0,
-                tokens=self.plan.tokens,
+                tokens=left,
+                dropped=self.plan.tokens - left,
+                epochs=epochs,
                 rows=self.plan.rows,
                 width=self.width,
             )
@@ -136,6 +146,7 @@ def _sound_shards(attempt: UnfinishedRun, verify: bool) -> list[str]:
     return sound
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     facts = finished.manifest.facts
     shards = finished.file_names(ACTIVATIONS)

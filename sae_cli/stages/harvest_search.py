@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sae_cli import console
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, read_run
 from sae_cli.artifacts.survey import run_directories
 from sae_cli.config.commands import TrainConfig
+from sae_cli.config.data import NonFinite
 from sae_cli.config.model import Dtype
 from sae_cli.errors import JobError, RequestError
 
@@ -21,7 +24,8 @@ def find_harvest(
 ) -> FinishedRun | None:
     """The harvest named by `activations=`, or else a complete float32 one that fits, or else None.
 
-    A run that is gone on with keeps to what it was begun with.
+    A run that is gone on with keeps to what it was begun with. One from which activations were left out is found
+    only by a run that leaves them out too.
 
     Raises:
         RequestError: the one that is named does not exist or does not fit.
@@ -33,16 +37,15 @@ def find_harvest(
         harvest = read_run(config.activations, "harvest")
         _check_fits(harvest, config, settings)
         return harvest
-    for directory in run_directories(Path(config.runs_dir)):
-        manifest = read_manifest(directory)
+    for run in _harvests(Path(config.runs_dir)):
+        found = run.manifest
         if (
-            manifest.command == "harvest"
-            and manifest.status == "complete"
-            and manifest.settings["dtype"] == Dtype.float32.value
-            and manifest.facts["tokens"] >= config.tokens
-            and not _misfits(manifest.settings, settings)
+            found.settings.get("dtype") == Dtype.float32.value
+            and run.fact("tokens", int) >= config.tokens
+            and (config.non_finite is NonFinite.drop or not found.facts.get("dropped"))
+            and not _misfits(found.settings, settings)
         ):
-            return FinishedRun(directory, manifest)
+            return run
     return None
 
 
@@ -59,11 +62,17 @@ def _begun_with(attempt: UnfinishedRun) -> FinishedRun | None:
         ) from error
 
 
+def epochs_of_a_part(harvest: FinishedRun, tokens: int) -> float:
+    """How often its text was read for the first `tokens` of its activations: 1 where the text did not run out."""
+    epochs = harvest.manifest.facts.get("epochs", 1)
+    return max(1, round(epochs * tokens / harvest.fact("tokens", int), 2))
+
+
 def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: dict[str, Any]) -> None:
     where = f"activations={config.activations}"
     if misfits := _misfits(harvest.manifest.settings, settings):
         raise RequestError(f"{where}: harvested with other settings: {'; '.join(misfits)}")
-    if (held := harvest.manifest.facts["tokens"]) < config.tokens:
+    if (held := harvest.fact("tokens", int)) < config.tokens:
         raise RequestError(
             f"{where}: expected at least tokens={config.tokens:,}, found {held:,}; lower tokens= or harvest more"
         )
@@ -75,3 +84,15 @@ def _misfits(harvested: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         for key in sorted({*harvested, *wanted})
         if key.startswith(_SAME_SETTINGS) and harvested.get(key) != wanted.get(key)
     ]
+
+
+def _harvests(runs_dir: Path) -> Iterator[FinishedRun]:
+    """The complete harvests under a folder; of a run that cannot be read it is said that it is passed over."""
+    for directory in run_directories(runs_dir):
+        try:
+            manifest = read_manifest(directory)
+        except JobError as error:
+            console.warn(f"looking for a harvest, passed over: {error}")
+            continue
+        if manifest.command == "harvest" and manifest.status == "complete":
+            yield FinishedRun(directory, manifest)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sae_cli import console
+from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import MANIFEST, Manifest
 from sae_cli.artifacts.survey import FoundRun, evaluations_in, look_at, run_directories, size_of
-from sae_cli.errors import RequestError
+from sae_cli.errors import JobError, RequestError
 from sae_cli.stages.progress import Progress, progress_of
 from sae_cli.stages.result import Listing
 
@@ -213,10 +213,10 @@ def _numbers(found: Any, names: Mapping[str, str]) -> Figures:
 
 
 def _read(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """A report that the manifest lists; nothing, where it cannot be read: `sae verify` says so."""
+    """A report that the manifest lists; nothing, where it cannot be read."""
     try:
-        found = json.loads(path.read_bytes()) if path.name in manifest.files else {}
-    except (OSError, ValueError):
-        console.warn(f"{path}: cannot be read; sae verify tells more")
+        found = read_document(path, manifest.files[path.name]) if path.name in manifest.files else {}
+    except (JobError, OSError) as error:
+        console.warn(f"no figures: {error}")
         return {}
     return found if isinstance(found, dict) else {}

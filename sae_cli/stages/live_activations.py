@@ -22,7 +22,6 @@ from sae_cli.data.ahead import made_ahead
 from sae_cli.data.packing import TokenRows
 from sae_cli.data.rows import RowStream
 from sae_cli.data.sharing import SharedStream
-from sae_cli.errors import JobError
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
 from sae_cli.stages import build
 
@@ -101,14 +100,19 @@ class LiveActivations:
         self.forward_seconds += time.monotonic() - before
         return at_rest
 
-    def _held_out_activations(self, n: int) -> dict[Site, torch.Tensor]:
-        """The first n held-out activations at each watched site."""
+    def epochs(self, tokens: int) -> float:
+        """How often the text is read for so many activations: 1 where it does not run out."""
+        per_pass = (self.stream.policy.context - FIRST_POSITION) * self._config.model_rows
+        return self.stream.epochs(self._config.model_rows, ceil(tokens / per_pass))
+
+    def _held_out_activations(self, n: int) -> dict[Site, ActivationBlock]:
+        """The first n held-out activations at each watched site, or as many as there are."""
         per_row = self._held_out.policy.context - FIRST_POSITION
         rows = self._held_out.one_epoch(self._config.model_rows)
         passes = list(live_blocks(islice(rows, ceil(n / per_row / self._config.model_rows)), self.capture))
         if not passes:
-            raise JobError("too little held-out text: not one row; give more text or raise data.held_out_fraction=")
-        return {site: torch.cat([each[site].activations for each in passes])[:n] for site in self._sites}
+            raise self._held_out.too_little()
+        return {site: ActivationBlock.join([each[site] for each in passes]).select(slice(n)) for site in self._sites}
 
     @cached_property
     def seconds_a_pass(self) -> float:
@@ -133,10 +137,7 @@ def _describe_rows(stream: RowStream, model: LanguageModel) -> dict[str, Any]:
     policy = stream.policy
     first = next(stream.one_epoch(rows=2), None)
     if first is None:
-        raise JobError(
-            f"too little {stream.split.value} text: not one row of {policy.context} tokens; "
-            "give more text or lower data.context="
-        )
+        raise stream.too_little()
     for row in first.tokens:
         console.log(f"a row begins: {model.tokenizer.decode(row[:24])!r}")
     return {

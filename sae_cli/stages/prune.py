@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
 from sae_cli.config.commands import PruneConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
@@ -25,6 +25,9 @@ from sae_cli.stages.forbidden import FORBIDDEN
 from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.measuring.subject import make_subject
 from sae_cli.stages.result import StageResult
+
+KEPT = "kept_index"
+"""The numbers that the features had in the dictionary as it was trained, int64 [F]."""
 
 
 def run(config: PruneConfig, directory: Path) -> StageResult:
@@ -45,8 +48,9 @@ def _prune(config: PruneConfig, directory: Path) -> None:
     started, device = time.monotonic(), build.device(config.device)
     source = read_dictionary_run(config.run)
     dictionary = load_dictionary(source.run, config.verify)
+    source.run.expect(DICTIONARY_FILE, {"W_enc": "F32 F D", **_added(source.run)}, others=True)
     parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
-    frequency = _frequencies(config, source)
+    frequency = _frequencies(config, source, dictionary.n_features)
     limits = Limits(max_freq=config.max_freq, target_l0=config.target_l0, top_n=config.top_n, min_freq=config.min_freq)
     kept = _checked(kept_features(frequency, limits), frequency, dictionary, config)
     pruned = dictionary.keep(kept).to(device)
@@ -62,27 +66,33 @@ def _prune(config: PruneConfig, directory: Path) -> None:
             device,
             parent_tensors.get(FORBIDDEN),
         )
-    in_original = parent_tensors["kept_index"][kept] if "kept_index" in parent_tensors else kept
-    facts = source.run.manifest.facts
+    in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
+    facts = {name: source.run.fact(name, kind) for name, kind in (("tokens", int), ("source", str), ("width", int))}
     with open_run(directory, PRUNE, result_settings(config), config.overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
         header = source.run.read_metadata(DICTIONARY_FILE)
         kept_out = {name: parent_tensors[name] for name in (FORBIDDEN,) if name in parent_tensors}
-        save_dictionary(claimed, pruned, header, extra={"kept_index": in_original, **kept_out})
+        save_dictionary(claimed, pruned, header, extra={KEPT: in_original, **kept_out})
         claimed.finish(
-            **{key: facts[key] for key in ("tokens", "source", "width")},
+            **facts,
             killed=dictionary.n_features - pruned.n_features,
             threshold=float(frequency[kept].max()),
             seconds=time.monotonic() - started,
         )
 
 
-def _frequencies(config: PruneConfig, source: DictionaryRun) -> Tensor:
+def _added(run: FinishedRun) -> dict[str, str]:
+    """The layout of those tensors that a dictionary only has when it was pruned, or kept off a direction."""
+    held = run.read_header(DICTIONARY_FILE).tensors
+    return {name: layout for name, layout in ((KEPT, "I64 F"), (FORBIDDEN, "F32 D")) if name in held}
+
+
+def _frequencies(config: PruneConfig, source: DictionaryRun, n_features: int) -> Tensor:
     """From the evaluation of what is to be pruned, which is made if there is none."""
     before = evaluate.settings_for(source.run.directory, config)
     finished = evaluate.evaluation(source, before, evaluate.default_name(before))
-    return finished.read_tensors(evaluate.FEATURES_FILE)["frequency"]
+    return evaluate.read_features(finished, n_features)["frequency"]
 
 
 def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: PruneConfig) -> Tensor:

@@ -20,6 +20,7 @@ from sae_cli.edits.randomize import is_tied, randomize
 from sae_cli.models import load_language_model, model_identity
 from sae_cli.models.load import fresh_model, save_model
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.stored_figures import shows_stored
 
 _WEIGHTS_FILE = "weights.json"
 
@@ -59,6 +60,7 @@ def run(config: RandomizeConfig, directory: Path) -> StageResult:
     return _result(finished)
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     report: list[dict[str, Any]] = finished.read_json(_WEIGHTS_FILE)
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.data.non_finite import usable_rows
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
 from sae_cli.errors import RequestError
 from sae_cli.kernels.choice import check_kernel
@@ -24,11 +26,13 @@ from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
 from sae_cli.stages.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
 from sae_cli.stages.dictionary_run import DENSITY_FILE
-from sae_cli.stages.estimate import Estimate, require_disk
+from sae_cli.stages.estimate import Estimate, expect_memory, require_disk
 from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.stages.live_activations import stream_key
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.shortage import say_dropped, say_repeated, say_short
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.stages.stored_figures import shows_stored
 from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe, Trainer
 
@@ -99,9 +103,11 @@ class Training(Job):
     def steps(self) -> Generator[Step, None, None]:
         config, self._started = self.config, time.monotonic() - (self._saved.seconds if self._saved else 0)
         held_out = self.source.held_out(config.train.held_out_tokens)
+        say_short("train.held_out_tokens", config.train.held_out_tokens, len(held_out), "the held-out text")
         width = held_out.shape[1]
         make_objective = build.objective(config, width)
         require_disk(self.directory, needed=_disk_bytes(config, width))
+        expect_memory(_memory_bytes(config, width))
         if self.forbidden:
             check_width(self.forbidden, width)
         keep = self._saved.attempt.manifest.files if self._saved else ()
@@ -110,7 +116,7 @@ class Training(Job):
         ) as claimed:
             self._begin(claimed)
             filling = time.monotonic()
-            sample = self.source.batches.sample
+            sample = usable_rows(self.source.batches.sample, config.non_finite)
             filling = time.monotonic() - filling
             direction = self.forbidden.direction if self.forbidden else None
             trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
@@ -141,7 +147,7 @@ class Training(Job):
     def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> Iterator[Step]:
         train, started, before = self.config.train, time.monotonic(), trainer.tokens
         for batch in self.source.batches:
-            trainer.step(batch.to(self.device))
+            trainer.step(usable_rows(batch, self.config.non_finite).to(self.device))
             shown: dict[str, console.Field] = {}
             last = trainer.step_number == self.recipe.steps
             if last or trainer.step_number % train.log_every == 0:
@@ -157,13 +163,21 @@ class Training(Job):
 
     def _finish(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> FinishedRun:
         figures, history = held_out_figures(trainer, held_out), trainer.history()
+        # Batches are drawn before anything is left out of them, so that an activation's place depends on no other.
+        tokens = self.done_before + self.tokens
+        dropped, epochs = tokens - trainer.tokens, self.source.epochs(tokens)
+        say_dropped(dropped, tokens)
+        say_repeated(epochs)
         self._save_dictionary(trainer, claimed, DICTIONARY_FILE)
         claimed.write_tensors(DENSITY_FILE, history)
         checkpoints = () if self.config.keep_checkpoints else checkpoint_files(claimed.manifest.files)
         return claimed.finish(
-            without=checkpoints,
+            checkpoints,
             **self._facts_of_the_forbidden(),
             tokens=trainer.tokens,
+            dropped=dropped,
+            epochs=epochs,
+            held_out_tokens=len(held_out),
             steps=trainer.step_number,
             width=held_out.shape[1],
             scale=trainer.scale,
@@ -175,7 +189,8 @@ class Training(Job):
         )
 
     def _save_dictionary(self, trainer: Trainer, claimed: Run, name: str) -> None:
-        """The dictionary as it stands, in raw units."""
+        """The dictionary as it stands, in raw units; a `JobError` if that is not finite."""
+        trainer.check_finite()
         extra = {FORBIDDEN: self.forbidden.direction} if self.forbidden else {}
         save_dictionary(claimed, trainer.dictionary(), {**_origin(self.config), "scale": trainer.scale}, extra, name)
 
@@ -238,29 +253,36 @@ def _check_steps(config: TrainConfig, recipe: Recipe) -> None:
 
 
 def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, float | None]:
-    """Reconstruction metrics of the dictionary as it stands, on held-out activations."""
+    """Reconstruction metrics of the dictionary as it stands, on held-out activations; a `JobError` if not finite."""
+    trainer.check_finite()
     dictionary = trainer.dictionary()
     sums = ReconstructionSums(origin=dictionary.activation_mean)
     for x in held_out.to(dictionary.W_dec.device).split(4096):
         f = dictionary.encode(x)
         sums.add(x, dictionary.decode(f), f, dictionary.decoder_norms())
-    return sums.results()
+    figures = sums.results()
+    if not math.isfinite(figures["fvu"] or 0.0):
+        raise trainer.diverged(f"the held-out FVU is {figures['fvu']}")
+    return figures
 
 
 def _estimate(trainer: Trainer, sample: torch.Tensor, config: TrainConfig, filling: float) -> Estimate:
     """Made once the buffer is full, because then the speed of both halves has been measured."""
     batch = sample[: config.train.batch_size]
     step = trainer.time_of_a_step(batch)
-    parameters = _dictionary_bytes(config, sample.shape[1])
     return Estimate(
         disk=_disk_bytes(config, sample.shape[1]),
-        memory=4 * parameters
-        + sample.nbytes
-        + _remembered_bytes(config, sample.shape[1])
-        + 3 * len(batch) * config.dict_size * 4,
+        memory=_memory_bytes(config, sample.shape[1]),
         reading=filling * (config.tokens / len(sample) - 1),
         work=step * trainer.recipe.steps,
     )
+
+
+def _memory_bytes(config: TrainConfig, width: int) -> int:
+    """Parameters, gradients and two moments; the shuffle buffer; kept inputs; a batch of codes and two like it."""
+    buffer = 4 * width * min(config.tokens, config.train.shuffle_buffer)
+    codes = 3 * 4 * config.train.batch_size * config.dict_size
+    return 4 * _dictionary_bytes(config, width) + buffer + _remembered_bytes(config, width) + codes
 
 
 def _disk_bytes(config: TrainConfig, width: int) -> int:
@@ -279,6 +301,7 @@ def _dictionary_bytes(config: TrainConfig, width: int) -> int:
     return 4 * (2 * config.dict_size * width + config.dict_size + 2 * width)
 
 
+@shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     facts, settings = finished.manifest.facts, finished.manifest.settings
     figures = {"l0": facts["held_out_l0"], "fvu": facts["held_out_fvu"], "dead": facts["dead"]}

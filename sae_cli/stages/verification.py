@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from sae_cli import console
-from sae_cli.artifacts.integrity import Damage, file_damage, manifest_damage, unlisted_files
+from sae_cli.artifacts.integrity import Damage, file_damage, unlisted_files
 from sae_cli.artifacts.manifest import MANIFEST, Parent
 from sae_cli.artifacts.survey import EVALUATIONS, FoundRun, evaluations_in, look_at
 from sae_cli.errors import JobError, RequestError
@@ -194,8 +194,8 @@ def _as_it_is_now(found: FoundRun, reader: _Reader) -> tuple[FoundRun, list[Find
         found = now
         reader.begin(found)
         findings = reader.damaged_files(found)
-    if damage := manifest_damage(found):
-        findings.append(Finding("damage", damage.kind, MANIFEST, damage.message))
+    if found.manifest is None:
+        findings.append(Finding("damage", "unreadable", MANIFEST, found.problem))
     return found, findings
 
 
@@ -231,14 +231,19 @@ def _changed(parent: Parent, child: Path) -> str:
     The dictionary of an evaluation may have been moved together with it.
     """
     places = [Path(parent.path), *([child.parents[1]] if child.parent.name == EVALUATIONS else [])]
-    there = [place for place in places if (place / MANIFEST).is_file()]
-    if not there:
-        return "this run was read, and is gone"
     try:
-        as_it_was = any(hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest() == parent.sha256 for place in there)
+        there = [path for place in places if (path := place / MANIFEST).is_file()]
+        as_it_was = any(_sha256(path) == parent.sha256 for path in there)
     except OSError as error:
         return f"this run was read, and cannot be read now: {error.strerror or error}"
+    if not there:
+        return "this run was read, and is gone"
     return "" if as_it_was else "this run was read, and its manifest has changed since"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _rows(verdict: Verdict, root: Path, inside: str = "") -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -162,16 +163,33 @@ class Trainer:
         self._begin_decoder_fit()
         self.resampler.remember(x, self.step_number)
         sums = self._accumulate(self.objective, x)
-        if not torch.isfinite(torch.tensor(sums.squared_error)):
-            raise JobError(
-                f"the loss is {sums.squared_error} at step {self.step_number}: "
-                f"lower train.lr (now {self.recipe.lr:g}) or look for non-finite activations"
-            )
+        if not math.isfinite(sums.squared_error + sums.penalty):
+            raise self.diverged(f"the loss is {sums.squared_error + sums.penalty}")
         self._move()
         self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
         self.step_number += 1
         self._count(x, sums)
         self.window.add(len(x), sums)
+
+    def check_finite(self) -> None:
+        """See that what would be saved is finite; a finite loss does not show it, because most rows may be silent.
+
+        Raises:
+            JobError: a parameter is not.
+        """
+        for name, parameter in {**self.objective.tensors(), "activation_mean": self.activation_sum}.items():
+            if not parameter.isfinite().all():
+                raise self.diverged(f"{name} is not finite")
+
+    def diverged(self, found: str) -> JobError:
+        """The one line for a training that has gone to infinity."""
+        clip = self.recipe.clip_grad_norm
+        return JobError(
+            f"{found} at step {self.step_number:,} of {self.recipe.steps:,}, at a learning rate of {self.lr:g}: lower "
+            f"train.lr= (now {self.recipe.lr:g}), set train.clip_grad_norm= "
+            f"(now {'null' if clip is None else format(clip, 'g')}), or look in metrics.jsonl for where the loss "
+            "begins to rise"
+        )
 
     @torch.no_grad()
     def time_of_a_step(self, x: Float[Tensor, "N D"]) -> float:

@@ -1,14 +1,13 @@
 """What is wrong with a file is found and said; what is right passes."""
 
-import json
 import os
 
 import pytest
 import torch
 
 from sae_cli.artifacts.files import FileRecord
-from sae_cli.artifacts.integrity import file_damage, manifest_damage, unlisted_files
-from sae_cli.artifacts.manifest import MANIFEST, write_manifest
+from sae_cli.artifacts.integrity import file_damage, unlisted_files
+from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.survey import look_at
 
@@ -32,7 +31,6 @@ def test_whole_files_pass_and_all_of_their_bytes_are_read(found):
     for name, record in found.manifest.files.items():
         assert file_damage(found, name, record, read.append) is None
     assert sum(read) == sum(record.bytes for record in found.manifest.files.values())
-    assert manifest_damage(found) is None
     assert list(unlisted_files(found)) == []
 
 
@@ -67,7 +65,7 @@ def test_a_header_that_cannot_be_read_is_found_though_the_hash_is_right(tmp_path
     assert damage.kind == "header" and damage.message.startswith("expected a safetensors file, found: ")
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../b", ""])
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../b"])
 def test_names_that_lead_out_of_the_run_are_not_followed(found, name):
     damage = file_damage(found, name, FileRecord(1, "0"), lambda n_bytes: pytest.fail("read"))
     assert damage is not None and damage.kind == "outside"
@@ -87,13 +85,10 @@ def test_of_a_log_that_goes_on_the_recorded_beginning_counts(tmp_path):
     assert damage_of(look_at(tmp_path), "curve.jsonl").kind == "longer"
 
 
-def test_settings_that_were_changed_in_the_manifest_are_found(found):
-    path = found.directory / MANIFEST
-    content = json.loads(path.read_text())
-    content["settings"]["seed"] = 1
-    path.write_text(json.dumps(content))
-    damage = manifest_damage(look_at(found.directory))
-    assert damage.kind == "changed" and damage.message.startswith("expected settings of hash ")
+def test_links_out_of_the_run_are_not_followed(found, tmp_path):
+    (found.directory / "a.safetensors").replace(tmp_path / "elsewhere")
+    (found.directory / "a.safetensors").symlink_to(tmp_path / "elsewhere")
+    assert damage_of(found, "a.safetensors").kind == "outside"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Run directories: what is written is what is read, or one line says why not."""
 
-import json
 from contextlib import suppress
 
 import pytest
@@ -47,7 +46,7 @@ def test_a_flipped_byte_is_found(run, position):
     content = bytearray(path.read_bytes())
     content[position] ^= 1
     path.write_bytes(content)
-    with pytest.raises(JobError, match=r"a\.safetensors: damaged file: expected sha256 .* found"):
+    with pytest.raises(JobError, match=r"a\.safetensors: damaged file: expected (sha256|a safetensors file).*, found"):
         run.read_tensors("a.safetensors")
 
 
@@ -76,20 +75,31 @@ def test_missing_pieces_are_named(run, tmp_path):
         run.read_tensors("a.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda m: m | {"schema_version": 99}, "expected schema version 1, found 99"),
-        (lambda m: m | {"surprise": 1}, "surprise"),
-        (lambda m: {k: v for k, v in m.items() if k != "command"}, "command"),
-        (lambda m: [m], "damaged"),
-    ],
-)
-def test_a_manifest_that_is_none_is_refused(run, change, says):
-    path = run.directory / "manifest.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    with pytest.raises(JobError, match=says):
-        read_manifest(run.directory)
+def test_a_damaged_run_is_replaced_when_asked(run):
+    (run.directory / "manifest.json").write_text("{}")
+    with pytest.raises(JobError, match="overwrite=true"):
+        finished_run(run.directory, SETTINGS, overwrite=False)
+    assert finished_run(run.directory, SETTINGS, overwrite=True) is None
+    assert open_run(run.directory, "train", SETTINGS, overwrite=True).finish().manifest.status == "complete"
+
+
+def test_links_do_not_lead_out_of_a_run(run, tmp_path):
+    (tmp_path / "elsewhere").write_bytes((run.directory / "a.safetensors").read_bytes())
+    (run.directory / "a.safetensors").unlink()
+    (run.directory / "a.safetensors").symlink_to(tmp_path / "elsewhere")
+    for read in (run.read_tensors, run.read_metadata, run.read_json, lambda name: run.map_tensor(name, "x")):
+        with pytest.raises(JobError, match=r"a\.safetensors: expected a place within the run directory, found a link"):
+            read("a.safetensors")
+    with pytest.raises(JobError, match="a link that leaves it"):
+        run.check_files(verify=True)
+
+
+def test_facts_are_asked_for_by_type(run):
+    assert run.fact("tokens", int) == 7
+    with pytest.raises(JobError, match=r"manifest\.json: damaged file: expected the fact width \(int\), found None"):
+        run.fact("width", int)
+    with pytest.raises(JobError, match=r"expected the fact tokens \(str\), found 7"):
+        run.fact("tokens", str)
 
 
 def test_the_same_run_is_found_and_another_refused_with_a_diff(run):
@@ -163,7 +173,7 @@ def test_what_is_needed_until_the_end_only_is_gone_then(tmp_path):
         claimed.save_progress(without=["checkpoint/1/state"])
         assert [path.name for path in (tmp_path / "r" / "checkpoint").iterdir()] == ["2"]
         claimed.write_text("result", "three")
-        claimed.finish(without=["checkpoint/2/state"])
+        claimed.finish(["checkpoint/2/state"])
     assert {path.name for path in (tmp_path / "r").iterdir()} == {"manifest.json", "result"}
 
 

@@ -22,6 +22,28 @@ def test_text_is_no_markup_and_controls_are_shown(capsys):
     assert capsys.readouterr().err == "[red]x[/red] \\x1b[2J\\x07 :smile: /a/path\n"
 
 
+@pytest.mark.parametrize("show", [console.log, console.warn, console.error])
+def test_a_message_is_one_line_that_hides_nothing(show, capsys):
+    show("a\nb\tc\u202edef\u200b\u2028\ud800")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"a\nb\tc\u202edef\u200b\u2028\ud800")
+
+
+def test_nothing_in_a_table_acts_on_the_terminal(capsys):
+    console.table("t\x1b[2J", [("token", "\n\u202e\x07"), ("\u2066", "\r")], header=("\x9b31m", "\t"))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4 and all(line.isprintable() for line in lines)
+    assert r"\n\u202e\x07" in lines[2] and r"\x9b31m" in lines[1]
+
+
+def test_nothing_in_progress_acts_on_the_terminal(capsys, monkeypatch):
+    clock = iter([0.0, 11.0])
+    monkeypatch.setattr("sae_cli.console.time.monotonic", lambda: next(clock))
+    with console.progress(20, "tr\x1bain") as advance:
+        advance(10, token="\u202e")
+    assert capsys.readouterr().err.splitlines() == [r"tr\x1bain: 50%, 1 tokens/s, 0:11 left, token \u202e"]
+
+
 def test_long_lines_are_not_folded(capsys):
     console.log("x" * 500)
     console.error("y" * 500)

@@ -105,3 +105,16 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"abc\xff")
     with pytest.raises(JobError, match=r"a\.txt: expected UTF-8 text, found byte 0xff at 3"):
         list(TextCorpus(str(tmp_path), "text", "", 0.1).documents(Split.train, 0))
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", '{"text": null}\n{"text": ""}\n'])
+def test_records_without_text_are_no_documents(tmp_path, content):
+    (tmp_path / "a.jsonl").write_text(content)
+    assert both_splits(TextCorpus(str(tmp_path), "text", "", 0.2)) == [[], []]
+
+
+def test_a_data_set_of_empty_files_is_one_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text("")
+    corpus = HubCorpus(str(tmp_path), "", "train", "text", "", None, 10, 0.2)
+    with pytest.raises(RequestError, match=r"^data\.path=.*: expected records, found files without any$"):
+        next(corpus.documents(Split.train, 0))

@@ -164,7 +164,7 @@ def test_a_cut_off_weights_file(folder, kept):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
     message = refusal(JobError, folder)
-    assert f"expected weights that fit the config in {folder}, found SafetensorError" in message
+    assert f"expected weights that fit the config in {folder}, found in model.safetensors" in message
     assert "save or download the model again" in message
 
 

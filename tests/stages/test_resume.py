@@ -1,160 +1,234 @@
-"""`sae resume`: what can be gone on with, and that it ends where it would have ended."""
+"""A training that was stopped and is started again leaves what one leaves that was not: byte for byte.
 
-import os
-import sys
-from types import ModuleType
+(Stopped here by a signal between two steps; tests/crash kills processes.)
+"""
+
+import json
+import signal
+from dataclasses import replace
 
 import pytest
 
-from sae_cli.artifacts.manifest import MANIFEST
-from sae_cli.artifacts.run_directory import open_run, read_run
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
-from sae_cli.data.harvested import ShardWriter
-from sae_cli.errors import JobError, RequestError
-from sae_cli.stages import harvest, resume, train
-from sae_cli.stages.result import StageResult
+from sae_cli import interruption
+from sae_cli.artifacts.manifest import read_manifest
+from sae_cli.artifacts.run_directory import read_run
+from sae_cli.config.checkpoint import CheckpointConfig
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.resample import ResampleConfig
+from sae_cli.config.sae import BatchTopKSae
+from sae_cli.errors import Interrupted, JobError
+from sae_cli.models import LanguageModel
+from sae_cli.stages import harvest, train
 from sae_cli.training.trainer import Trainer
 
-SAYS_KILLED = "its process was killed, or the machine went down"
-
 
 @pytest.fixture
-def begun(world, tmp_path):
-    """A training that was stopped before its first checkpoint."""
-    config = world.train(tmp_path, overwrite=True)
-    with open_run(tmp_path / "runs" / "t", "train", result_settings(config)) as run:
-        run.write_text(CONFIG_FILE, as_yaml(config))
-        run.save_progress()
-    return tmp_path / "runs" / "t"
-
-
-@pytest.fixture
-def called(monkeypatch):
-    """What the stage of `sae train`, which does nothing here, is called with."""
-    calls = []
-    stage = ModuleType("sae_cli.stages.train")
-    stage.run = lambda config, directory: calls.append((config, directory)) or StageResult(directory=directory)
-    monkeypatch.setitem(sys.modules, stage.__name__, stage)
-    return calls
-
-
-def test_unfinished_runs_are_listed_and_those_that_can_go_on_are_on_stdout(begun):
-    root = begun.parent
-    with open_run(root / "done", "train", {}) as run:
-        run.finish()
-    with open_run(root / "c", "compare", {}):
-        pass
-    with open_run(root / "done" / "eval" / "default", "eval", {}):
-        pass
-    with open_run(root / "early", "train", {}):
-        pass  # its configuration was not yet written
-    with open_run(root / "busy", "train", {}) as run:
-        run.write_text(CONFIG_FILE, "a: 1\n")
-        listing = resume.listing([root])
-    assert listing.directories == [begun]
-    assert listing.title == f"5 unfinished runs in {root}; go on with sae resume RUN"
-    shown = {row[0]: row[1:] for row in listing.table}
-    again = "run its sae {0} command again, which begins it again"
-    assert shown["c"] == ("compare", again.format("compare"), "", SAYS_KILLED)
-    assert shown["done/eval/default"] == ("eval", again.format("eval"), "", SAYS_KILLED)
-    assert shown["t"] == ("train", "no checkpoint yet", "", SAYS_KILLED)
-    assert shown["busy"][3].startswith(f"running {os.getpid()}@")
-    can_go_on = {each["run"]: each["can_go_on"] for each in listing.document["runs"]}
-    assert [run for run, can in can_go_on.items() if can] == [str(begun)]
-
-
-def test_nothing_to_go_on_with(tmp_path):
-    assert resume.listing([tmp_path]).title == f"no unfinished runs in {tmp_path}"
-    assert resume.listing([tmp_path / "runs"], named=False).directories == []
-    with pytest.raises(RequestError, match="no such folder"):
-        resume.listing([tmp_path / "runs"])
-
-
-def test_the_stage_gets_the_stored_configuration_but_does_not_begin_again(begun, called, world, tmp_path):
-    resume.go_on(begun)
-    assert called == [(world.train(tmp_path, overwrite=False), begun)]
-
-
-def test_paths_mean_what_they_meant_where_the_run_was_begun(begun, called, world, tmp_path, monkeypatch):
-    os.symlink(world.model, tmp_path / "model")
-    monkeypatch.chdir(tmp_path)
-    config = world.train(tmp_path)
-    config.model.path, config.data.path = "./model", os.path.relpath(world.text)
-    with open_run(tmp_path / "r", "train", result_settings(config)) as run:
-        run.write_text(CONFIG_FILE, as_yaml(config))
-    monkeypatch.chdir("/")
-    resume.go_on(tmp_path / "r")
-    ((found, _),) = called
-    assert (found.model.path, found.data.path) == (str(tmp_path / "model"), str(world.text))
-    assert found.train.forbid_direction is None
-
-
-def test_what_is_finished_is_found(tmp_path, capsys):
-    with open_run(tmp_path, "compare", {}) as run:
-        run.finish()
-    assert resume.go_on(tmp_path).directory == tmp_path
-    assert f"found finished: {tmp_path}" in capsys.readouterr().err
-
-
-def test_what_cannot_go_on_says_so(begun):
-    with open_run(begun.parent / "c", "compare", {}):
-        pass
-    with pytest.raises(
-        RequestError, match=r"c: a compare run does not go on where it was stopped; run its sae compare"
-    ):
-        resume.go_on(begun.parent / "c")
-    (begun / CONFIG_FILE).unlink()
-    with pytest.raises(JobError, match=r"t: stopped before its config.yaml was written; run its sae train command"):
-        resume.go_on(begun)
-    (begun / MANIFEST).write_text("{")
-    with pytest.raises(JobError, match="expected a JSON manifest"):
-        resume.go_on(begun)
-
-
-def test_settings_that_have_changed_since_are_refused(begun):
-    path = begun / CONFIG_FILE
-    path.write_text(path.read_text().replace("dict_size: 48", "dict_size: 50"))
-    with pytest.raises(RequestError, match="holds a run with other settings: dict_size: 48 -> 50"):
-        resume.go_on(begun)
-
-
-def test_a_training_ends_as_if_it_had_not_been_stopped(world, tmp_path, monkeypatch):
-    config = world.train(tmp_path)
-    config.checkpoint.every_seconds = 0
-    train.run(config, tmp_path / "whole")
+def stop_after(monkeypatch):
+    """Lets a SIGTERM come within the step before the given number of steps is done, by runs of these seeds."""
     step = Trainer.step
 
-    def stop(self, x):
-        if self.step_number == 5:
-            raise JobError("power cut")
+    def set_to(steps, seed=0):
+        def step_and_ask(self, x):
+            step(self, x)
+            if self.step_number == steps and self.recipe.seed == seed:
+                interruption.ask_to_stop(signal.SIGTERM)
+
+        monkeypatch.setattr(Trainer, "step", step_and_ask)
+
+    yield set_to
+    interruption._wish.number = None
+
+
+@pytest.fixture
+def config(world, tmp_path):
+    config = world.train(tmp_path)
+    training = replace(config.train, log_every=3, save_at=[2, 9], dead_after=300)
+    return replace(config, train=training, resample=ResampleConfig(at=[5], inputs=300))
+
+
+def stopped(config, directory, stop_after, *steps):
+    """Stopped after each of these numbers of steps, then run to its end."""
+    for number in steps:
+        stop_after(number)
+        with pytest.raises(Interrupted, match="interrupted by SIGTERM") as interrupted:
+            train.run(config, directory)
+        assert interrupted.value.exit_code == 143
+        manifest = read_manifest(directory)
+        assert (manifest.status, manifest.reason) == ("failed", "interrupted by SIGTERM")
+        assert f"checkpoint/{number:08d}/training.safetensors" in manifest.files
+    stop_after(-1)
+    train.run(config, directory)
+
+
+def curve(directory):
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+
+def check_same(one, other):
+    """But for times, and for what shows where a run lies and how often it is saved."""
+    a, b = read_run(one).manifest, read_run(other).manifest
+    assert a.files.keys() == b.files.keys()
+    for name in a.files.keys() - {"config.yaml", "metrics.jsonl"}:
+        assert a.files[name] == b.files[name], name
+    assert curve(one) == curve(other)
+    assert {**a.facts, "seconds": 0} == {**b.facts, "seconds": 0}
+    assert (a.settings, a.parents, a.status, a.reason) == (b.settings, b.parents, b.status, b.reason)
+    on_disk = {path.relative_to(other).as_posix() for path in other.rglob("*") if path.is_file()}
+    assert on_disk == {"manifest.json", *b.files}
+
+
+@pytest.mark.parametrize("steps", [(1,), (4, 7, 8), (11, 12, 15)])
+def test_on_a_live_model(world, tmp_path, config, stop_after, steps):
+    """Before and after a resampling; where activations stop coming in (12 of 16), and while the buffer empties."""
+    train.run(config, tmp_path / "whole")
+    stopped(config, tmp_path / "stopped", stop_after, *steps)
+    check_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_on_a_harvest_which_it_keeps_to(world, tmp_path, config, stop_after):
+    harvest.run(world.harvest(tmp_path), tmp_path / "harvest" / "first")
+    train.run(config, tmp_path / "whole")
+    assert read_run(tmp_path / "whole").manifest.facts["source"] == "harvest"
+    stop_after(6)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "stopped")
+    harvest.run(world.harvest(tmp_path), tmp_path / "harvest" / "before_first")
+    stop_after(-1)
+    train.run(config, tmp_path / "stopped")
+    check_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_what_was_begun_live_goes_on_live(world, tmp_path, config, stop_after):
+    train.run(config, tmp_path / "whole")
+    stop_after(6)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "stopped")
+    harvest.run(world.harvest(tmp_path), tmp_path / "harvest" / "new")
+    stop_after(-1)
+    train.run(config, tmp_path / "stopped")
+    check_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_without_the_harvest_that_it_was_begun_with(world, tmp_path, config, stop_after):
+    harvest.run(world.harvest(tmp_path), tmp_path / "harvest")
+    stop_after(6)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "stopped")
+    (tmp_path / "harvest").rename(tmp_path / "moved")
+    before = read_manifest(tmp_path / "stopped")
+    with pytest.raises(JobError, match=r"stopped: was begun with the harvest .*harvest, which is gone; restore it, or"):
+        train.run(config, tmp_path / "stopped")
+    assert read_manifest(tmp_path / "stopped") == before
+
+
+@pytest.mark.parametrize("steps", [(3, 13), (31,)])
+def test_on_a_known_truth(world, tmp_path, stop_after, steps):
+    """Over the border of two of its blocks of 4,096."""
+    config = world.train(tmp_path)
+    config = replace(config, data=SyntheticData(d=16, n_features=24), sae=BatchTopKSae(), k=3, tokens=6144)
+    config = replace(config, train=replace(config.train, batch_size=192))
+    train.run(config, tmp_path / "whole")
+    stopped(config, tmp_path / "stopped", stop_after, *steps)
+    check_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def sweep(config):
+    """Two that share a shuffle buffer, and one with its own."""
+    other_batches = replace(config.train, batch_size=96, shuffle_buffer=256)
+    return {"a": config, "b": replace(config, seed=1), "c": replace(config, train=other_batches)}
+
+
+def test_side_by_side(world, tmp_path, config, stop_after):
+    """Stopped while members of the sweep stand at different steps; one of them had gone on further by itself."""
+    configs = sweep(replace(config, keep_checkpoints=True))
+    train.run_together([(each, tmp_path / f"{name}_whole") for name, each in configs.items()])
+    requests = [(each, tmp_path / name) for name, each in configs.items()]
+    for steps in (4, 9):
+        stop_after(steps)
+        with pytest.raises(Interrupted):
+            train.run_together(requests)
+    shuffles = [next((tmp_path / name / "checkpoint").rglob("shuffle*")) for name in configs]
+    assert shuffles[0].samefile(shuffles[1]) and not shuffles[0].samefile(shuffles[2])
+    stop_after(12, seed=1)
+    with pytest.raises(Interrupted):
+        train.run(configs["b"], tmp_path / "b")
+    stop_after(-1)
+    train.run_together(requests)
+    for name in configs:
+        whole, again = (read_run(tmp_path / each).manifest for each in (f"{name}_whole", name))
+        assert whole.files["sae.safetensors"] == again.files["sae.safetensors"], name
+        assert curve(tmp_path / f"{name}_whole") == curve(tmp_path / name)
+
+
+def test_the_model_is_run_no_more_than_it_must_be(world, tmp_path, config, stop_after, monkeypatch):
+    """Passes whose activations have been used up are not made again."""
+    passes = []
+    capture = LanguageModel.capture
+    train.run(config, tmp_path / "whole")
+    stop_after(10)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "stopped")
+    monkeypatch.setattr(LanguageModel, "capture", lambda *args: passes.append(1) or capture(*args))
+    stop_after(-1)
+    train.run(config, tmp_path / "stopped")
+    held_out, left = 3, 3  # of the 17 passes of 124 activations, 14 had come in
+    assert len(passes) <= held_out + left
+
+
+def test_checkpoints_replace_each_other_and_go_at_the_end(world, tmp_path, config, monkeypatch):
+    seen, step = [], Trainer.step
+
+    def look(self, x):
+        seen.append(sorted(path.name for path in (tmp_path / "run" / "checkpoint").glob("*")))
         step(self, x)
 
-    monkeypatch.setattr(Trainer, "step", stop)
-    with pytest.raises(JobError, match="power cut"):
-        train.run(config, tmp_path / "stopped")
-    monkeypatch.setattr(Trainer, "step", step)
-    (row,) = resume.listing([tmp_path]).table
-    assert row[:3] == ("stopped", "train", "5 of 16 steps (31.2%)") and row[4] == "power cut"
-    result = resume.go_on(tmp_path / "stopped")
-    assert result.directory == tmp_path / "stopped"
-    whole, stopped = (read_run(tmp_path / name).manifest.files["sae.safetensors"] for name in ("whole", "stopped"))
-    assert stopped == whole
+    monkeypatch.setattr(Trainer, "step", look)
+    often = replace(config, checkpoint=CheckpointConfig(every_seconds=0))
+    train.run(often, tmp_path / "run")
+    assert seen == [[], *([f"{step:08d}"] for step in range(1, 16))]
+    assert not (tmp_path / "run" / "checkpoint").exists()
+    train.run(replace(often, keep_checkpoints=True), tmp_path / "kept")
+    kept = read_run(tmp_path / "kept")
+    kept.check_files(verify=True)
+    assert [name for name in kept.manifest.files if "checkpoint" in name] == [
+        "checkpoint/00000016/shuffle.safetensors",
+        "checkpoint/00000016/training.safetensors",
+    ]
 
 
-def test_a_harvest_ends_as_if_it_had_not_been_stopped(world, tmp_path, monkeypatch):
-    config, write = world.harvest(tmp_path), ShardWriter._write
-    whole = read_run(harvest.run(config, tmp_path / "whole").directory).manifest.files
+def test_a_damaged_checkpoint_is_not_believed(world, tmp_path, config, stop_after):
+    stop_after(6)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "run")
+    for name in ("training", "shuffle"):
+        path = tmp_path / "run" / "checkpoint" / "00000006" / f"{name}.safetensors"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(JobError, match=rf"{name}\.safetensors: damaged file: .*\(overwrite=true\)"):
+            train.run(config, tmp_path / "run")
+        path.write_bytes(whole)
+    stop_after(-1)
+    train.run(config, tmp_path / "run")
 
-    def stop(self, shard, *rest):
-        if shard == 2:
-            raise JobError("power cut")
-        write(self, shard, *rest)
 
-    monkeypatch.setattr(ShardWriter, "_write", stop)
-    with pytest.raises(JobError, match="power cut"):
-        harvest.run(config, tmp_path / "stopped")
-    monkeypatch.setattr(ShardWriter, "_write", write)
-    (row,) = resume.listing([tmp_path]).table
-    assert row[2].startswith("2 of ") and row[3].endswith(" s ago")
-    assert read_run(resume.go_on(tmp_path / "stopped").directory).manifest.files == whole
+def test_the_checkpoint_before_stays_when_the_next_cannot_be_written(world, tmp_path, config, monkeypatch):
+    write, fail_at = train.Run.write_tensors, "00000007/training"
+
+    def fail(self, name, *rest):
+        if fail_at in name:
+            raise JobError("no space")
+        write(self, name, *rest)
+
+    monkeypatch.setattr(train.Run, "write_tensors", fail)
+    often = replace(config, checkpoint=CheckpointConfig(every_seconds=0))
+    with pytest.raises(JobError, match="no space"):
+        train.run(often, tmp_path / "run")
+    assert read_manifest(tmp_path / "run").reason == "no space"
+    monkeypatch.setattr(train.Run, "write_tensors", write)
+    began, restore = [], Trainer.restore
+    monkeypatch.setattr(Trainer, "restore", lambda self, state: began.append(state) or restore(self, state))
+    train.run(config, tmp_path / "run")
+    assert [int(state["step_number"]) for state in began] == [6]
+    train.run(config, tmp_path / "whole")
+    check_same(tmp_path / "whole", tmp_path / "run")

@@ -79,10 +79,26 @@ def test_the_curve_line_is_the_mean_over_its_window(small):
     assert again["l0"] == pytest.approx((f > 0).sum(dim=1).float().mean().item(), rel=0.2)
 
 
+_DIVERGED = (
+    r"^{} at step 3 of 50, at a learning rate of 0\.003: lower train\.lr= \(now 0\.003\), set "
+    r"train\.clip_grad_norm= \(now null\), or look in metrics\.jsonl for where the loss begins to rise$"
+)
+
+
 def test_a_loss_that_is_no_number_stops_training(small):
     trainer, _ = trained(small, small.recipe, 3)
-    with pytest.raises(JobError, match=r"at step 3: lower train\.lr"):
+    with pytest.raises(JobError, match=_DIVERGED.format("the loss is nan")):
         trainer.step(torch.full((4, 16), float("nan")))
+
+
+@pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec"])
+def test_a_parameter_that_is_not_finite_is_named(small, name):
+    """A finite loss does not show it: a feature whose bias is -inf is silent."""
+    trainer, _ = trained(small, small.recipe, 3)
+    trainer.check_finite()
+    trainer.objective.parameters[name].flatten()[-1] = -torch.inf
+    with pytest.raises(JobError, match=_DIVERGED.format(f"{name} is not finite")):
+        trainer.check_finite()
 
 
 def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0(small):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isfinite
 from typing import NamedTuple
 
 import torch
@@ -72,7 +73,7 @@ class HeldOutText:
         counted = self.context - FIRST_POSITION
         wanted = -(-self.tokens // counted)
         with console.progress(wanted * counted, shown) as advance:
-            for block in _not_none(_first_rows(self._blocks(), wanted)):
+            for block in _first_rows(self._some_blocks(), wanted):
                 yield self._with_domains(block)
                 advance(len(block.tokens) * counted)
 
@@ -84,7 +85,7 @@ class HeldOutText:
         """
         left = n_bytes
         with console.progress(n_bytes, shown, unit="bytes") as advance:
-            for block in _not_none(self._blocks()):
+            for block in self._some_blocks():
                 so_far = self._bytes_of(block).cumsum(0)
                 wanted = int((so_far < left).sum()) + 1
                 yield self._with_domains(TokenRows(block.tokens[:wanted], block.document[:wanted]))
@@ -106,6 +107,14 @@ class HeldOutText:
     def _token_bytes(self) -> Tensor:
         return token_byte_lengths(self.model.tokenizer, self.model.vocab_size)
 
+    def _some_blocks(self) -> Iterator[TokenRows]:
+        blocks = self._blocks()
+        first = next(blocks, None)
+        if first is None:
+            raise self._stream.too_little()
+        yield first
+        yield from blocks
+
     def _blocks(self) -> Iterator[TokenRows]:
         """All rows of the text, so many at once as the model can take."""
         at_once = LOGITS_AT_ONCE // (self.context * self.model.vocab_size)
@@ -125,12 +134,18 @@ class HeldOutText:
         return {"domains": {names[n] or NO_DOMAIN: found for n, found in losses.domain_results().items()}}
 
 
-def _not_none(blocks: Iterator[TokenRows]) -> Iterator[TokenRows]:
-    first = next(blocks, None)
-    if first is None:
-        raise JobError("too little held-out text: not one row; give more text or raise data.held_out_fraction=")
-    yield first
-    yield from blocks
+def check_losses(losses: LossSums, what: str) -> None:
+    """See that the losses that were summed are finite.
+
+    Raises:
+        JobError: one is not: the logits of the model were not, or those with something in the place of activations.
+    """
+    broken = [name for name, total in zip(losses.columns, losses.total.tolist(), strict=True) if not isfinite(total)]
+    if broken:
+        raise JobError(
+            f"losses of {what} on held-out text: expected finite numbers, found NaN or infinity in "
+            f"{', '.join(broken)}; look at the model's weights and model.dtype, or measure on other text with data="
+        )
 
 
 def _first_rows(blocks: Iterator[TokenRows], n: int) -> Iterator[TokenRows]:

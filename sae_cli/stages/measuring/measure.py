@@ -23,11 +23,13 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
+from sae_cli.stages import build
 from sae_cli.stages.measuring.ablation import Ablation
-from sae_cli.stages.measuring.held_out import HeldOutText
+from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.splice import Splicer
 from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject
+from sae_cli.stages.shortage import say_short
 from sae_cli.training.baselines import SAMPLE, check_ica, fit_baseline
 
 # Largest feature matrix [n, F] made at once, in elements.
@@ -67,6 +69,7 @@ class Measurement:
         self.subject.check(dictionary)
         self._check_baselines()
         whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
+        self._say_short(whole["tokens"], counted["feature_tokens"])
         figures = whole | counted
         match self.subject:
             case ModelSubject():
@@ -83,6 +86,10 @@ class Measurement:
         if self.baselines:
             figures["baselines"] = self._baselines(dictionary, l0=figures["l0"])
         return figures, tensors
+
+    def _say_short(self, tokens: int, feature_tokens: int) -> None:
+        say_short("eval.tokens", self.evaluation.tokens, tokens, "the held-out text")
+        say_short("features.tokens", self.features.tokens, feature_tokens, f"the {self.features.split.value} text")
 
     def ablation(self, dictionary: Dictionary, features: Sequence[int]) -> Ablation:
         """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
@@ -106,6 +113,7 @@ class Measurement:
         splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
         for rows in text.rows("losses"):
             splicer.add(*rows)
+        check_losses(splicer.losses, "the model and the dictionary in it")
         return {
             **splicer.results(),
             **text.domain_results(splicer.losses),
@@ -163,8 +171,12 @@ class Measurement:
                         tokens.add(f > 0, part.tokens)
                 advance(block.n)
         if not sums.n:
-            raise JobError("no activations to count features on: the text does not fill one row")
+            raise self._no_rows()
         return sums, tokens
+
+    def _no_rows(self) -> JobError:
+        assert isinstance(self.subject, ModelSubject), "synthetic activations are without end"
+        return build.row_stream(self.subject.data, self.subject.model, self.features.split).too_little()
 
     def training_blocks(self) -> Iterator[ActivationBlock]:
         """The activations that features are counted on."""

@@ -13,7 +13,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary, saved_steps, snapshot_file
 from sae_cli.metrics.rare import DensityHistory, Trajectory, encoder_alignment, exempt_and_resampled, trajectory
 from sae_cli.metrics.similarity import quantiles
-from sae_cli.stages.dictionary_run import DENSITY_FILE
+from sae_cli.stages.dictionary_run import DENSITY_FILE, read_density
 
 _EARLY = (0.1, 0.3)
 """The part of training in which features that are followed were rare already, in shares of its tokens."""
@@ -36,7 +36,7 @@ def rare_report(
     report: dict[str, Any] = {"below": below}
     report |= {name: _looks(dictionary, chosen, frequency) for name, chosen in groups.items()}
     if DENSITY_FILE in run.manifest.files:
-        history = DensityHistory(**run.read_tensors(DENSITY_FILE))
+        history = read_density(run)
         report["trajectories"] = _trajectories(history, rare, below)
         report["snapshots"] = _snapshots(run, groups)
     return report

@@ -21,7 +21,7 @@ from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.row_sums import Estimate, Figure, RowSums
 from sae_cli.models import LanguageModel, load_language_model
 from sae_cli.models.load import load_tokenizer
-from sae_cli.stages.measuring.held_out import HeldOutText
+from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
 
 CE, BITS_PER_BYTE = "ce", "bits_per_byte"
 PARAMETERS, STEPS = "parameters", "steps"
@@ -103,6 +103,7 @@ class References:
         lengths = token_byte_lengths(model.tokenizer, model.vocab_size)
         for tokens, _ in rows:
             sums.add(tokens, lengths, model.logits(tokens).cpu(), (), FIRST_POSITION)
+        check_losses(sums, f"references={wanted.name}")
         return Measured(wanted.name, _parameters(model), training_step(wanted.model), same, sums.pooled)
 
 

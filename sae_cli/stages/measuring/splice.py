@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sae_cli.config.hook import HookPoint
 from sae_cli.data.activations import FIRST_POSITION
+from sae_cli.data.non_finite import check_positions
 from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.metrics.directions import NullSpace
@@ -89,7 +90,9 @@ class Splicer:
         else:
             clean, replaced = self.model.branches(tokens, self.target.replaced, watched)
         seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
-        return CleanRun(clean, captured, seen, self.target.read(seen).float(), replaced)
+        x = self.target.read(seen).float()
+        check_positions(x, tokens, "held-out activations")
+        return CleanRun(clean, captured, seen, x, replaced)
 
     def _all_paths(self, run: CleanRun, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         if run.replaced is None or self.target.replaced is None:

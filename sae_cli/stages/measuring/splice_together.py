@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sae_cli.data.activations import FIRST_POSITION
+from sae_cli.data.non_finite import check_positions
 from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.metrics.language_loss import LossSums
@@ -52,7 +53,9 @@ class JointSplicer:
         clean = self.model.logits(tokens, {tap: recorder(captured, tap) for tap in taps}).cpu()
         seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
         for site, target in self.targets.items():
-            self._reconstructed(self.alone, site, target.read(seen).float())
+            x = target.read(seen).float()
+            check_positions(x, tokens, f"held-out activations of {site.hook.value}.{site.layer}")
+            self._reconstructed(self.alone, site, x)
         self.losses.add(tokens, self.token_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
 
     def _conditions(self, tokens: Tensor, seen: Seen) -> Iterator[tuple[str, Tensor]]:

@@ -14,6 +14,7 @@ from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.hook import HookPoint
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, live_blocks
+from sae_cli.data.non_finite import ELSEWHERE, refused
 from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError
@@ -47,14 +48,16 @@ class ModelSubject:
     def blocks(self, split: Split) -> Iterator[ActivationBlock]:
         """The activations of one split, each document once."""
         rows = build.row_stream(self.data, self.model, split).one_epoch(self.model_rows)
-        return (each[self.site] for each in live_blocks(rows, self._capture))
+        blocks = (each[self.site] for each in live_blocks(rows, self._capture))
+        return refused(blocks, f"{split.value} activations", ELSEWHERE)
 
     def _capture(self, rows: Tensor) -> dict[Site, Tensor]:
         captured = self.model.capture(rows, [self.site])
         return {site: activations.float().cpu() for site, activations in captured.items()}
 
     def check(self, dictionary: Dictionary) -> None:
-        """A `JobError` if the dictionary is for other activations."""
+        """A `JobError` if the dictionary is for other activations, or is not finite."""
+        _check_finite(dictionary)
         if dictionary.width != (width := self.model.width(self.site)):
             raise JobError(f"the dictionary has width {dictionary.width}, but {self.site.hook.value} has {width}")
 
@@ -70,7 +73,8 @@ class SyntheticSubject:
         return self.truth.blocks(split)
 
     def check(self, dictionary: Dictionary) -> None:
-        """A `JobError` if the dictionary is for other activations."""
+        """A `JobError` if the dictionary is for other activations, or is not finite."""
+        _check_finite(dictionary)
         if dictionary.width != self.truth.d:
             raise JobError(f"the dictionary has width {dictionary.width}, but data.d={self.truth.d}")
 
@@ -85,3 +89,12 @@ def make_subject(trained_with: TrainConfig, data: DataConfig | None, model_rows:
         return SyntheticSubject(build.synthetic(data))
     model = build.language_model(trained_with.model, data, device)
     return ModelSubject(model, build.site(trained_with.hook, trained_with.layer, model), data, model_rows)
+
+
+def _check_finite(dictionary: Dictionary) -> None:
+    for name, tensor in dictionary.tensors().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise JobError(
+                f"the dictionary's {name}: expected finite numbers, found NaN or infinity in "
+                f"{int((~tensor.isfinite()).sum()):,} of {tensor.numel():,}; train it again with a lower train.lr="
+            )

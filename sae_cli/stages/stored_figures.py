@@ -1,0 +1,38 @@
+"""Showing what a finished run has stored, which may be a stranger's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
+from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.errors import JobError
+from sae_cli.escaping import brief
+from sae_cli.stages.result import StageResult
+
+Arguments = ParamSpec("Arguments")
+
+_NOT_AS_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+def shows_stored(show: Callable[Arguments, StageResult]) -> Callable[Arguments, StageResult]:
+    """For a function that shows what finished runs have stored, which may be a stranger's: one line where it does not
+    have the form that this command gives it.
+
+    Raises:
+        JobError: what is stored has another form.
+    """
+
+    @wraps(show)
+    def shown(*args: Arguments.args, **kwargs: Arguments.kwargs) -> StageResult:
+        try:
+            return show(*args, **kwargs)
+        except _NOT_AS_WRITTEN as error:
+            where = next(each.directory for each in args if isinstance(each, FinishedRun))
+            raise JobError(
+                f"{where}: expected the figures of a finished run, found {type(error).__name__}: {brief(str(error))}; "
+                "restore it or make the run again (overwrite=true)"
+            ) from error
+
+    return shown

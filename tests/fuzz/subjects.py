@@ -1,0 +1,159 @@
+"""What is fuzzed: every reader of a file that may be a stranger's, and small real runs to mutate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sae_cli.artifacts.files import FileRecord
+from sae_cli.artifacts.manifest import MANIFEST, Manifest, seal
+from sae_cli.artifacts.run_directory import FinishedRun, open_run, read_run
+from sae_cli.config.commands import TrainConfig
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.hook import HookConfig, HookPoint
+from sae_cli.config.model import ModelConfig
+from sae_cli.config.sae import MatryoshkaSae, ReluSae, TopKSae
+from sae_cli.config.settings import result_settings
+from sae_cli.config.stored import CONFIG_FILE, as_yaml, read_config
+from sae_cli.data.harvested import ACTIVATIONS, HarvestedActivations, harvested_blocks
+from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
+from sae_cli.dictionaries.gated import GatedDictionary
+from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
+from sae_cli.dictionaries.relu import ReluDictionary
+from sae_cli.dictionaries.topk import TopKDictionary
+from sae_cli.stages.dictionary_run import DENSITY_FILE, read_density, read_dictionary_run
+from sae_cli.stages.evaluate import EVAL_FILE, FEATURES_FILE, read_features
+
+F, D, SHARD = 6, 4, 5
+SHARDS = [f"{ACTIVATIONS}-{i:05d}-of-00002.safetensors" for i in range(2)]
+
+
+class Subject(NamedTuple):
+    """A reader, and the file that it is given.
+
+    Attributes:
+        run: the run directory that it reads, below the folder of all.
+        file: what is mutated in it.
+        read: the value that it makes of the run; `verify` is on unless hashes were forged to match.
+        checked: whether the reader compares hashes; the others only promise no traceback.
+    """
+
+    run: str
+    file: str
+    read: Callable[[Path, bool], Any]
+    checked: bool = True
+
+
+def _manifest(directory: Path, verify: bool) -> Any:
+    return asdict(read_run(directory).manifest)
+
+
+def _shards(directory: Path, verify: bool) -> Any:
+    run = read_run(directory, "harvest")
+    run.check_files(verify)
+    blocks = [vars(block) for block in harvested_blocks(run)]
+    return blocks, HarvestedActivations(run).fetch(torch.tensor([0, 2 * SHARD - 1]))
+
+
+def _dictionary(directory: Path, verify: bool) -> Any:
+    dictionary = load_dictionary(read_run(directory), verify)
+    return dictionary.tensors(), dictionary(torch.ones(3, dictionary.width))
+
+
+def _config(directory: Path, verify: bool) -> Any:
+    return read_dictionary_run(directory).trained_with
+
+
+def _density(directory: Path, verify: bool) -> Any:
+    return read_density(read_run(directory), verify)._asdict()
+
+
+SUBJECTS = {
+    "manifest": Subject("relu", MANIFEST, _manifest),
+    "config": Subject("relu", CONFIG_FILE, _config),
+    "config of no known run": Subject("relu", CONFIG_FILE, lambda path, _: read_config(path, "train"), checked=False),
+    "shards": Subject("harvest", SHARDS[1], _shards),
+    "relu dictionary": Subject("relu", DICTIONARY_FILE, _dictionary),
+    "topk dictionary": Subject("topk", DICTIONARY_FILE, _dictionary),
+    "gated dictionary": Subject("gated", DICTIONARY_FILE, _dictionary),
+    "matryoshka dictionary": Subject("matryoshka", DICTIONARY_FILE, _dictionary),
+    "header metadata": Subject(
+        "relu", DICTIONARY_FILE, lambda path, _: read_run(path).read_metadata(DICTIONARY_FILE), checked=False
+    ),
+    "density history": Subject("relu", DENSITY_FILE, _density),
+    "features": Subject("relu/eval/default", FEATURES_FILE, lambda path, _: read_features(read_run(path), F)),
+    "report": Subject("relu/eval/default", EVAL_FILE, lambda path, _: read_run(path).read_json(EVAL_FILE)),
+}
+
+
+def make_runs(root: Path) -> None:
+    """A harvest, and dictionaries of four architectures, one of them with an evaluation."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    _harvest(root / "harvest", random)
+    vectors = {"b_dec": random(D), "activation_mean": random(D)}
+    plain = {"W_enc": random(F, D), "W_dec": random(F, D), "b_enc": random(F), **vectors}
+    gate = {name: random(F) for name in ("b_gate", "r_mag", "b_mag")}
+    sizes = {"threshold": torch.ones(F), "group_sizes": torch.tensor([2.0, 4.0])}
+    _train(root / "relu", ReluDictionary(plain), ReluSae())
+    _train(root / "topk", TopKDictionary({**plain, "k": torch.tensor([2.0])}), TopKSae())
+    _train(root / "gated", GatedDictionary({**plain, **gate}), ReluSae())
+    _train(root / "matryoshka", MatryoshkaDictionary({**plain, **sizes}), MatryoshkaSae())
+    with open_run(root / "relu" / "eval" / "default", "eval", {"eval.tokens": 10}) as run:
+        counts = {"count": torch.arange(F), "frequency": random(F).abs(), "de_projection": random(F)}
+        run.write_tensors(FEATURES_FILE, counts)
+        run.write_json(EVAL_FILE, {"l0": 1.5, "features": F, "quantiles": {"q50": [0.25, None, -1]}})
+        run.finish(seconds=0.5)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, to the bit where they are tensors."""
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+def forge(directory: Path, name: str, content: bytes) -> None:
+    """Make the manifest say that the file was written so."""
+    run = read_run(directory)
+    run.manifest.files[name] = FileRecord(len(content), hashlib.sha256(content).hexdigest())
+    (directory / MANIFEST).write_bytes(seal(asdict(run.manifest)))
+
+
+def _harvest(directory: Path, random: Callable[..., torch.Tensor]) -> None:
+    with open_run(directory, "harvest", {"dtype": "float32"}) as run:
+        for name in SHARDS:
+            origin = {key: torch.arange(SHARD) for key in ("tokens", "position", "document")}
+            run.write_tensors(name, {"activations": random(SHARD, D), **origin})
+        run.finish(tokens=2 * SHARD, width=D)
+
+
+def _train(directory: Path, dictionary: Any, sae: Any) -> FinishedRun:
+    config = TrainConfig(
+        model=ModelConfig(path="embedded:demo"), hook=HookConfig(point=HookPoint.mlp_out), data=SyntheticData(d=D),
+        sae=sae, layer=1, dict_size=F, l1=0.5, tokens=100,
+    )  # fmt: skip
+    windows = {"count": torch.ones(3, F, dtype=torch.int64), "tokens": torch.arange(3), "step": torch.arange(3)}
+    resampled = {"resample_step": torch.zeros(0, dtype=torch.int64), "resampled": torch.zeros(0, F, dtype=torch.bool)}
+    with open_run(directory, "train", result_settings(config)) as run:
+        run.write_text(CONFIG_FILE, as_yaml(config))
+        save_dictionary(run, dictionary, {"hook": "mlp_out", "layer": 1, "model": "demo", "scale": 1.5})
+        run.write_tensors(DENSITY_FILE, {**windows, **resampled, "exempt": torch.zeros(F, dtype=torch.bool)})
+        return run.finish(tokens=100, source="synthetic", width=D)
+
+
+def empty_manifest() -> dict[str, Any]:
+    """The entries of a complete run without files."""
+    return asdict(Manifest(command="train", status="complete", settings={}, settings_hash="0" * 64))
