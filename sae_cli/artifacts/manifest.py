@@ -20,6 +20,8 @@ from sae_cli.artifacts.json_document import check_length, parse_json
 from sae_cli.errors import JobError
 
 MANIFEST = "manifest.json"
+CHECKPOINTS = "checkpoint"
+"""The folder of what a run needs only until it is finished."""
 SCHEMA_VERSION = 1
 STATUSES = ("running", "complete", "failed")
 

@@ -38,6 +38,7 @@ from sae_cli.artifacts.files import (
 from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.lock import LOCK, RunLock, check_free
 from sae_cli.artifacts.manifest import (
+    CHECKPOINTS,
     MANIFEST,
     Manifest,
     Parent,
@@ -51,8 +52,6 @@ from sae_cli.artifacts.safetensors_header import Header, expect, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
 
-CHECKPOINTS = "checkpoint"
-"""The folder of what a run needs only until it is finished."""
 Fact = TypeVar("Fact")
 
 

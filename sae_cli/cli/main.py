@@ -15,10 +15,13 @@ from sae_cli.cli.compare import compare
 from sae_cli.cli.errors import EXPECTED, report, report_bug
 from sae_cli.cli.eval import evaluate
 from sae_cli.cli.harvest import harvest
+from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.prune_high_freq import prune_high_freq
 from sae_cli.cli.randomize_weights import randomize_weights
+from sae_cli.cli.resume import resume
 from sae_cli.cli.signals import stopping_signals
 from sae_cli.cli.train import train
+from sae_cli.cli.verify import verify
 
 app = typer.Typer(rich_markup_mode=None)
 app.command("harvest")(harvest)
@@ -27,6 +30,9 @@ app.command("eval")(evaluate)
 app.command("prune-high-freq")(prune_high_freq)
 app.command("randomize-weights")(randomize_weights)
 app.command("compare")(compare)
+app.command("list")(list_runs)
+app.command("verify")(verify)
+app.command("resume")(resume)
 
 
 def _print_version(asked: bool) -> bool:
@@ -46,7 +52,8 @@ def sae(
 ) -> None:
     """Experiments with sparse autoencoders on language models.
 
-    Settings are KEY=VALUE. On success the only line on stdout is the run directory.
+    Settings are KEY=VALUE. On success the only line on stdout is the run directory. A command that was stopped goes on
+    when it is given again.
     """
 
 

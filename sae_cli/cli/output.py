@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_cli import console
-from sae_cli.stages.result import StageResult
+from sae_cli.stages.result import Listing, StageResult
 
 
 def show(result: StageResult, as_json: bool) -> None:
@@ -22,6 +22,18 @@ def show(result: StageResult, as_json: bool) -> None:
         write_json(as_document(result))
     else:
         write_lines([result.directory])
+
+
+def show_listing(listing: Listing, as_json: bool) -> None:
+    """Several runs: the table for people, the directories or the document for machines."""
+    if listing.table:
+        console.table(listing.title, listing.table, listing.header)
+    else:
+        console.log(listing.title)
+    if as_json:
+        write_json(strict(listing.document))
+    else:
+        write_lines(listing.directories)
 
 
 def as_document(result: StageResult) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sae_cli import console
-from sae_cli.artifacts.manifest import MANIFEST, read_manifest
+from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, read_run
+from sae_cli.artifacts.survey import run_directories
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import NonFinite
 from sae_cli.config.model import Dtype
@@ -88,7 +88,7 @@ def _misfits(harvested: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _harvests(runs_dir: Path) -> Iterator[FinishedRun]:
     """The complete harvests under a folder; of a run that cannot be read it is said that it is passed over."""
-    for directory in _run_directories(runs_dir):
+    for directory in run_directories(runs_dir):
         try:
             manifest = read_manifest(directory)
         except JobError as error:
@@ -96,12 +96,3 @@ def _harvests(runs_dir: Path) -> Iterator[FinishedRun]:
             continue
         if manifest.command == "harvest" and manifest.status == "complete":
             yield FinishedRun(directory, manifest)
-
-
-def _run_directories(runs_dir: Path) -> Iterator[Path]:
-    """Every run under a folder, in order of name; runs are not searched for runs inside them."""
-    for folder, subfolders, files in os.walk(runs_dir):
-        if MANIFEST in files:
-            subfolders.clear()
-            yield Path(folder)
-        subfolders.sort()

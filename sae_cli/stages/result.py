@@ -27,3 +27,22 @@ class StageResult:
     title: str = ""
     table: Sequence[Sequence[str]] = ()
     header: Sequence[str] = ()
+
+
+@dataclass(kw_only=True)
+class Listing:
+    """What is known about several runs.
+
+    Attributes:
+        directories: printed on stdout, one a line.
+        document: printed on stdout instead with `--json`.
+        title: heading of the table.
+        table: rows shown to people on stderr.
+        header: names of the table's columns.
+    """
+
+    directories: Sequence[Path]
+    document: dict[str, Any]
+    title: str
+    table: Sequence[Sequence[str]] = ()
+    header: Sequence[str] = ()

@@ -67,3 +67,9 @@ def test_completion_of_groups_and_their_options_is_quick(words):
 def test_completion_in_zsh():
     ended = start(_SAE_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS="sae train layer=1 data=fi")
     assert '"data=fineweb"' in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["list", "resume", "verify"])
+def test_looking_at_runs_imports_no_torch(command, tmp_path):
+    ended = start(command, "--quiet", SAE_RUNS=str(tmp_path))
+    assert not imported(ended) & {"torch", "transformers", "datasets"}

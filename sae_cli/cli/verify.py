@@ -1,0 +1,22 @@
+"""`sae verify`: whether runs are what was written."""
+
+from __future__ import annotations
+
+from sae_cli.cli.command import Quiet
+from sae_cli.cli.list_runs import AsJson, Paths, runs_folder
+
+
+def verify(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
+    """Check that runs are what was written.
+
+    Every file is read and compared with its manifest, in the evaluations too. Exit code 1 if something is damaged;
+    stdout has the runs that are not.
+    """
+    from sae_cli import console
+    from sae_cli.cli.output import show_listing
+    from sae_cli.stages import verification
+
+    console.configure(quiet=quiet)
+    verified = verification.run(paths or [runs_folder()])
+    show_listing(verified.listing, json)
+    verified.check()
