@@ -18,6 +18,10 @@ class JobError(SaeError):
     exit_code = 1
 
 
+class BusyError(JobError):
+    """Another process works on the run, or has done so just now (exit code 1)."""
+
+
 class RequestError(SaeError):
     """The request was wrong: a name, path, key or value that is missing or not valid (exit code 2)."""
 
