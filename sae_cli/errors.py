@@ -34,8 +34,11 @@ class RequirementError(SaeError):
     exit_code = 3
 
 
-class Interrupted(SaeError):
-    """The job was stopped by a signal; the exit code is 128 + its number (130 SIGINT, 143 SIGTERM)."""
+class Interrupted(BaseException):
+    """The job was stopped by a signal; the exit code is 128 + its number (130 SIGINT, 143 SIGTERM).
+
+    It may be raised in the midst of a library, which must not take it for an error of its own.
+    """
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
