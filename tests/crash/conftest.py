@@ -26,18 +26,14 @@ from sae_cli.artifacts.run_directory import CHECKPOINTS
 HERE = Path(__file__).parent
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
 TIMING = {"seconds", "tokens_per_second", "forward_tokens_per_second"}
-FIGURES = pytest.StashKey[list[str]]()
+FIGURES = "figures"
 
 
-def pytest_configure(config):
-    config.stash[FIGURES] = []
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    if figures := config.stash.get(FIGURES, []):
-        terminalreporter.section("crash tests")
-        for line in figures:
-            terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.getreports("passed"):
+        for name, line in report.user_properties:
+            if name == FIGURES:
+                terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {line}")
 
 
 class Child(NamedTuple):
@@ -117,9 +113,9 @@ def bench(tmp_path_factory):
 
 
 @pytest.fixture
-def tell(request):
-    """Adds a line to the summary at the end."""
-    return lambda line: request.config.stash[FIGURES].append(f"{request.node.name}: {line}")
+def tell(record_property):
+    """Adds a line to what is shown at the end."""
+    return lambda line: record_property(FIGURES, line)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_a_call_fails(bench, assert_same, tell, how_many, runs_in, name, fault):
     clean = bench.folder(f"{place}/clean", like)
     ended, calls, _ = _with_fault(bench, clean, line, (0, 0, 0))
     assert ended.code == 0 and calls > 20, ended.output
-    numbers = sorted(random.Random(name).sample(range(1, calls + 1), min(calls, how_many("CRASH_FAULTS", 8))))
+    numbers = sorted(random.Random(name).sample(range(1, calls + 1), min(calls, how_many("CRASH_FAULTS", 5))))
     failed = 0
     for n in numbers:
         folder = bench.folder(f"{place}/{n}", like)
@@ -130,7 +130,7 @@ def test_the_disk_is_full(bench, assert_same, tell, how_many, runs_in, name):
     bench.complete(clean, LARGER[name])
     needed = sum(path.stat().st_size for path in clean.rglob("*") if path.is_file()) // 1024
     shares = (0.02, 0.3, 0.6, 0.8, 0.9, 0.97, 1.03, 1.1, 1.2, 1.3, 1.5, 1.8)
-    step = max(1, len(shares) * 2 // how_many("CRASH_FAULTS", 8))
+    step = max(1, len(shares) * 2 // how_many("CRASH_FAULTS", 5))
     failed, sizes = 0, [max(4, int(share * needed)) for share in shares[::step]]
     for size in sizes:
         with full_disk(bench.root / "disk" / f"{name}-{size}", size) as folder:

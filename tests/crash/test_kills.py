@@ -53,7 +53,7 @@ def test_killed(bench, interrupted, harvested, assert_same, tell, how_many, name
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("name", ["relu", "topk, live", "relu, harvest", "harvest", "shared"])
 def test_asked_to_stop(bench, interrupted, harvested, assert_same, runs_in, tell, how_many, name, number):
-    n, line = max(2, how_many("CRASH_KILLS", 2) // 2), RUNS[name].replace("train.log_every=10", "train.log_every=1")
+    n, line = max(1, how_many("CRASH_KILLS", 2) // 2), RUNS[name].replace("train.log_every=10", "train.log_every=1")
 
     def look(folder, ended):
         if "stopped after a whole step" in ended.output:
@@ -68,7 +68,7 @@ def test_asked_to_stop(bench, interrupted, harvested, assert_same, runs_in, tell
 
 @pytest.mark.parametrize("name", ["relu", "harvest"])
 def test_asked_to_stop_twice(bench, interrupted, harvested, assert_same, tell, how_many, name):
-    n, number = max(2, how_many("CRASH_KILLS", 2) // 2), signal.SIGTERM
+    n, number = max(1, how_many("CRASH_KILLS", 2) // 2), signal.SIGTERM
     stops, runs = _stopped(bench, interrupted, harvested, assert_same, name, n, number, again=0.001)
     assert all(ended.code in (128 + number, -number) for _, ended in stops)
     tell(f"{len(stops)} times two SIGTERM to {runs} runs, all identical: {_counted(stops)}")
