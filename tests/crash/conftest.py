@@ -1,5 +1,9 @@
 """What every crash test needs: commands started from a fork server, and a comparison of what two of them left.
 
+    test_kills.py    a run that is killed or asked to stop at any moment ends as one that was left alone
+    test_faults.py   a call that fails and a disk that is full are one line, and damage nothing
+    test_pairs.py    of two processes on one run one works; an evaluation that both need is made once
+
 How much is done is up to the environment:
     CRASH_KILLS=100    kills of each kind of run, and half as many of the other signals
     CRASH_FAULTS=all   faults for each command, spread over all that can be injected
