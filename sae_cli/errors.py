@@ -29,6 +29,10 @@ class JobError(SaeError):
     exit_code = 1
 
 
+class BusyError(JobError):
+    """Another process works on the run, or has done so just now (exit code 1)."""
+
+
 class RequestError(SaeError):
     """The request was wrong: a name, path, key or value that is missing or not valid (exit code 2)."""
 
@@ -41,8 +45,11 @@ class RequirementError(SaeError):
     exit_code = 3
 
 
-class Interrupted(SaeError):
-    """The job was stopped by a signal; the exit code is 128 + its number (130 SIGINT, 143 SIGTERM)."""
+class Interrupted(BaseException):
+    """The job was stopped by a signal; the exit code is 128 + its number (130 SIGINT, 143 SIGTERM).
+
+    It may be raised in the midst of a library, which must not take it for an error of its own.
+    """
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

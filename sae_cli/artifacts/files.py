@@ -10,7 +10,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,13 @@ def write_file(path: Path, write: Callable[[Path], object]) -> FileRecord:
     Raises:
         JobError: it cannot be written; what was there before is still there.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         make_folder(path.parent)
-        write(temporary)
-        return _move(temporary, path)
+        with _beside(path) as temporary:
+            write(temporary)
+            return _move(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> FileRecord:
@@ -75,12 +74,9 @@ def link_file(source: Path, path: Path) -> None:
         OSError: the file system cannot do that, or the file is gone.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    try:
+    with _beside(path) as temporary:
         os.link(source, temporary)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
@@ -156,6 +152,17 @@ def unwritable(path: Path, error: OSError) -> JobError:
     room = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free some space there" if room else "look at the disk and its permissions"
     return JobError(f"{path}: cannot be written: {error.strerror or error}; {remedy} and run the command again")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary name for what becomes `path`; nothing is left there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):  # mostly because it has been moved
+            temporary.unlink()
 
 
 def _move(source: Path, path: Path) -> FileRecord:

@@ -17,12 +17,13 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import NamedTuple
 
-from sae_cli.artifacts.files import make_folder
-from sae_cli.errors import JobError
+from sae_cli.artifacts.files import make_folder, unwritable
+from sae_cli.errors import BusyError
 
 LOCK = ".lock"
 
 _SIGN_OF_LIFE = 10.0
+_LOOK_AGAIN = 0.2
 _DEAD_AFTER = 90.0
 """Seconds without a sign of life after which the process of another machine counts as dead."""
 
@@ -39,16 +40,18 @@ class RunLock:
     """Held from the moment it is made until `release`, or the end of the process.
 
     Raises:
-        JobError: another process holds it.
+        BusyError: another process holds it.
+        JobError: it cannot be written.
     """
 
     def __init__(self, directory: Path) -> None:
-        make_folder(directory)
         self._path = directory / LOCK
-        self._file = _open_locked(self._path)
-        owner = Owner(socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps(owner._asdict()).encode(), 0)
+        try:
+            make_folder(directory)
+            self._file = _open_locked(self._path)
+            _sign(self._file)
+        except OSError as error:
+            raise unwritable(self._path, error) from error
         self._released = Event()
         Thread(target=self._live, name="lock", daemon=True).start()
 
@@ -56,7 +59,8 @@ class RunLock:
         """Let the next process have it; a second call does nothing."""
         if not self._released.is_set():
             self._released.set()
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):  # a file that nobody holds is no lock
+                self._path.unlink()
             os.close(self._file)
 
     def _live(self) -> None:
@@ -80,11 +84,17 @@ def check_free(directory: Path) -> None:
     """Refuse a run that another process works on.
 
     Raises:
-        JobError: one does.
+        BusyError: one does.
     """
     owner = owner_of(directory)
     if owner is not None and owner[:2] != (socket.gethostname(), os.getpid()):
         raise _held(directory, owner)
+
+
+def wait_until_free(directory: Path) -> None:
+    """Wait while a process works on a run."""
+    while owner_of(directory):
+        time.sleep(_LOOK_AGAIN)
 
 
 def _open_locked(path: Path) -> int:
@@ -99,6 +109,17 @@ def _open_locked(path: Path) -> int:
             os.close(file)
             raise
         os.close(file)  # its owner had removed it meanwhile
+
+
+def _sign(file: int) -> None:
+    """Write into the lock who holds it; without that it is let go."""
+    owner = Owner(socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"))
+    try:
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(owner._asdict()).encode(), 0)
+    except BaseException:
+        os.close(file)
+        raise
 
 
 def _lock(file: int, path: Path) -> None:
@@ -124,9 +145,9 @@ def _flock(file: int) -> None:
     return None
 
 
-def _held(directory: Path, owner: Owner | None) -> JobError:
+def _held(directory: Path, owner: Owner | None) -> BusyError:
     who = f"process {owner.pid} on {owner.host} since {owner.since} UTC" if owner else "another process"
-    return JobError(
+    return BusyError(
         f"{directory}: {who} works on this run; wait until it ends (a dead one gives up its lock after "
         f"{_DEAD_AFTER:.0f} s at most), or choose another name="
     )

@@ -50,7 +50,7 @@ from sae_cli.artifacts.manifest import (
 from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.safetensors_header import Header, expect, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
-from sae_cli.errors import JobError, RequestError
+from sae_cli.errors import BusyError, JobError, RequestError
 
 Fact = TypeVar("Fact")
 
@@ -125,8 +125,12 @@ class Run:
         """Make what was written so far known to a later attempt; files `without` which it goes on are removed."""
         for name, lines in self._logs.items():
             self.write_text(name, _log(lines))
-        gone = [self.manifest.files.pop(name) and name for name in without]
-        write_manifest(self.directory, self.manifest)
+        gone = {name: self.manifest.files.pop(name) for name in without}
+        try:
+            write_manifest(self.directory, self.manifest)
+        except BaseException:
+            self.manifest.files |= gone
+            raise
         self._remove(gone)
 
     def finish(self, without: Iterable[str] = (), /, **facts: Any) -> FinishedRun:
@@ -151,7 +155,8 @@ class Run:
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:
             path = self.directory / name
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what stays is in nobody's way: no manifest lists it
+                path.unlink()
             with suppress(OSError):  # until the first folder that something else is in
                 for folder in path.relative_to(self.directory).parents[:-1]:
                     (self.directory / folder).rmdir()
@@ -270,7 +275,7 @@ def finished_run(directory: Path, settings: Mapping[str, Any], overwrite: bool) 
     Raises:
         RequestError: the directory holds a run of other settings, or something that is no run, and
             `overwrite` was not asked for.
-        JobError: another process is making it.
+        BusyError: another process is making it.
     """
     if not directory.exists():
         return None
@@ -321,7 +326,8 @@ def open_run(
         keep: its files that are gone on with.
 
     Raises:
-        JobError: another process works on it, or did since `attempt` was read.
+        BusyError: another process works on it, or did since `attempt` was read.
+        JobError: it cannot be written.
     """
     lock = RunLock(directory)
     try:
@@ -339,7 +345,7 @@ def open_run(
             git_commit=git_commit(),
         )
         write_manifest(directory, manifest)
-        _clear(directory, kept)
+        _clear(directory, (MANIFEST, LOCK, *kept))
     except BaseException:
         lock.release()
         raise
@@ -352,13 +358,13 @@ def _check_unchanged(
     """Under the lock: refuse if another process has worked on the run after it was looked at."""
     finished = None if overwrite else finished_run(directory, settings, overwrite)
     if finished or (attempt and read_manifest(directory) != attempt.manifest):
-        raise JobError(f"{directory}: another process has just worked on this run; run the command again")
+        raise BusyError(f"{directory}: another process has just worked on this run; run the command again")
 
 
-def _clear(directory: Path, kept: Iterable[str]) -> None:
-    """Remove all but the manifest, the lock and these files."""
-    wanted = {directory / name for name in (MANIFEST, LOCK, *kept)}
-    for folder, subfolders, files in os.walk(directory, topdown=False):
+def _clear(directory: Path, kept: Iterable[str], below: str = "") -> None:
+    """Remove all but these files from a run, or from a folder in it."""
+    wanted = {directory / name for name in kept}
+    for folder, subfolders, files in os.walk(directory / below, topdown=False):
         for name in files:
             if (path := Path(folder, name)) not in wanted:
                 path.unlink()
@@ -373,14 +379,12 @@ def _clear(directory: Path, kept: Iterable[str]) -> None:
 
 def _tidy(directory: Path, manifest: Manifest) -> None:
     """Remove what a process has left that was stopped after it had finished the run."""
-    checkpoints = [path for path in (directory / CHECKPOINTS).glob("**/*") if path.is_file()]
     with suppress(OSError):
-        for path in checkpoints:
-            if path.relative_to(directory).as_posix() not in manifest.files:
-                path.unlink()
-        for folder in sorted({path.parent for path in checkpoints}, reverse=True):
-            folder.rmdir()
+        _clear(directory, manifest.files, below=CHECKPOINTS)
         (directory / CHECKPOINTS).rmdir()
+    if (directory / LOCK).exists():
+        with suppress(JobError):  # somebody holds it
+            RunLock(directory).release()
 
 
 def _is_own(name: str) -> bool:

@@ -7,16 +7,16 @@ from types import TracebackType
 
 import typer
 
-from sae_cli.errors import SaeError
+from sae_cli.errors import Interrupted, SaeError
 
-EXPECTED = (SaeError, OSError, typer.TyperException, typer.Abort)
+EXPECTED = (SaeError, Interrupted, OSError, typer.TyperException, typer.Abort)
 """What a user can cause or meet; everything else is a bug and shows its traceback."""
 
 
 def explain(error: BaseException) -> tuple[str, int]:
     """The message of an expected error and the exit code that goes with it."""
     match error:
-        case SaeError():
+        case SaeError() | Interrupted():
             return str(error), error.exit_code
         case typer.TyperException():
             return error.format_message(), error.exit_code

@@ -43,7 +43,7 @@ class SingleJob:
     stage: str
     place: Place
     result: StageResult | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
     def __call__(self, settings: Any) -> None:
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_cli import console
+from sae_cli.artifacts.lock import LOCK, RunLock
 from sae_cli.cli import requirements
 from sae_cli.cli.errors import explain
 from sae_cli.cli.job import Outcome, SweepJob, read_outcome, run_side_by_side
@@ -21,7 +22,9 @@ from sae_cli.cli.overrides import quoted
 from sae_cli.cli.plan import Plan, make_plan, varying
 from sae_cli.cli.request import Request
 from sae_cli.config.store import SHARED_LAUNCHER
-from sae_cli.errors import JobError, RequirementError, SaeError
+from sae_cli.errors import BusyError, JobError, RequirementError, SaeError
+
+_OUTCOMES, _HYDRAS = "outcomes-", "multirun.yaml"
 
 
 def run_sweep(request: Request) -> None:
@@ -50,18 +53,35 @@ def run_sweep(request: Request) -> None:
 @contextmanager
 def _bookkeeping(sweep_dir: Path) -> Iterator[Path]:
     """A folder for outcomes in Hydra's sweep folder; what launchers leave there (logs) is not removed."""
+    _clear_up(sweep_dir.parent)
     ancestry = (sweep_dir.absolute(), *sweep_dir.absolute().parents)
     new = [folder for folder in ancestry if not folder.exists()]
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    outcomes = Path(tempfile.mkdtemp(prefix="outcomes-", dir=sweep_dir)).absolute()
+    outcomes = Path(tempfile.mkdtemp(prefix=_OUTCOMES, dir=sweep_dir)).absolute()
+    lock = RunLock(outcomes)
     try:
         yield outcomes
     finally:
-        shutil.rmtree(outcomes)
-        (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
+        lock.release()
+        _remove(outcomes)
         with suppress(OSError):  # up to the first that is not empty
             for folder in new:
                 folder.rmdir()
+
+
+def _clear_up(sweeps: Path) -> None:
+    """Remove the bookkeeping of sweeps whose process was killed."""
+    for outcomes in [lock.parent for lock in sweeps.glob(f"*/{_OUTCOMES}*/{LOCK}")]:
+        with suppress(BusyError, OSError):  # that one goes on
+            RunLock(outcomes).release()
+            _remove(outcomes)
+            outcomes.parent.rmdir()
+            sweeps.rmdir()
+
+
+def _remove(outcomes: Path) -> None:
+    shutil.rmtree(outcomes)
+    (outcomes.parent / _HYDRAS).unlink(missing_ok=True)
 
 
 def _print_results(plan: Plan, outcomes: Sequence[Outcome], as_json: bool) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.files import damaged, write_json
+from sae_cli.artifacts.files import damaged, take_file, write_json
+from sae_cli.artifacts.lock import owner_of, wait_until_free
 from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
 from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
@@ -19,7 +20,7 @@ from sae_cli.config.names import evaluation_name
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
-from sae_cli.errors import RequestError
+from sae_cli.errors import BusyError, RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.stages import build, evaluate_together
 from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
@@ -62,7 +63,7 @@ def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResul
     if config.together():
         return evaluate_together.run(config, directory)
     source = read_dictionary_run(directory)
-    return _result(source, evaluation(source, config, evaluation_name))
+    return _result(source, _evaluate(source, config, evaluation_name))
 
 
 def settings_for(directory: Path, like: PruneConfig | CompareConfig) -> EvalConfig:
@@ -83,7 +84,17 @@ def default_name(config: EvalConfig) -> str:
 
 
 def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedRun:
-    """The finished evaluation of a dictionary, made if there is none."""
+    """The finished evaluation of a dictionary, made if there is none; if another process makes it, it is waited for."""
+    while True:
+        try:
+            return _evaluate(source, config, name)
+        except BusyError:
+            if owner := owner_of(folder := source.run.directory / "eval" / name):
+                console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
+            wait_until_free(folder)
+
+
+def _evaluate(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedRun:
     directory = source.run.directory
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
     folder = inside(directory, f"eval/{name}")
@@ -115,10 +126,11 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> Finished
             report["ablation"], effects = ablation.results()
             claimed.write_tensors(ABLATION_FILE, effects)
         claimed.write_json(EVAL_FILE, report)
-        finished = claimed.finish(seconds=time.monotonic() - started)
-    if name == DEFAULT:
-        write_json(directory / EVAL_FILE, report)
-    return finished
+        if name == DEFAULT:
+            # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
+            write_json(copy := folder / f".{EVAL_FILE}", report)
+            take_file(copy, directory / EVAL_FILE)
+        return claimed.finish(seconds=time.monotonic() - started)
 
 
 def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from math import inf
 from typing import ClassVar, Generic, TypeVar
 
 from sae_cli import console, interruption
-from sae_cli.errors import Interrupted, SaeError
+from sae_cli.errors import SaeError
 from sae_cli.stages.estimate import Estimate, announce
 from sae_cli.stages.result import StageResult
 
@@ -130,8 +130,6 @@ def _noted(outcomes: dict[int, Outcome], number: int) -> Iterator[None]:
     """An error that a user can cause becomes the job's outcome; an interruption is everybody's."""
     try:
         yield
-    except Interrupted:
-        raise
     except _EXPECTED as error:
         outcomes[number] = error.with_traceback(None)
 

@@ -1,8 +1,11 @@
 """One process a run; a dead one does not count."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +14,7 @@ import pytest
 
 from sae_cli.artifacts import lock
 from sae_cli.artifacts.lock import LOCK, Owner, RunLock, check_free, owner_of
-from sae_cli.errors import JobError
+from sae_cli.errors import BusyError, JobError
 
 HOLDER = """
 import sys, time
@@ -83,3 +86,46 @@ def test_a_file_that_is_not_a_lock_of_ours_does_not_block(tmp_path):
     (tmp_path / LOCK).write_text("{")
     assert owner_of(tmp_path) is None
     RunLock(tmp_path).release()
+
+
+def _of_this_machine(pid):
+    return json.dumps(Owner(socket.gethostname(), pid, "2026-01-01T00:00:00")._asdict())
+
+
+def test_a_process_that_has_the_id_of_a_dead_owner_is_not_the_owner(tmp_path):
+    (tmp_path / LOCK).write_text(_of_this_machine(os.getppid()))
+    assert owner_of(tmp_path) is None
+    RunLock(tmp_path).release()
+
+
+def test_where_files_cannot_be_locked_the_process_id_decides(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / LOCK).write_text(_of_this_machine(os.getppid()))
+    with pytest.raises(BusyError, match=f"process {os.getppid()} on"):
+        RunLock(tmp_path)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / LOCK).write_text(_of_this_machine(ended.pid))
+    RunLock(tmp_path).release()
+
+
+def test_a_lock_that_cannot_be_written_is_one_line_and_held_by_nobody(tmp_path, monkeypatch):
+    def full(file, content, at):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched, pytest.raises(JobError, match=r"\.lock: cannot be written: No space left"):
+        patched.setattr(os, "pwrite", full)
+        RunLock(tmp_path)
+    RunLock(tmp_path).release()
+
+
+def test_waiting_ends_when_the_owner_does(holder, tmp_path):
+    holder.send_signal(signal.SIGSTOP)
+    with pytest.raises(BusyError):
+        RunLock(tmp_path / "r")
+    holder.send_signal(signal.SIGKILL)
+    lock.wait_until_free(tmp_path / "r")
+    RunLock(tmp_path / "r").release()

@@ -1,10 +1,13 @@
 """Run directories: what is written is what is read, or one line says why not."""
 
+import errno
+import os
 from contextlib import suppress
 
 import pytest
 import torch
 
+from sae_cli.artifacts import run_directory
 from sae_cli.artifacts.files import read_bytes, write_bytes
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.run_directory import finished_run, open_run, read_run, unfinished_run
@@ -221,3 +224,41 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_bytes(tmp_path / "f", b"new")
     assert read_bytes(tmp_path / "f", record, verify=True) == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_run_that_cannot_be_finished_keeps_its_checkpoint(tmp_path, monkeypatch):
+    write = run_directory.write_manifest
+
+    def broken_when_complete(directory, manifest):
+        if manifest.status == "complete":
+            raise JobError("disk on fire")
+        return write(directory, manifest)
+
+    monkeypatch.setattr(run_directory, "write_manifest", broken_when_complete)
+    with pytest.raises(JobError), open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        claimed.write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
+        claimed.save_progress()
+        claimed.finish(without=["checkpoint/1/x"])
+    left = unfinished_run(tmp_path / "r", overwrite=False)
+    assert (left.manifest.status, list(left.manifest.files)) == ("failed", ["checkpoint/1/x"])
+    left.check_files(verify=True)
+
+
+def test_a_run_whose_checkpoint_cannot_be_removed_is_finished(tmp_path, monkeypatch):
+    def fail(path, **_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        claimed.write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
+        with monkeypatch.context() as patched:
+            patched.setattr("pathlib.Path.unlink", fail)
+            claimed.finish(without=["checkpoint/1/x"])
+    assert (tmp_path / "r" / "checkpoint" / "1" / "x").exists()
+    assert finished_run(tmp_path / "r", SETTINGS, overwrite=False) is not None  # and tidied up
+    assert not (tmp_path / "r" / "checkpoint").exists()
+
+
+def test_a_finished_run_keeps_no_lock_of_a_dead_process(run):
+    (run.directory / ".lock").write_text("")
+    assert finished_run(run.directory, SETTINGS, overwrite=False) is not None
+    assert not (run.directory / ".lock").exists()

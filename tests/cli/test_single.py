@@ -166,6 +166,17 @@ def test_signals_end_a_job_with_their_exit_code(number, code, sae, stage):
     assert signal.getsignal(number) is before
 
 
+def test_no_library_takes_a_signal_for_an_error_of_its_own(sae, stage):
+    def wrapped(config):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            raise RuntimeError("could not be loaded") from error
+
+    stage.failing = wrapped
+    assert sae("train").code == 143
+
+
 def test_a_bug_is_not_hidden(sae, stage, capsys):
     from sae_cli.cli.errors import report_bug
 

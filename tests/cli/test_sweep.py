@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sae_cli.artifacts.lock import LOCK, RunLock
 from sae_cli.cli.job import SweepJob
 from sae_cli.errors import Interrupted
 
@@ -21,6 +22,21 @@ def test_each_job_is_a_run(sae, stage, folder):
     assert "l0" in ended.err
     assert "12.5" in ended.err
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["train"]
+
+
+def test_what_a_killed_sweep_has_left_is_removed_by_the_next(sae, stage, folder):
+    sweeps = folder / "runs" / ".sweeps"
+    killed, living = sweeps / "1" / "outcomes-a", sweeps / "2" / "outcomes-b"
+    for outcomes in (killed, living):
+        outcomes.mkdir(parents=True)
+        (outcomes / "0.json").write_text("{}")
+        (outcomes.parent / "multirun.yaml").write_text("")
+    (killed / LOCK).write_text("")
+    lock = RunLock(living)
+    assert sae("train", "-m", "l1=0.3,1").code == 0
+    assert [path.name for path in sweeps.iterdir()] == ["2"]
+    assert (living / "0.json").exists()
+    lock.release()
 
 
 def test_the_others_go_on_when_one_fails(sae, stage, folder):
