@@ -227,7 +227,7 @@ def _comparable(folder, path):
         manifest = json.loads(path.read_text().replace(f"{folder}/", ""))
         manifest["facts"] = {key: value for key, value in manifest["facts"].items() if key not in TIMING}
         manifest["parents"] = [parent["path"] for parent in manifest["parents"]]
-        del manifest["settings_hash"]
+        del manifest["settings_hash"], manifest["sha256"]
         manifest["files"].pop("metrics.jsonl", None)
         return manifest
     if path.name == "metrics.jsonl":
