@@ -6,13 +6,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sae_cli import console
-from sae_cli.artifacts.lock import LOCK, RunLock
+from sae_cli.artifacts.lock import RunLock
 from sae_cli.cli import requirements
 from sae_cli.cli.errors import explain
 from sae_cli.cli.job import Outcome, SweepJob, read_outcome, run_side_by_side
@@ -22,7 +22,7 @@ from sae_cli.cli.overrides import quoted
 from sae_cli.cli.plan import Plan, make_plan, varying
 from sae_cli.cli.request import Request
 from sae_cli.config.store import SHARED_LAUNCHER
-from sae_cli.errors import BusyError, JobError, RequirementError, SaeError
+from sae_cli.errors import JobError, RequirementError, SaeError
 
 _OUTCOMES, _HYDRAS = "outcomes-", "multirun.yaml"
 
@@ -58,30 +58,31 @@ def _bookkeeping(sweep_dir: Path) -> Iterator[Path]:
     new = [folder for folder in ancestry if not folder.exists()]
     sweep_dir.mkdir(parents=True, exist_ok=True)
     outcomes = Path(tempfile.mkdtemp(prefix=_OUTCOMES, dir=sweep_dir)).absolute()
-    lock = RunLock(outcomes)
-    try:
+    with ExitStack() as stack:
+        stack.callback(_remove, outcomes, new)
+        stack.callback(RunLock(outcomes).release)
         yield outcomes
-    finally:
-        lock.release()
-        _remove(outcomes)
-        with suppress(OSError):  # up to the first that is not empty
-            for folder in new:
-                folder.rmdir()
 
 
 def _clear_up(sweeps: Path) -> None:
-    """Remove the bookkeeping of sweeps whose process was killed."""
-    for outcomes in [lock.parent for lock in sweeps.glob(f"*/{_OUTCOMES}*/{LOCK}")]:
-        with suppress(BusyError, OSError):  # that one goes on
+    """Remove the bookkeeping of sweeps whose process was killed, or could not remove it."""
+    for outcomes in list(sweeps.glob(f"*/{_OUTCOMES}*/")):
+        with suppress(JobError):  # that one goes on
             RunLock(outcomes).release()
-            _remove(outcomes)
-            outcomes.parent.rmdir()
-            sweeps.rmdir()
+            _remove(outcomes, [outcomes.parent, sweeps])
+    for left in list(sweeps.glob(f"*/{_HYDRAS}")):
+        if not list(left.parent.glob(f"{_OUTCOMES}*/")):  # which a sweep that goes on has made before
+            _remove(left.parent / _OUTCOMES, [left.parent, sweeps])
 
 
-def _remove(outcomes: Path) -> None:
-    shutil.rmtree(outcomes)
-    (outcomes.parent / _HYDRAS).unlink(missing_ok=True)
+def _remove(outcomes: Path, folders: Sequence[Path]) -> None:
+    """Remove outcomes and what Hydra has left beside them, and these folders up to the first that is not empty; what
+    cannot be removed, the next sweep removes."""
+    with suppress(OSError):
+        (outcomes.parent / _HYDRAS).unlink(missing_ok=True)
+        shutil.rmtree(outcomes, ignore_errors=True)
+        for folder in folders:
+            folder.rmdir()
 
 
 def _print_results(plan: Plan, outcomes: Sequence[Outcome], as_json: bool) -> None:
