@@ -17,7 +17,7 @@ from sae_cli.dictionaries.objective import Objective
 from sae_cli.errors import RequestError
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSources
-from sae_cli.stages.train import recipe_of
+from sae_cli.stages.recipe import recipe_of
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.training.initialise import activation_scale
 from sae_cli.training.resampling import NO_RESAMPLING

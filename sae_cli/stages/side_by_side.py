@@ -165,6 +165,8 @@ def _take_turns(turns: _Turns) -> None:
                 turns.save()
                 saved = time.monotonic()
             if interruption.is_asked_to_stop():
+                for error in turns.errors():
+                    console.warn(str(error))
                 console.log("stopped after a whole step: the same command goes on from here")
                 interruption.stop_if_asked()
 
@@ -207,6 +209,10 @@ class _Turns:
                     self.running[number].throw(error)
             if number in self.outcomes:
                 self._end(number)
+
+    def errors(self) -> list[Exception]:
+        """What has ended jobs before their end."""
+        return [outcome for outcome in self.outcomes.values() if isinstance(outcome, Exception)]
 
     def _end(self, number: int) -> None:
         del self.running[number], self.jobs[number]

@@ -14,26 +14,25 @@ from sae_cli import console
 from sae_cli.artifacts.run_directory import FinishedRun, Run, UnfinishedRun, finished_run, open_run, unfinished_run
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.hook import LogitUpdateHook
-from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.non_finite import usable_rows
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
-from sae_cli.errors import RequestError
 from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
 from sae_cli.stages.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
 from sae_cli.stages.dictionary_run import DENSITY_FILE
-from sae_cli.stages.estimate import Estimate, expect_memory, require_disk
+from sae_cli.stages.estimate import expect_memory, require_disk
 from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.stages.live_activations import stream_key
+from sae_cli.stages.recipe import check_steps, recipe_of
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_dropped, say_repeated, say_short
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
 from sae_cli.stages.stored_figures import shows_stored
-from sae_cli.training.resampling import ResamplePlan
+from sae_cli.stages.training_needs import disk_bytes, estimate, memory_bytes
 from sae_cli.training.trainer import Recipe, Trainer
 
 CURVE = "metrics.jsonl"
@@ -62,7 +61,7 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
             console.log(f"found finished: {directory}")
             return _result(finished)
         recipe, device = recipe_of(config), build.device(config.device)
-        _check_steps(config, recipe)
+        check_steps(config, recipe)
         check_kernel(recipe.kernel, device)
         kept_out = forbidden(config)
         attempt = unfinished_run(directory, config.overwrite)
@@ -106,8 +105,8 @@ class Training(Job):
         say_short("train.held_out_tokens", config.train.held_out_tokens, len(held_out), "the held-out text")
         width = held_out.shape[1]
         make_objective = build.objective(config, width)
-        require_disk(self.directory, needed=_disk_bytes(config, width))
-        expect_memory(_memory_bytes(config, width))
+        require_disk(self.directory, needed=disk_bytes(config, width))
+        expect_memory(memory_bytes(config, width))
         if self.forbidden:
             check_width(self.forbidden, width)
         keep = self._saved.attempt.manifest.files if self._saved else ()
@@ -125,7 +124,7 @@ class Training(Job):
             self._run, self._trainer, self._saved = claimed, trainer, None
             if trainer.kernels.waits_for_compiler:
                 console.log("the first steps compile the loops for this processor: once, some seconds")
-            self.needs = _estimate(trainer, sample, config, filling)
+            self.needs = estimate(trainer, sample, config, filling)
             yield Step()
             yield from self._train(trainer, held_out, claimed)
             self.finished = self._finish(trainer, held_out, claimed)
@@ -210,48 +209,6 @@ def _origin(config: TrainConfig) -> dict[str, Any]:
     return {"hook": config.hook.point.value, **place, **mode, "model": config.model.path}
 
 
-def recipe_of(config: TrainConfig) -> Recipe:
-    train = config.train
-    steps = config.tokens // train.batch_size
-    if steps < 1:
-        raise RequestError(f"tokens={config.tokens}: expected at least one batch, train.batch_size={train.batch_size}")
-    return Recipe(
-        dict_size=config.dict_size,
-        steps=steps,
-        lr=train.lr,
-        betas=(train.adam_beta1, train.adam_beta2),
-        clip_grad_norm=train.clip_grad_norm,
-        lr_warmup=train.lr_warmup,
-        lr_decay=train.lr_decay,
-        sparsity_warmup=config.sae.sparsity_warmup if isinstance(config.sae, ReluSae | GatedSae | JumpReluSae) else 0,
-        decoder_fit=config.sae.decoder_fit if isinstance(config.sae, ReluSae) else 0,
-        b_dec_init=config.sae.b_dec_init,
-        dead_after=train.dead_after,
-        kernel=train.kernel.value,
-        seed=config.seed,
-        density_windows=train.density_windows,
-        resampling=ResamplePlan(
-            at=tuple(config.resample.at),
-            inputs=config.resample.inputs,
-            rewarm_steps=config.resample.rewarm_steps,
-            exempt_fraction=config.resample.exempt_fraction,
-        ),
-    )
-
-
-def _check_steps(config: TrainConfig, recipe: Recipe) -> None:
-    """Refuse steps that do not come, or at which features are not trained any more."""
-    steps = f"tokens={config.tokens:,} make {recipe.steps:,} steps of train.batch_size={config.train.batch_size:,}"
-    for step in config.train.save_at:
-        if not 1 <= step <= recipe.steps:
-            raise RequestError(f"train.save_at: step {step}: expected 1 to {recipe.steps}: {steps}")
-    for step in config.resample.at:
-        if not 1 <= step < recipe.main_steps:
-            rest = recipe.steps - recipe.main_steps
-            fit = f", the last {rest:,} of which fit the decoder to frozen codes" if rest else ""
-            raise RequestError(f"resample.at: step {step}: expected 1 to {recipe.main_steps - 1}: {steps}{fit}")
-
-
 def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, float | None]:
     """Reconstruction metrics of the dictionary as it stands, on held-out activations; a `JobError` if not finite."""
     trainer.check_finite()
@@ -264,41 +221,6 @@ def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, floa
     if not math.isfinite(figures["fvu"] or 0.0):
         raise trainer.diverged(f"the held-out FVU is {figures['fvu']}")
     return figures
-
-
-def _estimate(trainer: Trainer, sample: torch.Tensor, config: TrainConfig, filling: float) -> Estimate:
-    """Made once the buffer is full, because then the speed of both halves has been measured."""
-    batch = sample[: config.train.batch_size]
-    step = trainer.time_of_a_step(batch)
-    return Estimate(
-        disk=_disk_bytes(config, sample.shape[1]),
-        memory=_memory_bytes(config, sample.shape[1]),
-        reading=filling * (config.tokens / len(sample) - 1),
-        work=step * trainer.recipe.steps,
-    )
-
-
-def _memory_bytes(config: TrainConfig, width: int) -> int:
-    """Parameters, gradients and two moments; the shuffle buffer; kept inputs; a batch of codes and two like it."""
-    buffer = 4 * width * min(config.tokens, config.train.shuffle_buffer)
-    codes = 3 * 4 * config.train.batch_size * config.dict_size
-    return 4 * _dictionary_bytes(config, width) + buffer + _remembered_bytes(config, width) + codes
-
-
-def _disk_bytes(config: TrainConfig, width: int) -> int:
-    """The dictionary, its snapshots, and the counts of each window."""
-    windows = 8 * config.train.density_windows * config.dict_size
-    return _dictionary_bytes(config, width) * (1 + len(config.train.save_at)) + windows
-
-
-def _remembered_bytes(config: TrainConfig, width: int) -> int:
-    """The inputs that are kept for resampling, in whole batches."""
-    return 4 * width * (config.resample.inputs + config.train.batch_size) if config.resample.at else 0
-
-
-def _dictionary_bytes(config: TrainConfig, width: int) -> int:
-    """W_enc, W_dec, b_enc, b_dec and the mean activation, in float32."""
-    return 4 * (2 * config.dict_size * width + config.dict_size + 2 * width)
 
 
 @shows_stored
