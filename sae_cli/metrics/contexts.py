@@ -179,7 +179,9 @@ def _banded(table: tuple[np.ndarray, ...], shape: ContextShape) -> np.ndarray:
         drawn = np.where(band == each, np.take_along_axis(score, order, axis=1), 0)
         chosen = np.argsort(-drawn, axis=1, kind="stable")[:, : shape.per_band]
         found = np.take_along_axis(drawn, chosen, axis=1) > 0
-        shown.append(np.where(found, np.take_along_axis(order, chosen, axis=1), -1))
+        # The strongest first, empty slots last.
+        chosen = -np.sort(np.where(found, -chosen, 1), axis=1)
+        shown.append(np.where(chosen >= 0, np.take_along_axis(order, np.maximum(chosen, 0), axis=1), -1))
     return np.concatenate(shown, axis=1)
 
 

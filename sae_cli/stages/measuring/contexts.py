@@ -13,6 +13,7 @@ from sae_cli import console
 from sae_cli.config.evaluation import ContextsConfig
 from sae_cli.config.split import Split
 from sae_cli.data.activations import FIRST_POSITION, ActivationBlock
+from sae_cli.data.ahead import made_ahead
 from sae_cli.data.document_keys import DocumentKeys
 from sae_cli.data.packing import TokenRows
 from sae_cli.dictionaries.base import Dictionary
@@ -79,7 +80,7 @@ class ContextPass:
         most_keys = _KEYS_HELD
         wanted = -(-self.config.tokens // (context - FIRST_POSITION))
         with console.progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
-            for rows, block in _first(self.subject.rows(stream), wanted):
+            for rows, block in made_ahead(_first(self.subject.rows(stream), wanted)):
                 for part, codes in _encoded(dictionary, rows, block):
                     collector.add(codes, torch.from_numpy(part.tokens), torch.from_numpy(part.document))
                 if len(documents.keys) > most_keys:
