@@ -63,7 +63,7 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
     """
     if isinstance(config, FeaturesConfig) or (isinstance(config, EvalConfig) and not config.together()):
         if config.name is not None:
-            what = "an evaluation lives in its" if isinstance(config, EvalConfig) else "sheets of features live in their"
+            what = "an evaluation lives in its" if isinstance(config, EvalConfig) else "sheets live in their"
             raise RequestError(f"name={config.name}: {what} run; leave name out")
         return Path(config.run)
     if isinstance(config, HarvestConfig | TrainConfig):

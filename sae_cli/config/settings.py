@@ -100,4 +100,5 @@ def unused_sparsity(config: TrainConfig) -> str:
 
 
 def _reads_text_files(config: CommandConfig) -> bool:
-    return isinstance(config, HarvestConfig | TrainConfig | EvalConfig | FeaturesConfig) and isinstance(config.data, TextData)
+    with_data = HarvestConfig | TrainConfig | EvalConfig | FeaturesConfig
+    return isinstance(config, with_data) and isinstance(config.data, TextData)

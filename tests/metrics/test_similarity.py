@@ -10,6 +10,7 @@ from sae_cli.metrics.similarity import (
     max_cosines,
     mmcs_figures,
     nearest_both_ways,
+    nearest_others,
     one_to_one,
     random_floor,
     subspace_floor,

@@ -272,7 +272,8 @@ def test_a_sheet_for_people(trained, default, capsys):
     shown = capsys.readouterr().err
     words, tokens = default[2]["vocabulary"], default[0]["tokens"][feature, 0]
     assert f"⟦{words[str(int(tokens[W // 2]))]}⟧" in shown and "quantiles 67% to 100%" in shown
-    assert "nearest features" in shown and default[2]["documents"][str(int(default[0]["document"][feature, 0]))] in shown
+    document = default[2]["documents"][str(int(default[0]["document"][feature, 0]))]
+    assert "nearest features" in shown and document in shown
     with pytest.raises(RequestError, match=r"--show 99: expected one of the features with a sheet, 48 features from 0"):
         feature_sheet.show(trained / "features" / "default", [99])
 
