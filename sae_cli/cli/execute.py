@@ -48,11 +48,11 @@ def _run_single(request: Request) -> None:
     if job.error is not None:
         raise job.error
     assert job.result is not None
-    show(job.result, request.as_json)
-    if request.show:
+    if request.show:  # before stdout says that all went well
         from sae_cli.stages.feature_sheet import show as show_sheets
 
         show_sheets(Path(job.result.document["sheets"]), request.show)
+    show(job.result, request.as_json)
     requirements.check(required, as_document(job.result))
 
 

@@ -100,5 +100,6 @@ def unused_sparsity(config: TrainConfig) -> str:
 
 
 def _reads_text_files(config: CommandConfig) -> bool:
-    with_data = HarvestConfig | TrainConfig | EvalConfig | FeaturesConfig
-    return isinstance(config, with_data) and isinstance(config.data, TextData)
+    if not isinstance(config, HarvestConfig | TrainConfig | EvalConfig | FeaturesConfig):
+        return False
+    return isinstance(config.data, TextData)

@@ -105,17 +105,23 @@ class ContextCollector:
             codes: activations at every counted position, row after row.
             tokens, document: of every position.
         """
+        peak, peak_at, touched = self._room
         context_loops.pick(
-            *(each.numpy() for each in (codes.starts, codes.columns, codes.values)),
+            codes.starts.numpy(),
+            codes.columns.numpy(),
+            codes.values.numpy(),
             self.features,
             self._slots,
-            *(each.contiguous().numpy() for each in (tokens, document)),
+            tokens.contiguous().numpy(),
+            document.contiguous().numpy(),
             self._first,
             self._rows,
             self._seed,
             self._top,
             self._sample,
-            *self._room,
+            peak,
+            peak_at,
+            touched,
         )
         self._rows += len(tokens)
 
