@@ -7,6 +7,7 @@ print (control characters, line ends and tabs too) is shown as an escape, not se
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,10 @@ from sae_cli.escaping import visible
 PLAIN_WIDTH = 160
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines of progress where stderr is no terminal."""
+
+_SHADES = ("", *(f"on rgb({255 - step},{255 - step // 3},{255 - step}) black" for step in (30, 70, 110, 150, 190)))
+"""Styles of words, from not marked at all to most strongly."""
+_STRONG = 0.5
 
 Field = float | int | str
 """A figure shown beside a progress bar."""
@@ -81,6 +86,48 @@ def table(title: str, rows: Sequence[Sequence[str]], header: Sequence[str] = ())
     for row in rows:
         grid.add_row(*(Text(visible(cell)) for cell in row))
     _print(grid)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A line of text from a corpus.
+
+    Attributes:
+        label: stands before it.
+        words: the text, piece by piece.
+        shades: how strongly each is marked, from 0 to 1.
+        peak: number of the one that it is about.
+        source: where it is from; stands after it.
+    """
+
+    label: str
+    words: Sequence[str]
+    shades: Sequence[float]
+    peak: int
+    source: str
+
+
+def excerpts(title: str, lines: Sequence[Excerpt]) -> None:
+    """A line for each: words on a background that is darker the stronger they are marked.
+
+    Where there are no colours, strong words are in brackets; the word that a line is about always is.
+    """
+    _print(Text(visible(title), style="bold"))
+    width = max((len(visible(each.label)) for each in lines), default=0)
+    for each in lines:
+        line = Text(f"  {visible(each.label):>{width}}  ")
+        for number, (word, shade) in enumerate(zip(each.words, each.shades, strict=True)):
+            line.append(*_word(word, shade, number == each.peak))
+        line.append(f"  {visible(each.source)}", style="dim")
+        _print(line)
+
+
+def _word(word: str, shade: float, peak: bool) -> tuple[str, str]:
+    """A word as it is shown, and its style."""
+    text = visible(word.replace("\n", "⏎"))
+    strong = _console().color_system is None and shade >= _STRONG
+    text = f"⟦{text}⟧" if peak else f"[{text}]" if strong else text
+    return text, f"{'bold ' * peak}{_SHADES[min(len(_SHADES) - 1, math.ceil(shade * (len(_SHADES) - 1)))]}"
 
 
 @contextmanager

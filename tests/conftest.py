@@ -11,7 +11,8 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
 
 PACKAGE = Path(__file__).parents[1] / "sae_cli"
-COMPILED = {"sae_cli.kernels.loops", "sae_cli.kernels.triton_loops"}  # from the functions as they are written
+# From the functions as they are written.
+COMPILED = {f"sae_cli.kernels.{name}" for name in ("loops", "context_loops", "triton_loops")}
 
 modules = {".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in PACKAGE.rglob("[!_]*.py")}
 # An int is accepted where a float is asked for, as type checkers do.

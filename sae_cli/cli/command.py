@@ -60,7 +60,7 @@ def stage_command(name: str, stage: str, summary: str, on_a_run: bool = False) -
             Request(
                 command=name,
                 stage=stage,
-                overrides=[_as_run(argument) if on_a_run else argument for argument in overrides or ()],
+                overrides=[as_run(argument) if on_a_run else argument for argument in overrides or ()],
                 multirun=multirun,
                 cfg=cfg,
                 resolve=resolve,
@@ -76,7 +76,7 @@ def stage_command(name: str, stage: str, summary: str, on_a_run: bool = False) -
     return command
 
 
-def _as_run(argument: str) -> str:
+def as_run(argument: str) -> str:
     """An override as it is, a path as `run=PATH`; what exists on disk is a path even with a `=` in it."""
     if Path(argument).exists() or ("=" not in argument and not argument.startswith(("~", "+"))):
         from sae_cli.cli.overrides import quoted

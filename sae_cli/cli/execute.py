@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sae_cli.cli import overrides, requirements
@@ -23,6 +24,8 @@ def execute(request: Request) -> None:
         _print_configuration(request)
         return
     request = one_run_a_layer(request)
+    if request.multirun and request.show:
+        raise RequestError("--show shows features of one run: leave -m out, or show them run by run")
     if request.multirun:
         from sae_cli.cli.sweep import run_sweep
 
@@ -45,6 +48,10 @@ def _run_single(request: Request) -> None:
     if job.error is not None:
         raise job.error
     assert job.result is not None
+    if request.show:  # before stdout says that all went well
+        from sae_cli.stages.feature_sheet import show as show_sheets
+
+        show_sheets(Path(job.result.document["sheets"]), request.show)
     show(job.result, request.as_json)
     requirements.check(required, as_document(job.result))
 

@@ -14,6 +14,7 @@ from sae_cli.cli import completion
 from sae_cli.cli.compare import compare
 from sae_cli.cli.errors import EXPECTED, report, report_bug
 from sae_cli.cli.eval import evaluate
+from sae_cli.cli.features import features
 from sae_cli.cli.harvest import harvest
 from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.prune_high_freq import prune_high_freq
@@ -30,6 +31,7 @@ app.command("eval")(evaluate)
 app.command("prune-high-freq")(prune_high_freq)
 app.command("randomize-weights")(randomize_weights)
 app.command("compare")(compare)
+app.command("features")(features)
 app.command("list")(list_runs)
 app.command("verify")(verify)
 app.command("resume")(resume)

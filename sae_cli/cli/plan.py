@@ -12,13 +12,13 @@ from hydra.core.override_parser.types import Override
 from sae_cli.cli import overrides as typed_overrides
 from sae_cli.cli.diagnosis import no_key, request_errors
 from sae_cli.cli.request import Request
-from sae_cli.config.commands import CommandConfig, EvalConfig
+from sae_cli.config.commands import CommandConfig, EvalConfig, FeaturesConfig
 from sae_cli.config.compose import Composed, Composer, typed, unknown_keys
 from sae_cli.config.names import baseline_choices, evaluation_name, run_directory
 from sae_cli.errors import RequestError
 
 Place = tuple[Path] | tuple[Path, str]
-"""What a stage takes after its configuration: the run directory and, for an evaluation, its name."""
+"""What a stage takes after its configuration: the run directory and, for what lives inside another run, its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,8 @@ def _checked(composer: Composer, command: str, composed: Composed, given: Sequen
 def _place(composer: Composer, command: str, config: CommandConfig, composed: Composed) -> Place:
     baseline = composer.baseline(command, baseline_choices(config, composed.hydra.runtime.choices))
     directory = run_directory(config, baseline)
-    return (directory, evaluation_name(config, baseline)) if isinstance(config, EvalConfig) else (directory,)
+    inside_a_run = isinstance(config, EvalConfig | FeaturesConfig)
+    return (directory, evaluation_name(config, baseline)) if inside_a_run else (directory,)
 
 
 def _refuse_shared_places(jobs: Sequence[PlannedJob]) -> None:

@@ -32,6 +32,7 @@ class Request:
         as_json: print one JSON document on stdout instead of run directories.
         quiet: nothing but errors on stderr.
         requirements: conditions that the result must meet, as typed.
+        show: numbers of features whose sheets are shown.
     """
 
     command: str
@@ -45,3 +46,4 @@ class Request:
     as_json: bool = False
     quiet: bool = False
     requirements: Sequence[str] = ()
+    show: Sequence[int] = ()

@@ -13,7 +13,7 @@ from sae_cli.config.bounds import number
 from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import DataConfig, NonFinite
 from sae_cli.config.edits import Finetune, ModelPart, RandomScheme
-from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig, Space
+from sae_cli.config.evaluation import Baseline, ContextsConfig, EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.references import reference
@@ -249,6 +249,40 @@ class CompareConfig(CommandConfig):
                 raise ValueError(f"b={self.b}: expected a run directory or a list of them")
 
 
+@dataclass(kw_only=True)
+class FeaturesConfig(CommandConfig):
+    """`sae features`: sheets of a dictionary's features; `sae features PATH` means `run=PATH`.
+
+    Statistics are those of the run's evaluation with the same `eval` and `features`, which is made if there is none.
+
+    Attributes:
+        run: the dictionary's run directory.
+        data: another corpus than the one the dictionary was trained on; null for the same.
+        only: numbers of features; empty for all, unless `at_frequency` is given.
+        at_frequency: frequencies, for each of which the alive features of the nearest frequency are chosen.
+        n: how many of them.
+        ablate: numbers of features whose effect on losses and logits is measured by taking each of them out.
+    """
+
+    run: str = MISSING
+    data: DataConfig | None = None
+    only: list[int] = field(default_factory=list)
+    at_frequency: list[float] = field(default_factory=list)
+    n: int = number(4, at_least=1)
+    ablate: list[int] = field(default_factory=list)
+    contexts: ContextsConfig = field(default_factory=ContextsConfig)
+    eval: EvaluationConfig = field(default_factory=EvaluationConfig)
+    features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
+
+    def __post_init__(self) -> None:
+        if self.n != 4 and not self.at_frequency:
+            raise ValueError(f"n={self.n} has no effect without at_frequency=: give it")
+        for each in self.at_frequency:
+            if not 0 < each <= 1:
+                raise ValueError(f"at_frequency={each:g}: expected above 0 and at most 1")
+        self.only, self.ablate = sorted(set(self.only)), sorted(set(self.ablate))
+
+
 def _one_or_several(run: Any) -> str | list[str]:
     """A run directory, or several; a list of one is that one."""
     runs = run if isinstance(run, list) else [run]
@@ -267,5 +301,6 @@ PRIMARIES: dict[str, type[CommandConfig]] = {
     "prune-high-freq": PruneConfig,
     "randomize-weights": RandomizeConfig,
     "compare": CompareConfig,
+    "features": FeaturesConfig,
 }
 """The schema of each command."""

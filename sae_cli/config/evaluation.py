@@ -50,3 +50,24 @@ class FeaturePassConfig:
     tokens: int = number(200_000, at_least=1)
     split: Split = Split.train
     rare_below: float = number(1e-4, above=0, at_most=1)
+
+
+@dataclass(kw_only=True)
+class ContextsConfig:
+    """Where features fire, with the text around it; the split is that of the feature pass.
+
+    Attributes:
+        tokens: positions looked at (rounded up to whole rows; fewer where the text ends).
+        top: contexts of the largest activations, at most one a row of text.
+        bands: quantile bands of the positive activations.
+        per_band: random contexts of each band.
+        window: tokens around the one that a context is about, half of them before it.
+        seed: of the random ones.
+    """
+
+    tokens: int = number(1_000_000, at_least=1)
+    top: int = number(10, at_least=1)
+    bands: int = number(5, at_least=0)
+    per_band: int = number(3, at_least=0)
+    window: int = number(24, at_least=0)
+    seed: int = number(0, at_least=0)

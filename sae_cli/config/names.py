@@ -22,6 +22,7 @@ from sae_cli.config.commands import (
     CommandConfig,
     CompareConfig,
     EvalConfig,
+    FeaturesConfig,
     HarvestConfig,
     PruneConfig,
     RandomizeConfig,
@@ -60,9 +61,10 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
     Raises:
         RequestError: `name` would leave `runs_dir`, or names cannot say what is asked for.
     """
-    if isinstance(config, EvalConfig) and not config.together():
+    if isinstance(config, FeaturesConfig) or (isinstance(config, EvalConfig) and not config.together()):
         if config.name is not None:
-            raise RequestError(f"name={config.name}: an evaluation lives in its run; leave name out")
+            what = "an evaluation lives in its" if isinstance(config, EvalConfig) else "sheets live in their"
+            raise RequestError(f"name={config.name}: {what} run; leave name out")
         return Path(config.run)
     if isinstance(config, HarvestConfig | TrainConfig):
         if _is_synthetic(config):
@@ -77,8 +79,9 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
     return Path(config.runs_dir, where, what + (f"-{_sha256(difference)[:8]}" if difference else ""))
 
 
-def evaluation_name(config: EvalConfig, baseline: Mapping[str, Any]) -> str:
-    """The folder of an evaluation below `eval/`: `default`, or a hash of what is off its default."""
+def evaluation_name(config: EvalConfig | FeaturesConfig, baseline: Mapping[str, Any]) -> str:
+    """The folder of an evaluation below `eval/`, or of sheets below `features/`: `default`, or a hash of what is off
+    its default."""
     difference = _off_default(config, baseline, {"run"})
     return _sha256(difference)[:8] if difference else "default"
 

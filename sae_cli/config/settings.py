@@ -19,6 +19,7 @@ from sae_cli.config.commands import (
     CommandConfig,
     CompareConfig,
     EvalConfig,
+    FeaturesConfig,
     HarvestConfig,
     TrainConfig,
 )
@@ -99,4 +100,6 @@ def unused_sparsity(config: TrainConfig) -> str:
 
 
 def _reads_text_files(config: CommandConfig) -> bool:
-    return isinstance(config, HarvestConfig | TrainConfig | EvalConfig) and isinstance(config.data, TextData)
+    if not isinstance(config, HarvestConfig | TrainConfig | EvalConfig | FeaturesConfig):
+        return False
+    return isinstance(config.data, TextData)

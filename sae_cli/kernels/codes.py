@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from sae_cli.kernels import loops
 from sae_cli.tensor_types import Float, Int, Tensor
+
+_BLOCK = 64  # neighbouring entries whose maximum is looked at first
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,35 @@ class Codes:
     columns: Int[Tensor, " E"]
     values: Float[Tensor, " E"]
     n_features: int
+
+    @staticmethod
+    def of_dense(f: Float[Tensor, "N F"]) -> Codes:
+        """The positive entries of a matrix, on the CPU."""
+        f = f.float()
+        if f.is_cuda:
+            rows, columns = f.clamp_min(0).nonzero(as_tuple=True)
+            counts, values = torch.bincount(rows, minlength=len(f)).cpu(), f[rows, columns].cpu()
+            return Codes(torch.nn.functional.pad(counts.cumsum(0), (1, 0)), columns.int().cpu(), values, f.shape[1])
+        counts = np.empty(len(f), np.int64)
+        # As many entries as there can be: what is never written to takes no memory.
+        room = np.empty(f.shape, np.int32), np.empty(f.shape, np.int32)
+        loops.copy_positive(f.contiguous().view(torch.int32).numpy(), _BLOCK, *room, counts)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        columns, values = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+        loops.close_up(*room, starts, columns, values)
+        values = torch.from_numpy(values).view(torch.float32)
+        return Codes(torch.from_numpy(starts), torch.from_numpy(columns), values, f.shape[1])
+
+    @staticmethod
+    def join(parts: Sequence[Codes]) -> Codes:
+        """The rows of several matrices of one width, one after the other."""
+        ends = np.cumsum([0, *(len(part.columns) for part in parts)])
+        return Codes(
+            torch.cat([parts[0].starts[:1], *(p.starts[1:] + int(end) for p, end in zip(parts, ends, strict=False))]),
+            torch.cat([part.columns for part in parts]),
+            torch.cat([part.values for part in parts]),
+            parts[0].n_features,
+        )
 
     @property
     def n_rows(self) -> int:

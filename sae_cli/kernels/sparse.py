@@ -75,7 +75,7 @@ class SparseKernel(Kernel):
 
     def _join(self, parts: Sequence[Codes], x: Float[Tensor, "N D"]) -> Codes:
         """The parts as one, with exact values."""
-        found = _joined(parts)
+        found = Codes.join(parts)
         if self.screen.exact:
             return found
         W, values = self.screen.W, x.new_empty(len(found.columns))
@@ -112,16 +112,6 @@ class SparseKernel(Kernel):
         w, g, m, v = (each.view(-1, each.shape[-1]).numpy() for each in state)
         scale, rate, b1, new1, b2, new2, root, epsilon = map(np.float32, step.numbers)
         loops.adam(w, g, m, v, unit_rows, scale, rate, b1, new1, b2, new2, root, epsilon)
-
-
-def _joined(parts: Sequence[Codes]) -> Codes:
-    ends = np.cumsum([0, *(len(part.columns) for part in parts)])
-    return Codes(
-        torch.cat([parts[0].starts[:1], *(part.starts[1:] + int(end) for part, end in zip(parts, ends, strict=False))]),
-        torch.cat([part.columns for part in parts]),
-        torch.cat([part.values for part in parts]),
-        parts[0].n_features,
-    )
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ MOST_ASSIGNED = 16_384
 """Features up to which a one-to-one assignment is made: it takes A·B numbers of memory and more time than that."""
 
 _CHUNK = 1024
+_COSINES_AT_ONCE = 2**24
 _DRAWS = 3
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -47,6 +48,21 @@ def nearest_both_ways(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> tuple
             torch.where(better, best.index + number * _CHUNK, back.index),
         )
     return NearestRows(*map(torch.cat, zip(*forward, strict=True))), back
+
+
+def nearest_others(
+    rows: Float[Tensor, "F D"], of: Int[Tensor, " C"], most: int
+) -> tuple[Int[Tensor, "C K"], Float[Tensor, "C K"]]:
+    """For some of the rows the others that are nearest, and their cosines, the nearest first; K is at most F - 1."""
+    unit, kept = unit_rows(rows), min(most, len(rows) - 1)
+    index, cosine = [], []
+    for part in of.split(max(1, _COSINES_AT_ONCE // len(rows))):
+        cosines = unit[part] @ unit.T
+        cosines[torch.arange(len(part)), part] = -torch.inf
+        nearest = cosines.topk(kept, dim=1)
+        index.append(nearest.indices)
+        cosine.append(nearest.values)
+    return torch.cat(index), torch.cat(cosine)
 
 
 def mmcs_figures(cosine: Float[Tensor, " A"]) -> dict[str, float]:

@@ -177,7 +177,7 @@ def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     rows = [
         *_table(source, report),
         *_baseline_rows(report),
-        *_ablation_rows(report),
+        *ablation_rows(report),
         *domain_rows(report),
         *reference_rows(report),
     ]
@@ -263,7 +263,8 @@ def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _ablation_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def ablation_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A line for each feature that was taken out."""
     rows = []
     for each in report.get("ablation", []):
         if not each["tokens"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sae_cli.config.commands import CommandConfig, HarvestConfig, RandomizeConfig, TrainConfig
+from sae_cli.config.commands import CommandConfig, FeaturesConfig, HarvestConfig, RandomizeConfig, TrainConfig
 from sae_cli.config.settings import flatten
 from sae_cli.errors import JobError, is_out_of_memory
 from sae_cli.stages.estimate import expected_memory, size
@@ -13,6 +13,7 @@ from sae_cli.stages.estimate import expected_memory, size
 _OF_TRAINING = ("dict_size", "train.batch_size", "train.shuffle_buffer", "resample.inputs", "model_rows")
 _OF_HARVESTS = ("model_rows", "shard_tokens", "data.context")
 _OF_MEASURING = ("model_rows", "features.tokens", "eval.tokens")
+_OF_CONTEXTS = ("contexts.window", "contexts.per_band", "contexts.top", "model_rows")
 _OF_MODELS = ("model.path", "model.dtype")
 
 
@@ -49,6 +50,8 @@ def _held_in_memory(config: CommandConfig) -> tuple[str, ...]:
             return _OF_HARVESTS
         case RandomizeConfig():
             return _OF_MODELS
+        case FeaturesConfig():
+            return _OF_CONTEXTS
     return _OF_MEASURING
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from sae_cli.artifacts.run_directory import FinishedRun
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
-from sae_cli.stages.result import StageResult
 
 Arguments = ParamSpec("Arguments")
+Shown = TypeVar("Shown")
 
 _NOT_AS_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
-def shows_stored(show: Callable[Arguments, StageResult]) -> Callable[Arguments, StageResult]:
+def shows_stored(show: Callable[Arguments, Shown]) -> Callable[Arguments, Shown]:
     """For a function that shows what finished runs have stored, which may be a stranger's: one line where it does not
     have the form that this command gives it.
 
@@ -25,7 +25,7 @@ def shows_stored(show: Callable[Arguments, StageResult]) -> Callable[Arguments, 
     """
 
     @wraps(show)
-    def shown(*args: Arguments.args, **kwargs: Arguments.kwargs) -> StageResult:
+    def shown(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Shown:
         try:
             return show(*args, **kwargs)
         except _NOT_AS_WRITTEN as error:

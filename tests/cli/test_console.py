@@ -97,3 +97,28 @@ def test_progress_bar_on_a_terminal(monkeypatch):
     assert "bar [x]" in screen.getvalue()
     assert "60%" in screen.getvalue()
     assert "loss 0.5" in screen.getvalue()
+
+
+EXCERPTS = [
+    console.Excerpt("1.5", ["a", "\n  ", "b\x1b[2J", " c"], [0.0, 0.6, 1.0, 0.2], peak=2, source="x\u202e.py"),
+    console.Excerpt("10", ["<script>", "[red]"], [0.1, 0.9], peak=1, source="y"),
+]
+
+
+def test_excerpts_without_colours_mark_the_peak_and_strong_words(capsys):
+    console.excerpts("title\x07", EXCERPTS)
+    assert capsys.readouterr().err.splitlines() == [
+        r"title\x07",
+        r"  1.5  a[⏎  ]⟦b\x1b[2J⟧ c  x\u202e.py",
+        "   10  <script>⟦[red]⟧  y",
+    ]
+
+
+def test_excerpts_on_a_terminal_are_shaded(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(
+        console, "_console", lambda: Console(file=shown, force_terminal=True, color_system="truecolor", width=80)
+    )
+    console.excerpts("title", EXCERPTS)
+    assert shown.getvalue().count("48;2;65;192;65m") == 2 and "\x1b[2J" not in shown.getvalue()
+    assert "⟦[red]⟧" in shown.getvalue() and "[⏎  ]" not in shown.getvalue()

@@ -155,3 +155,13 @@ def test_keep_and_sums_of_codes():
     starts, order, rows = codes.by_column
     assert starts.tolist() == [0, 1, 2, 3, 5] and order.tolist() == [0, 2, 3, 1, 4] and rows.tolist() == [0, 2, 2, 0, 2]
     assert codes.counts().tolist() == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 200), (3, 1)])
+def test_codes_of_a_dense_matrix_are_its_positive_entries(shape):
+    f = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    f.view(-1)[::4] = -0.0
+    whole, parts = Codes.of_dense(f), Codes.join([Codes.of_dense(part) for part in f.split(2)])
+    for codes in (whole, parts):
+        torch.testing.assert_close(codes.to_dense(codes.values), f.clamp_min(0), rtol=0, atol=0)
+        assert len(codes.columns) == int((f > 0).sum()) and codes.n_rows == len(f)

@@ -10,6 +10,7 @@ from sae_cli.metrics.similarity import (
     max_cosines,
     mmcs_figures,
     nearest_both_ways,
+    nearest_others,
     one_to_one,
     random_floor,
     subspace_floor,
@@ -89,3 +90,16 @@ def test_the_subspace_floor_sees_a_shared_subspace():
     shared, _ = subspace_floor(a, b, generator())
     assert isotropic < 0.4 < 0.75 < shared
     assert shared == pytest.approx(found, abs=0.05)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**24])
+def test_the_nearest_others_against_every_cosine(at_once, monkeypatch):
+    monkeypatch.setattr("sae_cli.metrics.similarity._COSINES_AT_ONCE", at_once)
+    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    index, cosine = nearest_others(rows, torch.tensor([2, 7]), 20)
+    assert index.shape == (2, 8)
+    unit = rows.double().numpy() / np.linalg.norm(rows.double().numpy(), axis=1, keepdims=True)
+    for place, feature in enumerate((2, 7)):
+        others = [other for other in np.argsort(-(unit @ unit[feature]), kind="stable") if other != feature]
+        assert index[place].tolist() == others
+        np.testing.assert_allclose(cosine[place], (unit @ unit[feature])[others], atol=1e-6)

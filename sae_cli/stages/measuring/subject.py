@@ -15,6 +15,8 @@ from sae_cli.config.hook import HookPoint
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, live_blocks
 from sae_cli.data.non_finite import ELSEWHERE, refused
+from sae_cli.data.packing import TokenRows
+from sae_cli.data.rows import RowStream
 from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError
@@ -47,9 +49,14 @@ class ModelSubject:
 
     def blocks(self, split: Split) -> Iterator[ActivationBlock]:
         """The activations of one split, each document once."""
-        rows = build.row_stream(self.data, self.model, split).one_epoch(self.model_rows)
-        blocks = (each[self.site] for each in live_blocks(rows, self._capture))
-        return refused(blocks, f"{split.value} activations", ELSEWHERE)
+        return (block for _, block in self.rows(build.row_stream(self.data, self.model, split)))
+
+    def rows(self, stream: RowStream) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+        """Rows of text once, each block with the activations at its counted positions, row after row."""
+        for rows in stream.one_epoch(self.model_rows):
+            blocks = (each[self.site] for each in live_blocks([rows], self._capture))
+            for block in refused(blocks, f"{stream.split.value} activations", ELSEWHERE):
+                yield rows, block
 
     def _capture(self, rows: Tensor) -> dict[Site, Tensor]:
         captured = self.model.capture(rows, [self.site])

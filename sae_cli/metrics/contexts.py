@@ -1,0 +1,204 @@
+"""Where in a text features fire: the largest activations and a sample of the others, with the text around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sae_cli.kernels import context_loops
+from sae_cli.kernels.codes import Codes
+from sae_cli.seeds import generator
+from sae_cli.tensor_types import Int, Tensor
+
+OVERSAMPLED = 4
+"""Contexts that are held for each one that the bands show."""
+
+NO_TOKEN, NO_DOCUMENT = -1, -1
+
+
+@dataclass(frozen=True)
+class ContextShape:
+    """How many contexts of a feature are kept, and how long they are.
+
+    Attributes:
+        top: those of the largest activations.
+        bands: quantile bands of the positive activations.
+        per_band: random contexts of each band.
+        window: tokens around the one that a context is about, half of them before it.
+    """
+
+    top: int = 10
+    bands: int = 5
+    per_band: int = 3
+    window: int = 24
+
+    @property
+    def width(self) -> int:
+        """Tokens of a context, W."""
+        return self.window + 1
+
+    @property
+    def slots(self) -> int:
+        """Contexts of a feature, S."""
+        return self.top + self.bands * self.per_band
+
+    @property
+    def held(self) -> int:
+        """Contexts of a feature that are held until all of the text has been read."""
+        return self.top + self.bands * self.per_band * OVERSAMPLED
+
+    @property
+    def bytes_a_feature(self) -> int:
+        """What a feature takes in memory: a context is W tokens and activations of four bytes, and three numbers of
+        eight. With the defaults 70 contexts of 224 bytes are 16 kB a feature: 32 MB for 2,048 features, 514 MB for
+        32,768, whatever the length of the text."""
+        return self.held * (8 * self.width + 24)
+
+
+class ContextCollector:
+    """Picks contexts of C features in one pass over rows of text, in memory that does not grow with the text.
+
+    * *Top*: the rows of text with the feature's largest peaks, each at its peak (of equal ones the first).
+    * *Bands*: of all positive activations of a feature a uniform random sample of `OVERSAMPLED` · bands · per_band is
+      held, those of the largest hash of seed, place in the text and feature. The bands are quantiles of this sample
+      (of all activations, where there are no more), and each shows at most `per_band` of its band, drawn at random.
+
+    Nothing depends on how many rows are added at once.
+
+    Args:
+        features: that are looked for, ascending [C].
+        n_features: of the dictionary, F.
+        context: tokens in a row of text, T.
+        first: positions before this one are not counted.
+        shape: how many contexts are kept.
+        seed: of the sample.
+    """
+
+    def __init__(
+        self, features: Int[Tensor, " C"], n_features: int, context: int, first: int, shape: ContextShape, seed: int
+    ) -> None:
+        self.features, self.shape = features.numpy(), shape
+        self._context, self._first, self._rows = context, first, 0
+        self._seed = int(torch.randint(2**62, (), generator=generator("contexts", seed)))
+        self._slots = np.full(n_features, -1, np.int64)
+        self._slots[self.features] = np.arange(len(features))
+        self._top = _table(len(features), shape.top, shape.width, np.float32)
+        self._sample = _table(len(features), shape.held - shape.top, shape.width, np.int64)
+        self._room = tuple(np.zeros(len(features), dtype) for dtype in (np.float32, np.int64, np.int64))
+
+    @property
+    def tokens(self) -> int:
+        """Positions that have been looked at."""
+        return self._rows * (self._context - self._first)
+
+    @property
+    def documents(self) -> set[int]:
+        """Documents of the contexts that are held."""
+        return set(np.unique(np.concatenate([self._top[4], self._sample[4]], axis=1)).tolist()) - {NO_DOCUMENT}
+
+    def add(self, codes: Codes, tokens: Int[Tensor, "B T"], document: Int[Tensor, "B T"]) -> None:
+        """Add rows of text.
+
+        Args:
+            codes: activations at every counted position, row after row.
+            tokens, document: of every position.
+        """
+        peak, peak_at, touched = self._room
+        context_loops.pick(
+            codes.starts.numpy(),
+            codes.columns.numpy(),
+            codes.values.numpy(),
+            self.features,
+            self._slots,
+            tokens.contiguous().numpy(),
+            document.contiguous().numpy(),
+            self._first,
+            self._rows,
+            self._seed,
+            self._top,
+            self._sample,
+            peak,
+            peak_at,
+            touched,
+        )
+        self._rows += len(tokens)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `contexts.safetensors` holds, for S slots a feature: the top contexts, largest first, then the bands
+        from the lowest to the highest, `per_band` slots each.
+
+        `feature` int64 [C]; `tokens` int32 [C, S, W]; `activations` float32 [C, S, W]; `document`, `position` (in the
+        row) and `quantile` (0 for top contexts, else the band) int64 [C, S]; `peak` float32 [C, S], the activation at
+        the position. Empty slots have document -1, tokens -1 and zeros.
+        """
+        shape = self.shape
+        top = _select(self._top, _descending(self._top))
+        bands = _select(self._sample, _banded(self._sample, shape))
+        both = {name: torch.from_numpy(np.concatenate([top[name], bands[name]], axis=1)) for name in top}
+        origin = both.pop("origin")
+        groups = [0] * shape.top + [band + 1 for band in range(shape.bands) for _ in range(shape.per_band)]
+        return {
+            "feature": torch.from_numpy(self.features),
+            **both,
+            "position": torch.where(origin < 0, 0, origin % self._context),
+            "peak": both["activations"][:, :, shape.width // 2].clone(),
+            "quantile": torch.tensor(groups, dtype=torch.int64).expand(len(self.features), -1).contiguous(),
+        }
+
+
+def _table(features: int, slots: int, width: int, score: type) -> tuple[np.ndarray, ...]:
+    """An empty table of `context_loops`."""
+    return (
+        np.zeros(features, score),
+        np.zeros(features, np.int64),
+        np.zeros((features, slots), score),
+        np.full((features, slots), -1, np.int64),
+        np.full((features, slots), NO_DOCUMENT, np.int64),
+        np.full((features, slots, width), NO_TOKEN, np.int32),
+        np.zeros((features, slots, width), np.float32),
+    )
+
+
+def _descending(table: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Slots by score, the highest first, of equal ones the first in the text; empty ones last [C, S]."""
+    score, origin = table[2], table[3]
+    by_origin = np.argsort(origin, axis=1, kind="stable")
+    score = np.where(origin < 0, -np.inf, score.astype(np.float64))
+    by_score = np.argsort(-np.take_along_axis(score, by_origin, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(by_origin, by_score, axis=1)
+
+
+def _banded(table: tuple[np.ndarray, ...], shape: ContextShape) -> np.ndarray:
+    """For each slot of the bands the slot of the sample that it shows, -1 for none [C, bands · per_band]."""
+    if not shape.bands * shape.per_band:
+        return np.zeros((len(table[3]), 0), np.int64)
+    score, origin, value = table[2], table[3], table[6][:, :, shape.width // 2]
+    n = (origin >= 0).sum(axis=1)
+    # By activation, of equal ones the first in the text; empty slots last.
+    order = np.lexsort((origin, np.where(origin < 0, np.inf, value)), axis=1)
+    ranks = np.arange(order.shape[1])
+    band = np.where(ranks < n[:, None], ranks * shape.bands // np.maximum(n, 1)[:, None], shape.bands)
+    shown = []
+    for each in range(shape.bands):
+        drawn = np.where(band == each, np.take_along_axis(score, order, axis=1), 0)
+        chosen = np.argsort(-drawn, axis=1, kind="stable")[:, : shape.per_band]
+        found = np.take_along_axis(drawn, chosen, axis=1) > 0
+        # The strongest first, empty slots last.
+        chosen = -np.sort(np.where(found, -chosen, 1), axis=1)
+        shown.append(np.where(chosen >= 0, np.take_along_axis(order, np.maximum(chosen, 0), axis=1), -1))
+    return np.concatenate(shown, axis=1)
+
+
+def _select(table: tuple[np.ndarray, ...], slots: np.ndarray) -> dict[str, np.ndarray]:
+    """The contexts in these slots [C, K], -1 for an empty one."""
+    _, _, _, origin, document, tokens, activations = table
+    c = np.arange(len(slots))[:, None]
+    empty = slots < 0
+    return {
+        "tokens": np.where(empty[:, :, None], np.int32(NO_TOKEN), tokens[c, slots]),
+        "activations": np.where(empty[:, :, None], np.float32(0), activations[c, slots]),
+        "document": np.where(empty, NO_DOCUMENT, document[c, slots]),
+        "origin": np.where(empty, -1, origin[c, slots]),
+    }

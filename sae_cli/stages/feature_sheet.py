@@ -1,0 +1,157 @@
+"""Reading finished sheets of features, and showing one to people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sae_cli import console
+from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.console import Excerpt
+from sae_cli.errors import RequestError
+from sae_cli.stages.features import CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
+from sae_cli.stages.stored_figures import shows_stored
+
+_CONTEXTS = {
+    "feature": "I64 C",
+    "tokens": "I32 C S W",
+    "activations": "F32 C S W",
+    "document": "I64 C S",
+    "position": "I64 C S",
+    "peak": "F32 C S",
+    "quantile": "I64 C S",
+}
+_NEAREST = {"feature": "I64 C", "nearest": "I64 C K", "nearest_cosine": "F32 C K"}
+_STATISTICS = (
+    ("frequency", "fires on", "{:.3%} of tokens"),
+    ("max_act", "largest activation", "{:.3g}"),
+    ("mean_act", "mean where it fires", "{:.3g}"),
+    ("b_enc", "encoder bias", "{:.3g}"),
+    ("de_projection", "encoder · decoder", "{:.3f}"),
+    ("de_cosine", "cosine of the two", "{:.3f}"),
+    ("token_entropy", "token entropy", "{:.2f} bits"),
+    ("top1_share", "share of its commonest token", "{:.1%}"),
+    ("logit_kurtosis", "kurtosis of logit weights", "{:.1f}"),
+    ("nullspace", "null-space share", "{:.3f}"),
+)
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """Finished sheets.
+
+    Attributes:
+        run: where they are.
+    """
+
+    run: FinishedRun
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """The content of `sheets.json`."""
+        return self.run.read_json(SHEETS_JSON)
+
+    @cached_property
+    def contexts(self) -> dict[str, Tensor]:
+        """The content of `contexts.safetensors`."""
+        self.run.expect(CONTEXTS_FILE, _CONTEXTS)
+        return self.run.read_tensors(CONTEXTS_FILE)
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The content of `sheets.safetensors`."""
+        self.run.expect(SHEETS_FILE, _NEAREST, others=True)
+        return self.run.read_tensors(SHEETS_FILE)
+
+    def row(self, feature: int) -> int:
+        """The place of a feature in the tensors.
+
+        Raises:
+            RequestError: there is no sheet of it.
+        """
+        found = (self.contexts["feature"] == feature).nonzero()
+        if not len(found):
+            there = self.contexts["feature"]
+            some = f"{len(there):,} features from {int(there.min())} to {int(there.max())}" if len(there) else "none"
+            raise RequestError(f"--show {feature}: expected one of the features with a sheet, {some}; see only=")
+        return int(found[0])
+
+    def token(self, number: int) -> str:
+        return self.about["vocabulary"][str(number)]
+
+    def document(self, number: int) -> str:
+        return self.about["documents"].get(str(number), f"document {number}")
+
+
+def show(directory: Path, features: Sequence[int]) -> None:
+    """Show the sheets of some features.
+
+    Args:
+        directory: of finished sheets.
+        features: their numbers.
+
+    Raises:
+        RequestError: there is no sheet of a feature.
+    """
+    _show(read_run(directory, "features"), features)
+
+
+@shows_stored
+def _show(run: FinishedRun, features: Sequence[int]) -> None:
+    sheets = Sheets(run)
+    for row, feature in [(sheets.row(each), each) for each in features]:
+        console.table(f"feature {feature}", _rows(sheets, row))
+        for title, excerpts in _groups(sheets, row):
+            console.excerpts(title, excerpts)
+
+
+def _rows(sheets: Sheets, row: int) -> list[tuple[str, str]]:
+    tensors = sheets.tensors
+    rows = [(label, form.format(float(tensors[name][row]))) for name, label, form in _STATISTICS if name in tensors]
+    rows.append(("these from", f"{sheets.about['statistics_tokens']:,} tokens"))
+    for side, label in (("top", "raises"), ("bottom", "lowers")):
+        if f"{side}_token" in tensors:
+            pairs = zip(tensors[f"{side}_token"][row].tolist(), tensors[f"{side}_weight"][row].tolist(), strict=True)
+            rows.append((label, "  ".join(f"{_quoted(sheets.token(token))} {weight:+.2f}" for token, weight in pairs)))
+    pairs = zip(tensors["nearest"][row].tolist(), tensors["nearest_cosine"][row].tolist(), strict=True)
+    rows.append(("nearest features", "  ".join(f"{other} ({cosine:.2f})" for other, cosine in pairs)))
+    for each in sheets.about["ablation"]:
+        if each["feature"] == int(tensors["feature"][row]) and each["ce_increase"] is not None:
+            error = f" ± {each['ce_increase_se']:.4f}" if each["ce_increase_se"] is not None else ""
+            rows.append(("without it", f"CE {each['ce_increase']:+.4f}{error} on its {each['tokens']:,} tokens"))
+    return rows
+
+
+def _groups(sheets: Sheets, row: int) -> list[tuple[str, list[Excerpt]]]:
+    quantile, taken = sheets.contexts["quantile"][row], sheets.contexts["document"][row] >= 0
+    groups = []
+    bands = sheets.about["bands"]
+    for group in (0, *range(bands, 0, -1)):
+        slots = ((quantile == group) & taken).nonzero()[:, 0].tolist()
+        title = f"quantiles {(group - 1) / bands:.0%} to {group / bands:.0%}" if group else "largest activations"
+        if slots:
+            groups.append((title, [_excerpt(sheets, row, slot) for slot in slots]))
+    return groups or [("fires nowhere in the text", [])]
+
+
+def _excerpt(sheets: Sheets, row: int, slot: int) -> Excerpt:
+    contexts = sheets.contexts
+    tokens, activations = contexts["tokens"][row, slot], contexts["activations"][row, slot]
+    largest = float(contexts["peak"][row].max())
+    inside = (tokens >= 0).nonzero()[:, 0]
+    return Excerpt(
+        label=f"{float(contexts['peak'][row, slot]):.3g}",
+        words=[sheets.token(each) for each in tokens[inside].tolist()],
+        shades=(activations[inside] / largest).tolist() if largest > 0 else [0.0] * len(inside),
+        peak=int((inside < len(tokens) // 2).sum()),
+        source=sheets.document(int(contexts["document"][row, slot])),
+    )
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'"

@@ -1,0 +1,148 @@
+"""Contexts, against a search through all activations that is written out."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from sae_cli.kernels.codes import Codes
+from sae_cli.metrics.contexts import OVERSAMPLED, ContextCollector, ContextShape
+
+T, F, FIRST = 12, 7, 1
+SHAPE = ContextShape(top=3, bands=4, per_band=2, window=4)
+
+
+def made_up(rows, seed=0, density=0.3):
+    """Activations [rows, T - 1, F], tokens and documents [rows, T]."""
+    rng = np.random.default_rng(seed)
+    f = rng.exponential(size=(rows, T - FIRST, F)).astype(np.float32)
+    f[rng.random(f.shape) > density] = 0
+    f[:, :, 5] = 0  # dead
+    f[: rows // 2, :, 6] = 0
+    f[rows // 2 + 1 :, :, 6] = 0  # fires in one row only
+    return f, rng.integers(0, 50, (rows, T)), np.sort(rng.integers(100, 100 + rows, rows * T)).reshape(rows, T)
+
+
+def collected(f, tokens, documents, features=range(F), shape=SHAPE, at_once=None, seed=0):
+    collector = ContextCollector(torch.tensor(list(features)), F, T, FIRST, shape, seed)
+    at_once = at_once or len(f)
+    for i in range(0, len(f), at_once):
+        codes = Codes.of_dense(torch.from_numpy(f[i : i + at_once]).flatten(0, 1))
+        collector.add(codes, *(torch.from_numpy(each[i : i + at_once]) for each in (tokens, documents)))
+    assert collector.tokens == len(f) * (T - FIRST)
+    return {name: each.numpy() for name, each in collector.tensors().items()}
+
+
+def window(row, position, row_tokens, f, feature):
+    """Tokens and activations around a position, by hand."""
+    tokens, activations = [], []
+    for p in range(position - SHAPE.window // 2, position + SHAPE.window // 2 + 1):
+        tokens.append(row_tokens[row, p] if 0 <= p < T else -1)
+        activations.append(f[row, p - FIRST, feature] if FIRST <= p < T else 0)
+    return tokens, activations
+
+
+def test_the_largest_peaks_one_a_row_against_a_search():
+    f, tokens, documents = made_up(40)
+    found = collected(f, tokens, documents)
+    for feature in range(F):
+        peaks = [(-float(f[row, :, feature].max()), row) for row in range(len(f)) if f[row, :, feature].max() > 0]
+        wanted = sorted(peaks)[: SHAPE.top]
+        for slot in range(SHAPE.top):
+            if slot >= len(wanted):
+                assert found["document"][feature, slot] == -1 and (found["tokens"][feature, slot] == -1).all()
+                assert not found["activations"][feature, slot].any() and not found["peak"][feature, slot]
+                continue
+            row = wanted[slot][1]
+            position = int(f[row, :, feature].argmax()) + FIRST
+            around, activations = window(row, position, tokens, f, feature)
+            assert found["position"][feature, slot] == position
+            assert found["document"][feature, slot] == documents[row, position]
+            assert found["peak"][feature, slot] == f[row, position - FIRST, feature]
+            assert found["tokens"][feature, slot].tolist() == around
+            np.testing.assert_array_equal(found["activations"][feature, slot], activations)
+
+
+def test_bands_are_quantiles_of_all_activations_where_these_are_few():
+    f, tokens, documents = made_up(8, density=0.2)
+    found = collected(f, tokens, documents)
+    for feature in range(F):
+        values = np.sort(f[:, :, feature][f[:, :, feature] > 0])
+        assert len(values) <= SHAPE.bands * SHAPE.per_band * OVERSAMPLED
+        bands = np.arange(len(values)) * SHAPE.bands // max(1, len(values))
+        for band in range(SHAPE.bands):
+            slots = (found["quantile"][feature] == band + 1) & (found["document"][feature] >= 0)
+            shown = found["peak"][feature, slots]
+            assert len(shown) == min(SHAPE.per_band, int((bands == band).sum()))
+            assert set(shown) <= set(values[bands == band]) and list(shown) == sorted(shown, reverse=True)
+
+
+def test_bands_are_about_quantiles_of_all_activations_where_these_are_many():
+    f, tokens, documents = made_up(600)
+    shape = ContextShape(top=1, bands=5, per_band=8, window=2)
+    found = collected(f, tokens, documents, shape=shape)
+    for feature in range(5):
+        values = np.sort(f[:, :, feature][f[:, :, feature] > 0])
+        for band in range(shape.bands):
+            shown = found["peak"][feature, found["quantile"][feature] == band + 1]
+            shares = np.searchsorted(values, shown) / len(values)
+            assert ((shares > band / 5 - 0.12) & (shares < (band + 1) / 5 + 0.12)).all()
+            assert abs(shares.mean() - (band + 0.5) / 5) < 0.1
+
+
+def test_the_sample_is_uniform_over_the_text_and_another_with_another_seed():
+    f, tokens, documents = made_up(500, density=1)
+    shape = ContextShape(top=1, bands=1, per_band=60, window=0)
+    one, other = (collected(f, tokens, documents, shape=shape, seed=seed) for seed in (0, 1))
+    sampled = one["document"][:5, 1:]
+    assert abs(np.searchsorted(documents.flatten(), sampled).mean() / documents.size - 0.5) < 0.06
+    assert abs(one["position"][:5, 1:].mean() - 6) < 0.7
+    assert (one["document"] != other["document"])[:5, 1:].mean() > 0.9
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_rows_at_once_do_not_matter(at_once):
+    f, tokens, documents = made_up(40)
+    whole, parts = collected(f, tokens, documents), collected(f, tokens, documents, at_once=at_once)
+    for name, each in whole.items():
+        np.testing.assert_array_equal(each, parts[name], err_msg=name)
+
+
+def test_some_features_have_what_they_have_among_all():
+    f, tokens, documents = made_up(40)
+    whole, some = collected(f, tokens, documents), collected(f, tokens, documents, features=[1, 4])
+    for name, each in some.items():
+        np.testing.assert_array_equal(each, whole[name][[1, 4]], err_msg=name)
+
+
+def test_memory_does_not_grow_with_the_text():
+    f, tokens, documents = made_up(200)
+    codes = Codes.of_dense(torch.from_numpy(f).flatten(0, 1))
+    rows = torch.from_numpy(tokens), torch.from_numpy(documents)
+    collector = ContextCollector(torch.arange(F), F, T, FIRST, SHAPE, 0)
+    collector.add(codes, *rows)
+    tracemalloc.start()
+    for _ in range(2):
+        collector.add(codes, *rows)
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(50):
+        collector.add(codes, *rows)
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after - before < 2000
+    held = sum(table.nbytes for table in (*collector._top, *collector._sample))
+    assert held <= F * (SHAPE.bytes_a_feature + 64)
+
+
+def test_what_the_docstring_reckons():
+    assert ContextShape().bytes_a_feature == 15_680 and ContextShape().slots == 25
+    assert 32_768 * ContextShape().bytes_a_feature < 515e6
+
+
+def test_no_bands():
+    f, tokens, documents = made_up(10)
+    found = collected(f, tokens, documents, shape=ContextShape(top=2, bands=0, per_band=3, window=4))
+    assert found["tokens"].shape == (F, 2, 5) and not found["quantile"].any()
