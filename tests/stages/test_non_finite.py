@@ -158,7 +158,7 @@ def test_a_dictionary_that_is_not_finite_is_named(world, tmp_path):
     tensors = _tensors(tmp_path / "run")
     tensors["b_enc"][3] = float("nan")
     world.install(tmp_path / "broken" / "run", tensors)
-    with pytest.raises(JobError, match=r"dictionary's b_enc: .* found NaN or infinity in 1 of 48"):
+    with pytest.raises(JobError, match=r"sae\.safetensors: .* expected b_enc of finite numbers, found NaN"):
         evaluate.run(world.eval(tmp_path / "broken" / "run"), tmp_path / "broken" / "run", "default")
 
 

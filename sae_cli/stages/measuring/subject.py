@@ -63,8 +63,7 @@ class ModelSubject:
         return {site: activations.float().cpu() for site, activations in captured.items()}
 
     def check(self, dictionary: Dictionary) -> None:
-        """A `JobError` if the dictionary is for other activations, or is not finite."""
-        _check_finite(dictionary)
+        """A `JobError` if the dictionary is for other activations."""
         if dictionary.width != (width := self.model.width(self.site)):
             raise JobError(f"the dictionary has width {dictionary.width}, but {self.site.hook.value} has {width}")
 
@@ -80,8 +79,7 @@ class SyntheticSubject:
         return self.truth.blocks(split)
 
     def check(self, dictionary: Dictionary) -> None:
-        """A `JobError` if the dictionary is for other activations, or is not finite."""
-        _check_finite(dictionary)
+        """A `JobError` if the dictionary is for other activations."""
         if dictionary.width != self.truth.d:
             raise JobError(f"the dictionary has width {dictionary.width}, but data.d={self.truth.d}")
 
@@ -96,12 +94,3 @@ def make_subject(trained_with: TrainConfig, data: DataConfig | None, model_rows:
         return SyntheticSubject(build.synthetic(data))
     model = build.language_model(trained_with.model, data, device)
     return ModelSubject(model, build.site(trained_with.hook, trained_with.layer, model), data, model_rows)
-
-
-def _check_finite(dictionary: Dictionary) -> None:
-    for name, tensor in dictionary.tensors().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise JobError(
-                f"the dictionary's {name}: expected finite numbers, found NaN or infinity in "
-                f"{int((~tensor.isfinite()).sum()):,} of {tensor.numel():,}; train it again with a lower train.lr="
-            )
