@@ -11,8 +11,8 @@ from sae_cli.artifacts.lock import Owner, owner_of
 from sae_cli.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from sae_cli.errors import JobError
 
-EVALUATIONS = "eval"
-"""The folder in a run that the evaluations of its dictionary are in."""
+EVALUATIONS, SHEETS = "eval", "features"
+"""The folders in a run that the evaluations of its dictionary, and the sheets of its features, are in."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ def look_at(directory: Path) -> FoundRun:
         return FoundRun(directory, None, f"{directory / MANIFEST}: cannot be read: {error.strerror or error}", owner)
 
 
-def evaluations_in(directory: Path) -> list[FoundRun]:
-    """The evaluations inside a run, in order of name."""
-    return [look_at(folder) for folder in run_directories(directory / EVALUATIONS)]
+def measurements_in(directory: Path) -> list[FoundRun]:
+    """The evaluations and then the sheets inside a run, in order of name."""
+    places = [each for name in (EVALUATIONS, SHEETS) for each in run_directories(directory / name)]
+    return [look_at(each) for each in places]
 
 
 def size_of(directory: Path) -> int:

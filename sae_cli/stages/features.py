@@ -12,6 +12,7 @@ from torch import Tensor
 from sae_cli import console
 from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.survey import SHEETS
 from sae_cli.config.commands import EvalConfig, FeaturesConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
@@ -36,7 +37,7 @@ from sae_cli.stages.stored_figures import shows_stored
 
 CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON = "contexts.safetensors", "sheets.safetensors", "sheets.json"
 ABLATION_FILE = evaluate.ABLATION_FILE
-FOLDER = "features"
+
 
 _MOST_DOCUMENTS = 40_000
 """Documents whose keys are written, so that the file stays one that is read; the others have their ids only."""
@@ -59,7 +60,7 @@ def run(config: FeaturesConfig, directory: Path, name: str) -> StageResult:
 def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> FinishedRun:
     """The finished sheets of a dictionary, made if there are none."""
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
-    folder = inside(source.run.directory, f"{FOLDER}/{name}")
+    folder = inside(source.run.directory, f"{SHEETS}/{name}")
     if finished := finished_run(folder, settings, config.overwrite):
         console.log(f"found finished: {folder}")
         return finished

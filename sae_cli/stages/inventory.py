@@ -10,7 +10,7 @@ from typing import Any
 from sae_cli import console
 from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import MANIFEST, Manifest
-from sae_cli.artifacts.survey import FoundRun, evaluations_in, look_at, run_directories, size_of
+from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in, run_directories, size_of
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages.progress import Progress, progress_of
 from sae_cli.stages.result import Listing
@@ -39,14 +39,14 @@ class Summary:
         figures: the most telling ones.
         progress: how far it is, where it is unfinished and can be gone on with.
         bytes: of all its files.
-        evaluations: those inside it.
+        measurements: those inside it: evaluations and sheets of features.
     """
 
     found: FoundRun
     figures: Figures
     progress: Progress | None
     bytes: int
-    evaluations: tuple[Summary, ...] = ()
+    measurements: tuple[Summary, ...] = ()
 
     def document(self) -> dict[str, Any]:
         found, manifest = self.found, self.found.manifest
@@ -60,7 +60,7 @@ class Summary:
             "figures": self.figures,
             "progress": self.progress.document() if self.progress else None,
             "bytes": self.bytes,
-            "evaluations": [each.document() for each in self.evaluations],
+            "measurements": [each.document() for each in self.measurements],
         }
 
 
@@ -120,7 +120,7 @@ def summary(found: FoundRun) -> Summary:
         figures=_figures(found.directory, found.manifest) if found.manifest else {},
         progress=progress_of(found),
         bytes=size_of(found.directory),
-        evaluations=tuple(summary(each) for each in evaluations_in(found.directory)),
+        measurements=tuple(summary(each) for each in measurements_in(found.directory)),
     )
 
 
@@ -154,7 +154,7 @@ def _rows(each: Summary, root: Path) -> Iterator[tuple[str, ...]]:
     yield _row(short(each.found.directory, root), each)
     for parent in each.found.manifest.parents if each.found.manifest else ():
         yield (f"  from {short(Path(parent.path), root)}",)
-    for evaluation in each.evaluations:
+    for evaluation in each.measurements:
         yield _row(f"  {evaluation.found.directory.relative_to(each.found.directory)}", evaluation)
 
 

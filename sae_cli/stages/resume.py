@@ -9,7 +9,7 @@ from typing import Any
 
 from sae_cli import console
 from sae_cli.artifacts.manifest import Manifest
-from sae_cli.artifacts.survey import FoundRun, evaluations_in, look_at
+from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in
 from sae_cli.config.stored import CONFIG_FILE, read_config
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages.inventory import find_runs, one_line, reason, root_of, short, status_text
@@ -66,7 +66,7 @@ def go_on(directory: Path) -> StageResult:
 def _all_runs(paths: Sequence[Path], named: bool) -> Iterator[FoundRun]:
     for found in find_runs(paths, named):
         yield found
-        yield from evaluations_in(found.directory)
+        yield from measurements_in(found.directory)
 
 
 def _can_go_on(found: FoundRun) -> bool:

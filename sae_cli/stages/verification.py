@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sae_cli import console
 from sae_cli.artifacts.integrity import Damage, file_damage, unlisted_files
 from sae_cli.artifacts.manifest import MANIFEST, Parent
-from sae_cli.artifacts.survey import EVALUATIONS, FoundRun, evaluations_in, look_at
+from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, FoundRun, look_at, measurements_in
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages.inventory import find_runs, one_line, readable_bytes, reason, root_of, short
 from sae_cli.stages.result import Listing
@@ -47,12 +47,12 @@ class Verdict:
 
     found: FoundRun
     findings: tuple[Finding, ...]
-    evaluations: tuple[Verdict, ...] = ()
+    measurements: tuple[Verdict, ...] = ()
 
     @property
     def sound(self) -> bool:
         """Whether the run and its evaluations are what was written."""
-        return not self._damaged() and all(each.sound for each in self.evaluations)
+        return not self._damaged() and all(each.sound for each in self.measurements)
 
     def damage(self) -> str:
         """What is damaged, in a few words."""
@@ -67,13 +67,13 @@ class Verdict:
             "files": len(files),
             "bytes": sum(record.bytes for record in files.values()),
             "findings": [finding._asdict() for finding in self.findings],
-            "evaluations": [each.document() for each in self.evaluations],
+            "measurements": [each.document() for each in self.measurements],
         }
 
     def _damaged_files(self, root: Path) -> list[str]:
         inside = self.found.directory.relative_to(root)
         own = [f"{inside / finding.file} {finding.kind}" for finding in self._damaged()]
-        return [*own, *(text for each in self.evaluations for text in each._damaged_files(root))]
+        return [*own, *(text for each in self.measurements for text in each._damaged_files(root))]
 
     def _damaged(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.severity == "damage"]
@@ -101,7 +101,7 @@ class _Subject(NamedTuple):
     """A run and those inside it."""
 
     found: FoundRun
-    evaluations: list[FoundRun]
+    measurements: list[FoundRun]
 
 
 def run(paths: Sequence[Path]) -> Verification:
@@ -111,8 +111,8 @@ def run(paths: Sequence[Path]) -> Verification:
         RequestError: one of them does not exist or holds no run.
     """
     runs = {found.directory.resolve(): found for path in paths for found in _runs_in(path)}
-    subjects = [_Subject(found, evaluations_in(found.directory)) for found in runs.values()]
-    everything = [found for subject in subjects for found in (subject.found, *subject.evaluations)]
+    subjects = [_Subject(found, measurements_in(found.directory)) for found in runs.values()]
+    everything = [found for subject in subjects for found in (subject.found, *subject.measurements)]
     total = sum(_bytes(found) for found in everything)
     with console.progress(total, "verify", unit="bytes") as advance, _Reader(advance) as reader:
         for found in everything:
@@ -177,7 +177,7 @@ class _Reader:
 
 
 def _verdict(subject: _Subject, reader: _Reader) -> Verdict:
-    evaluations = [_verdict(_Subject(each, []), reader) for each in subject.evaluations]
+    evaluations = [_verdict(_Subject(each, []), reader) for each in subject.measurements]
     found, findings = _as_it_is_now(subject.found, reader)
     if found.manifest:
         findings += [*_beside(found, evaluations), *_unfinished(found), *_parents(found)]
@@ -230,7 +230,7 @@ def _changed(parent: Parent, child: Path) -> str:
 
     The dictionary of an evaluation may have been moved together with it.
     """
-    places = [Path(parent.path), *([child.parents[1]] if child.parent.name == EVALUATIONS else [])]
+    places = [Path(parent.path), *([child.parents[1]] if child.parent.name in (EVALUATIONS, SHEETS) else [])]
     try:
         there = [path for place in places if (path := place / MANIFEST).is_file()]
         as_it_was = any(_sha256(path) == parent.sha256 for path in there)
@@ -258,5 +258,5 @@ def _rows(verdict: Verdict, root: Path, inside: str = "") -> Iterator[tuple[str,
             continue
         what = each.file if each.kind != "parent" else f"from {short(Path(each.file), root)}"
         yield f"{'    ' if inside else '  '}{what}", each.kind, one_line(each.message)
-    for each in verdict.evaluations:
+    for each in verdict.measurements:
         yield from _rows(each, root, str(found.directory))

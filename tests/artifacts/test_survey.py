@@ -7,7 +7,7 @@ import pytest
 
 from sae_cli.artifacts.manifest import MANIFEST
 from sae_cli.artifacts.run_directory import open_run
-from sae_cli.artifacts.survey import evaluations_in, look_at, run_directories, size_of
+from sae_cli.artifacts.survey import look_at, measurements_in, run_directories, size_of
 
 SETTINGS = {"seed": 0}
 
@@ -24,7 +24,7 @@ def test_runs_are_found_in_order_and_not_inside_runs(tmp_path):
     (tmp_path / "empty").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in run_directories(tmp_path)]
     assert found == ["a", "b/1", "b/2"]
-    assert [each.directory.name for each in evaluations_in(tmp_path / "b" / "1")] == ["default"]
+    assert [each.directory.name for each in measurements_in(tmp_path / "b" / "1")] == ["default"]
     assert list(run_directories(tmp_path / "nowhere")) == []
 
 

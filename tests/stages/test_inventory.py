@@ -57,7 +57,7 @@ def test_the_document_says_the_same(runs):
     assert document["parents"] == [str(runs / "harvest" / "h")]
     assert document["figures"] == {"l0": 23.7659, "fvu": 0.19761, "dead": 3}
     assert document["bytes"] == sum(path.stat().st_size for path in (runs / "train").rglob("*") if path.is_file())
-    (evaluation,) = document["evaluations"]
+    (evaluation,) = document["measurements"]
     assert evaluation["figures"]["loss_recovered"] == 0.9037
     json.dumps(document, allow_nan=False)
 

@@ -37,7 +37,7 @@ def findings(verified):
     return [
         (verdict.found.directory.name, finding.severity, finding.kind, finding.file)
         for top in verified.verdicts
-        for verdict in (top, *top.evaluations)
+        for verdict in (top, *top.measurements)
         for finding in verdict.findings
     ]
 
@@ -79,7 +79,7 @@ def test_the_document_has_a_list_of_findings_a_run(runs):
     finding = {"severity": "damage", "kind": "missing", "file": "rows.safetensors", "message": message}
     assert harvest["findings"] == [finding] and not harvest["sound"]
     assert (training["status"], training["sound"], training["files"]) == ("complete", True, 2)
-    assert training["evaluations"][0]["files"] == 1
+    assert training["measurements"][0]["files"] == 1
     json.dumps(document, allow_nan=False)
 
 
