@@ -52,7 +52,7 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
+        super().__init__(visible(message))
         self.exit_code = 128 + signal_number
 
 

@@ -238,7 +238,7 @@ def test_a_run_that_cannot_be_finished_keeps_its_checkpoint(tmp_path, monkeypatc
     with pytest.raises(JobError), open_run(tmp_path / "r", "train", SETTINGS) as claimed:
         claimed.write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
         claimed.save_progress()
-        claimed.finish(without=["checkpoint/1/x"])
+        claimed.finish(["checkpoint/1/x"])
     left = unfinished_run(tmp_path / "r", overwrite=False)
     assert (left.manifest.status, list(left.manifest.files)) == ("failed", ["checkpoint/1/x"])
     left.check_files(verify=True)
@@ -252,7 +252,7 @@ def test_a_run_whose_checkpoint_cannot_be_removed_is_finished(tmp_path, monkeypa
         claimed.write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
         with monkeypatch.context() as patched:
             patched.setattr("pathlib.Path.unlink", fail)
-            claimed.finish(without=["checkpoint/1/x"])
+            claimed.finish(["checkpoint/1/x"])
     assert (tmp_path / "r" / "checkpoint" / "1" / "x").exists()
     assert finished_run(tmp_path / "r", SETTINGS, overwrite=False) is not None  # and tidied up
     assert not (tmp_path / "r" / "checkpoint").exists()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 
+from sae_cli.artifacts.files import write_bytes
+from sae_cli.artifacts.manifest import seal
 from sae_cli.artifacts.run_directory import read_run
 
 TRAIN = (
@@ -59,6 +62,18 @@ def test_a_damaged_shard(sae, folder, text, damage, verify):
     assert not (folder / "runs" / "t").exists()
 
 
+def make_newer(run, file):
+    """As a later version of the tool might have written it: the hashes are right."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    del manifest["sha256"]
+    if file == "manifest.json":
+        manifest["schema_version"] = 7
+    else:
+        content = (run / file).read_text().replace("schema_version: 1", "schema_version: 7").encode()
+        manifest["files"][file] = asdict(write_bytes(run / file, content))
+    (run / "manifest.json").write_bytes(seal(manifest))
+
+
 def test_a_run_of_a_newer_schema(sae, folder):
     run = folder / done(sae("train", "data=synthetic", "dict_size=16", "tokens=512", "train.batch_size=128", "name=t"))
     for command in (
@@ -67,12 +82,12 @@ def test_a_run_of_a_newer_schema(sae, folder):
         ("compare", f"a={run}", "b=truth"),
     ):
         for file in ("config.yaml", "manifest.json"):
-            before = (run / file).read_text()
-            newer = before.replace("schema_version: 1", "schema_version: 7")
-            (run / file).write_text(newer.replace('"schema_version": 1', '"schema_version": 7'))
+            before = {name: (run / name).read_bytes() for name in (file, "manifest.json")}
+            make_newer(run, file)
             said = "expected schema version 1, found 7; read it with the version of sae that wrote it, or make the run"
             assert failed(sae(*command, *SMALL), 1, f"{file}: {said}")
-            (run / file).write_text(before)
+            for name, content in before.items():
+                (run / name).write_bytes(content)
     assert not (run / "eval").exists()
 
 
@@ -80,7 +95,7 @@ def test_an_evaluation_of_a_newer_schema(sae, folder):
     run = folder / done(sae("train", "data=synthetic", "dict_size=16", "tokens=512", "train.batch_size=128", "name=t"))
     done(sae("eval", str(run), *SMALL))
     (manifest,) = run.glob("eval/*/manifest.json")
-    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 7'))
+    make_newer(manifest.parent, "manifest.json")
     for command in (
         ("eval", str(run)),
         ("prune-high-freq", str(run), "max_freq=0.5"),
@@ -92,7 +107,7 @@ def test_an_evaluation_of_a_newer_schema(sae, folder):
 def test_an_unrelated_run_that_cannot_be_read_is_passed_over(sae, folder, text):
     other = folder / "runs" / "other"
     other.mkdir(parents=True)
-    (other / "manifest.json").write_text(json.dumps({"schema_version": 7}))
+    (other / "manifest.json").write_bytes(seal({"schema_version": 7}))
     ended = sae(*TRAIN, text, "name=t")
     done(ended)
     assert (

@@ -47,7 +47,7 @@ class World(NamedTuple):
         """A run that holds a ReLU dictionary made by hand."""
         config, dictionary = self.train(directory.parent, **changes), ReluDictionary(tensors)
         about = {"hook": config.hook.point.value, "layer": config.layer, "model": str(self.model), "scale": 1.0}
-        with open_run(directory, "train", result_settings(config)) as run:
+        with open_run(directory, "train", result_settings(config), overwrite=True) as run:
             run.write_text(CONFIG_FILE, as_yaml(config))
             save_dictionary(run, dictionary, about)
             run.finish(tokens=1, source="by hand", width=dictionary.width)

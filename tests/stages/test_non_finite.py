@@ -30,7 +30,7 @@ def sick(world, tmp_path_factory):
         model.hf.get_input_embeddings().weight[model.tokenizer(RARE)["input_ids"][0], 3] = float("nan")
     save_model(model, root / "model")
     shutil.copytree(world.text, root / "text")
-    for i in range(0, 60, 12):
+    for i in range(0, 60, 4):
         file = root / "text" / f"{i}.txt"
         file.write_text(f"{file.read_text()} {RARE}")
     return world._replace(model=root / "model", text=root / "text")
