@@ -18,6 +18,7 @@ from typing import Any
 from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_bytes
 from sae_cli.artifacts.json_document import check_length, parse_json
 from sae_cli.errors import JobError
+from sae_cli.escaping import brief
 
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoint"
@@ -114,7 +115,7 @@ def read_manifest(directory: Path) -> Manifest:
         raise damaged(path, "a manifest with a schema_version", "none")
     if content["schema_version"] != SCHEMA_VERSION:
         raise JobError(
-            f"{path}: expected schema version {SCHEMA_VERSION}, found {content['schema_version']!r}; "
+            f"{path}: expected schema version {SCHEMA_VERSION}, found {brief(repr(content['schema_version']))}; "
             "read it with the version of sae that wrote it, or make the run again"
         )
     return _parse(path, content)

@@ -27,7 +27,9 @@ from sae_cli.config.stored import parse_config
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary
 from sae_cli.errors import SaeError
 
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(
+    max_examples=200, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 FEW = settings(MANY, max_examples=60)
 CHECKED = [name for name, subject in SUBJECTS.items() if subject.checked]
 

@@ -99,7 +99,7 @@ def test_other_errors_stay_what_they_are(error):
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
 def test_a_dictionary_too_large_for_the_process_is_one_line(tmp_path):
     command = [
-        *(sys.executable, "-m", "sae_cli", "train", "data=synthetic", "data.d=512", "dict_size=4_000_000"),
+        *(sys.executable, "-m", "sae_cli", "train", "data=synthetic", "data.d=512", "dict_size=400_000"),
         *("tokens=4096", "train.shuffle_buffer=1024", "device=cpu", f"runs_dir={tmp_path}"),
     ]
     ended = subprocess.run(
@@ -111,7 +111,7 @@ def test_a_dictionary_too_large_for_the_process_is_one_line(tmp_path):
     )
     assert (ended.returncode, ended.stdout) == (1, "")
     line = ended.stderr.splitlines()[-1]
-    assert line.startswith("sae: error: out of memory: expected to need about 77.89 GB, found ")
-    assert "lower dict_size= (now 4,000,000), train.batch_size= (now 256), train.shuffle_buffer= (now 1,024)" in line
+    assert line.startswith("sae: error: out of memory: expected to need about 7.79 GB, found ")
+    assert "lower dict_size= (now 400,000), train.batch_size= (now 256), train.shuffle_buffer= (now 1,024)" in line
     assert "Traceback" not in ended.stderr
     assert not list(tmp_path.rglob("*.safetensors"))
