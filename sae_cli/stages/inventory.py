@@ -49,13 +49,9 @@ class Summary:
     measurements: tuple[Summary, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        found, manifest = self.found, self.found.manifest
+        manifest = self.found.manifest
         return {
-            "run": str(found.directory),
-            "command": manifest.command if manifest else None,
-            "status": found.status,
-            "reason": reason(found),
-            "owner": found.owner._asdict() if found.owner else None,
+            **state_document(self.found),
             "parents": [parent.path for parent in manifest.parents] if manifest else [],
             "figures": self.figures,
             "progress": self.progress.document() if self.progress else None,
@@ -131,6 +127,17 @@ def reason(found: FoundRun) -> str:
     if found.status == "stopped":
         return "its process was killed, or the machine went down"
     return found.manifest.reason if found.status == "failed" else ""
+
+
+def state_document(found: FoundRun) -> dict[str, Any]:
+    """What a run is and what state it is in, for `--json`."""
+    return {
+        "run": str(found.directory),
+        "command": found.manifest.command if found.manifest else None,
+        "status": found.status,
+        "reason": reason(found),
+        "owner": found.owner._asdict() if found.owner else None,
+    }
 
 
 def status_text(found: FoundRun) -> str:

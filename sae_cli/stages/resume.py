@@ -12,7 +12,7 @@ from sae_cli.artifacts.manifest import Manifest
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in
 from sae_cli.config.stored import CONFIG_FILE, read_config
 from sae_cli.errors import JobError, RequestError
-from sae_cli.stages.inventory import find_runs, one_line, reason, root_of, short, status_text
+from sae_cli.stages.inventory import find_runs, one_line, reason, root_of, short, state_document, status_text
 from sae_cli.stages.progress import RESUMABLE, progress_of
 from sae_cli.stages.result import Listing, StageResult
 
@@ -88,13 +88,9 @@ def _place(config: Any, manifest: Manifest) -> None:
 
 
 def _document(found: FoundRun) -> dict[str, Any]:
-    progress, manifest = progress_of(found), found.manifest
+    progress = progress_of(found)
     return {
-        "run": str(found.directory),
-        "command": manifest.command if manifest else None,
-        "status": found.status,
-        "reason": reason(found),
-        "owner": found.owner._asdict() if found.owner else None,
+        **state_document(found),
         "progress": progress.document() if progress else None,
         "can_go_on": _can_go_on(found),
     }
