@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, runtime_checkable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from sae_cli.board import Board, Field, Row, duration, rate
 from sae_cli.escaping import visible
 
 PLAIN_WIDTH = 160
@@ -30,9 +32,8 @@ PLAIN_INTERVAL = 10.0
 _SHADES = ("", *(f"on rgb({255 - step},{255 - step // 3},{255 - step}) black" for step in (30, 70, 110, 150, 190)))
 """Styles of words, from not marked at all to most strongly."""
 _STRONG = 0.5
-
-Field = float | int | str
-"""A figure shown beside a progress bar."""
+REFRESHES = 4.0
+"""Of the view of jobs, a second."""
 
 
 @runtime_checkable
@@ -135,11 +136,40 @@ def progress(total: int, description: str, unit: str = "tokens") -> Iterator[Adv
     """Shows how far a loop over `total` units has come, how fast it is and how long it will take."""
     if _settings.quiet:
         yield lambda n, **fields: None
-    elif _settings.live and _console().is_terminal:
+    elif _moves():
         with _bar() as bar:
             yield _advance_bar(bar, total, description, unit)
     else:
         yield _PlainProgress(total, description, unit).advance
+
+
+@contextmanager
+def board(title: str, rows: Mapping[int, Row], drawn: str = "", unit: str = "tokens") -> Iterator[Board]:
+    """Shows how far jobs are that go on together, their latest figures, and the history of one of these.
+
+    Where nothing moves, plain lines; the figures only where there is one job.
+
+    Args:
+        title: what the jobs do.
+        rows: the jobs.
+        drawn: the figure whose history is drawn.
+        unit: of what is done.
+    """
+    if _settings.quiet:
+        yield Board(title, rows, drawn, unit)
+    elif _moves():
+        # stdout is left alone: what is written there is not for people.
+        view = _View(shown := Board(title, rows, drawn, unit))
+        moving = Live(view, console=_console(), refresh_per_second=REFRESHES, transient=True, redirect_stdout=False)
+        with moving:
+            yield shown
+    else:
+        yield _PlainBoard(title, rows, drawn, unit)
+
+
+def _moves() -> bool:
+    """Whether stderr can show what changes in its place."""
+    return _settings.live and _console().is_terminal and not _console().is_dumb_terminal
 
 
 @cache
@@ -171,9 +201,32 @@ def _advance_bar(bar: Progress, total: int, description: str, unit: str) -> Adva
 
     def advance(n: int, **fields: Field) -> None:
         shown = visible(_fields(fields)) or task.fields["shown"]
-        bar.update(task_id, advance=n, rate=_rate(task.speed, unit), shown=shown)
+        bar.update(task_id, advance=n, rate=rate(task.speed or 0.0, unit), shown=shown)
 
     return advance
+
+
+class _View:
+    """A board as rich draws it: at the width that the terminal has at that moment, but for its last column, at which
+    some begin a new line."""
+
+    def __init__(self, shown: Board) -> None:
+        self._board = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        for line in self._board.lines(max(1, options.max_width - 1), options.ascii_only):
+            yield Text(line, no_wrap=True, overflow="crop")
+
+
+class _PlainBoard(Board):
+    """A board that is seen as the lines of `_PlainProgress`."""
+
+    def __init__(self, title: str, rows: Mapping[int, Row], drawn: str, unit: str) -> None:
+        super().__init__(title, rows, drawn, unit)
+        self._plain = _PlainProgress(sum(row.total - row.done for row in rows.values()), title, unit)
+
+    def advance(self, number: int, n: int, figures: Mapping[str, Field]) -> None:
+        self._plain.advance(n, **(figures if len(self.rows) == 1 else {}))
 
 
 class _PlainProgress:
@@ -195,21 +248,11 @@ class _PlainProgress:
             log(self._line(now - self.start))
 
     def _line(self, elapsed: float) -> str:
-        speed = self.done / elapsed if elapsed > 0 else None
+        speed = self.done / elapsed if elapsed > 0 else 0.0
         share = f"{min(1.0, self.done / max(1, self.total)):.0%}"
-        left = f"{_duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
-        parts = (share, _rate(speed, self.unit), left, _fields(self.fields))
+        left = f"{duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
+        parts = (share, rate(speed, self.unit), left, _fields(self.fields))
         return f"{self.description}: " + ", ".join(part for part in parts if part)
-
-
-def _rate(speed: float | None, unit: str) -> str:
-    return f"{speed:,.0f} {unit}/s" if speed else ""
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _fields(fields: dict[str, Field]) -> str:

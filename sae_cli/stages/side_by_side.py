@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 from sae_cli import console, interruption
+from sae_cli.board import Board, Field, History, Row
 from sae_cli.errors import SaeError
 from sae_cli.stages.estimate import Estimate, announce
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.run_names import short_names
 
 Request = TypeVar("Request")
 Outcome = StageResult | Exception
@@ -31,7 +34,7 @@ class Step:
     """A part of a job that is done: how many tokens, and figures to show."""
 
     tokens: int = 0
-    shown: Mapping[str, console.Field] = field(default_factory=dict)
+    shown: Mapping[str, Field] = field(default_factory=dict)
 
 
 class Job(ABC):
@@ -39,15 +42,21 @@ class Job(ABC):
 
     Attributes:
         title: what it does, in a word.
+        drawn: the figure whose history is drawn while it goes on; empty for none.
+        directory: where it leaves its result.
         tokens: how many its steps will add up to.
         done_before: tokens that an earlier attempt has done.
+        past: values of the figure that is drawn from an earlier attempt; known after the first step.
         needs: what it will take; known after the first step, which is an empty one.
         save_every: seconds between two calls of `save`.
     """
 
     title: ClassVar[str]
+    drawn: ClassVar[str] = ""
+    directory: Path
     tokens: int
     done_before: int = 0
+    past: Sequence[float] = ()
     needs: Estimate
     save_every: float = inf
 
@@ -154,21 +163,33 @@ def _carry_on(jobs: dict[int, Job]) -> dict[int, Outcome]:
 
 def _take_turns(turns: _Turns) -> None:
     """The job that is furthest behind takes the next step; all are saved from time to time, and before a stop."""
-    jobs = turns.jobs.values()
-    alone, total = len(jobs) == 1, sum(job.tokens for job in jobs)
-    save_every, saved = min(job.save_every for job in jobs), time.monotonic()
-    with console.progress(total, next(iter(jobs)).title) as show, interruption.postponed():
+    save_every, saved = min(job.save_every for job in turns.jobs.values()), time.monotonic()
+    with _shown(turns.jobs) as board, interruption.postponed():
         while turns.running:
-            if step := turns.advance(turns.furthest_behind()):
-                show(step.tokens, **(step.shown if alone else {}))
+            number = turns.furthest_behind()
+            if step := turns.advance(number):
+                board.advance(number, step.tokens, step.shown)
             if interruption.is_asked_to_stop() or time.monotonic() - saved >= save_every:
                 turns.save()
                 saved = time.monotonic()
+            for ended in board.rows.keys() & turns.outcomes.keys():
+                board.end(ended, "failed" if isinstance(turns.outcomes[ended], Exception) else "done")
             if interruption.is_asked_to_stop():
                 for error in turns.errors():
                     console.warn(str(error))
                 console.log("stopped after a whole step: the same command goes on from here")
                 interruption.stop_if_asked()
+
+
+def _shown(jobs: Mapping[int, Job]) -> AbstractContextManager[Board]:
+    """How jobs are shown while they go on; holds none of them."""
+    names = short_names([job.directory for job in jobs.values()])
+    rows = {
+        number: Row(name, job.done_before + job.tokens, job.done_before, history=History(job.past))
+        for name, (number, job) in zip(names, jobs.items(), strict=True)
+    }
+    first = next(iter(jobs.values()))
+    return console.board(first.title, rows, first.drawn)
 
 
 class _Turns:

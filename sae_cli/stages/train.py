@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, Run, UnfinishedRun, finished_run, open_run, unfinished_run
+from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
+from sae_cli.board import Field
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.settings import result_settings
@@ -23,8 +25,8 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.stages import build
 from sae_cli.stages.activation_source import ActivationSource, ActivationSources
 from sae_cli.stages.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
-from sae_cli.stages.dictionary_run import DENSITY_FILE
 from sae_cli.stages.estimate import expect_memory, require_disk
+from sae_cli.stages.file_names import CURVE, DENSITY_FILE
 from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.stages.live_activations import stream_key
 from sae_cli.stages.recipe import check_steps, recipe_of
@@ -32,10 +34,9 @@ from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_dropped, say_repeated, say_short
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
 from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.tracking.tracking import Tracking, check_trackers
 from sae_cli.stages.training_needs import disk_bytes, estimate, memory_bytes
 from sae_cli.training.trainer import Recipe, Trainer
-
-CURVE = "metrics.jsonl"
 
 
 def run(config: TrainConfig, directory: Path) -> StageResult:
@@ -63,6 +64,7 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
         recipe, device = recipe_of(config), build.device(config.device)
         check_steps(config, recipe)
         check_kernel(recipe.kernel, device)
+        check_trackers(config.tracker)
         kept_out = forbidden(config)
         attempt = unfinished_run(directory, config.overwrite)
         saved = attempt and read_checkpoint(attempt, config.verify)
@@ -76,6 +78,7 @@ class Training(Job):
     """One dictionary: from its first batch to the saved file."""
 
     title = "train"
+    drawn = "loss"
 
     def __init__(
         self,
@@ -110,10 +113,13 @@ class Training(Job):
         if self.forbidden:
             check_width(self.forbidden, width)
         keep = self._saved.attempt.manifest.files if self._saved else ()
-        with open_run(
-            self.directory, "train", self.settings, config.overwrite, self._parents, self._attempt, keep
-        ) as claimed:
-            self._begin(claimed)
+        with (
+            open_run(
+                self.directory, "train", self.settings, config.overwrite, self._parents, self._attempt, keep
+            ) as claimed,
+            Tracking(config.tracker, self.directory, self.settings, anew=self._attempt is None) as tracking,
+        ):
+            self._begin(claimed, tracking)
             filling = time.monotonic()
             sample = usable_rows(self.source.batches.sample, config.non_finite)
             filling = time.monotonic() - filling
@@ -126,16 +132,20 @@ class Training(Job):
                 console.log("the first steps compile the loops for this processor: once, some seconds")
             self.needs = estimate(trainer, sample, config, filling)
             yield Step()
-            yield from self._train(trainer, held_out, claimed)
+            yield from self._train(trainer, held_out, claimed, tracking)
             self.finished = self._finish(trainer, held_out, claimed)
 
-    def _begin(self, claimed: Run) -> None:
+    def _begin(self, claimed: Run, tracking: Tracking) -> None:
         if self._saved:
             console.log(f"going on with {self.directory} after step {self._saved.step:,} of {self.recipe.steps:,}")
         elif self._attempt:
             console.log(f"an unfinished attempt is in {self.directory}, without a checkpoint: starting it again")
         if CURVE in claimed.manifest.files:
             claimed.go_on_with_log(CURVE)
+        lines = claimed.log_lines(CURVE)
+        self.past = [line[self.drawn] for line in lines]
+        for line in lines:
+            tracking.log(line)
         claimed.write_text(CONFIG_FILE, as_yaml(self.config))
         claimed.manifest.facts.update(self.source.facts)
         claimed.save_progress()
@@ -143,11 +153,11 @@ class Training(Job):
     def save(self) -> None:
         save_checkpoint(self._run, self._trainer, self.source.batches, time.monotonic() - self._started)
 
-    def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> Iterator[Step]:
+    def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, tracking: Tracking) -> Iterator[Step]:
         train, started, before = self.config.train, time.monotonic(), trainer.tokens
         for batch in self.source.batches:
             trainer.step(usable_rows(batch, self.config.non_finite).to(self.device))
-            shown: dict[str, console.Field] = {}
+            shown: dict[str, Field] = {}
             last = trainer.step_number == self.recipe.steps
             if last or trainer.step_number % train.log_every == 0:
                 line: dict[str, Any] = trainer.close_window()
@@ -155,7 +165,8 @@ class Training(Job):
                 if last or trainer.step_number % train.held_out_every == 0:
                     line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
                 claimed.append_line(CURVE, line)
-                shown = {"fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": line["dead"]}
+                tracking.log(line)
+                shown = _shown(line)
             if trainer.step_number in train.save_at:
                 self._save_dictionary(trainer, claimed, snapshot_file(trainer.step_number))
             yield Step(tokens=len(batch), shown=shown)
@@ -200,6 +211,11 @@ class Training(Job):
 
     def result(self) -> StageResult:
         return _result(self.finished)
+
+
+def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
+    """Those figures of a line of the curve that are shown while training goes on."""
+    return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": f"{line['dead']:,}"}
 
 
 def _origin(config: TrainConfig) -> dict[str, Any]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from sae_cli import console
-
-
-@pytest.fixture(autouse=True)
-def _defaults():
-    console.configure()
-    yield
-    console.configure()
+from sae_cli.board import Row
 
 
 def test_text_is_no_markup_and_controls_are_shown(capsys):
@@ -122,3 +117,47 @@ def test_excerpts_on_a_terminal_are_shaded(monkeypatch):
     console.excerpts("title", EXCERPTS)
     assert shown.getvalue().count("48;2;65;192;65m") == 2 and "\x1b[2J" not in shown.getvalue()
     assert "⟦[red]⟧" in shown.getvalue() and "[⏎  ]" not in shown.getvalue()
+
+
+def _on_a_terminal(monkeypatch, width):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=width, legacy_windows=False, _environ={})
+    monkeypatch.setattr(console, "_console", lambda: terminal)
+    return screen
+
+
+@pytest.mark.parametrize("width", [100, 40])
+def test_a_board_on_a_terminal(monkeypatch, width):
+    screen = _on_a_terminal(monkeypatch, width)
+    with console.board("train", {0: Row("a", 100)}, "loss") as board:
+        for loss in (9.0, 5.0, 3.0):
+            board.advance(0, 20, {"loss": loss, "token": "\x1b[2J"})
+        console.log("a line [in between]")
+    shown = screen.getvalue()
+    assert "a line [in between]\n" in shown and " 60%" in shown
+    assert r"loss 3  token \x1b[2J" in shown and "\x1b[2J" not in shown
+    assert all(len(line) < width for line in re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", shown).splitlines())
+
+
+def test_a_board_without_a_terminal_is_lines(capsys, monkeypatch):
+    clock = iter([0.0, 0.0, 11.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with console.board("train", {0: Row("a", 2000, 1000)}, "loss") as board:
+        board.advance(0, 550, {"loss": 12.3456, "dead": "0"})
+    assert capsys.readouterr().err.splitlines() == ["train: 55%, 50 tokens/s, 0:09 left, loss 12.35  dead 0"]
+
+
+def test_a_board_that_is_quiet(capsys):
+    console.configure(quiet=True)
+    with console.board("train", {0: Row("a", 10), 1: Row("b", 10)}, "loss") as board:
+        board.advance(1, 10, {"loss": 1.0})
+        board.end(1, "done")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
+    screen = _on_a_terminal(monkeypatch, 80)
+    monkeypatch.setattr(Console, "is_dumb_terminal", True)
+    with console.board("train", {0: Row("a", 10)}) as board:
+        board.advance(0, 10, {"loss": 1.0})
+    assert screen.getvalue() == ""

@@ -7,7 +7,7 @@ import torch
 
 import sae_cli
 from sae_cli.artifacts.manifest import read_manifest
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.sae import TopKSae
 from sae_cli.errors import Interrupted, JobError, RequestError

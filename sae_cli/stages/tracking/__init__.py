@@ -1,0 +1,1 @@
+"""Trackers: other tools that show training curves. What they keep lies beside runs, not in them."""
