@@ -60,5 +60,17 @@ together() { sae train -m hydra/launcher=shared "$@" "${settings[@]}"; }
 # measured RUNS: one JSON document for each run, in a list.
 measured() { sae eval -m --json --quiet "run=$(joined)" "${measure[@]}" "$@"; }
 
+# report RUNS: the page of a pipeline's runs, which are given one a line; among the runs, under reports/.
+report() {
+    local runs
+    mapfile -t runs
+    sae report "${runs[@]}" --out "${SAE_RUNS:-runs}/reports/$(basename "$0" .sh).html" >/dev/null
+}
+
 # answer NAME: the table that ends a pipeline, made of what comes in.
 answer() { python3 "$here/answers/$1.py"; }
+
+# runs_of FILES: the directories of the runs that JSON documents are of, one a line.
+runs_of() {
+    python3 -c 'import json, sys; print(*(json.load(open(each))["run"] for each in sys.argv[1:]), sep="\n")' "$@"
+}

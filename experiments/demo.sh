@@ -6,3 +6,4 @@ set -eu
 sae harvest "$@" >/dev/null
 run=$(sae train "$@")
 sae eval "$run"
+sae report "$run" >/dev/null

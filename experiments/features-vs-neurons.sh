@@ -16,3 +16,4 @@ printf '%s\n' "$runs" | measured >"$documents/evaluations.json"
 printf '%s\n' "$runs" | head -n 1 | measured 'baselines=[neurons,random,pca,ica]' >"$documents/baselines.json"
 sae compare --json --quiet "a=$truth" b=truth >"$documents/truth.json"
 python3 "$here/answers/features_vs_neurons.py" "$documents"/{evaluations,baselines,truth}.json
+{ printf '%s\n' "$runs" && runs_of "$documents/truth.json"; } | report

@@ -42,3 +42,4 @@ text=("data=${text:-stdlib}" $(settings_of data))
 printf '%s\n' "$one_domain" | measured "${text[@]}" >"$documents/narrow.json"
 printf '%s\n' "$wide" "$one_domain" | measured "${text[@]}" "data.domains=[$narrow]" >"$documents/on_narrow.json"
 python3 "$here/answers/good_enough.py" "$narrow" "$documents"/{alone,together,narrow,on_narrow}.json
+printf '%s\n' "$wide" "$one_domain" | report

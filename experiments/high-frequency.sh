@@ -16,3 +16,4 @@ pruned=$(printf '%s\n' "$low" | while read -r run; do
     sae prune-high-freq -m "run=$run" max_freq=0.1,0.2,0.3 recenter=false,true "${measure[@]}"
 done)
 printf '%s\n' "$sweep" "$pruned" | measured | answer high_frequency
+printf '%s\n' "$sweep" "$pruned" | report

@@ -6,4 +6,6 @@
 source "$(dirname "$0")/common.sh"
 with_defaults tokens=300_000 l1=0.5,1,2,4 seed=0,1,2 eval.tokens=30_000 features.tokens=100_000 -- "$@"
 
-together | measured | answer l1_frontier
+runs=$(together)
+printf '%s\n' "$runs" | measured | answer l1_frontier
+printf '%s\n' "$runs" | report

@@ -40,3 +40,4 @@ for kind in relu topk; do
     sae compare --json --quiet "a=${some[0]}" "b=[$others]" one_to_one=false "${measure[@]}" >"$documents/$kind.json"
 done
 python3 "$here/answers/random_control.py" "$documents"/*.json
+{ printf '%s\n' "$runs" && runs_of "$documents"/{relu,topk}.json; } | report

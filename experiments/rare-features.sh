@@ -31,3 +31,4 @@ forbidden=$(for seed in $(setting seed | tr , ' '); do
 done)
 killed=$(sae prune-high-freq -m "run=$(printf '%s\n' "$plain" | joined)" "min_freq=$below" "${measure[@]}")
 printf '%s\n' "$plain" "$resampled" "$forbidden" "$killed" | measured | answer rare_features
+printf '%s\n' "$plain" "$resampled" "$forbidden" "$killed" | report

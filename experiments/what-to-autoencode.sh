@@ -25,3 +25,4 @@ others=$(printf '%s\n' "${some[@]:1}" | joined)
 sae compare --json --quiet "a=${some[0]}" "b=[$others]" space=logits one_to_one=false "${measure[@]}" \
     >"$documents/directions.json"
 python3 "$here/answers/what_to_autoencode.py" "$documents"/{evaluations,directions}.json
+{ printf '%s\n' "$runs" && runs_of "$documents/directions.json"; } | report

@@ -13,6 +13,8 @@ from sae_cli.errors import JobError
 
 EVALUATIONS, SHEETS = "eval", "features"
 """The folders in a run that the evaluations of its dictionary, and the sheets of its features, are in."""
+REPORT = "report.html"
+"""The page about a run, or about runs, in the folder that they are in; it is made again at any time."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ def look_at(directory: Path) -> FoundRun:
         return FoundRun(directory, None, f"{directory / MANIFEST}: cannot be read: {error.strerror or error}", owner)
 
 
-def measurements_in(directory: Path) -> list[FoundRun]:
-    """The evaluations and then the sheets inside a run, in order of name."""
-    places = [each for name in (EVALUATIONS, SHEETS) for each in run_directories(directory / name)]
+def measurements_in(directory: Path, *kinds: str) -> list[FoundRun]:
+    """The runs of these kinds (without any: the evaluations, then the sheets) inside a run, in order of name."""
+    places = [each for kind in kinds or (EVALUATIONS, SHEETS) for each in run_directories(directory / kind)]
     return [look_at(each) for each in places]
 
 

@@ -12,17 +12,20 @@ from typer.main import get_command
 
 from sae_cli.cli import completion
 from sae_cli.cli.compare import compare
-from sae_cli.cli.errors import EXPECTED, report, report_bug
+from sae_cli.cli.errors import expected, report, report_bug
 from sae_cli.cli.eval import evaluate
 from sae_cli.cli.features import features
 from sae_cli.cli.harvest import harvest
 from sae_cli.cli.list_runs import list_runs
+from sae_cli.cli.plot import plot
 from sae_cli.cli.prune_high_freq import prune_high_freq
 from sae_cli.cli.randomize_weights import randomize_weights
+from sae_cli.cli.report import report as report_runs
 from sae_cli.cli.resume import resume
 from sae_cli.cli.signals import stopping_signals
 from sae_cli.cli.train import train
 from sae_cli.cli.verify import verify
+from sae_cli.errors import Interrupted
 
 app = typer.Typer(rich_markup_mode=None)
 app.command("harvest")(harvest)
@@ -32,9 +35,11 @@ app.command("prune-high-freq")(prune_high_freq)
 app.command("randomize-weights")(randomize_weights)
 app.command("compare")(compare)
 app.command("features")(features)
+app.command("plot")(plot)
 app.command("list")(list_runs)
 app.command("verify")(verify)
 app.command("resume")(resume)
+app.command("report")(report_runs)
 
 
 def _print_version(asked: bool) -> bool:
@@ -64,8 +69,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with stopping_signals():
             code = get_command(app).main(list(arguments) or ["--help"], prog_name="sae", standalone_mode=False)
-    except EXPECTED as error:
-        return report(error)
+    except (Exception, Interrupted) as error:
+        told = expected(error)
+        if told is None:
+            raise
+        return report(told)
     return code or 0
 
 

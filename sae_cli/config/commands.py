@@ -19,6 +19,7 @@ from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.references import reference
 from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.sae import SaeConfig, TopKSae
+from sae_cli.config.tracking import trackers
 from sae_cli.config.train import TrainingConfig
 
 EXECUTION_SETTINGS = (
@@ -33,6 +34,7 @@ EXECUTION_SETTINGS = (
     "train.held_out_every",
     "checkpoint",
     "keep_checkpoints",
+    "tracker",
 )
 
 TRUTH = "truth"
@@ -94,6 +96,7 @@ class TrainConfig(CommandConfig):
         activations: a harvest run to read; null to find a matching one in `runs_dir`, else live.
         keep_checkpoints: leave the last checkpoint when the run is complete.
         non_finite: what is done with activations that are NaN or infinite.
+        tracker: where the training curve goes besides `metrics.jsonl`: `none`, `tensorboard`, `wandb` or a list.
     """
 
     model: ModelConfig = MISSING
@@ -112,8 +115,10 @@ class TrainConfig(CommandConfig):
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     keep_checkpoints: bool = False
     non_finite: NonFinite = NonFinite["raise"]
+    tracker: Any = None
 
     def __post_init__(self) -> None:
+        self.tracker = trackers(self.tracker)
         if self.resample.at and isinstance(self.sae, TopKSae):
             raise ValueError(
                 f"resample.at={self.resample.at}: sae={self.sae.architecture} revives dead features by its auxiliary "

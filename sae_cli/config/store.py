@@ -4,6 +4,8 @@ A YAML that lists `base_<schema>` first in its `defaults` is checked against tha
 the wrong type and a key that does not exist are refused while the configuration is composed.
 """
 
+from functools import cache
+
 from hydra._internal.core_plugins.basic_launcher import BasicLauncherConf
 from hydra.core.config_store import ConfigStore
 
@@ -34,8 +36,9 @@ GROUPS = {
 }
 
 
+@cache
 def register() -> None:
-    """Put the schemas into Hydra's ConfigStore; calling it again changes nothing."""
+    """Put the schemas into Hydra's ConfigStore, once a process."""
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name=SHARED_LAUNCHER, node=BasicLauncherConf)
     for command, schema in PRIMARIES.items():
