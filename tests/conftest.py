@@ -1,12 +1,18 @@
 """Shapes in annotations are checked in the tests, and only there; GPU kernels run without a GPU too."""
 
 import gc
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each of them
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton
 
@@ -18,6 +24,8 @@ modules = {".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for 
 # An int is accepted where a float is asked for, as type checkers do.
 install_import_hook(sorted(modules - COMPILED), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+from sae_cli import console  # noqa: E402 (after the hook)
+
 
 def pytest_collection_finish() -> None:
     """What is imported by now stays: the garbage collector need not look at it again and again."""
@@ -27,3 +35,18 @@ def pytest_collection_finish() -> None:
 
 def pytest_sessionfinish() -> None:
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """A test draws the same numbers whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _output_as_at_first() -> Iterator[None]:
+    """A command with `--quiet` does not silence the tests after it, and loggers keep no stream of this test."""
+    root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
+    yield
+    console.configure()
+    root.handlers = [each for each in root.handlers if each in handlers]

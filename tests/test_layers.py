@@ -13,6 +13,7 @@ LAYERS = {
     "training": 3,
     "metrics": 3,
     "edits": 3,
+    "dashboard": 3,
     "dictionaries": 2,
     "models": 2,
     "data": 2,
@@ -21,6 +22,7 @@ LAYERS = {
     "config": 1,
     "console": 1,
     "interruption": 1,
+    "board": 0,
     "errors": 0,
     "escaping": -1,
     "tensor_types": 0,
@@ -35,10 +37,14 @@ HOMES = {
     "datasets": {"data"},
     "safetensors": {"artifacts", "models/load.py"},  # there: the class of its errors
     "rich": {"console.py"},
+    "matplotlib": {"dashboard/paper.py"},
+    "wandb": {"stages/tracking/weights_and_biases.py"},
     "numba": {"kernels"},
     "scipy": {"metrics"},
     "sklearn": {"training/baselines.py"},
     "yaml": {"config"},
+    "jinja2": {"dashboard"},
+    "markupsafe": {"dashboard"},
 }
 FILES = sorted(
     path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"

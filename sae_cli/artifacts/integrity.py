@@ -13,7 +13,7 @@ from sae_cli.artifacts.lock import LOCK, owner_of
 from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST
 from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.safetensors_header import parse_header
-from sae_cli.artifacts.survey import FoundRun
+from sae_cli.artifacts.survey import REPORT, FoundRun
 from sae_cli.errors import JobError
 
 _PIECE = 1 << 20
@@ -67,7 +67,7 @@ def unlisted_files(found: FoundRun) -> Iterator[tuple[str, str]]:
 
     Runs inside it (evaluations, sheets) and folders that a living process works in are left out.
     """
-    listed = {MANIFEST, *(found.manifest.files if found.manifest else ())}
+    listed = {MANIFEST, REPORT, *(found.manifest.files if found.manifest else ())}
     for folder, subfolders, files in os.walk(found.directory):
         inner = Path(folder)
         if inner != found.directory and (MANIFEST in files or owner_of(inner)):

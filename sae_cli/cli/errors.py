@@ -7,7 +7,7 @@ from types import TracebackType
 
 import typer
 
-from sae_cli.errors import Interrupted, SaeError
+from sae_cli.errors import Interrupted, JobError, SaeError
 
 EXPECTED = (SaeError, Interrupted, OSError, typer.TyperException, typer.Abort)
 """What a user can cause or meet; everything else is a bug and shows its traceback."""
@@ -26,6 +26,20 @@ def explain(error: BaseException) -> tuple[str, int]:
             return f"{reason}: {name}", 1
         case _:
             return " ".join(str(error).split()) or type(error).__name__, 1
+
+
+def expected(error: BaseException) -> BaseException | None:
+    """What to tell the user of an error; None for a bug.
+
+    It is the signal that the error came after, if there was one, because a library that is stopped in the middle may
+    fail while it tidies up; but what a command itself says of a failure (a `JobError`) stands.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, Interrupted | JobError):
+        found = found.__cause__ or found.__context__
+    if isinstance(found, Interrupted):
+        return found
+    return error if isinstance(error, EXPECTED) else None
 
 
 def report(error: BaseException) -> int:

@@ -18,11 +18,13 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from sae_cli import console
-from sae_cli.cli.errors import EXPECTED, explain
+from sae_cli.artifacts.files import unwritable
+from sae_cli.cli.errors import EXPECTED, expected, explain, report
 from sae_cli.cli.output import as_document
 from sae_cli.cli.plan import Place, PlannedJob
 from sae_cli.config.compose import typed
 from sae_cli.config.store import SHARED_LAUNCHER
+from sae_cli.errors import Interrupted
 from sae_cli.stages.memory import memory_explained
 from sae_cli.stages.result import StageResult
 
@@ -91,8 +93,11 @@ class SweepJob:
             if isinstance(result, Exception):
                 raise result
             return Outcome(exit_code=0, document=as_document(result))
-        except EXPECTED as error:
-            message, code = explain(error)
+        except (Exception, Interrupted) as error:
+            told = expected(error)
+            if told is None:
+                raise
+            message, code = explain(told)
             console.error(message)
             return Outcome(exit_code=code, error=message)
 
@@ -123,6 +128,10 @@ def _run(stage: str, settings: Any, place: Place) -> StageResult:
 
 
 def _write(outcome: Outcome, path: Path) -> None:
+    """Leave an outcome. Where that cannot be written it is said here: to Hydra it would be an error of the job."""
     unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps(asdict(outcome), allow_nan=False), encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(json.dumps(asdict(outcome), allow_nan=False), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        report(unwritable(path, error))

@@ -25,6 +25,16 @@ class DocumentKeys:
             self.keys[document_id(document.key)] = document.key
             yield document
 
+    def keys_of(self, documents: Collection[int], split: Split, seed: int) -> dict[int, str]:
+        """The keys of some documents, in the order of the text, which is read again where it was not read so far."""
+        if not self.keys.keys() >= set(documents):
+            missing = set(documents)
+            for document in self.documents(split, seed):
+                missing.discard(document_id(document.key))
+                if not missing:
+                    break
+        return {each: key for each, key in self.keys.items() if each in documents}
+
     def forget_before(self, document: int, but: Collection[int]) -> None:
         """Forget the documents that were given out before this one, but for some."""
         for each in list(self.keys):

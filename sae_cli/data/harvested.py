@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from sae_cli.artifacts.run_directory import FinishedRun, Run
+from sae_cli.artifacts.files import damaged
+from sae_cli.artifacts.run_directory import Run
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.tensors import map_tensor
 from sae_cli.config.data import NonFinite
-from sae_cli.data.activations import ActivationBlock
+from sae_cli.data.activations import FIRST_POSITION, ActivationBlock
 from sae_cli.data.non_finite import LEAVE_OUT, is_finite, refusal
 from sae_cli.data.packing import TokenRows
 from sae_cli.data.shards import check_shards
@@ -203,6 +205,27 @@ def harvested_blocks(run: FinishedRun) -> Iterator[ActivationBlock]:
     for name in run.file_names(ACTIVATIONS):
         tensors = run.read_tensors(name, verify=False)
         yield ActivationBlock(**tensors | {"activations": _as_float32(tensors["activations"])})
+
+
+def harvested_rows(run: FinishedRun, rows: int) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+    """The rows of text of a harvest from which nothing was left out, `rows` at a time, with their activations.
+
+    Hashes are not compared again: call `FinishedRun.check_files` first.
+
+    Raises:
+        JobError: the shards are not what a harvest writes.
+    """
+    check_shards(run, run.file_names(ACTIVATIONS))
+    for name, rows_name in zip(run.file_names(ACTIVATIONS), run.file_names(ROWS), strict=True):
+        sizes = run.expect(rows_name, {"tokens": "I64 R T", "document": "I64 R T"})
+        text = {key: each.numpy() for key, each in run.read_tensors(rows_name, verify=False).items()}
+        block = ActivationBlock(**{field.name: run.map_tensor(name, field.name) for field in fields(ActivationBlock)})
+        per_row, left_over = divmod(block.n, sizes["R"])
+        if left_over or per_row != sizes["T"] - FIRST_POSITION:
+            raise damaged(run.directory / name, f"the activations of {sizes['R']} rows of text", f"{block.n:,}")
+        for i in range(0, sizes["R"], rows):
+            part = TokenRows(text["tokens"][i : i + rows], text["document"][i : i + rows])
+            yield part, block.select(slice(i * per_row, (i + rows) * per_row))
 
 
 def complete_shards(run: Run, plan: ShardPlan) -> int:

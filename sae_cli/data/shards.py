@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.manifest import MANIFEST
-from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import JobError
 
 _LAYOUT = {"activations": "F32|BF16|F16 N D", "tokens": "I64 N", "position": "I64 N", "document": "I64 N"}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -28,13 +29,9 @@ class StdlibCorpus:
     def __init__(self, tests: bool, exclude: Sequence[str], held_out_fraction: float) -> None:
         self.root = Path(sysconfig.get_path("stdlib"))
         self.held_out_fraction = held_out_fraction
-        self.keys = sorted(
-            relative.as_posix()
-            for relative in (path.relative_to(self.root) for path in self.root.rglob("*.py"))
-            if not _NOT_THE_LIBRARY.intersection(relative.parts)
-            and (tests or not _TESTS.intersection(relative.parts))
-            and not any(fnmatch(relative.as_posix(), pattern) for pattern in exclude)
-        )
+        left_out = _NOT_THE_LIBRARY if tests else _NOT_THE_LIBRARY | _TESTS
+        keys = _sources(self.root, left_out)
+        self.keys = sorted(key for key in keys if not any(fnmatch(key, pattern) for pattern in exclude))
 
     def documents(self, split: Split, seed: int, epoch: int = 0) -> Iterator[Document]:
         keys = of_split(self.keys, split, self.held_out_fraction)
@@ -42,6 +39,15 @@ class StdlibCorpus:
             text = _read_source(self.root / key)
             if text:
                 yield Document(key, text, domain=_package(key))
+
+
+def _sources(root: Path, left_out: Set[str]) -> Iterator[str]:
+    """Relative paths of the files below a folder, without the folders of these names."""
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = [name for name in subfolders if name not in left_out]
+        for name in files:
+            if name.endswith(".py"):
+                yield Path(folder, name).relative_to(root).as_posix()
 
 
 def _read_source(path: Path) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_cli.errors import JobError
+from sae_cli.kernels.codes import Codes
 from sae_cli.tensor_types import Float, Int
 
 
@@ -86,6 +87,10 @@ class Dictionary(nn.Module, ABC):
     @abstractmethod
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
         """Feature activations, non-negative, in the units of x."""
+
+    def codes(self, x: Float[Tensor, "N D"]) -> Codes:
+        """The positive entries of `encode(x)`, on the CPU."""
+        return Codes.of_dense(self.encode(x))
 
     def decode(self, f: Float[Tensor, "*N F"]) -> Float[Tensor, "*N D"]:
         """x̂ = W_decᵀ f + b_dec."""

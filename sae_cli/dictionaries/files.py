@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from sae_cli.artifacts.files import damaged
-from sae_cli.artifacts.run_directory import FinishedRun, Run, read_run
+from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.safetensors_header import Header
+from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.batch_topk import BatchTopKDictionary
 from sae_cli.dictionaries.gated import GatedDictionary

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
+from sae_cli.kernels.sparse import SparseKernel
 from sae_cli.tensor_types import Float, Tensor
 
 
@@ -15,6 +19,15 @@ class ReluDictionary(Dictionary):
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
         return ((x - self.centre) @ self.W_enc.T + self.b_enc).relu()
+
+    def codes(self, x: Float[Tensor, "N D"]) -> Codes:
+        if x.is_cuda:
+            return super().codes(x)
+        return self._kernel.positive(x - self.centre, self.W_enc, self.b_enc)
+
+    @cached_property
+    def _kernel(self) -> SparseKernel:
+        return SparseKernel()
 
 
 class ReluObjective(Objective):

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from sae_cli.tensor_types import Float, Int, Tensor
 
@@ -98,6 +97,8 @@ def subspace_floor(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], generator: 
 
 def one_to_one(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> Float[Tensor, " _"]:
     """The cosines of the assignment of rows of a to different rows of b whose sum is the largest."""
+    from scipy.optimize import linear_sum_assignment  # half a second that most commands need not wait for
+
     cosines = (unit_rows(a) @ unit_rows(b).T).numpy()
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     return torch.from_numpy(cosines[rows, columns])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sae_cli.artifacts.manifest import MANIFEST
-from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.config.stored import CONFIG_FILE
 from sae_cli.errors import RequestError
 

@@ -18,7 +18,8 @@ import torch
 
 from sae_cli import console
 from sae_cli.artifacts.files import FileRecord
-from sae_cli.artifacts.run_directory import FinishedRun, Run, UnfinishedRun
+from sae_cli.artifacts.run_directory import Run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import NonFinite, SyntheticData
 from sae_cli.config.split import Split

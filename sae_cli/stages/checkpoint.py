@@ -15,7 +15,8 @@ import torch
 
 from sae_cli import console
 from sae_cli.artifacts.manifest import CHECKPOINTS, Parent, library_versions
-from sae_cli.artifacts.run_directory import FinishedRun, Run, UnfinishedRun
+from sae_cli.artifacts.run_directory import Run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.errors import JobError
 from sae_cli.stages.activation_source import Batches, SavedBatches
 from sae_cli.state import State, below, number, of

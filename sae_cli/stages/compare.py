@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import TRUTH, CompareConfig, TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import Space
@@ -35,10 +36,9 @@ from sae_cli.metrics.similarity import (
 from sae_cli.seeds import generator
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
+from sae_cli.stages.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.stored_figures import shows_stored
-
-COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
     settings = evaluate.settings_for(source.run.directory, config)
     finished = evaluate.evaluation(source, settings, evaluate.default_name(settings))
     features = evaluate.read_features(finished, dictionary.n_features)
-    report = finished.read_json(evaluate.EVAL_FILE)
+    report = finished.read_json(EVAL_FILE)
     alive = (features["count"] > 0).nonzero()[:, 0]
     if not len(alive):
         raise JobError(f"{source.run.directory}: no feature is alive: there is nothing to compare")

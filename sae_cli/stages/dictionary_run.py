@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, parse_config
 from sae_cli.errors import SaeError
 from sae_cli.metrics.rare import DensityHistory
+from sae_cli.stages.file_names import DENSITY_FILE
 
-DENSITY_FILE = "density_history.safetensors"
 """In a training run: how often each feature fired, in windows of training."""
 
 PRUNE = "prune-high-freq"
@@ -31,6 +31,13 @@ class DictionaryRun(NamedTuple):
 
     run: FinishedRun
     trained_with: TrainConfig
+
+    def origin(self) -> FinishedRun:
+        """The training run that a pruned one comes from, as far as that can be followed."""
+        found = self.run
+        while parent := pruned_from(found):
+            found = parent
+        return found
 
 
 def read_dictionary_run(path: str | Path) -> DictionaryRun:

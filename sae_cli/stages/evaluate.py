@@ -13,7 +13,8 @@ from sae_cli import console
 from sae_cli.artifacts.files import damaged, take_file, write_json
 from sae_cli.artifacts.lock import owner_of, wait_until_free
 from sae_cli.artifacts.places import inside
-from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.names import evaluation_name
@@ -25,6 +26,7 @@ from sae_cli.metrics import VERSION
 from sae_cli.stages import build, evaluate_together
 from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce, expect_memory
+from sae_cli.stages.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
 from sae_cli.stages.measuring.held_out import LOGITS_AT_ONCE
 from sae_cli.stages.measuring.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
 from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
@@ -34,9 +36,6 @@ from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSub
 from sae_cli.stages.parents import check_model
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.stored_figures import shows_stored
-
-EVAL_FILE, FEATURES_FILE, ABLATION_FILE = "eval.json", "features.safetensors", "ablation.safetensors"
-DEFAULT = "default"
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import EvalConfig
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.settings import absolute, flatten, result_settings
@@ -21,6 +22,7 @@ from sae_cli.metrics import VERSION
 from sae_cli.models import LanguageModel, Site
 from sae_cli.stages import build
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
+from sae_cli.stages.file_names import EVAL_FILE
 from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
 from sae_cli.stages.measuring.loss_tables import domain_rows, loss_rows, reference_rows
 from sae_cli.stages.measuring.references import References
@@ -29,8 +31,6 @@ from sae_cli.stages.parents import check_model
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
 from sae_cli.stages.stored_figures import shows_stored
-
-EVAL_FILE = "eval.json"
 
 _FIGURES = ("ce_increase", "loss_recovered", "kl_sae")
 

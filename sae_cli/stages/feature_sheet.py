@@ -1,32 +1,16 @@
-"""Reading finished sheets of features, and showing one to people."""
+"""Showing the sheet of a feature to people, in the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, read_run
+from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.console import Excerpt
-from sae_cli.errors import RequestError
-from sae_cli.stages.features import CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
+from sae_cli.stages.sheets import Sheets
 from sae_cli.stages.stored_figures import shows_stored
 
-_CONTEXTS = {
-    "feature": "I64 C",
-    "tokens": "I32 C S W",
-    "activations": "F32 C S W",
-    "document": "I64 C S",
-    "position": "I64 C S",
-    "peak": "F32 C S",
-    "quantile": "I64 C S",
-}
-_NEAREST = {"feature": "I64 C", "nearest": "I64 C K", "nearest_cosine": "F32 C K"}
 _STATISTICS = (
     ("frequency", "fires on", "{:.3%} of tokens"),
     ("max_act", "largest activation", "{:.3g}"),
@@ -39,53 +23,6 @@ _STATISTICS = (
     ("logit_kurtosis", "kurtosis of logit weights", "{:.1f}"),
     ("nullspace", "null-space share", "{:.3f}"),
 )
-
-
-@dataclass(frozen=True)
-class Sheets:
-    """Finished sheets.
-
-    Attributes:
-        run: where they are.
-    """
-
-    run: FinishedRun
-
-    @cached_property
-    def about(self) -> dict[str, Any]:
-        """The content of `sheets.json`."""
-        return self.run.read_json(SHEETS_JSON)
-
-    @cached_property
-    def contexts(self) -> dict[str, Tensor]:
-        """The content of `contexts.safetensors`."""
-        self.run.expect(CONTEXTS_FILE, _CONTEXTS)
-        return self.run.read_tensors(CONTEXTS_FILE)
-
-    @cached_property
-    def tensors(self) -> dict[str, Tensor]:
-        """The content of `sheets.safetensors`."""
-        self.run.expect(SHEETS_FILE, _NEAREST, others=True)
-        return self.run.read_tensors(SHEETS_FILE)
-
-    def row(self, feature: int) -> int:
-        """The place of a feature in the tensors.
-
-        Raises:
-            RequestError: there is no sheet of it.
-        """
-        found = (self.contexts["feature"] == feature).nonzero()
-        if not len(found):
-            there = self.contexts["feature"]
-            some = f"{len(there):,} features from {int(there.min())} to {int(there.max())}" if len(there) else "none"
-            raise RequestError(f"--show {feature}: expected one of the features with a sheet, {some}; see only=")
-        return int(found[0])
-
-    def token(self, number: int) -> str:
-        return self.about["vocabulary"][str(number)]
-
-    def document(self, number: int) -> str:
-        return self.about["documents"].get(str(number), f"document {number}")
 
 
 def show(directory: Path, features: Sequence[int]) -> None:

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from sae_cli import console
 from sae_cli.artifacts.places import inside
-from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import SHEETS
 from sae_cli.config.commands import EvalConfig, FeaturesConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
+from sae_cli.config.split import Split
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.token_text import token_texts
 from sae_cli.dictionaries.base import Dictionary
@@ -26,6 +28,8 @@ from sae_cli.metrics.similarity import nearest_others
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce, expect_memory
+from sae_cli.stages.file_names import ABLATION_FILE, CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
+from sae_cli.stages.harvest_search import trained_on
 from sae_cli.stages.measuring.ablation import Ablation
 from sae_cli.stages.measuring.contexts import FEATURES_AT_ONCE, ContextPass, Contexts
 from sae_cli.stages.measuring.held_out import HeldOutText
@@ -34,10 +38,6 @@ from sae_cli.stages.parents import check_model
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
 from sae_cli.stages.stored_figures import shows_stored
-
-CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON = "contexts.safetensors", "sheets.safetensors", "sheets.json"
-ABLATION_FILE = evaluate.ABLATION_FILE
-
 
 _MOST_DOCUMENTS = 40_000
 """Documents whose keys are written, so that the file stays one that is read; the others have their ids only."""
@@ -74,10 +74,12 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     assert isinstance(subject, ModelSubject)
     subject.check(dictionary)
     ablation = _ablation(subject, dictionary, config)
-    reading = ContextPass(subject, config.features.split, config.contexts)
+    harvest = _harvest(source, config)
+    reading = ContextPass(subject, config.features.split, config.contexts, harvest)
     _expect_memory(reading, len(features))
 
-    with open_run(folder, "features", settings, config.overwrite, [source.run, measured]) as claimed:
+    parents = [source.run, measured, *([harvest] if harvest else [])]
+    with open_run(folder, "features", settings, config.overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         found = reading.of(dictionary, features)
         tensors = _of_features(dictionary, statistics, features)
@@ -120,6 +122,15 @@ def _evaluation(source: DictionaryRun, config: FeaturesConfig) -> FinishedRun:
         features=config.features,
     )
     return evaluate.evaluation(source, settings, evaluate.default_name(settings))
+
+
+def _harvest(source: DictionaryRun, config: FeaturesConfig) -> FinishedRun | None:
+    """What the dictionary was trained on, where these sheets are of the same text."""
+    if config.data is not None or config.features.split is not Split.train or not (found := trained_on(source)):
+        return None
+    console.log(f"reading activations from {found.directory}")
+    found.check_files(config.verify)
+    return found
 
 
 def _chosen(config: FeaturesConfig, statistics: dict[str, Tensor]) -> Tensor:

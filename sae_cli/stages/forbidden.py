@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.metrics.rare import common_direction, encoder_alignment, final_frequency
-from sae_cli.stages.dictionary_run import DENSITY_FILE, DictionaryRun, read_density, read_dictionary_run
+from sae_cli.stages.dictionary_run import DictionaryRun, read_density, read_dictionary_run
+from sae_cli.stages.file_names import DENSITY_FILE
 from sae_cli.tensor_types import Float, Tensor
 
 FORBIDDEN = "forbidden_direction"

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, finished_run, open_run, unfinished_run
+from sae_cli.artifacts.run_directory import finished_run, open_run, unfinished_run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands import HarvestConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings

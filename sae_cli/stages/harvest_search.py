@@ -1,4 +1,4 @@
-"""Finding the harvest that a training run can read instead of running the model."""
+"""Finding the harvest that can be read instead of running the model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 from sae_cli import console
 from sae_cli.artifacts.manifest import read_manifest
-from sae_cli.artifacts.run_directory import FinishedRun, UnfinishedRun, read_run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, read_run
 from sae_cli.artifacts.survey import run_directories
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import NonFinite
 from sae_cli.config.model import Dtype
-from sae_cli.errors import JobError, RequestError
+from sae_cli.errors import JobError, RequestError, SaeError
+from sae_cli.stages.dictionary_run import DictionaryRun
 
 # A harvest serves a training run if these settings are the same in both.
 _SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
@@ -46,6 +47,21 @@ def find_harvest(
             and not _misfits(found.settings, settings)
         ):
             return run
+    return None
+
+
+def trained_on(source: DictionaryRun) -> FinishedRun | None:
+    """The harvest that a dictionary was trained on, if it is still there as it was and is exactly what the model gives
+    for the beginning of the training text: all of its activations in float32, each row of text once."""
+    for parent in source.origin().manifest.parents:
+        try:
+            found = read_run(parent.path, "harvest")
+        except SaeError:
+            continue
+        facts = found.manifest.facts
+        whole = found.manifest.settings.get("dtype") == Dtype.float32.value and not facts.get("dropped")
+        if whole and facts.get("epochs", 1) == 1 and found.as_parent() == parent:
+            return found
     return None
 
 

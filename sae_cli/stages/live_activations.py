@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import HarvestConfig, TrainConfig
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import RequestError
 from sae_cli.models import model_run
-from sae_cli.stages.dictionary_run import DictionaryRun, pruned_from
+from sae_cli.stages.dictionary_run import DictionaryRun
 
 
 def check_model(source: DictionaryRun) -> None:
@@ -20,17 +20,11 @@ def check_model(source: DictionaryRun) -> None:
         found = model_run(model.path, model.revision)
     except RequestError as error:
         raise RequestError(f"{source.run.directory}: the model that it was trained on is needed: {error}") from error
-    if found and _differs(_trained(source.run), found):
+    if found and _differs(source.origin(), found):
         console.warn(
             f"{source.run.directory}: it was trained on the model {found.directory}, which has been made again since: "
             "the figures are right only if that has the same weights"
         )
-
-
-def _trained(run: FinishedRun) -> FinishedRun:
-    """The training run that a pruned one comes from, as far as that can be followed."""
-    parent = pruned_from(run)
-    return run if parent is None else _trained(parent)
 
 
 def _differs(child: FinishedRun, found: FinishedRun) -> bool:

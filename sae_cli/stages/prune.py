@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import PruneConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from sae_cli import console
-from sae_cli.artifacts.run_directory import FinishedRun, finished_run, open_run
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import RandomizeConfig
 from sae_cli.config.edits import ModelPart, RandomScheme
 from sae_cli.config.settings import result_settings

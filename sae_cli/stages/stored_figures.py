@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
 

@@ -10,11 +10,19 @@ import torch
 from sae_cli.artifacts import run_directory
 from sae_cli.artifacts.files import read_bytes, write_bytes
 from sae_cli.artifacts.manifest import read_manifest
-from sae_cli.artifacts.run_directory import finished_run, open_run, read_run, unfinished_run
+from sae_cli.artifacts.run_directory import finished_run, open_run, unfinished_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
 
 SETTINGS = {"l1": 1.0, "seed": 0}
+
+
+def fail_with(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 @pytest.fixture
@@ -155,6 +163,22 @@ def test_a_log_goes_on_where_progress_was_last_saved(tmp_path):
     assert read_run(tmp_path / "r").read_bytes("curve").count(b"\n") == 2
 
 
+def test_progress_that_cannot_be_saved_is_not_known(tmp_path, monkeypatch):
+    """A checkpoint without the log that belongs to it would leave a gap in the log."""
+    with pytest.raises(JobError), open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        claimed.append_line("curve", {"step": 1})
+        claimed.write_tensors("checkpoint/1", {"x": torch.ones(1)})
+        claimed.save_progress()
+        claimed.append_line("curve", {"step": 2})
+        claimed.write_tensors("checkpoint/2", {"x": torch.ones(1)})
+        with monkeypatch.context() as patched:
+            patched.setattr(claimed, "write_text", fail_with(JobError("disk on fire")))
+            claimed.save_progress(without=["checkpoint/1"])
+    left = read_manifest(tmp_path / "r")
+    assert (left.status, list(left.files)) == ("failed", ["checkpoint/1", "curve"])
+    assert left.files["curve"].bytes == len('{"step": 1}\n') and (tmp_path / "r" / "checkpoint" / "1").exists()
+
+
 def test_a_damaged_log_is_not_gone_on_with(tmp_path):
     with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
         claimed.append_line("curve", {"step": 1})
@@ -245,13 +269,10 @@ def test_a_run_that_cannot_be_finished_keeps_its_checkpoint(tmp_path, monkeypatc
 
 
 def test_a_run_whose_checkpoint_cannot_be_removed_is_finished(tmp_path, monkeypatch):
-    def fail(path, **_):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
         claimed.write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
         with monkeypatch.context() as patched:
-            patched.setattr("pathlib.Path.unlink", fail)
+            patched.setattr("pathlib.Path.unlink", fail_with(OSError(errno.EIO, os.strerror(errno.EIO))))
             claimed.finish(["checkpoint/1/x"])
     assert (tmp_path / "r" / "checkpoint" / "1" / "x").exists()
     assert finished_run(tmp_path / "r", SETTINGS, overwrite=False) is not None  # and tidied up

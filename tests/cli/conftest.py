@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from sae_cli import console
 from sae_cli.cli.main import run
 from sae_cli.errors import JobError
 from sae_cli.stages.result import StageResult
@@ -68,7 +67,6 @@ def sae(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended
     """Runs `sae` with these arguments."""
 
     def call(*arguments: str) -> Ended:
-        console.configure()
         code = run(arguments)
         captured = capsys.readouterr()
         return Ended(code, captured.out, captured.err)

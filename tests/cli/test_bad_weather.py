@@ -10,7 +10,7 @@ import pytest
 
 from sae_cli.artifacts.files import write_bytes
 from sae_cli.artifacts.manifest import seal
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 
 TRAIN = (
     *("train", "model=demo-xs", "layer=1", "data=text", "data.context=32", "dict_size=16", "tokens=512", "device=cpu"),

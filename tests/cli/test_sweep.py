@@ -71,6 +71,42 @@ def test_a_signal_stops_the_sweep(sae, stage, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_an_outcome_that_cannot_be_written(sae, stage, monkeypatch):
+    """The run is there, the sweep has failed, and each job whose outcome is missing has a line."""
+    monkeypatch.setattr(Path, "replace", fail_with(OSError(5, "Input/output error")))
+    ended = sae("train", "-m", "l1=1,3", "--quiet")
+    assert (ended.code, len(stage.calls)) == (1, 2)
+    assert ended.err.count("Input/output error") == 2
+    assert all(line.startswith("sae: error: ") for line in ended.err.splitlines())
+
+
+def fail_with(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def _after_a_signal():
+    """What is raised where a library fails while it tidies up after a signal."""
+    try:
+        try:
+            raise Interrupted("interrupted by SIGTERM", 15)
+        finally:
+            raise AttributeError("half of it is there")
+    except AttributeError as error:
+        return error
+
+
+def test_an_error_in_the_wake_of_a_signal_is_the_signal(sae, stage, capsys):
+    stage.failing, stage.error = lambda config: True, _after_a_signal
+    with pytest.raises(SystemExit, match="143"):
+        sae("train", "-m", "l1=1,3")
+    assert "sae: error: interrupted by SIGTERM" in capsys.readouterr().err.splitlines()
+    ended = sae("train")
+    assert (ended.code, ended.err.splitlines()[-1]) == (143, "sae: error: interrupted by SIGTERM")
+
+
 def test_the_shared_launcher_gives_all_jobs_to_the_stage_at_once(sae, stage):
     stage.failing = lambda config: config.l1 == 1
     ended = sae("train", "-m", "l1=0.3,1,3", "hydra/launcher=shared")

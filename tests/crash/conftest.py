@@ -24,8 +24,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sae_cli.artifacts.manifest import MANIFEST, read_manifest
-from sae_cli.artifacts.run_directory import CHECKPOINTS
+from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST, read_manifest
 
 HERE = Path(__file__).parent
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]

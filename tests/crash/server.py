@@ -56,6 +56,7 @@ def _wait(wait, seconds):
 
 
 if __name__ == "__main__":
+    import gc
     import importlib
     import pkgutil
 
@@ -66,5 +67,7 @@ if __name__ == "__main__":
         if not module.name.endswith(("__main__", "triton_loops", "triton_kernel")):
             importlib.import_module(module.name)
     importlib.import_module("transformers.models.gpt_neox.modeling_gpt_neox")
+    gc.collect()
+    gc.freeze()  # or every child would copy what is imported, by looking at it
     print(json.dumps("ready"), flush=True)
     serve()

@@ -12,7 +12,7 @@ import pytest
 
 from sae_cli.artifacts.files import check_hash, check_size
 from sae_cli.artifacts.manifest import read_manifest
-from sae_cli.artifacts.run_directory import UnfinishedRun, read_run
+from sae_cli.artifacts.stored_run import UnfinishedRun, read_run
 from sae_cli.stages.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.crash

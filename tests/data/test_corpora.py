@@ -72,7 +72,8 @@ def test_a_long_file_is_cut_at_blank_lines(tmp_path):
     assert all(d.text.startswith("paragraph") for d in documents)
 
 
-def test_hub_reads_a_local_data_set_by_index(tmp_path):
+def test_hub_reads_a_local_data_set_by_index(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # 5 s after each pass over parquet files
     write_parquet(tmp_path / "train-00000-of-00001.parquet")
     corpus = HubCorpus(str(tmp_path), "", "train", "text", "meta.set", None, 50, 0.2)
     (train, held_out), again, other = both_splits(corpus, 0), both_splits(corpus, 0), both_splits(corpus, 1)

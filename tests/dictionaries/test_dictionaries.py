@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import sae_cli
-from sae_cli.artifacts.run_directory import open_run, read_run
+from sae_cli.artifacts.run_directory import open_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.dictionaries.files import load_dictionary, save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError

@@ -12,7 +12,8 @@ import torch
 
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.manifest import MANIFEST, Manifest, seal
-from sae_cli.artifacts.run_directory import FinishedRun, open_run, read_run
+from sae_cli.artifacts.run_directory import open_run
+from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
@@ -26,8 +27,9 @@ from sae_cli.dictionaries.gated import GatedDictionary
 from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
-from sae_cli.stages.dictionary_run import DENSITY_FILE, read_density, read_dictionary_run
-from sae_cli.stages.evaluate import EVAL_FILE, FEATURES_FILE, read_features
+from sae_cli.stages.dictionary_run import read_density, read_dictionary_run
+from sae_cli.stages.evaluate import read_features
+from sae_cli.stages.file_names import DENSITY_FILE, EVAL_FILE, FEATURES_FILE
 
 F, D, SHARD = 6, 4, 5
 SHARDS = [f"{ACTIVATIONS}-{i:05d}-of-00002.safetensors" for i in range(2)]

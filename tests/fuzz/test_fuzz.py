@@ -20,8 +20,8 @@ from subjects import SUBJECTS, F, empty_manifest, forge, make_runs, same
 
 from sae_cli.artifacts.json_document import parse_json
 from sae_cli.artifacts.manifest import MANIFEST, read_manifest, seal, sealed
-from sae_cli.artifacts.run_directory import read_run
 from sae_cli.artifacts.safetensors_header import read_header
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors
 from sae_cli.config.stored import parse_config
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary

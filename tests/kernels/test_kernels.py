@@ -1,5 +1,9 @@
 """Every kernel for CPUs against the plain one, and that one against loops over entries in numpy."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -129,18 +133,41 @@ def test_equal_entries_are_taken_from_the_left():
     assert codes.columns.tolist() == [0, 1, 2] * 2
 
 
+SUMS = """
+import hashlib
+import torch
+from sae_cli.kernels.sparse import SparseKernel
+
+torch.set_num_threads(1)
+g = torch.Generator().manual_seed(0)
+x, W = torch.randn(530, 24, generator=g), torch.randn(1000, 24, generator=g)
+kernel, total = SparseKernel(), torch.zeros_like(W)
+codes = kernel.positive(x, W, torch.full((1000,), -2.0))
+error, along = kernel.residual(codes, codes.values, W, x)
+kernel.add_outer_sums(codes, along, error, total)
+from numba import get_num_threads
+content = b"".join(each.numpy().tobytes() for each in (error, along, total))
+print(get_num_threads(), len(codes.values), hashlib.sha256(content).hexdigest())
+"""
+
+
 def test_same_bits_whatever_the_number_of_threads():
-    x, W, b = problem(530, 24, 1000)
-    results = []
-    numba = pytest.importorskip("numba")
-    for threads in (1, numba.config.NUMBA_NUM_THREADS):
-        numba.set_num_threads(threads)
-        kernel, total = SparseKernel(), torch.zeros_like(W)
-        codes = kernel.positive(x, W, b)
-        error, along = kernel.residual(codes, codes.values, W, x)
-        kernel.add_outer_sums(codes, along, error, total)
-        results.append((error, along, total))
-    assert all(torch.equal(p, q) for p, q in zip(*results, strict=True))
+    """numba has as many threads as torch is told to have, and its sums do not depend on them."""
+    found = []
+    for threads in ("1", "2"):
+        environment = {key: value for key, value in os.environ.items() if key != "NUMBA_NUM_THREADS"}
+        environment |= {"OMP_NUM_THREADS": threads}
+        ran = subprocess.run([sys.executable, "-c", SUMS], env=environment, capture_output=True, text=True, check=True)
+        found.append(ran.stdout.split())
+    assert [each[0] for each in found] == ["1", "2"]
+    assert found[0][1:] == found[1][1:] and int(found[0][1]) > 1000
+
+
+def test_a_number_of_threads_that_is_none_is_passed_over():
+    """As torch does."""
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": "0"}
+    subprocess.run([sys.executable, "-c", "import sae_cli.kernels.loops"], env=environment, check=True)
 
 
 def test_keep_and_sums_of_codes():

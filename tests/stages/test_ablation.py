@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.stages import evaluate, train
+from sae_cli.stages.file_names import ABLATION_FILE
 from sae_cli.stages.measuring.ablation import Ablation
 from sae_cli.stages.measuring.held_out import HeldOutText
 
@@ -96,7 +97,7 @@ def test_as_an_evaluation_of_a_run(world, tmp_path):
     train.run(world.train(tmp_path), tmp_path / "run")
     document = evaluate.run(world.eval(tmp_path / "run", ablate=[3, 5]), tmp_path / "run", "some").document
     assert [each["feature"] for each in document["eval"]["ablation"]] == [3, 5]
-    tensors = read_run(tmp_path / "run" / "eval" / "some", "eval").read_tensors(evaluate.ABLATION_FILE)
+    tensors = read_run(tmp_path / "run" / "eval" / "some", "eval").read_tensors(ABLATION_FILE)
     assert tensors["logit_effect"].shape == (2, 300)
     assert int(tensors["tokens"][0]) == document["eval"]["ablation"][0]["tokens"]
     with pytest.raises(RequestError, match="ablate=48"):

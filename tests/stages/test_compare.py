@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import CompareConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sae_cli.artifacts.run_directory import open_run, read_run
+from sae_cli.artifacts.run_directory import open_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.evaluation import Baseline, EvaluationConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
 from sae_cli.config.data import SyntheticData

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sae_cli import console
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import FeaturesConfig, PruneConfig
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook
+from sae_cli.config.model import Dtype
 from sae_cli.config.sae import TopKSae
 from sae_cli.config.split import Split
 from sae_cli.data.documents import document_id
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import load_language_model
-from sae_cli.stages import build, evaluate, feature_sheet, features, prune, train
+from sae_cli.stages import build, evaluate, feature_sheet, features, harvest, prune, train
+from sae_cli.stages.file_names import CONTEXTS_FILE, FEATURES_FILE, SHEETS_FILE, SHEETS_JSON
+from sae_cli.stages.measuring.subject import ModelSubject
 
 CONTEXT, W = 32, 9
 CONTEXTS = ContextsConfig(tokens=3000, top=4, bands=3, per_band=2, window=W - 1)
@@ -44,8 +47,8 @@ def made(directory, name="default", **changes):
     result = features.run(config_of(directory, **changes), directory, name)
     assert result.directory == directory
     run = read_run(directory / "features" / name, "features")
-    tensors = run.read_tensors(features.CONTEXTS_FILE), run.read_tensors(features.SHEETS_FILE)
-    return *tensors, run.read_json(features.SHEETS_JSON)
+    tensors = run.read_tensors(CONTEXTS_FILE), run.read_tensors(SHEETS_FILE)
+    return *tensors, run.read_json(SHEETS_JSON)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +117,7 @@ def test_what_the_files_hold(world, trained, default):
         "peak": (torch.float32, (F, S)),
     }
     assert about["dictionary"] == str(trained) and about["bands"] == 3 and about["ablation"] == []
-    measured = read_run(about["evaluation"], "eval").read_tensors(evaluate.FEATURES_FILE)
+    measured = read_run(about["evaluation"], "eval").read_tensors(FEATURES_FILE)
     for name in ("count", "frequency", "max_act", "de_projection", "token_entropy", "logit_kurtosis"):
         torch.testing.assert_close(sheets[name], measured[name], equal_nan=True)
     assert torch.equal(sheets["top_token"], measured["logit_top_tokens"]) and sheets["top_token"].shape == (F, 10)
@@ -141,6 +144,46 @@ def test_blocks_do_not_matter(how, trained, default, monkeypatch):
     for name in ("tokens", "document", "position"):
         assert torch.equal(contexts[name], default[0][name])
     torch.testing.assert_close(contexts["activations"], default[0]["activations"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [2000, 5000], ids=["less than it holds", "more"])
+def test_the_harvest_that_a_dictionary_was_trained_on_is_read(world, tmp_path, monkeypatch, tokens):
+    """The same sheets as from the model, bit for bit, which is asked only for what the harvest does not hold, and for
+    that in the blocks that it would be in without it."""
+    held_rows = harvest.run(world.harvest(tmp_path), tmp_path / "harvest").document["figures"]["tokens"] // (
+        CONTEXT - 1
+    )
+    train.run(world.train(tmp_path), tmp_path / "run")
+    contexts = replace(CONTEXTS, tokens=tokens)
+    (tmp_path / "harvest").rename(tmp_path / "elsewhere")
+    live, _, about_live = made(tmp_path / "run", "live", contexts=contexts)
+    assert len(read_run(tmp_path / "run" / "features" / "live").manifest.parents) == 2
+
+    (tmp_path / "elsewhere").rename(tmp_path / "harvest")
+    asked, capture = [], ModelSubject._capture
+    monkeypatch.setattr(ModelSubject, "_capture", lambda self, rows: asked.append(len(rows)) or capture(self, rows))
+    held, _, about = made(tmp_path / "run", "held", contexts=contexts)
+    parents = read_run(tmp_path / "run" / "features" / "held").manifest.parents
+    assert len(parents) == 3 and Path(parents[2].path) == (tmp_path / "harvest").resolve()
+    for name, each in live.items():
+        assert torch.equal(held[name], each), name
+    assert about == about_live
+    if tokens < held_rows * (CONTEXT - 1):
+        assert asked == []
+    else:
+        assert set(asked) == {4} and sum(asked) <= -(-tokens // (CONTEXT - 1)) - held_rows + 3 * 4
+
+
+@pytest.mark.parametrize("change", ["bfloat16", "made again", "held-out text"])
+def test_a_harvest_that_is_not_the_same_text_and_numbers_is_not_read(world, tmp_path, change):
+    dtype = Dtype.bfloat16 if change == "bfloat16" else Dtype.float32
+    harvest.run(world.harvest(tmp_path, dtype=dtype), tmp_path / "harvest")
+    train.run(world.train(tmp_path, activations=str(tmp_path / "harvest")), tmp_path / "run")
+    if change == "made again":
+        harvest.run(world.harvest(tmp_path, overwrite=True), tmp_path / "harvest")
+    split = Split.held_out if change == "held-out text" else Split.train
+    made(tmp_path / "run", features=FeaturePassConfig(tokens=300, split=split), contexts=replace(CONTEXTS, tokens=300))
+    assert len(read_run(tmp_path / "run" / "features" / "default").manifest.parents) == 2
 
 
 def test_some_features(trained, default):
@@ -257,7 +300,6 @@ def test_hostile_text_stays_text(world, trained, tmp_path, capsys):
         all_text += "".join(words[str(token)] for token in each if token >= 0) + "\n"
     assert "<" in all_text and "\x1b" in all_text
     assert all("\x1b[31m\u202e" in key for key in about["documents"].values())
-    console.configure()
     capsys.readouterr()
     feature_sheet.show(trained / "features" / "hostile", [0, 7])
     shown = capsys.readouterr().err
@@ -266,7 +308,6 @@ def test_hostile_text_stays_text(world, trained, tmp_path, capsys):
 
 
 def test_a_sheet_for_people(trained, default, capsys):
-    console.configure()
     feature = int(default[0]["peak"][:, 0].argmax())
     feature_sheet.show(trained / "features" / "default", [feature])
     shown = capsys.readouterr().err
@@ -280,7 +321,7 @@ def test_a_sheet_for_people(trained, default, capsys):
 
 def test_sheets_that_somebody_changed_are_one_line(trained, default, tmp_path):
     shutil.copytree(trained / "features" / "default", tmp_path / "copy")
-    path = tmp_path / "copy" / features.SHEETS_JSON
+    path = tmp_path / "copy" / SHEETS_JSON
     path.write_text(json.dumps({**default[2], "vocabulary": {}}))
     with pytest.raises(Exception, match="damaged file"):
         feature_sheet.show(tmp_path / "copy", [0])

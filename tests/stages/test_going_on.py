@@ -7,7 +7,8 @@ from types import ModuleType
 import pytest
 
 from sae_cli.artifacts.manifest import MANIFEST
-from sae_cli.artifacts.run_directory import open_run, read_run
+from sae_cli.artifacts.run_directory import open_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.harvested import ShardWriter

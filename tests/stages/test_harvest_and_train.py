@@ -9,7 +9,8 @@ import torch
 import sae_cli
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.manifest import read_manifest
-from sae_cli.artifacts.run_directory import open_run, read_run
+from sae_cli.artifacts.run_directory import open_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import Dtype
 from sae_cli.config.settings import result_settings

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import CompareConfig, PruneConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
@@ -17,6 +17,7 @@ from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.stages import compare, evaluate, harvest, prune, train
+from sae_cli.stages.file_names import FEATURES_FILE
 
 D = 16
 EXACT, LINEAR = (LogitUpdateHook(point=HookPoint.logit_update, mode=mode) for mode in LogitMode)
@@ -100,7 +101,7 @@ def test_a_harvest_serves_the_training(world, runs, tmp_path, name):
 def test_logit_weights_of_a_logit_hook_are_exact(world, runs):
     """ŷ + dᵢ changes the final logits by exactly what is written down for feature i."""
     report = evaluate.run(world.eval(runs / "exact"), runs / "exact", "default").document["eval"]
-    tensors = read_run(runs / "exact" / "eval" / "default", "eval").read_tensors(evaluate.FEATURES_FILE)
+    tensors = read_run(runs / "exact" / "eval" / "default", "eval").read_tensors(FEATURES_FILE)
     model, dictionary = load_language_model(str(world.model)), load_dictionary(read_run(runs / "exact"))
     change = dictionary.W_dec.double() @ torch.linalg.pinv(model.end.logit_space.S) @ model.end.logit_space.W.double().T
     change = change - change.mean(dim=1, keepdim=True)

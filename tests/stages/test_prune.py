@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sae_cli
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import PruneConfig
 from sae_cli.config.edits import Finetune
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import RandomizeConfig
 from sae_cli.config.edits import ModelPart, RandomScheme
 from sae_cli.config.model import ModelConfig

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.evaluation import FeaturePassConfig
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.stages import evaluate, train
+from sae_cli.stages.file_names import FEATURES_FILE
 
 BELOW = 0.5
 
@@ -31,7 +32,7 @@ def report(world, run):
 
 
 def groups(run):
-    features = read_run(run.directory / "eval" / "rare", "eval").read_tensors(evaluate.FEATURES_FILE)
+    features = read_run(run.directory / "eval" / "rare", "eval").read_tensors(FEATURES_FILE)
     frequency = features["frequency"].numpy()
     return {"rare": (frequency > 0) & (frequency < BELOW), "others": frequency >= BELOW}
 

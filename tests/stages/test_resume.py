@@ -11,7 +11,7 @@ import pytest
 
 from sae_cli import interruption
 from sae_cli.artifacts.manifest import read_manifest
-from sae_cli.artifacts.run_directory import read_run
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.resample import ResampleConfig

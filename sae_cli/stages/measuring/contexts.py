@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.evaluation import ContextsConfig
 from sae_cli.config.split import Split
 from sae_cli.data.activations import FIRST_POSITION, ActivationBlock
 from sae_cli.data.ahead import made_ahead
 from sae_cli.data.document_keys import DocumentKeys
+from sae_cli.data.harvested import harvested_rows
 from sae_cli.data.packing import TokenRows
+from sae_cli.data.rows import RowStream
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.kernels.codes import Codes
-from sae_cli.metrics.contexts import ContextCollector, ContextShape
+from sae_cli.metrics.contexts import NO_DOCUMENT, ContextCollector, ContextShape
 from sae_cli.stages import build
 from sae_cli.stages.measuring.subject import ModelSubject
 
@@ -54,11 +57,13 @@ class ContextPass:
         subject: model, site and text.
         split: of the text.
         config: how much is read and kept.
+        harvest: of the beginning of this text, read instead of running the model.
     """
 
     subject: ModelSubject
     split: Split
     config: ContextsConfig
+    harvest: FinishedRun | None = None
 
     @property
     def shape(self) -> ContextShape:
@@ -80,7 +85,7 @@ class ContextPass:
         most_keys = _KEYS_HELD
         wanted = -(-self.config.tokens // (context - FIRST_POSITION))
         with console.progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
-            for rows, block in made_ahead(_first(self.subject.rows(stream), wanted)):
+            for rows, block in made_ahead(_first(self._rows(stream), wanted)):
                 for part, codes in _encoded(dictionary, rows, block):
                     collector.add(codes, torch.from_numpy(part.tokens), torch.from_numpy(part.document))
                 if len(documents.keys) > most_keys:
@@ -90,8 +95,17 @@ class ContextPass:
         if not collector.tokens:
             raise stream.too_little()
         held = collector.tensors()
-        shown = set(held["document"].unique().tolist())
-        return Contexts(held, {i: key for i, key in documents.keys.items() if i in shown}, collector.tokens)
+        shown = set(held["document"].unique().tolist()) - {NO_DOCUMENT}
+        return Contexts(held, documents.keys_of(shown, self.split, stream.seed), collector.tokens)
+
+    def _rows(self, stream: RowStream) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+        """Rows of text once: those of the harvest, then those that the model reads now."""
+        skip = 0
+        if self.harvest is not None:
+            for rows, block in harvested_rows(self.harvest, self.subject.model_rows):
+                yield rows, block
+                skip += len(rows.tokens)
+        yield from self.subject.rows(stream, skip)
 
 
 def _first(blocks: Iterator[tuple[TokenRows, ActivationBlock]], n: int) -> Iterator[tuple[TokenRows, ActivationBlock]]:
@@ -111,5 +125,5 @@ def _encoded(dictionary: Dictionary, rows: TokenRows, block: ActivationBlock) ->
     rows_at_once = max(1, tokens_at_once // counted)
     for i in range(0, len(rows.tokens), rows_at_once):
         x = block.activations[i * counted : (i + rows_at_once) * counted].to(dictionary.W_dec.device)
-        codes = Codes.join([Codes.of_dense(dictionary.encode(part)) for part in x.split(tokens_at_once)])
+        codes = Codes.join([dictionary.codes(part) for part in x.split(tokens_at_once)])
         yield TokenRows(rows.tokens[i : i + rows_at_once], rows.document[i : i + rows_at_once]), codes

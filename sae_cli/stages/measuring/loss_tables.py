@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sae_cli.stages.measuring.references import CE, PARAMETERS
+CE, BITS_PER_BYTE = "ce", "bits_per_byte"
+"""Units of a loss that models are placed by."""
+PARAMETERS, STEPS = "parameters", "steps"
+"""What they are placed among."""
 
 LABELS = {
     "l0": "L0",

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae_cli.artifacts.run_directory import FinishedRun
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary, saved_steps, snapshot_file
 from sae_cli.metrics.rare import DensityHistory, Trajectory, encoder_alignment, exempt_and_resampled, trajectory
 from sae_cli.metrics.similarity import quantiles
-from sae_cli.stages.dictionary_run import DENSITY_FILE, read_density
+from sae_cli.stages.dictionary_run import read_density
+from sae_cli.stages.file_names import DENSITY_FILE
 
 _EARLY = (0.1, 0.3)
 """The part of training in which features that are followed were rare already, in shares of its tokens."""

@@ -22,9 +22,7 @@ from sae_cli.metrics.row_sums import Estimate, Figure, RowSums
 from sae_cli.models import LanguageModel, load_language_model
 from sae_cli.models.load import load_tokenizer
 from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
-
-CE, BITS_PER_BYTE = "ce", "bits_per_byte"
-PARAMETERS, STEPS = "parameters", "steps"
+from sae_cli.stages.measuring.loss_tables import BITS_PER_BYTE, CE, PARAMETERS, STEPS
 
 
 class Measured(NamedTuple):

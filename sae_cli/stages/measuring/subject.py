@@ -51,12 +51,17 @@ class ModelSubject:
         """The activations of one split, each document once."""
         return (block for _, block in self.rows(build.row_stream(self.data, self.model, split)))
 
-    def rows(self, stream: RowStream) -> Iterator[tuple[TokenRows, ActivationBlock]]:
-        """Rows of text once, each block with the activations at its counted positions, row after row."""
+    def rows(self, stream: RowStream, skip: int = 0) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+        """Rows of text once, but for the first of them, each block with the activations at its counted positions, row
+        after row. What is computed does not depend on how many are skipped."""
         for rows in stream.one_epoch(self.model_rows):
+            first, skip = skip, max(0, skip - len(rows.tokens))
+            if first >= len(rows.tokens):
+                continue
             blocks = (each[self.site] for each in live_blocks([rows], self._capture))
             for block in refused(blocks, f"{stream.split.value} activations", ELSEWHERE):
-                yield rows, block
+                left = slice(first * (block.n // len(rows.tokens)), None)
+                yield TokenRows(rows.tokens[first:], rows.document[first:]), block.select(left)
 
     def _capture(self, rows: Tensor) -> dict[Site, Tensor]:
         captured = self.model.capture(rows, [self.site])
