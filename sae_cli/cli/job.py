@@ -121,10 +121,11 @@ def read_outcome(path: Path) -> Outcome:
 
 
 def _run(stage: str, settings: Any, place: Place) -> StageResult:
-    gc.enable()
     config = typed(settings)
+    module = import_module(stage)
+    gc.enable()
     with memory_explained(config):
-        return import_module(stage).run(config, *place)
+        return module.run(config, *place)
 
 
 def _write(outcome: Outcome, path: Path) -> None:

@@ -16,6 +16,7 @@ from sae_cli.cli.errors import expected, report, report_bug
 from sae_cli.cli.eval import evaluate
 from sae_cli.cli.features import features
 from sae_cli.cli.harvest import harvest
+from sae_cli.cli.leaving import Leaving
 from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.plot import plot
 from sae_cli.cli.prune_high_freq import prune_high_freq
@@ -80,6 +81,8 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of the console script."""
     gc.disable()  # nothing that start-up allocates is garbage; a job turns collection on again
+    leaving = Leaving()
     sys.excepthook = report_bug
     completion.step_past_equals_sign()
-    sys.exit(run(sys.argv[1:]))
+    leaving.code = run(sys.argv[1:])
+    sys.exit(leaving.code)

@@ -73,3 +73,29 @@ def test_completion_in_zsh():
 def test_looking_at_runs_imports_no_torch(command, tmp_path):
     ended = start(command, "--quiet", SAE_RUNS=str(tmp_path))
     assert not imported(ended) & {"torch", "transformers", "datasets"}
+
+
+LEAVES = """
+import atexit, sys, threading, time
+from sae_cli.cli.leaving import Leaving
+leaving = Leaving()
+atexit.register(print, "handler")
+threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+leaving.code = 7
+sys.exit(leaving.code)
+"""
+
+
+def test_leaving_waits_for_threads_and_handlers():
+    ended = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (7, "thread\nhandler\n", "")
+
+
+def test_leaving_with_words_that_cannot_be_written():
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", LEAVES], stdout=full, stderr=subprocess.PIPE, env=buffered, check=False
+        )
+    assert ended.returncode == 120
+    assert b"No space left" in ended.stderr

@@ -65,8 +65,11 @@ class Visit:
         rows = self.page.query_selector_all("#list tbody tr")
         return [int(row.get_attribute("data-feature")) for row in rows]
 
-    def sheet(self) -> str:
-        return self.page.inner_text("#sheet h3").strip().removesuffix("#").strip()
+    def shows(self, feature: int | str) -> None:
+        """Waits for the sheet of a feature: a page hears of a new address later than the address changes."""
+        self.page.wait_for_function(
+            "title => document.querySelector('#sheet h3')?.firstChild.textContent === title", arg=f"Feature {feature} "
+        )
 
 
 @pytest.fixture(scope="module")
@@ -248,19 +251,18 @@ def test_links_and_keys(chromium, one):
     _, path = one
     with visiting(chromium, path, fragment="#f=17") as visit:
         page = visit.page
-        page.wait_for_selector("#sheet h3")
-        assert visit.sheet() == "Feature 17"
+        visit.shows(17)
         order = visit.listed()
         at = order.index(17)
         page.keyboard.press("j")
-        assert visit.sheet() == f"Feature {order[at + 1]}"
+        visit.shows(order[at + 1])
         assert page.evaluate("location.hash") == f"#f={order[at + 1]}"
         page.keyboard.press("k")
         page.keyboard.press("k")
-        assert visit.sheet() == f"Feature {order[at - 1]}"
+        visit.shows(order[at - 1])
         page.focus("#list tbody tr a")
         page.keyboard.press("ArrowDown")
-        assert visit.sheet() == f"Feature {order[at]}"
+        visit.shows(order[at])
         page.keyboard.press("/")
         assert page.evaluate("document.activeElement.id") == "search"
         page.keyboard.type("jk")
@@ -275,8 +277,8 @@ def test_links_and_keys(chromium, one):
         link = page.query_selector("#sheet p a[href^='#f=']")
         target = link.get_attribute("href")
         link.click()
-        page.wait_for_function("hash => location.hash === hash", arg=target)
-        assert visit.sheet() == f"Feature {target.removeprefix('#f=')}"
+        visit.shows(target.removeprefix("#f="))
+        assert page.evaluate("location.hash") == target
         visit.check_silence()
 
 
@@ -293,7 +295,7 @@ def test_contexts_are_shaded_by_the_encoder_s_values(chromium, one):
         expected = [kept["activations"][5, slot][kept["tokens"][5, slot] >= 0].tolist() for slot in order]
         assert shown == expected
         visit.page.goto(path.resolve().as_uri() + "#f=3")
-        visit.page.wait_for_function("document.querySelector('#sheet h3').textContent.startsWith('Feature 3 ')")
+        visit.shows(3)
         assert "It fires nowhere in this text." in visit.page.inner_text("#sheet")
 
 
@@ -303,9 +305,7 @@ def test_text_of_strangers_is_text(chromium, one):
         text = ""
         for feature in range(6):
             visit.page.evaluate(f"location.hash = 'f={feature}'")
-            visit.page.wait_for_function(
-                f"document.querySelector('#sheet h3').textContent.startsWith('Feature {feature} ')"
-            )
+            visit.shows(feature)
             text += visit.page.inner_text("#sheet")
         for shown in (
             "<script>alert(1)</script>",
