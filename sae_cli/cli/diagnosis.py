@@ -33,9 +33,14 @@ def request_errors(composer: Composer, command: str, overrides: Sequence[Overrid
             raise
         raise RequestError(below) from error
     except (HydraException, OmegaConfBaseException) as error:
+        if foreign := _of_other_commands(composer, command, overrides):
+            raise RequestError(f"{foreign}: sae {command} has no such choice; --cfg job prints what it has") from error
         key = re.match(r"Could not override '([^']+)'", str(error))
         if key:
             raise RequestError(no_key(key[1], composer, command, overrides)) from error
+        twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
+        if twice:
+            raise RequestError(f"+{twice[1]}=…: {twice[1]} is chosen already; leave the + out") from error
         raise RequestError(_one_line(error)) from error
 
 
@@ -86,10 +91,16 @@ def _no_option(error: MissingConfigException) -> str:
 
 
 def _with_choices(composer: Composer, command: str, overrides: Sequence[Override]) -> Composed:
-    """The configuration with the group options that were asked for and nothing else."""
-    groups = composer.groups()
+    """The configuration with the group options that were asked for and the command has, and nothing else."""
+    groups = composer.compose(command).hydra.runtime.choices
     chosen = [each for each in overrides if each.key_or_group in groups and not each.is_sweep_override()]
     return composer.compose(command, [text for each in chosen if (text := each.input_line)])
+
+
+def _of_other_commands(composer: Composer, command: str, overrides: Sequence[Override]) -> str:
+    """The first override that chooses from a group that other commands have; empty if there is none."""
+    groups = set(composer.groups()) - set(composer.compose(command).hydra.runtime.choices)
+    return next((text for each in overrides if each.key_or_group in groups and (text := each.input_line)), "")
 
 
 def _below_null(composer: Composer, command: str, overrides: Sequence[Override]) -> str:

@@ -75,7 +75,9 @@ def _settings(arguments: Sequence[str]) -> dict[str, str]:
     given: dict[str, str] = {}
     for key, _, value in (each.partition("=") for each in arguments):
         if key not in _KEYS:
-            raise RequestError(f"unknown key {key}{_meant(key, _KEYS)}")
+            from sae_cli.cli.diagnosis import nearest_name
+
+            raise RequestError(f"unknown key {key}{nearest_name(key, _KEYS)}")
         if key in given:
             raise RequestError(f"{key} is given twice: {key}={given[key]} and {key}={value}")
         given[key] = value
@@ -84,11 +86,5 @@ def _settings(arguments: Sequence[str]) -> dict[str, str]:
 
 def _one_of(key: str, value: str, options: Sequence[str]) -> str:
     if value not in options:
-        raise RequestError(f"{key}={value}{_meant(value, options)}")
+        raise RequestError(f"{key}={value}: expected one of [{', '.join(options)}]")
     return value
-
-
-def _meant(word: str, options: Sequence[str]) -> str:
-    from sae_cli.cli.diagnosis import nearest_name
-
-    return nearest_name(word, options)

@@ -53,9 +53,9 @@ def test_json_is_one_document(sae, asked):
     [
         (["a"], "kind is missing: give kind=frequency|density3d|frontier|curve"),
         (["kind=curve"], "nothing to draw: give run directories, as commands print them"),
-        (["a", "kind=frequncy"], "kind=frequncy: did you mean frequency?"),
-        (["a", "kind=x"], "kind=x; there is frequency, density3d, frontier, curve"),
-        (["a", "kind=curve", "columns=3"], "columns=3; there is 1, 2"),
+        (["a", "kind=frequncy"], "kind=frequncy: expected one of [frequency, density3d, frontier, curve]"),
+        (["a", "kind=x"], "kind=x: expected one of [frequency, density3d, frontier, curve]"),
+        (["a", "kind=curve", "columns=3"], "columns=3: expected one of [1, 2]"),
         (["a", "kind=curve", "colums=2"], "unknown key colums: did you mean columns?"),
         (["a", "kind=curve", "out=x.gif"], "out=x.gif: expected a name that ends with .pdf, .svg or .png"),
         (["a", "kind=curve", "kind=frontier"], "kind is given twice: kind=curve and kind=frontier"),

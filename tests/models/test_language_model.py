@@ -53,7 +53,7 @@ def test_captured_shapes_and_widths(model, rows):
 
 
 def test_resid_is_the_hidden_state_that_transformers_gives(model, rows):
-    hidden = model.hf(rows, output_hidden_states=True).hidden_states
+    hidden = model.hf(rows, output_hidden_states=True, use_cache=False).hidden_states
     assert len(hidden) == model.n_layers + 1
     resid = model.capture(rows, [Site(HookPoint.resid, layer) for layer in range(-1, model.n_layers)])
     for layer in range(-1, model.n_layers - 1):
@@ -82,7 +82,7 @@ def test_one_site_at_a_time_is_the_same_as_all_at_once(model, rows):
 
 
 def test_logits_without_replacements_are_the_models_own(model, rows):
-    assert_close(model.logits(rows), model.hf(rows).logits, rtol=0, atol=0)
+    assert_close(model.logits(rows), model.hf(rows, use_cache=False).logits, rtol=0, atol=0)
 
 
 def test_replacing_with_what_was_captured_changes_nothing(model, rows):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import struct
+import time
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -168,14 +170,28 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch, capsys):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     found = []
-    for steps, anew in (((10, 20), True), ((10, 20, 30), False), ((10,), True)):
+    for steps, anew, lines in (((10, 20), True, [2]), ((10, 20, 30), False, [3]), ((10,), True, [1, 3])):
         give(tmp_path / "a", *steps, names=["wandb"], anew=anew)
-        found.append([history(path) for path in (tmp_path / ".trackers" / "wandb").glob("offline-run-*/*.wandb")])
+        found.append(histories(tmp_path / ".trackers" / "wandb", lines))
     ((one, first),), ((same, second),), both = found
     assert one == same and first == [(10, 100), (20, 200)] and second == [*first, (30, 300)]
     assert len(both) == 2 and (one, second) in both and {name for name, _ in both} != {one}
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 3 and "wandb: wandb sync " in captured.err
+
+
+def histories(folder, lines):
+    """What is to be sent, once there are so many lines of it: another process writes it, a little later."""
+    from google.protobuf.message import DecodeError
+
+    found = []
+    for _ in range(300):
+        with suppress(struct.error, DecodeError):  # half a record
+            found = [history(path) for path in folder.glob("offline-run-*/*.wandb")]
+        if sorted(len(steps) for _, steps in found) == lines:
+            break
+        time.sleep(0.1)
+    return found
 
 
 def history(path):

@@ -19,7 +19,10 @@ def feature_sheets(run: FinishedRun) -> FeatureSheets:
     about, contexts, tensors = sheets.about, sheets.contexts, dict(sorted(sheets.tensors.items()))
     n = len(contexts["feature"])
     plain = {name: each.numpy() for name, each in tensors.items() if each.shape == (n,) and name != "feature"}
-    text = f"{n:,} features, read from {about['tokens_seen']:,} tokens of the {about['split']} split."
+    text = (
+        f"{n:,} features: contexts from {about['tokens_seen']:,} tokens of the {about['split']} split, "
+        f"statistics from the {about['statistics_tokens']:,} tokens of the evaluation."
+    )
     return FeatureSheets(
         feature=contexts["feature"].numpy(),
         statistics=plain,
