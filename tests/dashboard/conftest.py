@@ -156,7 +156,8 @@ class Maker:
                 "sheets.safetensors", {"feature": torch.arange(F), **statistics, **_of_features(rng, vocabulary)}
             )
             run.write_json("sheets.json", {
-                "tokens_seen": TOKENS, "split": "train", "bands": bands, "ablation": [],
+                "tokens_seen": TOKENS, "statistics_tokens": 1_234, "split": "train",
+                "bands": bands, "ablation": [],
                 "vocabulary": {str(i): word for i, word in enumerate(words)},
                 "documents": {str(2**60): "<b>one</b>.py", str(2**60 + 1): "two.py"},
             })  # fmt: skip

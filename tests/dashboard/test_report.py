@@ -70,6 +70,7 @@ def test_the_sheets_hold_the_contexts(opened, make, whole):
     np.testing.assert_array_equal(tokens[0, 0, 1:], kept["tokens"][0, 0, 1:].numpy())  # every word is used
     assert sheets["words"][:4] == ["<script>alert(1)</script>", "\\u202egpj.exe", "\\x1b[2J", "a\\u2028b"]
     assert sheets["documents"] == ["<b>one</b>.py", "two.py"]
+    assert "tokens of the train split, statistics from the 1,234 tokens of the evaluation." in found.content
     assert "<script>alert" not in found.content
     assert "<b>one" not in found.content
 
