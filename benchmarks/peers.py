@@ -5,6 +5,7 @@ Each `Peer` is that package's own module and trainer; only what fetches data is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -113,6 +114,7 @@ def _numbered(trainer: Any) -> Step:
 
 def _sparsify(start: Start, k: int) -> Step:
     """The loop of its trainer around one batch, without the model's forward pass."""
+    os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its kernels are for GPUs; read when it is imported
     from sparsify import SparseCoder, SparseCoderConfig
 
     features, width = start.W_enc.shape

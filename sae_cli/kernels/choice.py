@@ -25,14 +25,14 @@ def bfloat16_is_fast() -> bool:
 
 
 # Density at which the two cost the same: dense products cost the same whatever the codes are, sparse ones in
-# proportion to the active entries, and less where rows of the dictionary come from a cache. Those of float32 were
-# measured on two AVX-512 cores; those of bfloat16 are estimates, because no machine with it was at hand.
+# proportion to the active entries, and less where rows of the dictionary come from a cache. Measured on two cores with
+# AVX-512 and, for bfloat16, on two with AVX512-BF16 (benchmarks/cost.py).
 _CACHED = 2**23  # bytes of W_dec
 _CROSSOVER = {
     (torch.float32, True): 0.12,
     (torch.float32, False): 0.05,
-    (torch.bfloat16, True): 0.05,
-    (torch.bfloat16, False): 0.02,
+    (torch.bfloat16, True): 0.075,
+    (torch.bfloat16, False): 0.065,
 }
 _CROSSOVER_GPU = 0.02  # an estimate: no GPU was at hand to measure it
 _HYSTERESIS = 1.3

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from sae_cli.kernels.choice import bfloat16_is_fast
+
 STEPS = """
 import resource
 import torch
@@ -35,4 +37,5 @@ def test_peak_memory():
     program = [sys.executable, "-c", STEPS]
     done = subprocess.run(program, check=True, capture_output=True, text=True)
     parameters = (2 * 32768 * 512 + 32768 + 512) * 4 / 2**20
-    assert float(done.stdout) <= 4 * parameters + 700
+    rounded = 5 * 32 if bfloat16_is_fast() else 0  # both matrices in bfloat16; codes of 512 rows so, and in float32
+    assert float(done.stdout) <= 4 * parameters + 700 + rounded
