@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from glob import glob
+from glob import glob, has_magic
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,16 @@ class TextCorpus:
 
     def __init__(self, path: str, column: str, domain: str, held_out_fraction: float) -> None:
         self.column, self.domain, self.held_out_fraction = column, domain, held_out_fraction
-        self.root = Path(path)
-        self.files = {file.as_posix(): file for file in _find_files(path)}
+        root = _root(path)
+        self.files = {file.relative_to(root).as_posix(): file for file in _find_files(path)}
 
     def documents(self, split: Split, seed: int, epoch: int = 0) -> Iterator[Document]:
         for name in seeded_order(self.files, seed, epoch):
-            for document in self._documents_of(self.files[name]):
+            for document in self._documents_of(name, self.files[name]):
                 if document.text and is_held_out(document.key, self.held_out_fraction) == (split is Split.held_out):
                     yield document
 
-    def _documents_of(self, file: Path) -> Iterator[Document]:
-        name = self._relative_name(file)
+    def _documents_of(self, name: str, file: Path) -> Iterator[Document]:
         if file.suffix in _TABLES:
             for index, record in enumerate(_read_table(file)):
                 domain = _field(record, self.domain, file) if self.domain else file.parent.name
@@ -50,9 +50,14 @@ class TextCorpus:
             for index, text in enumerate(parts):
                 yield Document(name if len(parts) == 1 else f"{name}:{index}", text, file.parent.name)
 
-    def _relative_name(self, file: Path) -> str:
-        """The key does not depend on where the folder lies, so that a copy has the same split."""
-        return file.relative_to(self.root).as_posix() if self.root.is_dir() else file.name
+
+def _root(path: str) -> Path:
+    """What names are relative to, so that a copy elsewhere has the same split and order: the folder, or of a glob what
+    comes before its first wildcard."""
+    whole = Path(path)
+    if whole.is_dir():
+        return whole
+    return Path(*takewhile(lambda part: not has_magic(part), whole.parts[:-1]))
 
 
 def _find_files(path: str) -> list[Path]:

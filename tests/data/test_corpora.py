@@ -62,6 +62,19 @@ def test_plain_files_by_glob_and_folder_have_the_same_split(tmp_path):
     assert {d.key for d in by_glob[1]} == {d.key for d in by_folder[1]} - {"notes.md"}
 
 
+def test_a_copy_elsewhere_is_read_in_the_same_order(tmp_path, monkeypatch):
+    for place in ("here", "elsewhere/copy"):
+        for folder in ("a", "b"):
+            (tmp_path / place / folder).mkdir(parents=True)
+            for i in range(10):
+                (tmp_path / place / folder / f"{i}.txt").write_text(f"text {i} of {folder}")
+    monkeypatch.chdir(tmp_path)
+    paths = ("here", "elsewhere/copy", str(tmp_path / "here"), "./here/*/*.txt", str(tmp_path / "here" / "**"))
+    first, *others = [both_splits(TextCorpus(path, "text", "", 0.3)) for path in paths]
+    assert all(each == first for each in others)
+    assert len({document.key for split in first for document in split}) == 20
+
+
 def test_a_long_file_is_cut_at_blank_lines(tmp_path):
     text = "".join(f"paragraph {i} " + "word " * 200 + "\n\n" for i in range(3000))
     (tmp_path / "book.txt").write_text(text)
