@@ -10,7 +10,7 @@ import sys
 class Leaving:
     """Leaves at once when everything else that wants to hear of the end (threads, loggers, trackers) has.
 
-    Made before anything else is imported: what is registered first is called last.
+    Made before a command imports what it needs: what is registered first is called last.
 
     Attributes:
         code: the exit code; while it is None the interpreter ends in its own way.
@@ -24,8 +24,8 @@ class Leaving:
         if self.code is None:
             return
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed from the beginning
+                stream.flush()
         except OSError:
             return  # the interpreter says so, and exits with 120
         os._exit(self.code)

@@ -63,6 +63,8 @@ def write_lines(lines: Sequence[Path | str]) -> None:
 
 
 def _write(text: str) -> None:
+    if sys.stdout is None:  # closed from the beginning (`>&-`): nobody reads
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

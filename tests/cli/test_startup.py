@@ -99,3 +99,18 @@ def test_leaving_with_words_that_cannot_be_written():
         )
     assert ended.returncode == 120
     assert b"No space left" in ended.stderr
+
+
+def test_leaving_with_a_stdout_that_is_closed():
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, LEAVES], stderr=subprocess.PIPE, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (7, b"")
+
+
+def test_a_command_whose_stdout_is_closed(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    command = f'exec "$0" -m sae_cli list --quiet "{tmp_path}" >&-'
+    ended = subprocess.run(["sh", "-c", command, sys.executable], stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
