@@ -24,6 +24,8 @@ LOCK = ".lock"
 
 _SIGN_OF_LIFE = 10.0
 _LOOK_AGAIN = 0.2
+_PATIENCE, _PATIENCE_UNSIGNED, _LOOK_AGAIN_SOON = 0.1, 3.0, 0.01
+"""Seconds: who looks whether a lock is held, and who has it but has not signed yet, can hold it up for a moment."""
 _DEAD_AFTER = 90.0
 """Seconds without a sign of life after which the process of another machine counts as dead."""
 
@@ -103,12 +105,19 @@ def _open_locked(path: Path) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _lock(file, path)
-            if path.exists() and os.path.samestat(os.fstat(file), os.stat(path)):
+            if _is_at(file, path):
                 return file
         except BaseException:
             os.close(file)
             raise
         os.close(file)  # its owner had removed it meanwhile
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _sign(file: int) -> None:
@@ -124,7 +133,7 @@ def _sign(file: int) -> None:
 
 def _lock(file: int, path: Path) -> None:
     try:
-        _flock(file)
+        _flock(file, path)
     except BlockingIOError as error:
         raise _held(path.parent, _read(path)) from error
     except OSError:
@@ -134,15 +143,18 @@ def _lock(file: int, path: Path) -> None:
         raise _held(path.parent, owner)
 
 
-def _flock(file: int) -> None:
-    for patience in (0.01, 0.02, 0.04, None):
+def _flock(file: int, path: Path) -> None:
+    """Lock a file at once, or, while nobody has signed it who could be its owner, soon."""
+    began = time.monotonic()
+    while True:
         try:
             return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # by its owner, or by someone who looks whether it has one
-            if patience is None:
+            owner = _read(path)
+            signed = owner is not None and (owner.host != socket.gethostname() or _is_running(owner.pid))
+            if time.monotonic() - began > (_PATIENCE if signed else _PATIENCE_UNSIGNED):
                 raise
-            time.sleep(patience)
-    return None
+            time.sleep(_LOOK_AGAIN_SOON)
 
 
 def _held(directory: Path, owner: Owner | None) -> BusyError:

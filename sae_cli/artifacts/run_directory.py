@@ -42,9 +42,9 @@ from sae_cli.artifacts.manifest import (
     read_manifest,
     write_manifest,
 )
-from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, just_worked_on
 from sae_cli.artifacts.tensors import write_tensors
-from sae_cli.errors import BusyError, JobError, RequestError
+from sae_cli.errors import JobError, RequestError
 
 
 class Run:
@@ -165,13 +165,7 @@ def finished_run(directory: Path, settings: Mapping[str, Any], overwrite: bool) 
             `overwrite` was not asked for.
         BusyError: another process is making it.
     """
-    if not directory.exists():
-        return None
-    if not (directory / MANIFEST).is_file():
-        if not all(_is_own(path.name) for path in directory.iterdir()):
-            raise RequestError(f"{directory}: not empty and not a run; choose another name= or move it away")
-        return None
-    if overwrite:
+    if not _is_begun(directory) or overwrite:
         return None
     manifest = read_manifest(directory)
     if difference := settings_difference(manifest.settings, settings):
@@ -184,6 +178,20 @@ def finished_run(directory: Path, settings: Mapping[str, Any], overwrite: bool) 
         return FinishedRun(directory, manifest)
     check_free(directory)
     return None
+
+
+def _is_begun(directory: Path) -> bool:
+    """Whether there is a run, finished or not; a `RequestError` if there is something else."""
+    if not directory.exists():
+        return False
+    if not directory.is_dir():
+        raise RequestError(f"{directory}: expected a run directory, found a file; choose another name= or move it away")
+    before = [path.name for path in directory.iterdir()]  # another process may begin a run just after this
+    if (directory / MANIFEST).is_file():
+        return True
+    if not all(map(_is_own, before)):
+        raise RequestError(f"{directory}: not empty and not a run; choose another name= or move it away")
+    return False
 
 
 def unfinished_run(directory: Path, overwrite: bool) -> UnfinishedRun | None:
@@ -244,9 +252,10 @@ def _check_unchanged(
     directory: Path, settings: Mapping[str, Any], overwrite: bool, attempt: UnfinishedRun | None
 ) -> None:
     """Under the lock: refuse if another process has worked on the run after it was looked at."""
-    finished = None if overwrite else finished_run(directory, settings, overwrite)
-    if finished or (attempt and read_manifest(directory) != attempt.manifest):
-        raise BusyError(f"{directory}: another process has just worked on this run; run the command again")
+    if finished_run(directory, settings, overwrite):
+        raise just_worked_on(directory)
+    if attempt:
+        attempt.check_unchanged()
 
 
 def _clear(directory: Path, kept: Iterable[str], below: str = "") -> None:
@@ -267,12 +276,24 @@ def _clear(directory: Path, kept: Iterable[str], below: str = "") -> None:
 
 def _tidy(directory: Path, manifest: Manifest) -> None:
     """Remove what a process has left that was stopped after it had finished the run."""
-    with suppress(OSError):
-        _clear(directory, manifest.files, below=CHECKPOINTS)
-        (directory / CHECKPOINTS).rmdir()
-    if (directory / LOCK).exists():
-        with suppress(JobError):  # somebody holds it
-            RunLock(directory).release()
+    if not _left_over(directory, manifest):
+        return
+    with suppress(JobError, OSError):  # somebody holds it, or it cannot be removed: it is in nobody's way
+        lock = RunLock(directory)
+        try:
+            if read_manifest(directory) == manifest:  # and no other process has begun to replace it
+                _clear(directory, manifest.files, below=CHECKPOINTS)
+                (directory / CHECKPOINTS).rmdir()
+        finally:
+            lock.release()
+
+
+def _left_over(directory: Path, manifest: Manifest) -> bool:
+    listed = [directory / name for name in manifest.files if name.startswith(CHECKPOINTS)]
+    wanted = {path for name in listed for path in (name, *name.parents)}
+    checkpoints = directory / CHECKPOINTS
+    found = {*directory.glob(LOCK), *directory.glob(CHECKPOINTS), *checkpoints.rglob("*")}
+    return not found <= wanted
 
 
 def _is_own(name: str) -> bool:

@@ -16,7 +16,7 @@ from sae_cli.artifacts.manifest import MANIFEST, Manifest, Parent, read_manifest
 from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.safetensors_header import Header, expect, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors
-from sae_cli.errors import JobError, RequestError
+from sae_cli.errors import BusyError, JobError, RequestError
 
 Fact = TypeVar("Fact")
 
@@ -98,7 +98,16 @@ class StoredRun:
 
 
 class UnfinishedRun(StoredRun):
-    """What an earlier attempt has left: the files of its manifest can be gone on from."""
+    """What an earlier attempt has left: the files of its manifest can be gone on from, by one process."""
+
+    def check_unchanged(self) -> None:
+        """Refuse if another process has gone on with it since it was read.
+
+        Raises:
+            BusyError: one has.
+        """
+        if read_manifest(self.directory) != self.manifest:
+            raise just_worked_on(self.directory)
 
 
 class FinishedRun(StoredRun):
@@ -107,6 +116,10 @@ class FinishedRun(StoredRun):
     def as_parent(self) -> Parent:
         content = (self.directory / MANIFEST).read_bytes()
         return Parent(str(self.directory.resolve()), hashlib.sha256(content).hexdigest())
+
+
+def just_worked_on(directory: Path) -> BusyError:
+    return BusyError(f"{directory}: another process has just worked on this run; run the command again")
 
 
 def read_run(path: str | Path, *commands: str) -> FinishedRun:

@@ -88,6 +88,7 @@ def read_checkpoint(attempt: UnfinishedRun, verify: bool) -> SavedTraining | Non
     """The checkpoint of an unfinished run, if it came as far as one.
 
     Raises:
+        BusyError: another process goes on with the run, or has done so since it was read.
         JobError: it is damaged.
     """
     complete = [name for name in checkpoint_files(attempt.manifest.files) if name.endswith(_TRAINING)]
@@ -95,7 +96,11 @@ def read_checkpoint(attempt: UnfinishedRun, verify: bool) -> SavedTraining | Non
         return None
     training = complete[-1]
     shuffle = training.replace(_TRAINING, _SHUFFLE)
-    state = attempt.read_tensors(training, verify)
+    try:
+        state = attempt.read_tensors(training, verify)
+    except JobError:
+        attempt.check_unchanged()  # whoever goes on with it removes its checkpoint after the next one
+        raise
     if (threads := int(state["clock.threads"])) != torch.get_num_threads():
         console.warn(f"begun with {threads} threads, found {torch.get_num_threads()}: the last digits may differ")
     drawn = state["batches.drawn"]

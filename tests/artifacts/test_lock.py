@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from threading import Timer
 
 import pytest
 
@@ -129,3 +130,29 @@ def test_waiting_ends_when_the_owner_does(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     lock.wait_until_free(tmp_path / "r")
     RunLock(tmp_path / "r").release()
+
+
+def test_who_looks_whether_a_lock_is_held_keeps_nobody_from_it(tmp_path):
+    (tmp_path / LOCK).write_text("")
+    with open(tmp_path / LOCK, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        looked = Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN))
+        looked.start()
+        RunLock(tmp_path).release()
+        looked.join()
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_made_again(tmp_path, monkeypatch):
+    locked = fcntl.flock
+    calls = []
+
+    def removed(file, how):
+        if not calls:
+            (tmp_path / LOCK).unlink()
+        calls.append(how)
+        locked(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed)
+    held = RunLock(tmp_path)
+    assert len(calls) == 2 and owner_of(tmp_path).pid == os.getpid()
+    held.release()

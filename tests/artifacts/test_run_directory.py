@@ -3,6 +3,7 @@
 import errno
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -283,3 +284,51 @@ def test_a_finished_run_keeps_no_lock_of_a_dead_process(run):
     (run.directory / ".lock").write_text("")
     assert finished_run(run.directory, SETTINGS, overwrite=False) is not None
     assert not (run.directory / ".lock").exists()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_another_process_begins_while_one_looks_is_no_strange_folder(tmp_path, monkeypatch, moment):
+    (directory := tmp_path / "r").mkdir()
+    runs, look = [], Path.iterdir
+
+    def interrupted(path):
+        monkeypatch.setattr(Path, "iterdir", look)
+        names = list(path.iterdir()) if moment == "after" else None
+        runs.append(open_run(directory, "train", SETTINGS))
+        runs[0].write_text("config.yaml", "")
+        return iter(path.iterdir() if names is None else names)
+
+    monkeypatch.setattr(Path, "iterdir", interrupted)
+    assert finished_run(directory, SETTINGS, overwrite=False) is None
+    runs[0].finish()
+
+
+def test_a_file_where_a_run_should_be_is_one_line(tmp_path):
+    (tmp_path / "r").write_text("")
+    with pytest.raises(RequestError, match="r: expected a run directory, found a file; choose another name="):
+        finished_run(tmp_path / "r", SETTINGS, overwrite=True)
+
+
+def test_what_belongs_to_another_process_that_replaces_the_run_is_not_tidied_away(run, monkeypatch):
+    begun, lock = [], run_directory.RunLock
+
+    def late(directory):
+        if not begun:
+            begun.append(None)
+            begun.append(open_run(directory, "train", SETTINGS, overwrite=True))
+            begun[1].write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
+        return lock(directory)
+
+    (run.directory / "checkpoint").mkdir()
+    monkeypatch.setattr(run_directory, "RunLock", late)
+    finished_run(run.directory, SETTINGS, overwrite=False)
+    assert (run.directory / "checkpoint" / "1" / "x").exists()
+    begun[1].finish()
+
+
+def test_checkpoints_that_are_kept_are_nothing_to_tidy(tmp_path, monkeypatch):
+    with open_run(tmp_path / "r", "train", SETTINGS) as claimed:
+        claimed.write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
+        claimed.finish()
+    monkeypatch.setattr(run_directory, "RunLock", None)
+    assert finished_run(tmp_path / "r", SETTINGS, overwrite=False)

@@ -1,9 +1,17 @@
 """Two processes on one run at the same time: one does the work, the other is refused with a line, or finds it done; an
 evaluation that another command needs is waited for instead."""
 
+import json
+import os
 import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+from sae_cli.artifacts.manifest import CHECKPOINTS, read_manifest
 
 pytestmark = pytest.mark.crash
 
@@ -14,6 +22,7 @@ TRAIN = (
 RUNS = {
     "train": f"{TRAIN} checkpoint.every_seconds=0.05",
     "harvest": "harvest model=demo-xs layer=1 TEXT tokens=2_000 shard_tokens=500 device=cpu",
+    "resumed train": f"{TRAIN} checkpoint.every_seconds=0.02",
     "eval": "eval RUN eval.tokens=2_000 features.tokens=20_000 device=cpu",
 }
 REFUSALS = ("works on this run; wait until it ends", "another process has just worked on this run")
@@ -26,6 +35,18 @@ def trained(bench):
     return folder
 
 
+@pytest.fixture(scope="module")
+def stopped(bench, runs_in):
+    """A training that was killed after its first checkpoint."""
+    folder = bench.folder("stopped")
+    child = bench.start(folder, RUNS["resumed train"])
+    while not any(name.startswith(CHECKPOINTS) for run in runs_in(folder) for name in read_manifest(run).files):
+        assert bench.wait(child, 0.002) is None
+    os.kill(child.pid, signal.SIGKILL)
+    assert bench.wait(child).code == -signal.SIGKILL
+    return folder
+
+
 def _both(bench, folder, lines, delay):
     first = bench.start(folder, lines[0])
     assert bench.wait(first, delay) is None
@@ -34,8 +55,8 @@ def _both(bench, folder, lines, delay):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_one_works_and_one_is_refused(bench, trained, assert_same, runs_in, tell, how_many, name):
-    like = trained if name == "eval" else None
+def test_one_works_and_one_is_refused(bench, trained, stopped, assert_same, runs_in, tell, how_many, name):
+    like = {"eval": trained, "resumed train": stopped}.get(name)
     line = RUNS[name].replace("RUN", str(runs_in(trained)[0].relative_to(trained)))
     alone = bench.folder(f"pairs/{name}", like)
     seconds, rng = bench.complete(alone, line), random.Random(name)
@@ -71,3 +92,13 @@ def test_an_evaluation_that_is_needed_is_waited_for(bench, trained, assert_same,
         assert_same(alone, folder)
     assert waited
     tell(f"{pairs} pairs of prunes, all identical: in {waited} one waited for the other's evaluation")
+
+
+def test_of_a_crowd_one_works(bench, tell, how_many):
+    crowds = 10 * how_many("CRASH_PAIRS", 3)
+    command = [sys.executable, Path(__file__).with_name("crowd.py"), bench.folder("crowds"), str(crowds)]
+    ends = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert len(ends) == crowds
+    assert all(crowd.count("worked") == 1 and set(crowd) <= {"worked", "found", "refused"} for crowd in ends), ends
+    counts = {word: sum(crowd.count(word) for crowd in ends) for word in ("refused", "found")}
+    tell(f"{crowds} crowds of {len(ends[0])}: one worked, {counts['refused']} refused, {counts['found']} found it done")

@@ -11,12 +11,13 @@ import pytest
 
 from sae_cli import interruption
 from sae_cli.artifacts.manifest import read_manifest
+from sae_cli.artifacts.run_directory import unfinished_run
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.sae import BatchTopKSae
-from sae_cli.errors import Interrupted, JobError
+from sae_cli.errors import BusyError, Interrupted, JobError
 from sae_cli.models import LanguageModel
 from sae_cli.stages import harvest, train
 from sae_cli.training.trainer import Trainer
@@ -210,6 +211,26 @@ def test_a_damaged_checkpoint_is_not_believed(world, tmp_path, config, stop_afte
         path.write_bytes(whole)
     stop_after(-1)
     train.run(config, tmp_path / "run")
+
+
+def test_a_checkpoint_that_another_process_has_gone_on_from_meanwhile_is_not_damaged(
+    tmp_path, config, stop_after, monkeypatch
+):
+    stop_after(6)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "run")
+    stop_after(-1)
+
+    def looked_at_late(directory, overwrite):
+        monkeypatch.undo()
+        attempt = unfinished_run(directory, overwrite)
+        train.run(config, directory)
+        return attempt
+
+    monkeypatch.setattr(train, "unfinished_run", looked_at_late)
+    with pytest.raises(BusyError, match="another process has just worked on this run; run the command again"):
+        train.run(config, tmp_path / "run")
+    assert read_manifest(tmp_path / "run").status == "complete"
 
 
 def test_the_checkpoint_before_stays_when_the_next_cannot_be_written(world, tmp_path, config, monkeypatch):
