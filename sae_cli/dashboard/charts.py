@@ -34,16 +34,10 @@ def _axis(axis: Axis) -> dict[str, Any]:
 def _series(series: Series, pack: Pack) -> dict[str, Any]:
     columns = {name: _column(values, pack) for name, values in series.columns.items()}
     drawn = {name: value for name, value in vars(series).items() if name not in _NOT_DRAWN_FROM}
-    return {"name": visible(series.name), "columns": columns, "length": _length(series), **drawn}
+    return {"name": visible(series.name), "columns": columns, "length": len(series), **drawn}
 
 
 def _column(values: Column, pack: Pack) -> dict[str, Any]:
     if isinstance(values, np.ndarray):
         return pack.add(values)
     return {"words": [visible(each) for each in values]}
-
-
-def _length(series: Series) -> int:
-    lengths = {len(values) for values in series.columns.values()}
-    assert len(lengths) == 1, f"{series.name}: columns of one length"
-    return lengths.pop()

@@ -30,7 +30,7 @@ class Series:
 
     Attributes:
         name: in the legend, and in the CSV file where a chart has several.
-        columns: by name; all of one length.
+        columns: by name; all of one length, or a `ValueError` says so.
         x, y, z: the columns that the marks' places are read from; for `bars` x is the left edge.
         to: for `bars` the column of right edges.
         error: the column of standard errors of y.
@@ -61,6 +61,13 @@ class Series:
     colour: int = 0
     dash: str = "solid"
     faint: bool = False
+
+    def __post_init__(self) -> None:
+        if len({np.shape(values) for values in self.columns.values()}) != 1 or len(np.shape(self.columns[self.x])) != 1:
+            raise ValueError(f"{self.name}: columns that are not of one length")
+
+    def __len__(self) -> int:
+        return len(self.columns[self.x])
 
 
 @dataclass(frozen=True, kw_only=True)

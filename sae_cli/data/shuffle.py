@@ -56,7 +56,7 @@ class ShuffledBatches(ABC, Iterator[Tensor]):
 
     Args:
         cut: how they are made.
-        state: where an earlier one stood, to go on from there.
+        state: where an earlier one stood, to go on from there; any error where it is not of one like this.
 
     Attributes:
         drawn: batches drawn so far.
@@ -69,6 +69,8 @@ class ShuffledBatches(ABC, Iterator[Tensor]):
         self._last: np.ndarray | None = None  # the places of what is left, in order, once nothing comes in any more
         if state is not None:
             self.drawn = int(state["drawn"])
+            if not 0 <= self.drawn <= cut.batches:
+                raise ValueError(f"{self.drawn:,} batches drawn of {cut.batches:,}")
             self._random.bit_generator.state = json.loads(bytes(state["random"].numpy()))
 
     @property
@@ -124,7 +126,10 @@ class ShuffleBuffer(ShuffledBatches):
     def __init__(self, blocks: Iterable[ActivationBlock], cut: Cut, state: State | None = None) -> None:
         super().__init__(cut, state)
         self._incoming = (block.activations for block in rechunk(blocks, cut.batch_size))
-        self._window = torch.cat(list(islice(self._incoming, cut.held))) if state is None else state["window"]
+        if state is None:
+            self._window = torch.cat(list(islice(self._incoming, cut.held)))
+        else:
+            self._window = _saved_window(state, cut, torch.float32, dimensions=2)
 
     @property
     def window(self) -> Float[Tensor, "S D"]:
@@ -155,7 +160,12 @@ class ShuffledFetches(ShuffledBatches):
     ) -> None:
         super().__init__(cut, state)
         self._fetch = fetch
-        self._numbers = np.arange(cut.held * cut.batch_size) if state is None else state["window"].numpy()
+        if state is None:
+            self._numbers = np.arange(cut.held * cut.batch_size)
+        else:
+            self._numbers = _saved_window(state, cut, torch.int64, dimensions=1).numpy()
+            if self._numbers.min() < 0 or self._numbers.max() >= cut.arrived(self.drawn):
+                raise ValueError("a window of activations that have not come in yet")
 
     @property
     def window(self) -> Float[Tensor, "S D"]:
@@ -171,3 +181,10 @@ class ShuffledFetches(ShuffledBatches):
 
     def _places(self) -> Tensor:
         return torch.from_numpy(self._numbers)
+
+
+def _saved_window(state: State, cut: Cut, dtype: torch.dtype, dimensions: int) -> Tensor:
+    window = state["window"]
+    if (window.dtype, window.dim(), len(window)) != (dtype, dimensions, cut.held * cut.batch_size):
+        raise ValueError(f"a window of {window.dtype} {list(window.shape)}")
+    return window

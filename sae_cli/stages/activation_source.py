@@ -55,21 +55,25 @@ class ActivationSource:
     parents: tuple[FinishedRun, ...] = ()
 
 
+MakeShuffle = Callable[[State | None], ShuffledBatches]
+"""From the state in which an earlier one was left, if there was one."""
+
+
 @dataclass(frozen=True)
 class SavedBatches:
     """Where an earlier attempt stood in its batches.
 
     Attributes:
+        attempt: the run as it was left.
         drawn: batches that had been drawn from the window.
         pending: those of them that it had not trained on, because others of its sweep were ahead [m, batch_size, d].
-        shuffle: reads the state of the shuffling.
-        attempt: the run as it was left.
+        go_on: makes the shuffling anew from its state, which is read then; a `JobError` if that does not fit.
     """
 
     attempt: UnfinishedRun
     drawn: int
     pending: torch.Tensor
-    shuffle: Callable[[], State]
+    go_on: Callable[[MakeShuffle], ShuffledBatches]
 
 
 class Batches:
@@ -218,19 +222,18 @@ class ActivationSources:
         blocks: Callable[[int], Iterator[ActivationBlock]],
         saved: SavedBatches | None,
     ) -> Batches:
-        def prepare(cut: Cut) -> Callable[[], ShuffledBatches]:
+        def prepare(cut: Cut) -> MakeShuffle:
             # Now, so that everyone who reads the model is known before the first pass.
             incoming = blocks(cut.arrived(saved.drawn) if saved else 0)
             if config.non_finite is NonFinite["raise"]:
                 incoming = refused(incoming, "training activations", LEAVE_OUT)
-            return lambda: ShuffleBuffer(incoming, cut, saved and saved.shuffle())
+            return partial(ShuffleBuffer, incoming, cut)
 
         return self._shared(config, key, prepare, saved)
 
     def _store(self, config: TrainConfig, harvest: FinishedRun, saved: SavedBatches | None) -> Batches:
-        def prepare(cut: Cut) -> Callable[[], ShuffledBatches]:
-            fetch = HarvestedActivations(harvest, config.non_finite).fetch
-            return lambda: ShuffledFetches(fetch, cut, saved and saved.shuffle())
+        def prepare(cut: Cut) -> MakeShuffle:
+            return partial(ShuffledFetches, HarvestedActivations(harvest, config.non_finite).fetch, cut)
 
         return self._shared(config, harvest.directory, prepare, saved)
 
@@ -238,13 +241,14 @@ class ActivationSources:
         self,
         config: TrainConfig,
         key: object,
-        prepare: Callable[[Cut], Callable[[], ShuffledBatches]],
+        prepare: Callable[[Cut], MakeShuffle],
         saved: SavedBatches | None,
     ) -> Batches:
         cut = Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
         place = (key, config.non_finite, cut, saved.drawn if saved else 0)
         if place not in self._shuffles:
-            self._shuffles[place] = SharedShuffle(prepare(cut))
+            make = prepare(cut)
+            self._shuffles[place] = SharedShuffle(partial(saved.go_on, make) if saved else partial(make, None))
         return Batches(self._shuffles[place], saved.pending if saved else ())
 
 

@@ -8,21 +8,26 @@ The manifest names the last one only, and only once it is on the disk; then the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from sae_cli import console
+from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.manifest import CHECKPOINTS, Parent, library_versions
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
-from sae_cli.errors import JobError
-from sae_cli.stages.activation_source import Batches, SavedBatches
+from sae_cli.data.shuffle import ShuffledBatches
+from sae_cli.errors import JobError, is_out_of_memory
+from sae_cli.stages.activation_source import Batches, MakeShuffle, SavedBatches
 from sae_cli.state import State, below, number, of
 from sae_cli.training.trainer import Trainer
 
 _TRAINING, _SHUFFLE = "training.safetensors", "shuffle.safetensors"
+_UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class SavedTraining:
 
     Attributes:
         attempt: the run as it left it.
+        path: the file.
         step: number of steps done.
         trainer: state of the trainer.
         batches: where it stood in its batches.
@@ -38,6 +44,7 @@ class SavedTraining:
     """
 
     attempt: UnfinishedRun
+    path: Path
     step: int
     trainer: State
     batches: SavedBatches
@@ -59,6 +66,18 @@ class SavedTraining:
         others = [f"{name} {before.get(name)} -> {found[name]}" for name in found if before.get(name) != found[name]]
         if others:
             console.warn(f"going on with other versions: {', '.join(others)}; the last digits may differ")
+
+    def take_up(self, trainer: Trainer, width: int) -> None:
+        """Bring a trainer to where it stood; activations are of this width.
+
+        Raises:
+            JobError: it was saved by another training than this.
+        """
+        with _fitting(self.path):
+            trainer.restore(self.trainer)
+            widths = {len(trainer.activation_sum), *self.batches.pending.shape[2:]}
+            if widths != {width}:
+                raise ValueError(f"activations of width {widths}")
 
 
 def checkpoint_files(names: Iterable[str]) -> list[str]:
@@ -95,27 +114,52 @@ def read_checkpoint(attempt: UnfinishedRun, verify: bool) -> SavedTraining | Non
     if not complete:
         return None
     training = complete[-1]
-    shuffle = training.replace(_TRAINING, _SHUFFLE)
     try:
         state = attempt.read_tensors(training, verify)
     except JobError:
         attempt.check_unchanged()  # whoever goes on with it removes its checkpoint after the next one
         raise
-    if (threads := int(state["clock.threads"])) != torch.get_num_threads():
-        console.warn(f"begun with {threads} threads, found {torch.get_num_threads()}: the last digits may differ")
-    drawn = state["batches.drawn"]
-    return SavedTraining(
-        attempt=attempt,
-        step=int(state["trainer.step_number"]),
-        trainer=of("trainer", state),
-        batches=SavedBatches(
+    path = attempt.directory / training
+    with _fitting(path):
+        saved = SavedTraining(
             attempt=attempt,
-            drawn=int(drawn),
-            pending=state["batches.pending"],
-            shuffle=lambda: {**attempt.read_tensors(shuffle, verify), "drawn": drawn},
-        ),
-        seconds=float(state["clock.seconds"]),
-    )
+            path=path,
+            step=int(state["trainer.step_number"]),
+            trainer=of("trainer", state),
+            batches=_batches(attempt, training.replace(_TRAINING, _SHUFFLE), of("batches", state), verify),
+            seconds=float(state["clock.seconds"]),
+        )
+        if saved.step != saved.batches.drawn - len(saved.batches.pending):
+            raise ValueError(f"step {saved.step:,} after {saved.batches.drawn:,} batches")
+        threads = int(state["clock.threads"])
+    if threads != torch.get_num_threads():
+        console.warn(f"begun with {threads} threads, found {torch.get_num_threads()}: the last digits may differ")
+    return saved
+
+
+def _batches(attempt: UnfinishedRun, shuffle: str, state: State, verify: bool) -> SavedBatches:
+    """Where it stood in its batches; any error where the state is not one of them."""
+    drawn, pending = int(state["drawn"]), state["pending"]
+    if drawn < 0 or (len(pending) and (pending.dim(), pending.dtype) != (3, torch.float32)):
+        raise ValueError(f"{drawn:,} batches drawn, {list(pending.shape)} pending")
+
+    def go_on(make: MakeShuffle) -> ShuffledBatches:
+        window = attempt.read_tensors(shuffle, verify)
+        with _fitting(attempt.directory / shuffle):
+            return make({**window, "drawn": state["drawn"]})
+
+    return SavedBatches(attempt=attempt, drawn=drawn, pending=pending, go_on=go_on)
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """One line where what is in a file cannot be taken up."""
+    try:
+        yield
+    except _UNFIT as error:
+        if is_out_of_memory(error):
+            raise
+        raise damaged(path, "the state of this training", f"{type(error).__name__}: {error}") from error
 
 
 def _difference(begun_with: list[Parent], found: list[Parent]) -> str:

@@ -23,6 +23,13 @@ _CONTEXTS = {
     "quantile": "I64 C S",
 }
 _NEAREST = {"feature": "I64 C", "nearest": "I64 C K", "nearest_cosine": "F32 C K"}
+LOGITS = {
+    "top_token": "I64 C T",
+    "top_weight": "F32 C T",
+    "bottom_token": "I64 C T",
+    "bottom_weight": "F32 C T",
+}
+"""What sheets have where there is a map to logits."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class Sheets:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The content of `sheets.safetensors`."""
-        if (found := self.run.expect(SHEETS_FILE, _NEAREST, others=True)["C"]) != len(self.contexts["feature"]):
+        held = self.run.read_header(SHEETS_FILE).tensors
+        layout = _NEAREST | (LOGITS if LOGITS.keys() & held.keys() else {})
+        if (found := self.run.expect(SHEETS_FILE, layout, others=True)["C"]) != len(self.contexts["feature"]):
             raise damaged(self.run.directory / SHEETS_FILE, f"{len(self.contexts['feature'])} features", str(found))
         return self.run.read_tensors(SHEETS_FILE)
 

@@ -126,7 +126,7 @@ class Training(Job):
             direction = self.forbidden.direction if self.forbidden else None
             trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
             if self._saved:
-                trainer.restore(self._saved.trainer)
+                self._saved.take_up(trainer, width)
             self._run, self._trainer, self._saved = claimed, trainer, None
             if trainer.kernels.waits_for_compiler:
                 console.log("the first steps compile the loops for this processor: once, some seconds")

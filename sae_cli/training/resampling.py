@@ -47,6 +47,7 @@ class Resampler:
     Args:
         plan: when and how.
         n_features: F.
+        width: d.
         seed: of the draws.
         scale: what brings activations to the units of training.
         device: where the dictionary is.
@@ -56,7 +57,9 @@ class Resampler:
         resampled: for each resampling so far, which features it was that began again [F].
     """
 
-    def __init__(self, plan: ResamplePlan, n_features: int, seed: int, scale: float, device: torch.device) -> None:
+    def __init__(
+        self, plan: ResamplePlan, n_features: int, width: int, seed: int, scale: float, device: torch.device
+    ) -> None:
         self._plan, self._seed, self._scale = plan, seed, scale
         order = torch.randperm(n_features, generator=generator("exempt from resampling", seed))
         self.exempt = torch.zeros(n_features, dtype=torch.bool)
@@ -64,6 +67,7 @@ class Resampler:
         self.exempt = self.exempt.to(device)
         self.resampled: list[Tensor] = []
         self._recent: deque[Tensor] = deque()
+        self._none = torch.zeros(0, width, device=device)
 
     def is_due(self, steps_done: int) -> bool:
         return steps_done in self._plan.at
@@ -125,7 +129,7 @@ class Resampler:
 
     def state(self) -> dict[str, Tensor]:
         """What has been `resampled` [R, F], and the `recent` inputs [M, d], batch after batch of these `sizes`."""
-        recent = torch.cat(list(self._recent)) if self._recent else torch.zeros(0, 0)
+        recent = torch.cat([self._none, *self._recent])
         sizes = torch.tensor([len(batch) for batch in self._recent], dtype=torch.int64)
         return {"scale": number(self._scale), "resampled": self._resampled(), "recent": recent, "sizes": sizes}
 

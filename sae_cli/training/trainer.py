@@ -20,7 +20,7 @@ from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradien
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
-from sae_cli.state import State, Stateful, below, number, of
+from sae_cli.state import State, Stateful, below, check_like, number, of
 from sae_cli.tensor_types import Bool, Float, Tensor
 from sae_cli.training.adam import Adam
 from sae_cli.training.density import DensityCounter
@@ -31,6 +31,12 @@ from sae_cli.training.schedules import warmup, warmup_then_decay
 
 MakeObjective = Callable[[Tensor, Tensor], Objective]
 """From random unit rows [F, d] and the decoder bias [d], on the device, to an objective."""
+
+_GROWING = {
+    *(f"density.{name}" for name in ("count", "tokens", "step")),
+    *(f"resampler.{name}" for name in ("resampled", "recent", "sizes")),
+}
+"""What gets longer in the state of a trainer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +133,9 @@ class Trainer:
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
         self.density = DensityCounter(recipe.dict_size, recipe.steps, recipe.density_windows, device)
-        self.resampler = Resampler(recipe.resampling, recipe.dict_size, recipe.seed, self.scale, device)
+        self.resampler = Resampler(
+            recipe.resampling, recipe.dict_size, sample.shape[1], recipe.seed, self.scale, device
+        )
         self.activation_sum = torch.zeros(sample.shape[1], dtype=torch.float64, device=device)
         self.tokens = 0
         self.window = Window()
@@ -282,15 +290,18 @@ class Trainer:
         }
 
     def restore(self, state: State) -> None:
-        """Take up the state of a trainer with the same recipe."""
+        """Take up the state of a trainer with the same recipe; any error where it is not."""
         device = self.activation_sum.device
         self.step_number, self.tokens = int(state["step_number"]), int(state["tokens"])
+        if not 0 <= self.step_number <= self.recipe.steps:
+            raise ValueError(f"step {self.step_number:,} of {self.recipe.steps:,}")
+        if "objective.offset" in state:
+            self._begin_decoder_fit()
+        check_like(state, self.state(), _GROWING)
         self.scale, self.variance = float(state["scale"]), float(state["variance"])
         self.tokens_since_fired = state["tokens_since_fired"].to(device)
         self.activation_sum = state["activation_sum"].to(device)
         self.window = Window.of(of("window", state))
-        if "objective.offset" in state:
-            self._begin_decoder_fit()
         for part, each in self._parts().items():
             each.restore(of(part, state))
 

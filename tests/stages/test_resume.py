@@ -8,11 +8,13 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 
 from sae_cli import interruption
-from sae_cli.artifacts.manifest import read_manifest
+from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.run_directory import unfinished_run
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.artifacts.tensors import read_tensors, write_tensors
 from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.resample import ResampleConfig
@@ -253,3 +255,88 @@ def test_the_checkpoint_before_stays_when_the_next_cannot_be_written(world, tmp_
     assert [int(state["step_number"]) for state in began] == [6]
     train.run(config, tmp_path / "whole")
     check_same(tmp_path / "whole", tmp_path / "run")
+
+
+def _leave_out(state):
+    state.pop("trainer.adam.mean.b_enc")
+
+
+def _add(state):
+    state["trainer.adam.third"] = torch.zeros(1)
+
+
+def _spread(state):
+    state["trainer.adam.mean.b_enc"] = torch.zeros(1)
+
+
+def _shorten(state):
+    state["trainer.density.tokens"] = state["trainer.density.tokens"][1:]
+
+
+def _round(state):
+    state["trainer.scale"] = state["trainer.scale"].float()
+
+
+def _go_back(state):
+    state["trainer.step_number"] -= 1
+
+
+def _go_beyond(state):
+    for name in ("trainer.step_number", "batches.drawn"):
+        state[name] += 2**40
+
+
+def _begin_before_the_beginning(state):
+    for name in ("trainer.step_number", "batches.drawn"):
+        state[name] -= 2**40
+
+
+def _owe(state):
+    state["batches.pending"] = torch.zeros(1, 64, 3)
+    state["batches.drawn"] += 1
+
+
+def _narrow(state):
+    state["window"] = state["window"][:, 1:].contiguous()
+
+
+def _cut_off(state):
+    state["window"] = state["window"][:-1]
+
+
+def _garble(state):
+    state["random"] = torch.tensor([1, 2], dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("training", _leave_out, r"ValueError: no adam\.mean\.b_enc"),
+        ("training", _add, r"ValueError: an unknown adam\.third"),
+        ("training", _spread, r"ValueError: adam\.mean\.b_enc as torch\.float32 \[1\]"),
+        ("training", _shorten, "ValueError: "),
+        ("training", _round, r"ValueError: scale as torch\.float32 \[\]"),
+        ("training", _go_back, "ValueError: step 5 after 6 batches"),
+        ("training", _go_beyond, r"[\d,]+ batches drawn of 16"),
+        ("training", _begin_before_the_beginning, r"-[\d,]+ batches drawn"),
+        ("training", _owe, r"ValueError: activations of width"),
+        ("shuffle", _narrow, "ValueError: "),
+        ("shuffle", _cut_off, r"a window of torch\.float32"),
+        ("shuffle", _garble, "JSONDecodeError: "),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_one_line(tmp_path, config, stop_after, name, change, says):
+    """Whole files, but not of this training: another version's, or a stranger's."""
+    stop_after(6)
+    with pytest.raises(Interrupted):
+        train.run(config, tmp_path / "run")
+    stop_after(-1)
+    manifest, file = read_manifest(tmp_path / "run"), f"checkpoint/00000006/{name}.safetensors"
+    state = read_tensors(tmp_path / "run" / file)
+    change(state)
+    manifest.files[file] = write_tensors(tmp_path / "run" / file, state)
+    write_manifest(tmp_path / "run", manifest)
+    with pytest.raises(
+        JobError, match=rf"(training|shuffle)\.safetensors: damaged file: .*this training, found .*{says}"
+    ):
+        train.run(config, tmp_path / "run")

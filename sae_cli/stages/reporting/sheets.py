@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dashboard.values import FeatureSheets
-from sae_cli.stages.sheets import Sheets
-
-_LOGITS = ("top_token", "top_weight", "bottom_token", "bottom_weight")
+from sae_cli.stages.sheets import LOGITS, Sheets
 
 
 def feature_sheets(run: FinishedRun) -> FeatureSheets:
@@ -36,7 +34,7 @@ def feature_sheets(run: FinishedRun) -> FeatureSheets:
         bands=int(about["bands"]),
         nearest=tensors["nearest"].numpy(),
         nearest_cosine=tensors["nearest_cosine"].numpy(),
-        logits={name: tensors[name].numpy() for name in _LOGITS} if set(_LOGITS) <= set(tensors) else {},
+        logits={name: tensors[name].numpy() for name in LOGITS if name in tensors},
         ablation={int(each["feature"]): each for each in about["ablation"]},
         about=text,
     )
