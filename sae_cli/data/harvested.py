@@ -196,17 +196,6 @@ class HarvestedActivations:
         return out
 
 
-def harvested_blocks(run: FinishedRun) -> Iterator[ActivationBlock]:
-    """The activations of a harvest run in the order they were made, in float32, one block a shard.
-
-    Hashes are not compared again: call `FinishedRun.check_files` first.
-    """
-    check_shards(run, run.file_names(ACTIVATIONS))
-    for name in run.file_names(ACTIVATIONS):
-        tensors = run.read_tensors(name, verify=False)
-        yield ActivationBlock(**tensors | {"activations": _as_float32(tensors["activations"])})
-
-
 def harvested_rows(run: FinishedRun, rows: int) -> Iterator[tuple[TokenRows, ActivationBlock]]:
     """The rows of text of a harvest from which nothing was left out, `rows` at a time, with their activations.
 
@@ -248,7 +237,3 @@ def _overflow(dtype: torch.dtype) -> str:
         f"they were finite before they became {name}, which ends at {most:g}: harvest with dtype=bfloat16 or float32, "
         "or leave them out with non_finite=drop"
     )
-
-
-def _as_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float32)

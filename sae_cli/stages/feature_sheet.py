@@ -66,13 +66,12 @@ def _rows(sheets: Sheets, row: int) -> list[tuple[str, str]]:
 
 def _groups(sheets: Sheets, row: int) -> list[tuple[str, list[Excerpt]]]:
     quantile, taken = sheets.contexts["quantile"][row], sheets.contexts["document"][row] >= 0
+    bands, there = sheets.about["bands"], sorted(set(quantile[taken].tolist()))
     groups = []
-    bands = sheets.about["bands"]
-    for group in (0, *range(bands, 0, -1)):
+    for group in [each for each in there if each == 0] + [each for each in reversed(there) if each > 0]:
         slots = ((quantile == group) & taken).nonzero()[:, 0].tolist()
         title = f"quantiles {(group - 1) / bands:.0%} to {group / bands:.0%}" if group else "largest activations"
-        if slots:
-            groups.append((title, [_excerpt(sheets, row, slot) for slot in slots]))
+        groups.append((title, [_excerpt(sheets, row, slot) for slot in slots]))
     return groups or [("fires nowhere in the text", [])]
 
 

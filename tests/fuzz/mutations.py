@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
 
 _WORDS = [
     b"-1", b"0", b"1e999", b"NaN", b"9" * 30, b"1" * 5000, b"18446744073709551615", b"9223372036854775808", b"true",
@@ -13,6 +18,10 @@ _WORDS = [
     b'"BF16"', b'"architecture"', b"\n", b": ", b"- ", b",",
 ]  # fmt: skip
 _TOKEN = re.compile(rb'"[^"]{0,80}"|-?[0-9][0-9.]*|true|false|null|[A-Za-z_]+')
+_VALUES = (
+    None, True, -1, 0, 10**15, 2**62, 1.5, -2.5, 1e300, "x", "", "\x1b[2J",
+    [], {}, [1], [None], [[1]], [0.5] * 3, {"a": 1},
+)  # fmt: skip
 _LENGTHS = (0, 1, 7, 2**16, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
 
 
@@ -21,6 +30,70 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 2, 4))):
         content = rng.choice(_KINDS)(content, rng)
     return content
+
+
+def rewrite(content: bytes, rng: random.Random) -> bytes:
+    """The file as somebody writes it who means something else: whole, but with another value, name or shape."""
+    if content.startswith((b"{", b"[")):
+        lines = content.splitlines() if b"\n{" in content else [content]
+        at = rng.randrange(len(lines))
+        lines[at] = json.dumps(_other_document(json.loads(lines[at]), rng)).encode()
+        return b"\n".join(lines)
+    tensors = safetensors.numpy.load(content)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    with np.errstate(all="ignore"):
+        _other_tensor(tensors, rng)
+    return safetensors.numpy.save(tensors, metadata=header.get("__metadata__"))
+
+
+def _other_document(document: Any, rng: random.Random) -> Any:
+    """Something in it is another thing, has another name, or is gone."""
+    holders = [each for each in _inside(document) if isinstance(each, dict | list) and each]
+    if not holders:
+        return rng.choice(_VALUES)
+    holder = rng.choice(holders)
+    key = rng.choice(list(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
+    kind = rng.random()
+    if kind < 0.2:
+        del holder[key]
+    elif kind < 0.3 and isinstance(holder, dict):
+        holder[rng.choice(("", "0", "x"))] = holder.pop(key)
+    else:
+        holder[key] = rng.choice(_VALUES)
+    return document
+
+
+def _inside(value: Any) -> list[Any]:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value, *(inner for part in parts for inner in _inside(part))]
+
+
+def _other_tensor(tensors: dict[str, np.ndarray], rng: random.Random) -> None:
+    name = rng.choice(sorted(tensors))
+    x, kind = (
+        tensors.pop(name).copy(),
+        rng.choice(("gone", "renamed", "shorter", "longer", "flat", "type", "one", "all")),
+    )
+    numbers = (-1.0, 0.0, 7.0, 1e30, np.nan, np.inf) if x.dtype.kind == "f" else (-1, 0, 7, 2**31 - 1, 2**62)
+    value = np.array(rng.choice(numbers)).astype(x.dtype)
+    match kind:
+        case "gone":
+            return
+        case "renamed":
+            name = f"{name}x"
+        case "shorter" if x.ndim:
+            x = x[:-1]
+        case "longer" if x.ndim:
+            x = np.concatenate([x, x])
+        case "flat":
+            x = x.reshape(-1)
+        case "type":
+            x = x.astype(rng.choice((np.float64, np.float32, np.int64, np.uint8)))
+        case "one" if x.size:
+            x.flat[rng.randrange(x.size)] = value
+        case _:
+            x = np.full_like(x, value)
+    tensors[name] = np.ascontiguousarray(x)
 
 
 def _flip(content: bytes, rng: random.Random) -> bytes:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import argparse
 import collections
 import io
+import json
 import random
 import resource
 import shutil
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-from mutations import mutate, refit
+from mutations import mutate, refit, rewrite
 from subjects import SUBJECTS, Subject, forge, make_runs, same
 
-from sae_cli.artifacts.manifest import MANIFEST, sealed
+from sae_cli.artifacts.manifest import MANIFEST, seal, sealed
 from sae_cli.errors import SaeError
 
 SECONDS, MEBIBYTES = 5.0, 64
@@ -84,17 +86,24 @@ class Bench:
 
 
 def mutated(bench: Bench, rng: random.Random, name: str) -> None:
-    """One input: damage or forgery, in equal parts."""
-    content = mutate(bench.originals[name], rng)
-    if rng.random() < 0.5:
-        bench.damage(name, content)
-    else:
-        bench.forgery(name, refit(content) if SUBJECTS[name].file.endswith(".safetensors") else content)
+    """One input: damage, or forgery of damage or of something else, in about equal parts."""
+    original, kind = bench.originals[name], rng.randrange(3)
+    if kind == 2 and not name.startswith("config"):
+        return bench.forgery(name, rewrite(original, rng))
+    content = mutate(original, rng)
+    if kind == 0:
+        return bench.damage(name, content)
+    return bench.forgery(name, refit(content) if SUBJECTS[name].file.endswith(".safetensors") else content)
 
 
 def _resealed(content: bytes) -> bytes:
     """A manifest whose last entry is the hash of what is before it again."""
-    return sealed(content.rpartition(b',\n  "sha256": ')[0])
+    try:
+        entries = json.loads(content)
+        del entries["sha256"]
+        return seal(entries)
+    except (ValueError, KeyError, TypeError):
+        return sealed(content.rpartition(b',\n  "sha256": ')[0])
 
 
 def peak() -> int:
@@ -115,6 +124,7 @@ def main() -> None:
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="sae-fuzz-"))
     bench, started, before = Bench(folder / "runs"), time.monotonic(), peak()
+    warnings.simplefilter("error")
     try:
         with_seed(bench, asked.inputs, asked.seed)
     finally:
@@ -127,7 +137,7 @@ def report(bench: Bench, seconds: float, grown: int) -> None:
     out = io.StringIO()
     for name in SUBJECTS:
         read, refused = bench.outcomes[name, "read"], bench.outcomes[name, "refused"]
-        out.write(f"{name:24} {read + refused:7,} inputs  {read:7,} read  {refused:7,} refused\n")
+        out.write(f"{name:28} {read + refused:7,} inputs  {read:7,} read  {refused:7,} refused\n")
     total = sum(bench.outcomes.values())
     out.write(f"{total:,} inputs in {seconds:.0f} s, the slowest {bench.slowest:.2f} s; ")
     out.write(f"memory grew by {grown:,} bytes\n")

@@ -9,30 +9,59 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from handmade import Maker
 
+from sae_cli import console
 from sae_cli.artifacts.files import FileRecord
-from sae_cli.artifacts.manifest import MANIFEST, Manifest, seal
+from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST, Manifest, read_manifest, seal
 from sae_cli.artifacts.run_directory import open_run
-from sae_cli.artifacts.stored_run import FinishedRun, read_run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, read_run
+from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
+from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.sae import MatryoshkaSae, ReluSae, TopKSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml, read_config
-from sae_cli.data.harvested import ACTIVATIONS, HarvestedActivations, harvested_blocks
+from sae_cli.config.train import Kernel, TrainingConfig
+from sae_cli.dashboard.page import page
+from sae_cli.data.harvested import ACTIVATIONS, ROWS, HarvestedActivations, harvested_rows
+from sae_cli.data.shuffle import Cut, ShuffleBuffer
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.gated import GatedDictionary
 from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
+from sae_cli.stages import build
+from sae_cli.stages.checkpoint import read_checkpoint
 from sae_cli.stages.dictionary_run import read_density, read_dictionary_run
 from sae_cli.stages.evaluate import read_features
-from sae_cli.stages.file_names import DENSITY_FILE, EVAL_FILE, FEATURES_FILE
+from sae_cli.stages.feature_sheet import show
+from sae_cli.stages.file_names import (
+    COMPARE_FILE,
+    CONTEXTS_FILE,
+    CURVE,
+    DENSITY_FILE,
+    EVAL_FILE,
+    FEATURES_FILE,
+    SHEETS_FILE,
+    SHEETS_JSON,
+    SIMILARITY_FILE,
+)
+from sae_cli.stages.recipe import recipe_of
+from sae_cli.stages.report import report_of
+from sae_cli.stages.sheets import Sheets
+from sae_cli.stages.train import TrainingGroup
+from sae_cli.training.trainer import Trainer
 
 F, D, SHARD = 6, 4, 5
+TOKENS, BATCH, SHUFFLED = 48, 8, 16
+CHECKPOINT = f"{CHECKPOINTS}/00000003"
+EVALUATION, SHEETS = "reported/eval/default", "reported/features/default"
 SHARDS = [f"{ACTIVATIONS}-{i:05d}-of-00002.safetensors" for i in range(2)]
+ROWS_OF_SHARDS = [f"{ROWS}-{i:05d}-of-00002.safetensors" for i in range(2)]
 
 
 class Subject(NamedTuple):
@@ -58,8 +87,8 @@ def _manifest(directory: Path, verify: bool) -> Any:
 def _shards(directory: Path, verify: bool) -> Any:
     run = read_run(directory, "harvest")
     run.check_files(verify)
-    blocks = [vars(block) for block in harvested_blocks(run)]
-    return blocks, HarvestedActivations(run).fetch(torch.tensor([0, 2 * SHARD - 1]))
+    rows = [([each.tolist() for each in text], vars(block)) for text, block in harvested_rows(run, 1)]
+    return rows, HarvestedActivations(run).fetch(torch.tensor([0, 2 * SHARD - 1]))
 
 
 def _dictionary(directory: Path, verify: bool) -> Any:
@@ -71,6 +100,29 @@ def _config(directory: Path, verify: bool) -> Any:
     return read_dictionary_run(directory).trained_with
 
 
+def _checkpoint(directory: Path, verify: bool) -> Any:
+    """Of a trainer, and of the shuffling, which must fit to one that is made anew."""
+    config, cut = read_config(directory, "train"), Cut(TOKENS, SHUFFLED, BATCH, 0)
+    saved = read_checkpoint(UnfinishedRun(directory, read_manifest(directory)), verify)
+    if saved is None:
+        return None
+    shuffle = saved.batches.go_on(lambda state: ShuffleBuffer(iter(()), cut, state))
+    trainer = Trainer(recipe_of(config), build.objective(config, D), torch.eye(D), torch.device("cpu"))
+    saved.take_up(trainer, D)
+    return trainer.state(), shuffle.state(), saved.seconds
+
+
+def _page(directory: Path, verify: bool) -> Any:
+    run = directory.parents[1] if directory.parent.name in ("eval", "features") else directory
+    return page(report_of([run], run / "report.html"))
+
+
+def _sheets(directory: Path, verify: bool) -> Any:
+    show(directory, [0, 3])
+    sheets = Sheets(read_run(directory))
+    return sheets.about, sheets.contexts, sheets.tensors
+
+
 def _density(directory: Path, verify: bool) -> Any:
     return read_density(read_run(directory), verify)._asdict()
 
@@ -80,6 +132,20 @@ SUBJECTS = {
     "config": Subject("relu", CONFIG_FILE, _config),
     "config of no known run": Subject("relu", CONFIG_FILE, lambda path, _: read_config(path, "train"), checked=False),
     "shards": Subject("harvest", SHARDS[1], _shards),
+    "rows of text": Subject("harvest", ROWS_OF_SHARDS[1], _shards),
+    "checkpoint": Subject("stopped", f"{CHECKPOINT}/training.safetensors", _checkpoint),
+    "checkpoint of the shuffling": Subject("stopped", f"{CHECKPOINT}/shuffle.safetensors", _checkpoint),
+    "contexts": Subject(SHEETS, CONTEXTS_FILE, _sheets),
+    "sheets": Subject(SHEETS, SHEETS_FILE, _sheets),
+    "about sheets": Subject(SHEETS, SHEETS_JSON, _sheets),
+    "page: manifest": Subject("reported", MANIFEST, _page),
+    "page: curve": Subject("reported", CURVE, _page),
+    "page: figures": Subject(EVALUATION, EVAL_FILE, _page),
+    "page: statistics": Subject(EVALUATION, FEATURES_FILE, _page),
+    "page: sheets": Subject(SHEETS, SHEETS_FILE, _page),
+    "page: about sheets": Subject(SHEETS, SHEETS_JSON, _page),
+    "page: comparison": Subject("compared", COMPARE_FILE, _page),
+    "page: similarity": Subject("compared", SIMILARITY_FILE, _page),
     "relu dictionary": Subject("relu", DICTIONARY_FILE, _dictionary),
     "topk dictionary": Subject("topk", DICTIONARY_FILE, _dictionary),
     "gated dictionary": Subject("gated", DICTIONARY_FILE, _dictionary),
@@ -94,7 +160,9 @@ SUBJECTS = {
 
 
 def make_runs(root: Path) -> None:
-    """A harvest, and dictionaries of four architectures, one of them with an evaluation."""
+    """A harvest, dictionaries of four architectures, one of them with an evaluation, a training that was stopped, and
+    runs with all that a report shows."""
+    console.configure(quiet=True)
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
@@ -109,6 +177,8 @@ def make_runs(root: Path) -> None:
     _train(root / "topk", TopKDictionary({**plain, "k": torch.tensor([2.0])}), TopKSae())
     _train(root / "gated", GatedDictionary({**plain, **gate}), ReluSae())
     _train(root / "matryoshka", MatryoshkaDictionary({**plain, **sizes}), MatryoshkaSae())
+    _stopped(root / "stopped")
+    _reported(root)
     with open_run(root / "relu" / "eval" / "default", "eval", {"eval.tokens": 10}) as run:
         counts = {"count": torch.arange(F), "frequency": random(F).abs(), "de_projection": random(F)}
         run.write_tensors(FEATURES_FILE, counts)
@@ -116,10 +186,34 @@ def make_runs(root: Path) -> None:
         run.finish(seconds=0.5)
 
 
+def _reported(root: Path) -> None:
+    maker = Maker(root)
+    reported = maker.train("reported")
+    maker.sheets(reported)
+    maker.compare("compared", reported, reported)
+
+
+def _stopped(directory: Path) -> None:
+    """One checkpoint, after the third of six steps."""
+    config = TrainConfig(
+        model=ModelConfig(path="embedded:demo"), hook=HookConfig(point=HookPoint.mlp_out), sae=ReluSae(), layer=1,
+        data=SyntheticData(d=D, n_features=16), dict_size=F, l1=0.5, tokens=TOKENS,
+        train=TrainingConfig(batch_size=BATCH, shuffle_buffer=SHUFFLED, held_out_tokens=BATCH, kernel=Kernel.reference),
+        resample=ResampleConfig(at=[4], inputs=BATCH, rewarm_steps=1), checkpoint=CheckpointConfig(every_seconds=0),
+    )  # fmt: skip
+    training = TrainingGroup().make((config, directory))
+    steps = training.steps()
+    for _ in range(4):  # the first says that all is ready
+        next(steps)
+    training.save()
+    steps.close()
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two values are equal, to the bit where they are tensors."""
     if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
+        alike = isinstance(other, torch.Tensor) and one.dtype == other.dtype and one.shape == other.shape
+        return alike and one.numpy().tobytes() == other.numpy().tobytes()
     if isinstance(one, dict):
         return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
@@ -129,9 +223,9 @@ def same(one: Any, other: Any) -> bool:
 
 def forge(directory: Path, name: str, content: bytes) -> None:
     """Make the manifest say that the file was written so."""
-    run = read_run(directory)
-    run.manifest.files[name] = FileRecord(len(content), hashlib.sha256(content).hexdigest())
-    (directory / MANIFEST).write_bytes(seal(asdict(run.manifest)))
+    manifest = read_manifest(directory)
+    manifest.files[name] = FileRecord(len(content), hashlib.sha256(content).hexdigest())
+    (directory / MANIFEST).write_bytes(seal(asdict(manifest)))
 
 
 def _harvest(directory: Path, random: Callable[..., torch.Tensor]) -> None:
@@ -139,6 +233,8 @@ def _harvest(directory: Path, random: Callable[..., torch.Tensor]) -> None:
         for name in SHARDS:
             origin = {key: torch.arange(SHARD) for key in ("tokens", "position", "document")}
             run.write_tensors(name, {"activations": random(SHARD, D), **origin})
+        for name in ROWS_OF_SHARDS:
+            run.write_tensors(name, {key: torch.arange(SHARD + 1)[None] for key in ("tokens", "document")})
         run.finish(tokens=2 * SHARD, width=D)
 
 

@@ -10,7 +10,8 @@ from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.data import NonFinite, TextData
 from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.settings import result_settings
-from sae_cli.data.harvested import HarvestedActivations, harvested_blocks
+from sae_cli.data.activations import ActivationBlock
+from sae_cli.data.harvested import ACTIVATIONS, HarvestedActivations
 from sae_cli.errors import JobError
 from sae_cli.models import load_language_model
 from sae_cli.models.load import save_model
@@ -53,7 +54,10 @@ def test_a_harvest_stops_and_names_the_shard_and_its_rows(sick, tmp_path):
 
 
 def test_dropping_leaves_rows_out_of_all_tensors_of_a_shard(sick, tmp_path, dropped, capsys):
-    facts, blocks = dropped.manifest.facts, list(harvested_blocks(dropped))
+    facts, blocks = (
+        dropped.manifest.facts,
+        [ActivationBlock(**dropped.read_tensors(name)) for name in dropped.file_names(ACTIVATIONS)],
+    )
     assert facts["dropped"] > 0
     assert facts["tokens"] == sum(block.n for block in blocks) == 3007 - facts["dropped"]
     rows = torch.cat([dropped.read_tensors(name)["tokens"] for name in dropped.file_names("rows")])

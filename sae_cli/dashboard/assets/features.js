@@ -275,14 +275,13 @@ function ablationOf(sheets, feature) {
 }
 
 function contextsOf(sheets, row) {
-  const bands = sheets.document.bands, largest = sheets.largest(row), parts = [];
-  for (const band of [0, ...Array.from({ length: bands }, (_, i) => bands - i)]) {
-    const slots = [];
-    for (let slot = 0; slot < sheets.slots; slot++) {
-      if (sheets.has(row, slot) && sheets.quantile[row * sheets.slots + slot] === band) slots.push(slot);
-    }
-    if (!slots.length) continue;
-    const percent = (n) => `${Math.round((100 * n) / bands)} %`;
+  const largest = sheets.largest(row), parts = [];
+  const percent = (n) => `${Math.round((100 * n) / sheets.document.bands)} %`;
+  const bandOf = (slot) => sheets.quantile[row * sheets.slots + slot];
+  const taken = Array.from({ length: sheets.slots }, (_, slot) => slot).filter((slot) => sheets.has(row, slot));
+  // Band 0 has the largest activations; of the others the highest comes first.
+  for (const band of [...new Set(taken.map(bandOf))].sort((a, b) => (a && b ? b - a : a - b))) {
+    const slots = taken.filter((slot) => bandOf(slot) === band);
     parts.push(element("h4", {}, band ? `Of its activations, from ${percent(band - 1)} to ${percent(band)}` : "Largest activations"));
     parts.push(...slots.map((slot) => contextOf(sheets, row * sheets.slots + slot, largest)));
   }

@@ -12,9 +12,15 @@ _WIDE = 50
 
 
 def log_edges(values: np.ndarray, per_decade: int = 10) -> np.ndarray:
-    """Edges of bins on a log scale, at whole parts of decades, that hold all of these positive values."""
+    """Edges of bins on a log scale, at whole parts of decades, that hold all of these positive values.
+
+    Raises:
+        ValueError: one is infinite.
+    """
     if not len(values):
         return np.array([1.0, 10.0])
+    if np.isinf(values).any():
+        raise ValueError("infinite values in a histogram")
     low = np.floor(per_decade * np.log10(values.min()) + 1e-9)
     high = np.ceil(per_decade * np.log10(values.max()) - 1e-9)
     edges = 10 ** (np.arange(low, max(high, low + 1) + 1) / per_decade)
