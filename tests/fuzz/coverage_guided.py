@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["sae_cli", "json", "yaml"]):
 from mutations import mutate
 
 NAMES = list(SUBJECTS)
-MAX_BYTES = 16_384
+MAX_BYTES = 32_768
 
 
 class Fuzzed:

@@ -102,7 +102,7 @@ def _resealed(content: bytes) -> bytes:
         entries = json.loads(content)
         del entries["sha256"]
         return seal(entries)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return sealed(content.rpartition(b',\n  "sha256": ')[0])
 
 
