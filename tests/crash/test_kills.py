@@ -31,7 +31,7 @@ RUNS = {
     "relu, harvest": f"{LIVE} {SMALL} {REFERENCE} {RESAMPLED} {OFTEN} tokens=8_000",
     "harvest": f"{HARVEST} tokens=20_000 shard_tokens=1_500",
     "harvest, one shard a pass": f"{HARVEST} tokens=12_000 shard_tokens=630 dtype=float16 model_rows=7",
-    "shared": f"{LIVE} {SMALL} {REFERENCE} {RESAMPLED} {OFTEN} tokens=6_400 l1=0.3,1,3 -m hydra/launcher=shared",
+    "shared": f"{LIVE} {SMALL} {REFERENCE} {RESAMPLED} {OFTEN} tokens=25_600 l1=0.3,1,3 -m hydra/launcher=shared",
     "sweep": f"{SYNTHETIC} {SMALL} {REFERENCE} {OFTEN} tokens=6_400 l1=0.3,1 -m",
 }
 
