@@ -138,8 +138,10 @@ def test_who_looks_whether_a_lock_is_held_keeps_nobody_from_it(tmp_path):
         fcntl.flock(file, fcntl.LOCK_SH)
         looked = Timer(0.5, fcntl.flock, (file, fcntl.LOCK_UN))
         looked.start()
-        RunLock(tmp_path).release()
+        held = RunLock(tmp_path)
         looked.join()
+    assert owner_of(tmp_path).pid == os.getpid()
+    held.release()
 
 
 def test_a_lock_that_was_removed_while_it_was_waited_for_is_made_again(tmp_path, monkeypatch):

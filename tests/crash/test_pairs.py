@@ -97,7 +97,9 @@ def test_an_evaluation_that_is_needed_is_waited_for(bench, trained, assert_same,
 def test_of_a_crowd_one_works(bench, tell, how_many):
     crowds = 10 * how_many("CRASH_PAIRS", 3)
     command = [sys.executable, Path(__file__).with_name("crowd.py"), bench.folder("crowds"), str(crowds)]
-    ends = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    ends = json.loads(done.stdout)
     assert len(ends) == crowds
     assert all(crowd.count("worked") == 1 and set(crowd) <= {"worked", "found", "refused"} for crowd in ends), ends
     counts = {word: sum(crowd.count(word) for crowd in ends) for word in ("refused", "found")}

@@ -6,6 +6,7 @@
 import json
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -281,14 +282,9 @@ def _go_back(state):
     state["trainer.step_number"] -= 1
 
 
-def _go_beyond(state):
+def _move(state, steps):
     for name in ("trainer.step_number", "batches.drawn"):
-        state[name] += 2**40
-
-
-def _begin_before_the_beginning(state):
-    for name in ("trainer.step_number", "batches.drawn"):
-        state[name] -= 2**40
+        state[name] += steps
 
 
 def _owe(state):
@@ -317,8 +313,8 @@ def _garble(state):
         ("training", _shorten, "ValueError: "),
         ("training", _round, r"ValueError: scale as torch\.float32 \[\]"),
         ("training", _go_back, "ValueError: step 5 after 6 batches"),
-        ("training", _go_beyond, r"[\d,]+ batches drawn of 16"),
-        ("training", _begin_before_the_beginning, r"-[\d,]+ batches drawn"),
+        ("training", partial(_move, steps=2**40), r"[\d,]+ batches drawn of 16"),
+        ("training", partial(_move, steps=-(2**40)), r"-[\d,]+ batches drawn"),
         ("training", _owe, r"ValueError: activations of width"),
         ("shuffle", _narrow, "ValueError: "),
         ("shuffle", _cut_off, r"a window of torch\.float32"),
