@@ -12,7 +12,7 @@ from sae_cli.kernels.kernel import Kernel
 from sae_cli.state import State, number
 from sae_cli.tensor_types import Float, Tensor
 
-_DECAY = 0.999
+_DECAY = 0.97
 
 
 class ThresholdDictionary(Dictionary):
@@ -42,8 +42,8 @@ class BatchTopKDictionary(ThresholdDictionary):
 class BatchTopKObjective(LargestObjective):
     """The N·k largest entries of a batch, so that `k` is an average over its tokens.
 
-    The threshold for inference is the mean, over the last thousand steps or so, of the smallest activation that
-    was kept.
+    The threshold for inference is the mean, over the last thirty steps or so, of the smallest activation that was
+    kept: in a short training a longer mean would be of features that are no longer there.
     """
 
     dictionary = BatchTopKDictionary

@@ -38,6 +38,9 @@ from sae_cli.stages.tracking.tracking import Tracking, check_trackers
 from sae_cli.stages.training_needs import disk_bytes, estimate, memory_bytes
 from sae_cli.training.trainer import Recipe, Trainer
 
+_MISSED = 0.05
+"""Share of `k` by which L0 may differ without a word."""
+
 
 def run(config: TrainConfig, directory: Path) -> StageResult:
     """Train a dictionary on `config.tokens` activations."""
@@ -178,6 +181,7 @@ class Training(Job):
         dropped, epochs = tokens - trainer.tokens, self.source.epochs(tokens)
         say_dropped(dropped, tokens)
         say_repeated(epochs)
+        _say_missed(self.config, figures["l0"])
         self._save_dictionary(trainer, claimed, DICTIONARY_FILE)
         claimed.write_tensors(DENSITY_FILE, history)
         checkpoints = () if self.config.keep_checkpoints else checkpoint_files(claimed.manifest.files)
@@ -211,6 +215,12 @@ class Training(Job):
 
     def result(self) -> StageResult:
         return _result(self.finished)
+
+
+def _say_missed(config: TrainConfig, l0: float | None) -> None:
+    """Say that a dictionary is not as sparse as was asked for, which can happen where `k` is an aim, not a rule."""
+    if config.sae.sparsity_setting() == "k" and l0 is not None and abs(l0 - config.k) > _MISSED * config.k:
+        console.warn(f"held-out L0 is {l0:.1f} and k={config.k} was asked for: compare it at the L0 that it has")
 
 
 def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
