@@ -33,6 +33,7 @@ HOMES = {
     "hydra": {"cli", "config"},
     "omegaconf": {"cli", "config"},
     "typer": {"cli"},
+    "peft": {"models"},
     "transformers": {"models", "data/token_bytes.py"},
     "datasets": {"data"},
     "safetensors": {"artifacts", "models/load.py"},  # there: the class of its errors
