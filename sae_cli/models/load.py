@@ -68,8 +68,8 @@ def load_language_model(
     with _quiet():
         adapter, base, config = _what_to_load(source, trust_remote_code)
         # What is merged is added up in float32, whatever it is rounded to after that.
-        hf = _load_weights(base, config, torch.float32 if adapter else dtype, trust_remote_code)
-        hf: Any = merge(hf, adapter).to(dtype=dtype) if adapter else hf
+        loaded = _load_weights(base, config, torch.float32 if adapter else dtype, trust_remote_code)
+        hf: Any = merge(loaded, adapter).to(dtype=dtype) if adapter else loaded
     tokenizer = partial(load_tokenizer, path, revision=revision, trust_remote_code=trust_remote_code)
     return LanguageModel(hf.to(torch.device(device)), tokenizer)
 
