@@ -69,9 +69,9 @@ def load_language_model(
         adapter, base, config = _what_to_load(source, trust_remote_code)
         # What is merged is added up in float32, whatever it is rounded to after that.
         loaded = _load_weights(base, config, torch.float32 if adapter else dtype, trust_remote_code)
-        hf: Any = merge(loaded, adapter).to(dtype=dtype) if adapter else loaded
+        hf: Any = merge(loaded, adapter) if adapter else loaded
     tokenizer = partial(load_tokenizer, path, revision=revision, trust_remote_code=trust_remote_code)
-    return LanguageModel(hf.to(torch.device(device)), tokenizer)
+    return LanguageModel(hf.to(device=torch.device(device), dtype=dtype), tokenizer)
 
 
 def check_language_model(path: str, *, revision: str | None = None) -> None:
