@@ -62,8 +62,10 @@ def find_adapter(source: Source) -> Adapter | None:
     return Adapter(source, _base(source, name, config.get("revision")), brief(str(kind)))
 
 
-def merge(hf: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
-    """The model with the adapter merged into its weights.
+def merge(hf: PreTrainedModel, adapter: Adapter, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with the adapter merged into its weights, which are rounded to `dtype` after that.
+
+    Buffers, such as the frequencies of rotary positions, stay in float32, as transformers leaves them.
 
     Raises:
         RequestError: an adapter of this kind cannot be merged.
@@ -74,7 +76,10 @@ def merge(hf: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
         raise _misfit(adapter, f"neither {' nor '.join(_WEIGHTS)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what matters of them is looked at
-        return _plain(_attached(hf, adapter), adapter)
+        merged = _plain(_attached(hf, adapter), adapter)
+    for parameter in merged.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return merged
 
 
 def _attached(hf: PreTrainedModel, adapter: Adapter) -> Any:

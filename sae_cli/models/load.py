@@ -68,10 +68,11 @@ def load_language_model(
     with _quiet():
         adapter, base, config = _what_to_load(source, trust_remote_code)
         # What is merged is added up in float32, whatever it is rounded to after that.
-        loaded = _load_weights(base, config, torch.float32 if adapter else dtype, trust_remote_code)
-        hf: Any = merge(loaded, adapter) if adapter else loaded
+        hf = _load_weights(base, config, torch.float32 if adapter else dtype, trust_remote_code)
+        if adapter:
+            hf = merge(hf, adapter, dtype)
     tokenizer = partial(load_tokenizer, path, revision=revision, trust_remote_code=trust_remote_code)
-    return LanguageModel(hf.to(device=torch.device(device), dtype=dtype), tokenizer)
+    return LanguageModel(hf.to(torch.device(device)), tokenizer)  # pyright: ignore[reportArgumentType]
 
 
 def check_language_model(path: str, *, revision: str | None = None) -> None:

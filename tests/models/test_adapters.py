@@ -108,6 +108,12 @@ def test_an_adapter_is_merged_before_numbers_are_rounded(base, tmp_path, rows):
     in_float32 = load_language_model(str(tmp_path / "base"))
     rounded = load_language_model(str(tmp_path / "base"), dtype=torch.bfloat16)
     assert torch.equal(in_float32.hf.lm_head.weight.bfloat16(), rounded.hf.lm_head.weight)
+    # As in a merged model that was saved and is loaded in bfloat16: rotary frequencies are not rounded.
+    in_float32.hf.save_pretrained(tmp_path / "saved")
+    assert torch.equal(
+        load_language_model(str(tmp_path / "saved"), dtype=torch.bfloat16).logits(rows), rounded.logits(rows)
+    )
+    assert rounded.hf.model.rotary_emb.inv_freq.dtype == torch.float32
     merged = "model.layers.0.mlp.down_proj.weight"
     assert torch.equal(in_float32.hf.state_dict()[merged].bfloat16(), rounded.hf.state_dict()[merged])
 

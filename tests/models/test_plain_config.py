@@ -86,6 +86,11 @@ def test_how_another_program_ran_a_model_changes_no_number(folder, rows, setting
     assert torch.equal(model.capture(rows, [embeddings := Site(HookPoint.resid, -1)])[embeddings], without[0])
 
 
+def test_in_bfloat16_the_numbers_are_those_of_transformers(folder, rows):
+    plain = LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    assert torch.equal(load_language_model(str(folder), dtype=torch.bfloat16).logits(rows), plain(rows).logits)
+
+
 def test_attention_with_a_soft_cap_is_not_computed_without_it(tmp_path, build, rows, configs):
     build(configs["gemma2"]()).save_pretrained(tmp_path)
     plain = load_language_model(str(tmp_path)).logits(rows)
