@@ -33,9 +33,10 @@ HOMES = {
     "hydra": {"cli", "config"},
     "omegaconf": {"cli", "config"},
     "typer": {"cli"},
+    "peft": {"models"},
     "transformers": {"models", "data/token_bytes.py"},
     "datasets": {"data"},
-    "safetensors": {"artifacts", "models/load.py"},  # there: the class of its errors
+    "safetensors": {"artifacts", "models/load.py", "models/adapters.py"},  # there: the class of its errors
     "rich": {"console.py"},
     "matplotlib": {"dashboard/paper.py"},
     "wandb": {"stages/tracking/weights_and_biases.py"},

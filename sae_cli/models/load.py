@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -27,13 +28,15 @@ from transformers.utils import logging as transformers_logging
 from sae_cli import console
 from sae_cli.errors import JobError, RequestError, is_out_of_memory
 from sae_cli.escaping import brief
+from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merge
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
 from sae_cli.models.language_model import LanguageModel
+from sae_cli.models.plain_config import plain_config, quantisation
 from sae_cli.models.sources import Origin, Source, model_run, model_source
 from sae_cli.models.weight_files import check_weight_files
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-_INVALID_CONFIG = (StrictDataclassError, ValueError, TypeError, KeyError)
+_INVALID_CONFIG = (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError)
 _DAMAGED_WEIGHTS = (SafetensorError, UnpicklingError, EOFError, RuntimeError, ValueError, KeyError)
 
 
@@ -47,24 +50,35 @@ def load_language_model(
 ) -> LanguageModel:
     """A causal language model, in evaluation mode, frozen, and computing in `dtype` on `device`.
 
+    An adapter (LoRA) that is there is merged into the weights.
+
     Args:
         path: a hub id, a local folder, or `embedded:<name>` for a model shipped with this package.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that comes with the model.
 
     Raises:
-        RequestError: there is no such model, its architecture is not supported, or it needs its own code.
+        RequestError: there is no such model, its architecture is not supported, its weights are quantised, or it
+            needs its own code.
         JobError: its files are damaged.
     """
     source = model_source(path, revision)
     if run := model_run(path, revision):
         run.check_files(verify=True)
     with _quiet():
-        config = _load_config(source, trust_remote_code)
-        supported_family(config)
-        hf = _load_weights(source, config, dtype, trust_remote_code)
+        adapter, base, config = _what_to_load(source, trust_remote_code)
+        # What is merged is added up in float32, whatever it is rounded to after that.
+        hf = _load_weights(base, config, torch.float32 if adapter else dtype, trust_remote_code)
+        if adapter:
+            hf = merge(hf, adapter, dtype)
     tokenizer = partial(load_tokenizer, path, revision=revision, trust_remote_code=trust_remote_code)
     return LanguageModel(hf.to(torch.device(device)), tokenizer)  # pyright: ignore[reportArgumentType]
+
+
+def check_language_model(path: str, *, revision: str | None = None) -> None:
+    """Refuse, before weights are read, a model that `load_language_model` would refuse for what its config says."""
+    with _quiet():
+        _what_to_load(model_source(path, revision), trust_remote_code=False)
 
 
 def load_tokenizer(
@@ -77,9 +91,9 @@ def load_tokenizer(
         JobError: the tokenizer's files are damaged.
     """
     source = model_source(path, revision)
-    if source.origin is not Origin.hub and not any(
-        (Path(source.location) / name).exists() for name in _TOKENIZER_FILES
-    ):
+    if not _brings_tokenizer(source) and (adapter := find_adapter(source)):
+        source = adapter.base
+    if not _brings_tokenizer(source):
         raise RequestError(
             f"model.path={path}: expected a tokenizer in {source.location} (one of {', '.join(_TOKENIZER_FILES)}), "
             "found none; save the model's tokenizer there with `save_pretrained`"
@@ -94,6 +108,11 @@ def load_tokenizer(
             f"model.path={path}: expected a tokenizer that transformers reads in {source.location}, found "
             f"{_one_line(error)}; save or download the tokenizer again"
         ) from error
+
+
+def _brings_tokenizer(source: Source) -> bool:
+    folder = Path(source.location)
+    return source.origin is Origin.hub or any((folder / name).exists() for name in _TOKENIZER_FILES)
 
 
 def fresh_model(hf: PreTrainedModel, seed: int) -> PreTrainedModel:
@@ -114,6 +133,15 @@ def save_model(model: LanguageModel, folder: Path) -> None:
             console.warn(f"no tokenizer is written: {error}")
 
 
+def _what_to_load(source: Source, trust_remote_code: bool) -> tuple[Adapter | None, Source, PretrainedConfig]:
+    """The adapter that is to be merged, if there is one, where the weights are, and their config."""
+    adapter = find_adapter(source)
+    base = adapter.base if adapter else source
+    config = _load_config(base, trust_remote_code)
+    supported_family(config)
+    return adapter, base, config
+
+
 def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
     """The model's config, refused before weights are read if the model needs what it cannot have."""
     try:
@@ -123,8 +151,13 @@ def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
             raise _damaged_config(source, error) from error
         raise _unreachable(source, error) from error
     _check_model_type(source, raw, trust_remote_code)
+    _check_number_format(source, raw)
     try:
-        return AutoConfig.from_pretrained(source.location, **_options(source, trust_remote_code))
+        if trust_remote_code and "auto_map" in raw:
+            return AutoConfig.from_pretrained(source.location, **_options(source, trust_remote_code))
+        config = CONFIG_MAPPING[raw["model_type"]].from_dict(plain_config(raw), name_or_path=source.location)
+        assert isinstance(config, PretrainedConfig)
+        return config
     except _INVALID_CONFIG as error:
         raise _damaged_config(source, error) from error
 
@@ -141,6 +174,15 @@ def _check_model_type(source: Source, raw: dict[str, Any], trust_remote_code: bo
     raise RequestError(f"model.path={source.path}: {unsupported(model_type)}")
 
 
+def _check_number_format(source: Source, raw: dict[str, Any]) -> None:
+    if method := quantisation(raw):
+        raise RequestError(
+            f"model.path={source.path}: expected weights that are plain numbers, found weights quantised by {method}; "
+            "give the model as it was before, or one saved after transformers' `dequantize()` (if its weights are "
+            "plain, take the entry out of its config.json)"
+        )
+
+
 def _load_weights(
     source: Source, config: PretrainedConfig, dtype: torch.dtype, trust_remote_code: bool
 ) -> PreTrainedModel:
@@ -153,12 +195,18 @@ def _load_weights(
             dtype=dtype,
             weights_only=True,
             output_loading_info=True,
+            attn_implementation=None,
+            adapter_kwargs=WITHOUT_ADAPTER,
             **_options(source, trust_remote_code),
         )
     except OSError as error:
         if is_out_of_memory(error):
             raise
         raise _unreachable(source, error) from error
+    except ImportError as error:
+        raise RequestError(
+            f"model.path={source.path}: loading it takes what is not installed here: {_one_line(error)}"
+        ) from error
     except _DAMAGED_WEIGHTS as error:
         if is_out_of_memory(error):
             raise
@@ -172,6 +220,11 @@ def _load_weights(
         raise JobError(
             f"model.path={source.path}: expected all weights of a {config.model_type} in {source.location}, found none "
             f"for {missing[0]} ({len(missing)} missing in all); save or download the model again"
+        )
+    if unused := sorted(report["unexpected_keys"]):
+        console.warn(
+            f"{source.location}: {len(unused)} weights have no place in a {config.model_type} with this config.json "
+            f"and are left out: {', '.join(unused[:3])}{' …' if len(unused) > 3 else ''}"
         )
     return hf
 

@@ -15,7 +15,13 @@ from sae_cli.errors import RequestError
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
 _FILES_OF_A_RUN = (MANIFEST, CONFIG_FILE)
 _EMBEDDED_PREFIX = "embedded:"
+ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether the hub could have a model of this name."""
+    return bool(_HUB_ID.fullmatch(name))
 
 
 class Origin(Enum):
@@ -39,12 +45,12 @@ def model_source(path: str, revision: str | None = None) -> Source:
     A folder that is there goes before a hub id of the same name.
 
     Raises:
-        RequestError: no such folder or embedded model, or a folder without `config.json`.
+        RequestError: no such folder or embedded model, or a folder without `config.json` or an adapter.
     """
     if path.startswith(_EMBEDDED_PREFIX):
         return Source(path, str(_embedded_folder(path)), Origin.embedded, None)
     folder = Path(path).expanduser()
-    if folder.exists() or not _HUB_ID.fullmatch(path):
+    if folder.exists() or not is_hub_id(path):
         _check_folder(path, folder)
         return Source(path, str(folder.resolve()), Origin.folder, None)
     return Source(path, path, Origin.hub, revision)
@@ -96,7 +102,7 @@ def _check_folder(path: str, folder: Path) -> None:
             f"model.path={path}: expected a model folder at {folder.absolute()}, found {found}; "
             "correct the path, or give a hub id such as EleutherAI/pythia-70m"
         )
-    if not (folder / "config.json").is_file():
+    if not any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG)):
         raise RequestError(
             f"model.path={path}: expected config.json in {folder.absolute()}, found none; give the folder that "
             "`save_pretrained` or a download from the hub has written"

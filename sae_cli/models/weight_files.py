@@ -8,10 +8,11 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from sae_cli.artifacts.json_document import check_length, parse_json
-from sae_cli.artifacts.safetensors_header import parse_header
+from sae_cli.artifacts.safetensors_header import Header, parse_header
 
 _INDEX = "*.index.json"
 _WEIGHTS = ("*.safetensors", "*.bin")
+_PLAIN = ("F32", "BF16", "F16", "F64")
 _SLACK = 16
 """A config may ask for so many numbers a byte of weights: embeddings may be tied, and numbers of four bits."""
 
@@ -30,10 +31,17 @@ def check_weight_files(folder: Path, config: PretrainedConfig) -> None:
         _check_index(index)
     for weights in sorted(folder.glob("*.safetensors")):
         try:
-            parse_header(weights)
+            _check_numbers(parse_header(weights))
         except ValueError as error:
             raise ValueError(f"in {weights.name} {error}") from error
     _check_size(folder, config.get_text_config())
+
+
+def _check_numbers(header: Header) -> None:
+    """Quantised weights without a word on it in the config would be taken for numbers that they are not."""
+    for name, tensor in header.tensors.items():
+        if name.endswith(".weight") and tensor.dtype not in _PLAIN:
+            raise ValueError(f"{name} of {tensor.dtype}, expected {', '.join(_PLAIN)}")
 
 
 def _check_index(index: Path) -> None:

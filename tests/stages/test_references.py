@@ -1,6 +1,8 @@
 """Domains and reference models, end to end, against the same computed by hand."""
 
+import json
 import math
+import shutil
 from typing import NamedTuple
 
 import pytest
@@ -214,6 +216,15 @@ def test_references_that_are_not_there_are_refused_before_anything_is_measured(w
     data = TextData(path=str(world.text), context=32, held_out_fraction=0.2, gaussian_embeddings=True)
     with pytest.raises(RequestError, match=r"data\.gaussian_embeddings=true; leave references out"):
         evaluated(world, tmp_path / "run", identity(), folders.smaller, data=data)
+    assert not (tmp_path / "run" / "eval").exists()
+
+
+def test_references_whose_weights_are_quantised_are_refused_before_anything_is_measured(world, tmp_path, folders):
+    quantised = shutil.copytree(folders.smaller, tmp_path / "quantised")
+    config = json.loads((quantised / "config.json").read_text())
+    (quantised / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq"}}))
+    with pytest.raises(RequestError, match=r"references=.*quantised: .*found weights quantised by awq"):
+        evaluated(world, tmp_path / "run", identity(), str(quantised))
     assert not (tmp_path / "run" / "eval").exists()
 
 

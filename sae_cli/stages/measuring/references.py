@@ -20,7 +20,7 @@ from sae_cli.metrics.equivalent_model import Point, bracket, equivalent_model
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.row_sums import Estimate, Figure, RowSums
 from sae_cli.models import LanguageModel, load_language_model
-from sae_cli.models.load import load_tokenizer
+from sae_cli.models.load import check_language_model, load_tokenizer
 from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
 from sae_cli.stages.measuring.loss_tables import BITS_PER_BYTE, CE, PARAMETERS, STEPS
 
@@ -70,6 +70,7 @@ class References:
             raise RequestError("references: expected text, found data.gaussian_embeddings=true; leave references out")
         for each in self.others:
             try:
+                check_language_model(each.model.path, revision=each.model.revision)
                 load_tokenizer(each.model.path, revision=each.model.revision)
             except RequestError as error:
                 raise RequestError(f"references={each.name}: {error}") from error
