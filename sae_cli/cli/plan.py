@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,10 @@ def make_plan(request: Request) -> Plan:
         places = [
             _place(composer, request.command, config, each) for config, each in zip(configs, composed, strict=True)
         ]
-        launcher, sweep_dir = first.hydra.runtime.choices["hydra/launcher"], Path(first.hydra.sweep.dir)
+        launcher, sweep_dir = (
+            first.hydra.runtime.choices["hydra/launcher"],
+            Path(os.path.expanduser(first.hydra.sweep.dir)),
+        )
     planned = tuple(
         PlannedJob(overrides=tuple(job), config=config, place=place)
         for job, config, place in zip(jobs, configs, places, strict=True)

@@ -30,7 +30,8 @@ from sae_cli.config.commands import (
 )
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import LogitMode, LogitUpdateHook
-from sae_cli.config.settings import absolute, flatten, is_execution, result_settings, unused_sparsity
+from sae_cli.config.paths import PathKind, absolute
+from sae_cli.config.settings import flatten, is_execution, result_settings, unused_sparsity
 from sae_cli.config.stored import trained_with
 from sae_cli.errors import RequestError
 
@@ -141,7 +142,7 @@ def _pruned(config: PruneConfig) -> _Description:
     done += ["recenter"] if config.recenter else []
     done += [f"finetune_{config.finetune_tokens}"] if config.finetune_tokens else []
     what, shown = "-".join(done), {"run", *limits, "recenter", "finetune_tokens"}
-    path, root = Path(absolute(config.run, always=True)), Path(os.path.abspath(config.runs_dir))
+    path, root = Path(absolute(config.run, PathKind.here)), Path(os.path.abspath(config.runs_dir))
     parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
     if len(parts) > 2 and parts[0] == "train":
         return _Description("/".join(("prune-high-freq", *parts[1:])), what, shown)

@@ -12,7 +12,8 @@ from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import EvalConfig
 from sae_cli.config.data import DataConfig, SyntheticData
-from sae_cli.config.settings import absolute, flatten, result_settings
+from sae_cli.config.paths import absolute
+from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.split import Split
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
