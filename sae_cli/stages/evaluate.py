@@ -33,12 +33,14 @@ from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.measuring.rare_features import rare_report
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject, make_subject
-from sae_cli.stages.parents import check_model
+from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.text_read import check_served, measured_text, text_facts
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
 
+_FACTS = ("tokens_sha256",)
 _FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
 _BEFORE = (
     "features",
@@ -98,10 +100,12 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedR
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
     folder = inside(directory, f"eval/{name}")
     if finished := finished_run(folder, settings, config.overwrite):
+        check_served(finished, source, config.data)
         console.log(f"found finished: {folder}")
         return finished
     if not isinstance(source.trained_with.data, SyntheticData):
         check_model(source)
+    text = measured_text(source, config.data)
     started, before = time.monotonic(), _before(source.run, config, name)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
@@ -129,7 +133,8 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedR
             # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
             write_json(copy := folder / f".{EVAL_FILE}", report)
             take_file(copy, directory / EVAL_FILE)
-        return claimed.finish(seconds=time.monotonic() - started)
+        facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
+        return claimed.finish(**facts, seconds=time.monotonic() - started)
 
 
 def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:
