@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.location import conf_dir
@@ -37,7 +37,7 @@ def same_text(one: DataConfig, other: DataConfig) -> bool:
 
 
 def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key and both values of each setting that two sources share and that differs, but for which text is read."""
+    """Dotted key and both values of each setting that differs of those that two sources share."""
     one, other = _absolute(trained), _absolute(data)
     same = type(trained) is type(data) and one.get(_PLACE) == other.get(_PLACE)
     for key in _shared(trained, same):
@@ -45,7 +45,7 @@ def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str,
             yield f"{DATA}.{key}", one[key], other[key]
 
 
-def inherit(settings: DictConfig, given: Collection[str], trained: DataConfig) -> None:
+def inherit(settings: Any, given: Collection[str], trained: DataConfig) -> None:
     """Take over from the training data, in place, what was not asked for otherwise.
 
     Args:
@@ -64,20 +64,17 @@ def inherit(settings: DictConfig, given: Collection[str], trained: DataConfig) -
             OmegaConf.update(settings, f"{DATA}.{key}", of_run[key])
 
 
-def schema_of(data: DictConfig) -> str:
+def schema_of(data: Any) -> str:
     """The source that a composed `data` is of."""
     kind = OmegaConf.get_type(data)
     return next(name for name, schema in GROUPS[DATA].items() if schema is kind)
 
 
-def plain_option(name: str) -> DictConfig:
+def plain_option(name: str) -> Any:
     """The settings of the option of the group that is called as its source, and adds nothing to it."""
-    file = OmegaConf.load(Path(conf_dir(), DATA, f"{name}.yaml"))
-    assert isinstance(file, DictConfig)
+    file: Any = OmegaConf.load(Path(conf_dir(), DATA, f"{name}.yaml"))
     file.pop("defaults", None)
-    merged = OmegaConf.merge(OmegaConf.structured(GROUPS[DATA][name]), file)
-    assert isinstance(merged, DictConfig)
-    return merged
+    return OmegaConf.merge(OmegaConf.structured(GROUPS[DATA][name]), file)
 
 
 def _shared(trained: DataConfig, same: bool) -> list[str]:
@@ -89,15 +86,15 @@ def _absolute(data: DataConfig) -> dict[str, Any]:
     return flatten(with_absolute_paths(data))
 
 
-def _is_at(chosen: DictConfig, of_run: dict[str, Any]) -> bool:
+def _is_at(chosen: Any, of_run: dict[str, Any]) -> bool:
     """Whether a source is where that of the run is, or says nothing of the place."""
     if _PLACE not in of_run or OmegaConf.is_missing(chosen, _PLACE):
         return True
-    schema = OmegaConf.get_type(chosen)
+    schema = GROUPS[DATA][schema_of(chosen)]
     return _absolute(schema(path=chosen[_PLACE]))[_PLACE] == of_run[_PLACE]
 
 
-def _left_as_it_is(chosen: DictConfig, plain: DictConfig, key: str) -> bool:
+def _left_as_it_is(chosen: Any, plain: Any, key: str) -> bool:
     """Whether the option that was chosen says nothing of its own about a setting."""
     if OmegaConf.is_missing(chosen, key):
         return True

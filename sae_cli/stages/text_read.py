@@ -190,7 +190,7 @@ def _refuse_leak(source: DictionaryRun, data: DataConfig, before: TextRecord | N
     if same_keys and (same_text(trained, data) or common) and data.held_out_fraction > most:
         raise RequestError(
             f"{run}: data.held_out_fraction={data.held_out_fraction:g} on text that it was trained on with {most:g}: "
-            f"documents that it was trained on would be measured as held out; expected at most {most:g}, or leave it out"
+            f"documents of its training would be measured as held out; expected at most {most:g}, or leave it out"
         )
     moved = dict(_under_other_keys(known, read, same_keys))
     if sum(read[name].bytes for name in moved) > _FEW * sum(stamp.bytes for stamp in read.values()):
