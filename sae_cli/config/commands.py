@@ -153,6 +153,8 @@ class EvalConfig(CommandConfig):
                 "features and baselines are measured for each dictionary by itself and have no effect with "
                 "run=[…] of several: leave them out"
             )
+        if self.together() and self.ablate:
+            raise ValueError(f"ablate={self.ablate} has no effect with run=[…] of several: give one run")
         for each in self.references:
             reference(each)
 
