@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from sae_cli import console
@@ -75,7 +76,7 @@ def measured_text(source: DictionaryRun, data: DataConfig | None) -> TextRecord 
     if data is None:
         now = _own_text(source)
         if (before := text_of(run.manifest)) and now and (changed := before.difference(now)):
-            console.warn(f"{run.directory}: its text, {now.place}, has changed since the training: {changed}")
+            _say_once(f"{run.directory}: its text, {now.place}, has changed since the training: {changed}")
         return now
     if isinstance(data, SyntheticData) != isinstance(trained, SyntheticData):
         kind = "activations of data=synthetic" if isinstance(trained, SyntheticData) else "a language model"
@@ -83,7 +84,7 @@ def measured_text(source: DictionaryRun, data: DataConfig | None) -> TextRecord 
     now = text_record(data)
     _refuse_leak(source, data, text_of(run.manifest), now)
     if other := [f"{key} {old} -> {new}" for key, old, new in other_settings(trained, data)]:
-        console.warn(f"{run.directory}: measured otherwise than it was trained: {', '.join(other)}")
+        _say_once(f"{run.directory}: measured otherwise than it was trained: {', '.join(other)}")
     return now
 
 
@@ -156,6 +157,12 @@ def changed_text(run: FinishedRun) -> str:
         return f"the text that was read cannot be read now: {error}"
     changed = before.difference(now) if now else ""
     return f"the text that was read, {before.place}, has changed since: {changed}" if changed else ""
+
+
+@cache
+def _say_once(message: str) -> None:
+    """A command may look at the same text for several measurements."""
+    console.warn(message)
 
 
 def _own_text(source: DictionaryRun) -> TextRecord | None:
