@@ -84,28 +84,31 @@ def default_name(config: EvalConfig) -> str:
     return evaluation_name(config, flatten(EvalConfig(run=config.run)))
 
 
-def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedRun:
-    """The finished evaluation of a dictionary, made if there is none; if another process makes it, it is waited for."""
+def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
+    """The finished evaluation of a dictionary, made if there is none; if another process makes it, it is waited for.
+
+    What is unlike the training of the dictionary is said, unless that was `said`.
+    """
     while True:
         try:
-            return _evaluate(source, config, name)
+            return _evaluate(source, config, name, said)
         except BusyError:
             if owner := owner_of(folder := source.run.directory / "eval" / name):
                 console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
             wait_until_free(folder)
 
 
-def _evaluate(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedRun:
+def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
     directory = source.run.directory
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
     folder = inside(directory, f"eval/{name}")
     if finished := finished_run(folder, settings, config.overwrite):
-        check_served(finished, source, config.data)
+        check_served(finished, source, config.data, said)
         console.log(f"found finished: {folder}")
         return finished
     if not isinstance(source.trained_with.data, SyntheticData):
         check_model(source)
-    text = measured_text(source, config.data)
+    text = measured_text(source, config.data, said)
     started, before = time.monotonic(), _before(source.run, config, name)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
@@ -169,7 +172,8 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
             console.warn(f"{made_of}: {run.directory} was made of it, and it is gone or has changed: no figures before")
         return {}
     same = replace(config, run=str(parent.directory), baselines=[], references=[], ablate=[], overwrite=False)
-    report = evaluation(read_dictionary_run(parent.directory), same, default_name(same)).read_json(EVAL_FILE)
+    before = evaluation(read_dictionary_run(parent.directory), same, default_name(same), said=True)
+    report = before.read_json(EVAL_FILE)
     return {"before": {key: report[key] for key in _BEFORE if key in report}, "killed": run.fact("killed", int)}
 
 

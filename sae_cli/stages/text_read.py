@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from sae_cli import console
@@ -64,9 +63,9 @@ def text_facts(record: TextRecord | None) -> dict[str, Any]:
     return {TEXT: record.as_fact()} if record else {}
 
 
-def measured_text(source: DictionaryRun, data: DataConfig | None) -> TextRecord | None:
+def measured_text(source: DictionaryRun, data: DataConfig | None, said: bool = False) -> TextRecord | None:
     """The text that a dictionary is about to be measured on, its own unless other is given; what is unlike its
-    training is said.
+    training is said, unless that was `said` of another dictionary on the same text.
 
     Raises:
         RequestError: the text is gone, is of the wrong kind, or documents that the dictionary was trained on would be
@@ -75,20 +74,21 @@ def measured_text(source: DictionaryRun, data: DataConfig | None) -> TextRecord 
     run, trained = source.run, source.trained_with.data
     if data is None:
         now = _own_text(source)
-        if (before := text_of(run.manifest)) and now and (changed := before.difference(now)):
-            _say_once(f"{run.directory}: its text, {now.place}, has changed since the training: {changed}")
+        if not said and (before := text_of(run.manifest)) and now and (changed := before.difference(now)):
+            console.warn(f"{run.directory}: its text, {now.place}, has changed since the training: {changed}")
         return now
     if isinstance(data, SyntheticData) != isinstance(trained, SyntheticData):
         kind = "activations of data=synthetic" if isinstance(trained, SyntheticData) else "a language model"
         raise RequestError(f"{run.directory}: a dictionary of {kind} cannot be measured on other activations: data=")
     now = text_record(data)
     _refuse_leak(source, data, text_of(run.manifest), now)
-    if other := [f"{key} {old} -> {new}" for key, old, new in other_settings(trained, data)]:
-        _say_once(f"{run.directory}: measured otherwise than it was trained: {', '.join(other)}")
+    other = [f"{key} {old} -> {new}" for key, old, new in other_settings(trained, data)]
+    if other and not said:
+        console.warn(f"{run.directory}: measured otherwise than it was trained: {', '.join(other)}")
     return now
 
 
-def check_served(finished: FinishedRun, source: DictionaryRun, data: DataConfig | None) -> None:
+def check_served(finished: FinishedRun, source: DictionaryRun, data: DataConfig | None, said: bool = False) -> None:
     """See that a finished measurement is of the text that is there now; of one that is gone it is said.
 
     Raises:
@@ -102,7 +102,7 @@ def check_served(finished: FinishedRun, source: DictionaryRun, data: DataConfig 
     except RequestError as error:
         console.warn(f"{finished.directory}: the text that it was measured on is gone: {error}")
         return
-    now = measured_text(source, data)
+    now = measured_text(source, data, said)
     if now and (changed := before.difference(now)):
         raise RequestError(
             f"{finished.directory}: was measured on another text than is there now: {changed}; restore it, or measure "
@@ -157,12 +157,6 @@ def changed_text(run: FinishedRun) -> str:
         return f"the text that was read cannot be read now: {error}"
     changed = before.difference(now) if now else ""
     return f"the text that was read, {before.place}, has changed since: {changed}" if changed else ""
-
-
-@cache
-def _say_once(message: str) -> None:
-    """A command may look at the same text for several measurements."""
-    console.warn(message)
 
 
 def _own_text(source: DictionaryRun) -> TextRecord | None:
