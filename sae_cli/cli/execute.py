@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def execute(request: Request) -> None:
     Raises:
         SaeError: it could not be done, or its result does not meet the requirements.
     """
-    request = with_its_source(request)
+    request = with_its_source(replace(request, overrides=[overrides.at_home(each) for each in request.overrides]))
     if request.cfg or request.info:
         _print_configuration(request)
         return
