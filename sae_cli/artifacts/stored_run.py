@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,7 +130,7 @@ def read_run(path: str | Path, *commands: str) -> FinishedRun:
         RequestError: there is no such run, or it is of another command than the one needed.
         JobError: it is unfinished or damaged.
     """
-    directory = Path(path)
+    directory = Path(os.path.expanduser(path))
     if not (directory / MANIFEST).is_file():
         raise RequestError(f"{path}: no run here (no {MANIFEST}); give the run directory that a command printed")
     manifest = read_manifest(directory)

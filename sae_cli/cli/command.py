@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -76,9 +77,20 @@ def stage_command(name: str, stage: str, summary: str, on_a_run: bool = False) -
     return command
 
 
+def local_path(argument: str | Path) -> Path:
+    """A path as it was typed, with `~` as the home of whoever asks."""
+    return Path(os.path.expanduser(argument))
+
+
+def local_paths(arguments: list[Path] | None) -> list[Path] | None:
+    """Paths as they were typed; see `local_path`."""
+    return arguments and [local_path(each) for each in arguments]
+
+
 def as_run(argument: str) -> str:
     """An override as it is, a path as `run=PATH`; what exists on disk is a path even with a `=` in it."""
-    if Path(argument).exists() or ("=" not in argument and not argument.startswith(("~", "+"))):
+    is_override = "=" in argument or argument.startswith(("~", "+"))
+    if Path(argument).exists() or argument.startswith("~/") or not is_override:
         from sae_cli.cli.overrides import quoted
 
         return f"run={quoted(argument)}"

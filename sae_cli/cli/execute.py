@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from sae_cli.cli import overrides, requirements
 from sae_cli.cli.diagnosis import request_errors
 from sae_cli.cli.launch import launch
 from sae_cli.cli.layers import one_run_a_layer
+from sae_cli.cli.of_the_run import with_its_source
 from sae_cli.cli.request import Request
 from sae_cli.config.compose import Composer
 from sae_cli.errors import RequestError
@@ -20,6 +22,7 @@ def execute(request: Request) -> None:
     Raises:
         SaeError: it could not be done, or its result does not meet the requirements.
     """
+    request = with_its_source(replace(request, overrides=[overrides.at_home(each) for each in request.overrides]))
     if request.cfg or request.info:
         _print_configuration(request)
         return
@@ -43,7 +46,7 @@ def _run_single(request: Request) -> None:
     required = [requirements.parse(expression) for expression in request.requirements]
     plan = make_plan(request)
     console.configure(quiet=request.quiet)
-    job = SingleJob(request.stage, plan.jobs[0].place)
+    job = SingleJob(request.stage, plan.jobs[0])
     launch(request, job, request.overrides)
     if job.error is not None:
         raise job.error

@@ -21,8 +21,7 @@ from sae_cli import console
 from sae_cli.artifacts.files import unwritable
 from sae_cli.cli.errors import EXPECTED, expected, explain, report
 from sae_cli.cli.output import as_document
-from sae_cli.cli.plan import Place, PlannedJob
-from sae_cli.config.compose import typed
+from sae_cli.cli.plan import PlannedJob
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import Interrupted
 from sae_cli.stages.memory import memory_explained
@@ -43,13 +42,13 @@ class SingleJob:
     """The task of a single run; keeps its result, or the error that it ended with."""
 
     stage: str
-    place: Place
+    job: PlannedJob
     result: StageResult | None = None
     error: BaseException | None = None
 
-    def __call__(self, settings: Any) -> None:
+    def __call__(self, _: Any) -> None:
         try:
-            self.result = _run(self.stage, settings, self.place)
+            self.result = _run(self.stage, self.job)
         except EXPECTED as error:  # raised again by the caller: Hydra would add lines of its own
             self.error = error
 
@@ -60,7 +59,7 @@ class SweepJob:
 
     Attributes:
         stage: module whose `run` does the work.
-        places: of all jobs.
+        jobs: all of them.
         outcomes: folder that each job leaves its outcome in.
         quiet: nothing but errors on stderr.
         parent: id of the process that started the sweep.
@@ -68,28 +67,28 @@ class SweepJob:
     """
 
     stage: str
-    places: tuple[Place, ...]
+    jobs: tuple[PlannedJob, ...]
     outcomes: Path
     quiet: bool
     parent: int
     ended: tuple[StageResult | Exception, ...] = ()
 
-    def __call__(self, settings: Any) -> None:
+    def __call__(self, _: Any) -> None:
         number = HydraConfig.get().job.num
         console.configure(quiet=self.quiet, live=os.getpid() == self.parent)
         if not self.ended:
-            console.log(f"job {number + 1} of {len(self.places)}: {self.places[number][0]}")
+            console.log(f"job {number + 1} of {len(self.jobs)}: {self.jobs[number].place[0]}")
         outcome = Outcome(exit_code=1, error="unexpected error, with a traceback on stderr")
         try:
-            outcome = self._attempt(number, settings)
+            outcome = self._attempt(number)
         finally:
             _write(outcome, self.outcomes / f"{number}.json")
         if outcome.exit_code > 128:
             raise SystemExit(outcome.exit_code)  # stopped by a signal: Hydra must not begin the next job
 
-    def _attempt(self, number: int, settings: Any) -> Outcome:
+    def _attempt(self, number: int) -> Outcome:
         try:
-            result = self.ended[number] if self.ended else _run(self.stage, settings, self.places[number])
+            result = self.ended[number] if self.ended else _run(self.stage, self.jobs[number])
             if isinstance(result, Exception):
                 raise result
             return Outcome(exit_code=0, document=as_document(result))
@@ -120,12 +119,11 @@ def read_outcome(path: Path) -> Outcome:
     return Outcome(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def _run(stage: str, settings: Any, place: Place) -> StageResult:
-    config = typed(settings)
+def _run(stage: str, job: PlannedJob) -> StageResult:
     module = import_module(stage)
     gc.enable()
-    with memory_explained(config):
-        return module.run(config, *place)
+    with memory_explained(job.config):
+        return module.run(job.config, *job.place)
 
 
 def _write(outcome: Outcome, path: Path) -> None:

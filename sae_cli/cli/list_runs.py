@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sae_cli.cli.command import Quiet
+from sae_cli.cli.command import Quiet, local_paths
+from sae_cli.config.location import runs_folder
 
 Paths = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="PATH", help="Run directories, or folders of runs (SAE_RUNS or runs).", show_default=False),
+    typer.Argument(
+        metavar="PATH",
+        help="Run directories, or folders of runs (SAE_RUNS or runs).",
+        show_default=False,
+        callback=local_paths,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of run directories.")]
-
-
-def runs_folder() -> Path:
-    """Where runs are if nothing else is said."""
-    return Path(os.environ.get("SAE_RUNS", "runs"))
 
 
 def list_runs(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
@@ -29,4 +29,4 @@ def list_runs(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -
     from sae_cli.stages import inventory
 
     console.configure(quiet=quiet)
-    show_listing(inventory.run(paths or [runs_folder()], named=bool(paths)), json)
+    show_listing(inventory.run(paths or [Path(runs_folder())], named=bool(paths)), json)

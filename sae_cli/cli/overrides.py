@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,10 +12,19 @@ from hydra.errors import HydraException
 
 from sae_cli.errors import RequestError
 
+_HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
+
 
 def quoted(text: str) -> str:
     """Text as a value of Hydra's grammar that stays as it is, whatever characters are in it."""
     return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def at_home(argument: str) -> str:
+    """An override with the home directory for the `~` that an unquoted path begins with: Hydra's grammar cannot read
+    that, and a shell has put it there in some places and not in others."""
+    home = os.path.expanduser("~")
+    return argument if set(argument) & set("'\"") else _HOME.sub(lambda _: home, argument)
 
 
 def parse(arguments: Sequence[str], multirun: bool) -> list[Override]:

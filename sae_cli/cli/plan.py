@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from hydra.core.override_parser.types import Override
 
 from sae_cli.cli import overrides as typed_overrides
 from sae_cli.cli.diagnosis import no_key, request_errors
+from sae_cli.cli.of_the_run import MEASURING, inherit_from_the_run
 from sae_cli.cli.request import Request
 from sae_cli.config.commands import CommandConfig, EvalConfig, FeaturesConfig
 from sae_cli.config.compose import Composed, Composer, typed, unknown_keys
@@ -56,11 +58,14 @@ def make_plan(request: Request) -> Plan:
             jobs = _expand([*typed_overrides.parse([f"{key}={value}" for key, value in params.items()], True), *task])
             first = composer.compose(request.command, [*hydra, *jobs[0]])
         composed = [first, *(composer.compose(request.command, [*hydra, *job]) for job in jobs[1:])]
-        configs = [_checked(composer, request.command, each, given) for each in composed]
+        configs = [_checked(composer, request, *each, given) for each in zip(composed, jobs, strict=True)]
         places = [
             _place(composer, request.command, config, each) for config, each in zip(configs, composed, strict=True)
         ]
-        launcher, sweep_dir = first.hydra.runtime.choices["hydra/launcher"], Path(first.hydra.sweep.dir)
+        launcher, sweep_dir = (
+            first.hydra.runtime.choices["hydra/launcher"],
+            Path(os.path.expanduser(first.hydra.sweep.dir)),
+        )
     planned = tuple(
         PlannedJob(overrides=tuple(job), config=config, place=place)
         for job, config, place in zip(jobs, configs, places, strict=True)
@@ -74,9 +79,13 @@ def _expand(overrides: Sequence[Override]) -> list[list[str]]:
     return BasicSweeper.split_arguments(list(overrides), max_batch_size=None)[0]
 
 
-def _checked(composer: Composer, command: str, composed: Composed, given: Sequence[Override]) -> CommandConfig:
+def _checked(
+    composer: Composer, request: Request, composed: Composed, job: Sequence[str], given: Sequence[Override]
+) -> CommandConfig:
     for key in unknown_keys(composed.settings):
-        raise RequestError(no_key(key, composer, command, given))
+        raise RequestError(no_key(key, composer, request.command, given))
+    if request.command in MEASURING:
+        inherit_from_the_run(composed.settings, job, request.own_source)
     return typed(composed.settings)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sae_cli.cli.command import Quiet
+from sae_cli.cli.command import Quiet, local_path
 from sae_cli.errors import RequestError
 
 if TYPE_CHECKING:
@@ -55,19 +54,19 @@ def _request(arguments: Sequence[str]) -> PlotRequest:
     """
     from sae_cli.stages.plot import FORMATS, Kind, PlotRequest
 
-    runs = [each for each in arguments if "=" not in each or Path(each).exists()]
+    runs = [each for each in arguments if "=" not in each or local_path(each).exists()]
     given = _settings([each for each in arguments if each not in runs])
     if "kind" not in given:
         raise RequestError(f"kind is missing: give kind={'|'.join(Kind.__members__)}")
     kind = Kind[_one_of("kind", given["kind"], list(Kind.__members__))]
     columns = int(_one_of("columns", given.get("columns", "1"), ["1", "2"]))
-    out = Path(given.get("out", f"{kind.value}.pdf"))
+    out = local_path(given.get("out", f"{kind.value}.pdf"))
     if out.suffix.lower() not in [f".{each}" for each in FORMATS]:
         raise RequestError(f"out={out}: expected a name that ends with .pdf, .svg or .png")
     if not runs:
         raise RequestError("nothing to draw: give run directories, as commands print them")
     return PlotRequest(
-        runs=[Path(each) for each in runs], kind=kind, out=out, columns=columns, evaluation=given.get("eval")
+        runs=[local_path(each) for each in runs], kind=kind, out=out, columns=columns, evaluation=given.get("eval")
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sae_cli.cli.command import Quiet
+from sae_cli.cli.command import Quiet, local_path
 
 Runs = Annotated[
     list[str],
@@ -33,7 +33,7 @@ def report(runs: Runs, out: Out = None, json: AsJson = False, quiet: Quiet = Fal
     from sae_cli.stages import report as stage
 
     console.configure(quiet=quiet)
-    paths, place = _paths(runs), out or _given(runs)
+    paths, place = _paths(runs), local_path(out) if out else _given(runs)
     written = stage.run(paths, place)
     if json:
         write_json(written.document())
@@ -44,7 +44,7 @@ def report(runs: Runs, out: Out = None, json: AsJson = False, quiet: Quiet = Fal
 def _paths(runs: list[str]) -> list[Path]:
     from sae_cli.errors import RequestError
 
-    paths = [Path(each) for each in runs if not _is_out(each)]
+    paths = [local_path(each) for each in runs if not _is_out(each)]
     if not paths:
         raise RequestError("sae report: expected a run directory or a folder of runs, found only out=")
     return paths
@@ -53,7 +53,7 @@ def _paths(runs: list[str]) -> list[Path]:
 def _given(runs: list[str]) -> Path | None:
     """The file that `out=FILE` names; the last one where there are several."""
     given = [each.removeprefix("out=") for each in runs if _is_out(each)]
-    return Path(given[-1]) if given else None
+    return local_path(given[-1]) if given else None
 
 
 def _is_out(argument: str) -> bool:

@@ -33,6 +33,7 @@ class Request:
         quiet: nothing but errors on stderr.
         requirements: conditions that the result must meet, as typed.
         show: numbers of features whose sheets are shown.
+        own_source: `data` is of the source that the run was trained on, which was not typed.
     """
 
     command: str
@@ -47,3 +48,4 @@ class Request:
     quiet: bool = False
     requirements: Sequence[str] = ()
     show: Sequence[int] = ()
+    own_source: bool = False

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sae_cli.cli.command import Quiet
 from sae_cli.cli.errors import EXPECTED, explain
-from sae_cli.cli.list_runs import AsJson, Paths, runs_folder
+from sae_cli.cli.list_runs import AsJson, Paths
+from sae_cli.config.location import runs_folder
 from sae_cli.errors import Interrupted, JobError, RequestError
 from sae_cli.stages.result import StageResult
 
@@ -30,7 +31,7 @@ def resume(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> N
         check_folder(path)
     runs = [path for path in paths or () if is_run(path)]
     if not runs:
-        show_listing(listing(paths or [runs_folder()], named=bool(paths)), json)
+        show_listing(listing(paths or [Path(runs_folder())], named=bool(paths)), json)
     elif folders := [path for path in paths or () if path not in runs]:
         raise RequestError(
             f"{folders[0]}: no run here, but {runs[0]} is one; give runs to go on with, or folders to look for them in"

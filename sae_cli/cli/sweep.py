@@ -39,8 +39,7 @@ def run_sweep(request: Request) -> None:
     console.configure(quiet=request.quiet)
     ended = run_side_by_side(request.stage, plan.jobs) if plan.launcher == SHARED_LAUNCHER else ()
     with _bookkeeping(plan.sweep_dir) as folder:
-        places = tuple(job.place for job in plan.jobs)
-        task = SweepJob(request.stage, places, folder, request.quiet, os.getpid(), ended)
+        task = SweepJob(request.stage, plan.jobs, folder, request.quiet, os.getpid(), ended)
         folder_override = f"hydra.sweep.dir={quoted(str(plan.sweep_dir))}"
         try:
             launch(request, task, [*request.overrides, folder_override, "--multirun"])

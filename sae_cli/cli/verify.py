@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sae_cli.cli.command import Quiet
-from sae_cli.cli.list_runs import AsJson, Paths, runs_folder
+from sae_cli.cli.list_runs import AsJson, Paths
+from sae_cli.config.location import runs_folder
 
 
 def verify(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
@@ -17,6 +20,6 @@ def verify(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> N
     from sae_cli.stages import verification
 
     console.configure(quiet=quiet)
-    verified = verification.run(paths or [runs_folder()])
+    verified = verification.run(paths or [Path(runs_folder())])
     show_listing(verified.listing, json)
     verified.check()

@@ -16,6 +16,7 @@ from sae_cli.config.edits import Finetune, ModelPart, RandomScheme
 from sae_cli.config.evaluation import Baseline, ContextsConfig, EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.model import Dtype, ModelConfig
+from sae_cli.config.paths import PathKind, place
 from sae_cli.config.references import reference
 from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.sae import SaeConfig, TopKSae
@@ -37,9 +38,6 @@ EXECUTION_SETTINGS = (
     "tracker",
 )
 
-TRUTH = "truth"
-"""In place of a run: the known directions of data=synthetic."""
-
 
 @dataclass(kw_only=True)
 class CommandConfig:
@@ -55,7 +53,7 @@ class CommandConfig:
     """
 
     name: str | None = None
-    runs_dir: str = "runs"
+    runs_dir: str = place(PathKind.here, "runs")
     device: str = "auto"
     overwrite: bool = False
     verify: bool = True
@@ -111,7 +109,7 @@ class TrainConfig(CommandConfig):
     k: int = number(32, at_least=1)
     tokens: int = number(at_least=1)
     seed: int = number(0, at_least=0)
-    activations: str | None = None
+    activations: str | None = place(PathKind.here, None)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     keep_checkpoints: bool = False
     non_finite: NonFinite = NonFinite["raise"]
@@ -139,7 +137,7 @@ class EvalConfig(CommandConfig):
             with `@revision` for a checkpoint.
     """
 
-    run: Any = MISSING
+    run: Any = place(PathKind.here)
     data: DataConfig | None = None
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
     features: FeaturePassConfig = field(default_factory=FeaturePassConfig)
@@ -155,6 +153,8 @@ class EvalConfig(CommandConfig):
                 "features and baselines are measured for each dictionary by itself and have no effect with "
                 "run=[…] of several: leave them out"
             )
+        if self.together() and self.ablate:
+            raise ValueError(f"ablate={self.ablate} has no effect with run=[…] of several: give one run")
         for each in self.references:
             reference(each)
 
@@ -181,7 +181,7 @@ class PruneConfig(CommandConfig):
         finetune_lr: its peak learning rate; null for a tenth of the run's own.
     """
 
-    run: str = MISSING
+    run: str = place(PathKind.here)
     max_freq: float | None = number(None, at_least=0, below=1)
     target_l0: float | None = number(None, at_least=0)
     top_n: int | None = number(None, at_least=1)
@@ -239,8 +239,8 @@ class CompareConfig(CommandConfig):
         seed: of the random directions that are the floors.
     """
 
-    a: str = MISSING
-    b: Any = MISSING
+    a: str = place(PathKind.here)
+    b: Any = place(PathKind.run_or_truth)
     space: Space = Space.auto
     one_to_one: bool = True
     seed: int = number(0, at_least=0)
@@ -269,7 +269,7 @@ class FeaturesConfig(CommandConfig):
         ablate: numbers of features whose effect on losses and logits is measured by taking each of them out.
     """
 
-    run: str = MISSING
+    run: str = place(PathKind.here)
     data: DataConfig | None = None
     only: list[int] = field(default_factory=list)
     at_frequency: list[float] = field(default_factory=list)

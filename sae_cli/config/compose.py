@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.location import conf_dir
+from sae_cli.config.paths import with_expanded_paths
 from sae_cli.config.settings import flatten
 from sae_cli.config.store import BASE, register
 from sae_cli.errors import RequestError
@@ -91,8 +92,8 @@ def typed(settings: Any) -> Any:
     """
     _refuse_missing(settings)
     try:
-        config = OmegaConf.to_object(settings)
-    except ValueError as error:  # from a schema's __post_init__
+        config = with_expanded_paths(OmegaConf.to_object(settings))
+    except ValueError as error:  # from a schema's __post_init__, or an empty path
         raise RequestError(str(error)) from error
     for key, value in flatten(settings).items():
         if isinstance(value, float) and not math.isfinite(value):

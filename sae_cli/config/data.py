@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from omegaconf import MISSING
-
 from sae_cli.config.bounds import number
+from sae_cli.config.paths import PathKind, place
 
 NonFinite = Enum("NonFinite", {"raise": "raise", "drop": "drop"})
 """Activations that are NaN or infinite: `raise` stops the job and names them, `drop` leaves them out and counts."""
@@ -56,7 +55,7 @@ class TextData(DataConfig):
         domain: a field that names a record's domain; empty means the file's folder.
     """
 
-    path: str = MISSING
+    path: str = place(PathKind.here)
     column: str = "text"
     domain: str = ""
 
@@ -75,7 +74,7 @@ class HfData(DataConfig):
         shuffle_documents: size of the streaming shuffle buffer, in documents.
     """
 
-    path: str = MISSING
+    path: str = place(PathKind.named)
     subset: str = ""
     split: str = "train"
     column: str = "text"

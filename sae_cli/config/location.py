@@ -1,8 +1,17 @@
-"""Where the YAML files are. Imports nothing, so that completion of group options is quick."""
+"""Where the YAML files are, and where runs are. Imports nothing, so that completion of group options is quick."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+RUNS = "SAE_RUNS"
+"""The environment variable that says where runs are; an empty one says nothing."""
+
+
+def runs_folder() -> str:
+    """Where runs are if nothing else is said."""
+    return os.path.expanduser(os.environ.get(RUNS) or "runs")
 
 
 def conf_dir() -> Path:

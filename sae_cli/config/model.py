@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from omegaconf import MISSING
+from sae_cli.config.paths import PathKind, place
 
 
 class Dtype(Enum):
@@ -26,7 +26,7 @@ class ModelConfig:
         trust_remote_code: allow the model folder to bring its own Python code. Off unless asked for.
     """
 
-    path: str = MISSING
+    path: str = place(PathKind.named)
     name: str = ""
     revision: str | None = None
     dtype: Dtype = Dtype.float32

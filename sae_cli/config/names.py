@@ -29,8 +29,10 @@ from sae_cli.config.commands import (
     TrainConfig,
 )
 from sae_cli.config.data import SyntheticData
+from sae_cli.config.effects import refuse_without_effect
 from sae_cli.config.hook import LogitMode, LogitUpdateHook
-from sae_cli.config.settings import absolute, flatten, is_execution, result_settings, unused_sparsity
+from sae_cli.config.paths import PathKind, absolute
+from sae_cli.config.settings import flatten, is_execution, result_settings
 from sae_cli.config.stored import trained_with
 from sae_cli.errors import RequestError
 
@@ -59,19 +61,14 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
         baseline: the flattened settings of the same command with `baseline_choices` and nothing else.
 
     Raises:
-        RequestError: `name` would leave `runs_dir`, or names cannot say what is asked for.
+        RequestError: `name` would leave `runs_dir`, or a setting that is asked for has no effect.
     """
+    refuse_without_effect(config, baseline)
     if isinstance(config, FeaturesConfig) or (isinstance(config, EvalConfig) and not config.together()):
         if config.name is not None:
             what = "an evaluation lives in its" if isinstance(config, EvalConfig) else "sheets live in their"
             raise RequestError(f"name={config.name}: {what} run; leave name out")
         return Path(config.run)
-    if isinstance(config, HarvestConfig | TrainConfig):
-        if _is_synthetic(config):
-            _refuse_a_model(config, baseline)
-        _refuse_unused_layer(config, baseline)
-    if isinstance(config, TrainConfig):
-        _refuse_unused_sparsity(config, baseline)
     if config.name is not None:
         return Path(config.runs_dir, *_name_parts("name", config.name))
     where, what, shown = _description(config)
@@ -141,7 +138,7 @@ def _pruned(config: PruneConfig) -> _Description:
     done += ["recenter"] if config.recenter else []
     done += [f"finetune_{config.finetune_tokens}"] if config.finetune_tokens else []
     what, shown = "-".join(done), {"run", *limits, "recenter", "finetune_tokens"}
-    path, root = Path(absolute(config.run, always=True)), Path(os.path.abspath(config.runs_dir))
+    path, root = Path(absolute(config.run, PathKind.here)), Path(os.path.abspath(config.runs_dir))
     parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
     if len(parts) > 2 and parts[0] == "train":
         return _Description("/".join(("prune-high-freq", *parts[1:])), what, shown)
@@ -177,27 +174,6 @@ def _model(config: HarvestConfig | TrainConfig | RandomizeConfig) -> str:
         return "-".join(_name_parts("model.name", config.model.name, several=False))
     path = absolute(config.model.path)
     return f"{_last_part(path)}-{_sha256(path)[:8]}"
-
-
-def _refuse_a_model(config: HarvestConfig | TrainConfig, baseline: Mapping[str, Any]) -> None:
-    settings = flatten(config)
-    model = [key for key in settings if key == "layer" or key.startswith(("model.", "hook."))]
-    if any(settings[key] != baseline.get(key) for key in model):
-        raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
-
-
-def _refuse_unused_layer(config: HarvestConfig | TrainConfig, baseline: Mapping[str, Any]) -> None:
-    if not config.hook.has_layer and config.layer != baseline.get("layer"):
-        raise RequestError(
-            f"layer={config.layer} has no effect with hook={config.hook.point.value}: the logits belong to no layer; "
-            "leave layer out"
-        )
-
-
-def _refuse_unused_sparsity(config: TrainConfig, baseline: Mapping[str, Any]) -> None:
-    if (value := getattr(config, unused := unused_sparsity(config))) != baseline.get(unused):
-        used = config.sae.sparsity_setting()
-        raise RequestError(f"{unused}={value:g} has no effect with sae={config.sae.architecture}: give {used}=")
 
 
 def _off_default(config: CommandConfig, baseline: Mapping[str, Any], shown: Iterable[str]) -> dict[str, Any]:

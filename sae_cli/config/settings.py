@@ -5,7 +5,6 @@ Execution settings (device, verify, …) do not: two configurations that differ 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from enum import Enum
@@ -15,19 +14,13 @@ from omegaconf import OmegaConf
 
 from sae_cli.config.commands import (
     EXECUTION_SETTINGS,
-    TRUTH,
     CommandConfig,
-    CompareConfig,
     EvalConfig,
-    FeaturesConfig,
     HarvestConfig,
     TrainConfig,
 )
-from sae_cli.config.data import TextData
+from sae_cli.config.paths import absolute, with_absolute_paths
 from sae_cli.config.references import reference
-
-_RUNS = ("run", "a", "train.forbid_direction")
-"""Settings that name run directories."""
 
 
 def flatten(settings: Any) -> dict[str, Any]:
@@ -57,15 +50,10 @@ def _plain(value: Any) -> Any:
 
 def result_settings(config: CommandConfig) -> dict[str, Any]:
     """Every setting that changes the result, flattened; paths are absolute."""
-    settings = {key: value for key, value in flatten(config).items() if not is_execution(key)}
-    for key in ("model.path", "data.path", *_RUNS):
-        if isinstance(settings.get(key), list):
-            settings[key] = sorted(absolute(each, always=True) for each in settings[key])
-        elif settings.get(key):
-            always = key in _RUNS or (key == "data.path" and _reads_text_files(config))
-            settings[key] = absolute(settings[key], always)
-    if isinstance(config, CompareConfig):
-        settings["b"] = [run if run == TRUTH else absolute(run, always=True) for run in config.b]
+    flat = flatten(with_absolute_paths(config))
+    settings = {key: value for key, value in flat.items() if not is_execution(key)}
+    if isinstance(config, EvalConfig) and config.together():
+        settings["run"] = sorted(settings["run"])
     if isinstance(config, HarvestConfig | TrainConfig) and not config.hook.has_layer:
         del settings["layer"]
     if settings.get("non_finite") == "raise":
@@ -83,23 +71,9 @@ def _model(name: str) -> str:
     return absolute(model.path) + (f"@{model.revision}" if model.revision else "")
 
 
-def absolute(path: str, always: bool = False) -> str:
-    """A local path made absolute; a hub id, URL or `embedded:` name as it is."""
-    if "://" in path or path.startswith("embedded:"):
-        return path
-    local = os.path.expanduser(path)
-    return os.path.abspath(local) if always or local.startswith((".", "/")) or os.path.exists(local) else path
-
-
 def is_execution(key: str) -> bool:
     return any(key == setting or key.startswith(f"{setting}.") for setting in EXECUTION_SETTINGS)
 
 
 def unused_sparsity(config: TrainConfig) -> str:
     return "k" if config.sae.sparsity_setting() == "l1" else "l1"
-
-
-def _reads_text_files(config: CommandConfig) -> bool:
-    if not isinstance(config, HarvestConfig | TrainConfig | EvalConfig | FeaturesConfig):
-        return False
-    return isinstance(config.data, TextData)

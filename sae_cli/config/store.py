@@ -8,10 +8,12 @@ from functools import cache
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncherConf
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from sae_cli.config.commands import PRIMARIES
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
+from sae_cli.config.location import runs_folder
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import BatchTopKSae, GatedSae, JumpReluSae, MatryoshkaSae, ReluSae, TopKSae
 
@@ -39,6 +41,7 @@ GROUPS = {
 @cache
 def register() -> None:
     """Put the schemas into Hydra's ConfigStore, once a process."""
+    OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name=SHARED_LAUNCHER, node=BasicLauncherConf)
     for command, schema in PRIMARIES.items():

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.commands import PRIMARIES, CommandConfig, TrainConfig
 from sae_cli.config.model import ModelConfig
+from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.plain_yaml import MAX_BYTES, parse_yaml
 from sae_cli.config.store import GROUPS
 from sae_cli.errors import JobError, RequestError
@@ -33,8 +34,8 @@ _INVALID = (OmegaConfBaseException, KeyError, TypeError, AttributeError, ValueEr
 
 
 def as_yaml(config: CommandConfig) -> str:
-    """The content of `config.yaml`."""
-    plain = {"schema_version": SCHEMA_VERSION, **_plain(config)}
+    """The content of `config.yaml`: paths are absolute, so that it can be read from anywhere."""
+    plain = {"schema_version": SCHEMA_VERSION, **_plain(with_absolute_paths(config))}
     for group, schemas in GROUPS.items():
         if isinstance(plain.get(group), dict):
             names = {schema: name for name, schema in schemas.items()}

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sae_cli.config.bounds import number
+from sae_cli.config.paths import PathKind, place
 
 
 class Kernel(Enum):
@@ -61,7 +62,7 @@ class TrainingConfig:
     held_out_tokens: int = number(8_192, at_least=2)
     density_windows: int = number(80, at_least=1)
     save_at: list[int] = field(default_factory=list)
-    forbid_direction: str | None = None
+    forbid_direction: str | None = place(PathKind.here, None)
     forbid_below: float = number(FORBID_BELOW, above=0, at_most=1)
     kernel: Kernel = Kernel.auto
 

@@ -45,13 +45,16 @@ def model_source(path: str, revision: str | None = None) -> Source:
     A folder that is there goes before a hub id of the same name.
 
     Raises:
-        RequestError: no such folder or embedded model, or a folder without `config.json` or an adapter.
+        RequestError: no such folder or embedded model, a folder without `config.json` or an adapter, or a revision of
+            one of these.
     """
     if path.startswith(_EMBEDDED_PREFIX):
+        _refuse_revision(path, revision)
         return Source(path, str(_embedded_folder(path)), Origin.embedded, None)
     folder = Path(path).expanduser()
     if folder.exists() or not is_hub_id(path):
         _check_folder(path, folder)
+        _refuse_revision(path, revision)
         return Source(path, str(folder.resolve()), Origin.folder, None)
     return Source(path, path, Origin.hub, revision)
 
@@ -93,6 +96,14 @@ def _embedded_folder(path: str) -> Path:
             f"(in {EMBEDDED_MODELS}), found {name!r}; choose one of these or give a folder or a hub id"
         )
     return EMBEDDED_MODELS / name
+
+
+def _refuse_revision(path: str, revision: str | None) -> None:
+    if revision is not None:
+        raise RequestError(
+            f"model.revision={revision}: {path} has no revisions, and what is there would be taken for one; leave it "
+            "out, or give a hub id"
+        )
 
 
 def _check_folder(path: str, folder: Path) -> None:

@@ -46,6 +46,7 @@ class ActivationSource:
         facts: for the manifest: where activations come from, and how rows were made.
         epochs: how often the text is read for so many activations.
         parents: the runs that it comes from: a harvest, a model.
+        held_out_facts: for the manifest, once `held_out` was called: the hash of its tokens.
     """
 
     batches: Batches
@@ -53,6 +54,7 @@ class ActivationSource:
     facts: dict[str, Any]
     epochs: Callable[[int], float]
     parents: tuple[FinishedRun, ...] = ()
+    held_out_facts: Callable[[], dict[str, Any]] = dict
 
 
 MakeShuffle = Callable[[State | None], ShuffledBatches]
@@ -168,7 +170,7 @@ class ActivationSources:
         if self._live is None:
             self._live = LiveActivations(config, self._device)
         live, site = self._live, self._live.watch(config)
-        harvest = find_harvest(config, settings, saved and saved.attempt)
+        harvest = find_harvest(config, settings, live.text, saved and saved.attempt)
         if harvest is None:
             return self._from_model(config, live, site, saved)
         return self._from_disk(config, live, site, harvest, saved)
@@ -182,6 +184,7 @@ class ActivationSources:
             facts={"source": "live", **live.facts},
             epochs=live.epochs,
             parents=live.parents,
+            held_out_facts=lambda: {"held_out_sha256": live.held_out_sha256},
         )
 
     def _from_disk(
@@ -202,6 +205,7 @@ class ActivationSources:
             facts={"source": "harvest", **live.facts},
             epochs=lambda tokens: epochs_of_a_part(harvest, tokens),
             parents=(harvest, *live.parents),
+            held_out_facts=lambda: {"held_out_sha256": live.held_out_sha256},
         )
 
     def _synthetic(self, config: TrainConfig, data: SyntheticData, saved: SavedBatches | None) -> ActivationSource:

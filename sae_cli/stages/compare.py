@@ -15,10 +15,11 @@ from torch import Tensor
 from sae_cli import console
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import TRUTH, CompareConfig, TrainConfig
+from sae_cli.config.commands import CompareConfig, TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import Space
 from sae_cli.config.hook import HookPoint
+from sae_cli.config.paths import TRUTH
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary

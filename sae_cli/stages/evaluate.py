@@ -33,12 +33,14 @@ from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.measuring.rare_features import rare_report
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject, make_subject
-from sae_cli.stages.parents import check_model
+from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.text_read import check_served, measured_text, text_facts
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
 
+_FACTS = ("tokens_sha256",)
 _FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
 _BEFORE = (
     "features",
@@ -82,26 +84,31 @@ def default_name(config: EvalConfig) -> str:
     return evaluation_name(config, flatten(EvalConfig(run=config.run)))
 
 
-def evaluation(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedRun:
-    """The finished evaluation of a dictionary, made if there is none; if another process makes it, it is waited for."""
+def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
+    """The finished evaluation of a dictionary, made if there is none; if another process makes it, it is waited for.
+
+    What is unlike the training of the dictionary is said, unless that was `said`.
+    """
     while True:
         try:
-            return _evaluate(source, config, name)
+            return _evaluate(source, config, name, said)
         except BusyError:
             if owner := owner_of(folder := source.run.directory / "eval" / name):
                 console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
             wait_until_free(folder)
 
 
-def _evaluate(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedRun:
+def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
     directory = source.run.directory
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
     folder = inside(directory, f"eval/{name}")
     if finished := finished_run(folder, settings, config.overwrite):
+        check_served(finished, source, config.data, said)
         console.log(f"found finished: {folder}")
         return finished
     if not isinstance(source.trained_with.data, SyntheticData):
         check_model(source)
+    text = measured_text(source, config.data, said)
     started, before = time.monotonic(), _before(source.run, config, name)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
@@ -129,7 +136,8 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str) -> FinishedR
             # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
             write_json(copy := folder / f".{EVAL_FILE}", report)
             take_file(copy, directory / EVAL_FILE)
-        return claimed.finish(seconds=time.monotonic() - started)
+        facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
+        return claimed.finish(**facts, seconds=time.monotonic() - started)
 
 
 def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:
@@ -164,7 +172,8 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
             console.warn(f"{made_of}: {run.directory} was made of it, and it is gone or has changed: no figures before")
         return {}
     same = replace(config, run=str(parent.directory), baselines=[], references=[], ablate=[], overwrite=False)
-    report = evaluation(read_dictionary_run(parent.directory), same, default_name(same)).read_json(EVAL_FILE)
+    before = evaluation(read_dictionary_run(parent.directory), same, default_name(same), said=True)
+    report = before.read_json(EVAL_FILE)
     return {"before": {key: report[key] for key in _BEFORE if key in report}, "killed": run.fact("killed", int)}
 
 

@@ -12,9 +12,11 @@ from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import EvalConfig
 from sae_cli.config.data import DataConfig, SyntheticData
-from sae_cli.config.settings import absolute, flatten, result_settings
+from sae_cli.config.paths import absolute
+from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.split import Split
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.data.provenance import TokensHash
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import JobError, RequestError
@@ -27,10 +29,11 @@ from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
 from sae_cli.stages.measuring.loss_tables import domain_rows, loss_rows, reference_rows
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.splice_together import JointSplicer
-from sae_cli.stages.parents import check_model
+from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
 from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.text_read import check_served, measured_text, text_facts
 
 _FIGURES = ("ce_increase", "loss_recovered", "kl_sae")
 
@@ -39,6 +42,8 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
     """Evaluate the dictionaries of `config.run` spliced in together; `directory` is a run of its own."""
     settings = result_settings(config)
     if finished := finished_run(directory, settings, config.overwrite):
+        for source in map(read_dictionary_run, config.run):
+            check_served(finished, source, config.data)
         console.log(f"found finished: {directory}")
         return _result(finished)
     started = time.monotonic()
@@ -46,6 +51,7 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
     data = _check(sources, config.data)
     for source in sources:
         check_model(source)
+    texts = [measured_text(source, config.data) for source in sources]
     model = build.language_model(sources[0].trained_with.model, data, build.device(config.device))
     at = _by_site(sources, model)
     references = None
@@ -59,14 +65,17 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
     with open_run(directory, "eval", settings, config.overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         splicer = JointSplicer(model, dictionaries)
+        read = TokensHash()
         for rows in text.rows("losses"):
             splicer.add(*rows)
+            read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionaries in it")
         placed = references.place(text, splicer.losses) if references else {}
-        report = {**_report(splicer, text, at), **placed}
+        report = {**_report(splicer, text, at), **placed, "tokens_sha256": read.hexdigest()}
         say_short("eval.tokens", config.eval.tokens, report["tokens"], "the held-out text")
         claimed.write_json(EVAL_FILE, report)
-        finished = claimed.finish(seconds=time.monotonic() - started)
+        facts = {**text_facts(texts[0]), **model_facts(sources[0]), "tokens_sha256": report["tokens_sha256"]}
+        finished = claimed.finish(**facts, seconds=time.monotonic() - started)
     return _result(finished)
 
 

@@ -19,6 +19,7 @@ from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.config.split import Split
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.data.provenance import TextRecord
 from sae_cli.data.token_text import token_texts
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
@@ -34,10 +35,11 @@ from sae_cli.stages.measuring.ablation import Ablation
 from sae_cli.stages.measuring.contexts import FEATURES_AT_ONCE, ContextPass, Contexts
 from sae_cli.stages.measuring.held_out import HeldOutText
 from sae_cli.stages.measuring.subject import ModelSubject, make_subject
-from sae_cli.stages.parents import check_model
+from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
 from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.text_read import check_served, text_facts, text_of
 
 _MOST_DOCUMENTS = 40_000
 """Documents whose keys are written, so that the file stays one that is read; the others have their ids only."""
@@ -62,6 +64,7 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
     folder = inside(source.run.directory, f"{SHEETS}/{name}")
     if finished := finished_run(folder, settings, config.overwrite):
+        check_served(finished, source, config.data)
         console.log(f"found finished: {folder}")
         return finished
     _check(source, config)
@@ -74,7 +77,8 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     assert isinstance(subject, ModelSubject)
     subject.check(dictionary)
     ablation = _ablation(subject, dictionary, config)
-    harvest = _harvest(source, config)
+    text = text_of(measured.manifest)
+    harvest = _harvest(source, config, text)
     reading = ContextPass(subject, config.features.split, config.contexts, harvest)
     _expect_memory(reading, len(features))
 
@@ -93,7 +97,7 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
         claimed.write_tensors(SHEETS_FILE, tensors)
         claimed.write_json(SHEETS_JSON, about)
         say_short("contexts.tokens", config.contexts.tokens, found.tokens, f"the {config.features.split.value} text")
-        return claimed.finish(seconds=time.monotonic() - started)
+        return claimed.finish(**text_facts(text), **model_facts(source), seconds=time.monotonic() - started)
 
 
 def _check(source: DictionaryRun, config: FeaturesConfig) -> None:
@@ -124,9 +128,11 @@ def _evaluation(source: DictionaryRun, config: FeaturesConfig) -> FinishedRun:
     return evaluate.evaluation(source, settings, evaluate.default_name(settings))
 
 
-def _harvest(source: DictionaryRun, config: FeaturesConfig) -> FinishedRun | None:
+def _harvest(source: DictionaryRun, config: FeaturesConfig, text: TextRecord | None) -> FinishedRun | None:
     """What the dictionary was trained on, where these sheets are of the same text."""
     if config.data is not None or config.features.split is not Split.train or not (found := trained_on(source)):
+        return None
+    if (before := text_of(found.manifest)) and text and before.difference(text):
         return None
     console.log(f"reading activations from {found.directory}")
     found.check_files(config.verify)

@@ -27,6 +27,7 @@ from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_dropped, say_repeated
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
 from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.text_read import check_begun_with, say_if_changed
 
 MOST_SHARDS = 20_000
 """As many as a manifest can list: more would pass the size to which JSON is read."""
@@ -53,6 +54,7 @@ class HarvestGroup(Group[tuple[HarvestConfig, Path]]):
         settings = result_settings(config)
         if finished := finished_run(directory, settings, config.overwrite):
             console.log(f"found finished: {directory}")
+            say_if_changed(finished, config.data)
             return _result(finished)
         if isinstance(config.data, SyntheticData):
             raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
@@ -84,10 +86,13 @@ class Harvest(Job):
         expect_memory(self.needs.memory)
         attempt = unfinished_run(self.directory, self.config.overwrite)
         keep = _sound_shards(attempt, self.config.verify) if attempt else ()
+        if attempt and keep:
+            check_begun_with(attempt, facts)
         with open_run(
             self.directory, "harvest", self.settings, self.config.overwrite, self.live.parents, attempt, keep
         ) as claimed:
             claimed.write_text(CONFIG_FILE, as_yaml(self.config))
+            claimed.manifest.facts.update(facts)
             first = complete_shards(claimed, self.plan)
             writer = ShardWriter(
                 claimed, self.plan, getattr(torch, self.config.dtype.value), first, self.config.non_finite

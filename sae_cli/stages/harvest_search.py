@@ -13,20 +13,25 @@ from sae_cli.artifacts.survey import run_directories
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import NonFinite
 from sae_cli.config.model import Dtype
+from sae_cli.data.provenance import TextRecord
 from sae_cli.errors import JobError, RequestError, SaeError
 from sae_cli.stages.dictionary_run import DictionaryRun
+from sae_cli.stages.text_read import text_of
 
 # A harvest serves a training run if these settings are the same in both.
 _SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
 
 
 def find_harvest(
-    config: TrainConfig, settings: dict[str, Any], attempt: UnfinishedRun | None = None
+    config: TrainConfig,
+    settings: dict[str, Any],
+    text: TextRecord | None = None,
+    attempt: UnfinishedRun | None = None,
 ) -> FinishedRun | None:
     """The harvest named by `activations=`, or else a complete float32 one that fits, or else None.
 
     A run that is gone on with keeps to what it was begun with. One from which activations were left out is found
-    only by a run that leaves them out too.
+    only by a run that leaves them out too; one of the text as it was before it changed is passed over.
 
     Raises:
         RequestError: the one that is named does not exist or does not fit.
@@ -37,6 +42,11 @@ def find_harvest(
     if config.activations is not None:
         harvest = read_run(config.activations, "harvest")
         _check_fits(harvest, config, settings)
+        if changed := _other_text(harvest, text):
+            raise RequestError(
+                f"activations={config.activations}: harvested from another text than is there now: {changed}; restore "
+                "it, or harvest again with overwrite=true"
+            )
         return harvest
     for run in _harvests(Path(config.runs_dir)):
         found = run.manifest
@@ -46,8 +56,16 @@ def find_harvest(
             and (config.non_finite is NonFinite.drop or not found.facts.get("dropped"))
             and not _misfits(found.settings, settings)
         ):
+            if changed := _other_text(run, text):
+                console.warn(f"{run.directory}: passed over: its text has changed since: {changed}")
+                continue
             return run
     return None
+
+
+def _other_text(harvest: FinishedRun, text: TextRecord | None) -> str:
+    before = text_of(harvest.manifest)
+    return before.difference(text) if before and text else ""
 
 
 def trained_on(source: DictionaryRun) -> FinishedRun | None:

@@ -20,10 +20,12 @@ from sae_cli.config.split import Split
 from sae_cli.data.activations import FIRST_POSITION, ActivationBlock, drop, live_blocks
 from sae_cli.data.ahead import made_ahead
 from sae_cli.data.packing import TokenRows
+from sae_cli.data.provenance import TextRecord, tokens_hash
 from sae_cli.data.rows import RowStream
 from sae_cli.data.sharing import SharedStream
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
 from sae_cli.stages import build
+from sae_cli.stages.text_read import FIRST_ROWS, text_facts, text_record
 
 
 class Pass(NamedTuple):
@@ -55,6 +57,7 @@ class LiveActivations:
         self._queue = torch.cuda.Stream(device) if on_gpu else None
         self._passes = SharedStream(lambda first: made_ahead(self._run(first)) if on_gpu else self._run(first))
         self.forward_seconds = 0.0
+        self.held_out_sha256 = ""
         self.held_out = cache(self._held_out_activations)
 
     def watch(self, config: HarvestConfig | TrainConfig) -> Site:
@@ -68,7 +71,16 @@ class LiveActivations:
     def facts(self) -> dict[str, Any]:
         """For the manifest: the model, and how text becomes rows. Shows the first rows to the user."""
         config = self._config.model
-        return {"model": model_identity(config.path, config.revision), **_describe_rows(self.stream, self.model)}
+        return {
+            "model": model_identity(config.path, config.revision),
+            **_describe_rows(self.stream, self.model),
+            **text_facts(self.text),
+        }
+
+    @cached_property
+    def text(self) -> TextRecord | None:
+        """The text as it is now."""
+        return text_record(self._config.data)
 
     @property
     def parents(self) -> tuple[FinishedRun, ...]:
@@ -109,9 +121,11 @@ class LiveActivations:
         """The first n held-out activations at each watched site, or as many as there are."""
         per_row = self._held_out.policy.context - FIRST_POSITION
         rows = self._held_out.one_epoch(self._config.model_rows)
-        passes = list(live_blocks(islice(rows, ceil(n / per_row / self._config.model_rows)), self.capture))
+        read = list(islice(rows, ceil(n / per_row / self._config.model_rows)))
+        passes = list(live_blocks(read, self.capture))
         if not passes:
             raise self._held_out.too_little()
+        self.held_out_sha256 = tokens_hash(each.tokens for each in read)
         return {site: ActivationBlock.join([each[site] for each in passes]).select(slice(n)) for site in self._sites}
 
     @cached_property
@@ -141,6 +155,7 @@ def _describe_rows(stream: RowStream, model: LanguageModel) -> dict[str, Any]:
     for row in first.tokens:
         console.log(f"a row begins: {model.tokenizer.decode(row[:24])!r}")
     return {
+        FIRST_ROWS: tokens_hash([first.tokens]),
         "context": policy.context,
         "bos_id": policy.bos_id,
         "separator_id": policy.separator_id,

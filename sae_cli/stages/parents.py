@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sae_cli import console
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.data import SyntheticData
 from sae_cli.errors import RequestError
-from sae_cli.models import model_run
+from sae_cli.models import model_identity, model_run
 from sae_cli.stages.dictionary_run import DictionaryRun
 
 
@@ -25,6 +26,14 @@ def check_model(source: DictionaryRun) -> None:
             f"{source.run.directory}: it was trained on the model {found.directory}, which has been made again since: "
             "the figures are right only if that has the same weights"
         )
+
+
+def model_facts(source: DictionaryRun) -> dict[str, str]:
+    """For the manifest of a measurement: the model that it is of; nothing of data=synthetic."""
+    trained = source.trained_with
+    if isinstance(trained.data, SyntheticData):
+        return {}
+    return {"model": model_identity(trained.model.path, trained.model.revision)}
 
 
 def _differs(child: FinishedRun, found: FinishedRun) -> bool:

@@ -26,6 +26,7 @@ from sae_cli.stages.forbidden import FORBIDDEN
 from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.measuring.subject import make_subject
 from sae_cli.stages.result import StageResult
+from sae_cli.stages.text_read import text_facts, text_of
 
 KEPT = "kept_index"
 """The numbers that the features had in the dictionary as it was trained, int64 [F]."""
@@ -69,6 +70,7 @@ def _prune(config: PruneConfig, directory: Path) -> None:
         )
     in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
     facts = {name: source.run.fact(name, kind) for name, kind in (("tokens", int), ("source", str), ("width", int))}
+    facts |= text_facts(text_of(source.run.manifest))
     with open_run(directory, PRUNE, result_settings(config), config.overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sae_cli import console
-from sae_cli.artifacts.manifest import Manifest
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in
+from sae_cli.config.paths import placed
 from sae_cli.config.stored import CONFIG_FILE, read_config
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages.inventory import find_runs, one_line, reason, root_of, short, state_document, status_text
 from sae_cli.stages.progress import RESUMABLE, progress_of
 from sae_cli.stages.result import Listing, StageResult
-
-_PATHS = ("model.path", "data.path", "train.forbid_direction")
-"""Settings that name places, which a configuration may do relative to the folder that the run was begun in."""
 
 
 def listing(paths: Sequence[Path], named: bool = True) -> Listing:
@@ -57,9 +54,8 @@ def go_on(directory: Path) -> StageResult:
         raise RequestError(f"{directory}: a {command} run does not go on where it was stopped; {_begin_again(command)}")
     if not (directory / CONFIG_FILE).is_file():
         raise JobError(f"{directory}: stopped before its {CONFIG_FILE} was written; {_begin_again(command)}")
-    config = read_config(directory, command)
+    config = placed(read_config(directory, command), found.manifest.settings)
     config.overwrite = False  # it was meant for what was there before
-    _place(config, found.manifest)
     return import_module(f"sae_cli.stages.{command}").run(config, directory)
 
 
@@ -73,18 +69,6 @@ def _can_go_on(found: FoundRun) -> bool:
     """Whether a process could go on with the run now."""
     known = found.manifest is not None and found.manifest.command in RESUMABLE
     return known and found.status != "running" and (found.directory / CONFIG_FILE).is_file()
-
-
-def _place(config: Any, manifest: Manifest) -> None:
-    """Let paths mean what they meant where the run was begun."""
-    for key in _PATHS:
-        *groups, name = key.split(".")
-        holder = config
-        for group in groups:
-            holder = getattr(holder, group, None)
-        path = manifest.settings.get(key)
-        if isinstance(path, str) and getattr(holder, name, None):
-            setattr(holder, name, path)
 
 
 def _document(found: FoundRun) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.board import Field
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.hook import LogitUpdateHook
+from sae_cli.config.paths import absolute
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.non_finite import usable_rows
@@ -34,6 +35,7 @@ from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_dropped, say_repeated, say_short
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
 from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.text_read import check_begun_with, say_if_changed
 from sae_cli.stages.tracking.tracking import Tracking, check_trackers
 from sae_cli.stages.training_needs import disk_bytes, estimate, memory_bytes
 from sae_cli.training.trainer import Recipe, Trainer
@@ -63,6 +65,7 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
         settings = result_settings(config)
         if finished := finished_run(directory, settings, config.overwrite):
             console.log(f"found finished: {directory}")
+            say_if_changed(finished, config.data)
             return _result(finished)
         recipe, device = recipe_of(config), build.device(config.device)
         check_steps(config, recipe)
@@ -104,6 +107,7 @@ class Training(Job):
         self.tokens = recipe.steps * config.train.batch_size - self.done_before
         if saved:
             saved.check(self._parents)
+            check_begun_with(saved.attempt, source.facts)
 
     def steps(self) -> Generator[Step, None, None]:
         config, self._started = self.config, time.monotonic() - (self._saved.seconds if self._saved else 0)
@@ -188,6 +192,7 @@ class Training(Job):
         return claimed.finish(
             checkpoints,
             **self._facts_of_the_forbidden(),
+            **self.source.held_out_facts(),
             tokens=trainer.tokens,
             dropped=dropped,
             epochs=epochs,
@@ -232,7 +237,7 @@ def _origin(config: TrainConfig) -> dict[str, Any]:
     """What the dictionary is of, for the header of its file."""
     place = {"layer": config.layer} if config.hook.has_layer else {}
     mode = {"mode": config.hook.mode.value} if isinstance(config.hook, LogitUpdateHook) else {}
-    return {"hook": config.hook.point.value, **place, **mode, "model": config.model.path}
+    return {"hook": config.hook.point.value, **place, **mode, "model": absolute(config.model.path)}
 
 
 def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, float | None]:

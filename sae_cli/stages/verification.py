@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sae_cli import console
 from sae_cli.artifacts.integrity import Damage, file_damage, unlisted_files
 from sae_cli.artifacts.manifest import MANIFEST, Parent
+from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, FoundRun, look_at, measurements_in
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages.inventory import find_runs, one_line, readable_bytes, reason, root_of, short
@@ -30,7 +31,7 @@ class Finding(NamedTuple):
     Attributes:
         severity: `damage`; `warning`: the run is whole, but something beside it is not; `leftover`: a file too many.
         kind: `missing`, `truncated`, `longer`, `changed`, `unreadable`, `header`, `outside`, `parent`, `report`,
-            `unfinished` or `unlisted`.
+            `text`, `unfinished` or `unlisted`.
         file: relative to the run, or the parent's path; empty for the run as a whole.
         message: what was expected and what was found, or what can be done.
     """
@@ -180,7 +181,7 @@ def _verdict(subject: _Subject, reader: _Reader) -> Verdict:
     evaluations = [_verdict(_Subject(each, []), reader) for each in subject.measurements]
     found, findings = _as_it_is_now(subject.found, reader)
     if found.manifest:
-        findings += [*_beside(found, evaluations), *_unfinished(found), *_parents(found)]
+        findings += [*_beside(found, evaluations), *_unfinished(found), *_parents(found), *_text(found)]
     return Verdict(found, tuple(findings), tuple(evaluations))
 
 
@@ -223,6 +224,16 @@ def _parents(found: FoundRun) -> Iterator[Finding]:
     for parent in found.manifest.parents if found.manifest else ():
         if message := _changed(parent, found.directory):
             yield Finding("warning", "parent", parent.path, message)
+
+
+def _text(found: FoundRun) -> Iterator[Finding]:
+    """What has become of the text that a run has read, where it names one of its own."""
+    if found.manifest is None or found.status != "complete" or "text" not in found.manifest.facts:
+        return
+    from sae_cli.stages.text_read import changed_text  # late: it needs what models need
+
+    if message := changed_text(FinishedRun(found.directory, found.manifest)):
+        yield Finding("warning", "text", "", message)
 
 
 def _changed(parent: Parent, child: Path) -> str:

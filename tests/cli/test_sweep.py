@@ -11,6 +11,8 @@ import pytest
 
 from sae_cli.artifacts.lock import LOCK, RunLock
 from sae_cli.cli.job import SweepJob
+from sae_cli.cli.plan import make_plan
+from sae_cli.cli.request import Request
 from sae_cli.errors import Interrupted
 
 RUNS = [f"runs/train/demo/mlp_out.3/relu-F2048-l1_{l1}-seed0" for l1 in ("0.3", "1", "3")]
@@ -177,5 +179,6 @@ def test_requirements_hold_for_every_job(sae, stage):
 
 
 def test_the_task_can_be_sent_to_another_process(tmp_path):
-    task = SweepJob("sae_cli.stages.train", ((Path("runs/a"),),), tmp_path, quiet=True, parent=os.getpid())
+    request = Request(command="train", stage="", overrides=[])
+    task = SweepJob("sae_cli.stages.train", make_plan(request).jobs, tmp_path, quiet=True, parent=os.getpid())
     assert pickle.loads(pickle.dumps(task)) == task

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sae_cli.config.compose import Composer, typed
+from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.stored import CONFIG_FILE, as_yaml, parse_config, read_config
 from sae_cli.errors import JobError, RequestError
 
@@ -27,7 +28,7 @@ def test_every_command_is_read_as_it_was_written(command):
     if command in ("train", "harvest"):
         overrides += ["data=text", "data.path='/a: b # c/[d]*{e}.txt'", "model.revision='2020-01-01'"]
     config = typed(Composer().compose(command, overrides).settings)
-    assert parse_config(Path("config.yaml"), as_yaml(config).encode(), command) == config
+    assert parse_config(Path("config.yaml"), as_yaml(config).encode(), command) == with_absolute_paths(config)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassCon
 from sae_cli.config.hook import HookPoint
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, take
+from sae_cli.data.provenance import TokensHash
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics.directions import kurtosis, participation_ratio
@@ -111,8 +112,10 @@ class Measurement:
     def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> dict[str, Any]:
         text = self._text(subject)
         splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
+        read = TokensHash()
         for rows in text.rows("losses"):
             splicer.add(*rows)
+            read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionary in it")
         return {
             **splicer.results(),
@@ -122,6 +125,7 @@ class Measurement:
             "loss_tokens": int(splicer.losses.total[0]),
             "rows": splicer.losses.rows,
             "positions": "all but the first of each row",
+            "tokens_sha256": read.hexdigest(),
         }
 
     @torch.no_grad()

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from sae_cli import console
 from sae_cli.config.data import DataConfig
 from sae_cli.config.model import ModelConfig
+from sae_cli.config.paths import absolute
 from sae_cli.config.references import Reference, reference, training_step
-from sae_cli.config.settings import absolute
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.data.token_identity import same_tokens

@@ -47,7 +47,8 @@ def about(subject: Subject) -> Section:
         ("run", str(subject.run.directory)),
         ("command", f"sae {manifest.command}"),
         *_known(subject.settings),
-        *((name.replace("_", " "), _text(value)) for name, value in manifest.facts.items()),
+        *((name.replace("_", " "), _text(value)) for name, value in manifest.facts.items() if name != "text"),
+        *_read(manifest.facts.get("text")),
         ("settings hash", manifest.settings_hash),
         ("git commit", manifest.git_commit or "none"),
     ]
@@ -64,6 +65,13 @@ def about(subject: Subject) -> Section:
     if parents:
         tables.insert(1, Table(rows=parents, header=("made from", "sha256 of its manifest")))
     return Section(name="about", title="What was made", tables=tables)
+
+
+def _read(text: Any) -> Iterator[tuple[str, str]]:
+    """The text that was read, without its single files."""
+    if isinstance(text, Mapping):
+        shown = {key: text.get(key) for key in ("place", "version", "files", "bytes", "sha256", "hashed")}
+        yield from ((f"text {key}", _text(value)) for key, value in shown.items() if value)
 
 
 def _known(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,138 @@
+"""Settings that have no effect beside others: whoever asks for one is told, instead of a run whose name promises it.
+
+A setting at its default was not asked for. Those that depend on one schema alone are refused by that schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from sae_cli.config.commands import (
+    CommandConfig,
+    FeaturesConfig,
+    HarvestConfig,
+    TrainConfig,
+)
+from sae_cli.config.data import DataConfig, HfData, SyntheticData
+from sae_cli.config.hook import HookPoint, LogitUpdateHook
+from sae_cli.config.model import ModelConfig
+from sae_cli.config.paths import absolute, is_absolute
+from sae_cli.config.sae import GatedSae, JumpPenalty, JumpReluSae, ReluSae, SaeConfig, TopKSae
+from sae_cli.config.settings import flatten, unused_sparsity
+from sae_cli.errors import RequestError
+
+_OF_SYNTHETIC = ("seed",)
+"""Settings of all data that data=synthetic has a use for."""
+
+
+class Idle(NamedTuple):
+    """A setting without effect: its dotted key, what makes it so, and what to do."""
+
+    key: str
+    beside: str
+    instead: str
+
+
+def refuse_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) -> None:
+    """Refuse a setting that was asked for and would change nothing.
+
+    Args:
+        config: of a command.
+        baseline: the flattened settings of the same command with its group choices and nothing else.
+
+    Raises:
+        RequestError: there is one.
+    """
+    settings = flatten(config)
+    if _is_synthetic(config) and any(settings[key] != baseline.get(key) for key in _of_a_model(settings)):
+        raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
+    for idle in _without_effect(config):
+        if idle.key in settings and settings[idle.key] != baseline.get(idle.key, _default(config, idle.key)):
+            value = settings[idle.key]
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise RequestError(f"{idle.key}={shown} has no effect {idle.beside}: {idle.instead}")
+
+
+def _without_effect(config: CommandConfig) -> Iterator[Idle]:
+    model, data = getattr(config, "model", None), getattr(config, "data", None)
+    if isinstance(model, ModelConfig):
+        yield from _of_model(model)
+    if isinstance(data, DataConfig):
+        yield from _of_data(data)
+    if isinstance(config, HarvestConfig | TrainConfig):
+        yield from _of_hook(config)
+    if isinstance(config, TrainConfig):
+        yield from _of_training(config)
+    if isinstance(config, FeaturesConfig):
+        yield from _of_contexts(config)
+
+
+def _of_model(model: ModelConfig) -> Iterator[Idle]:
+    if is_absolute(absolute(model.path)):
+        yield Idle("model.revision", f"on {model.path}, which has no revisions", "leave it out, or give a hub id")
+
+
+def _of_data(data: DataConfig) -> Iterator[Idle]:
+    match data:
+        case SyntheticData():
+            for each in fields(DataConfig):
+                if each.name not in _OF_SYNTHETIC:
+                    yield Idle(f"data.{each.name}", "with data=synthetic, which has no text", "leave it out")
+            yield Idle("activations", "with data=synthetic, which is made while it is read", "leave it out")
+        case HfData() if is_absolute(absolute(data.path)):
+            yield Idle("data.revision", f"on {data.path}, which has no revisions", "leave it out, or give a hub id")
+
+
+def _of_hook(config: HarvestConfig | TrainConfig) -> Iterator[Idle]:
+    hook = config.hook
+    if not hook.has_layer:
+        beside = f"with hook={hook.point.value}: the logits belong to no layer"
+        yield Idle("layer", beside, "leave layer out")
+    if isinstance(hook, LogitUpdateHook) and hook.point is not HookPoint.logit_update:
+        yield Idle("hook.mode", f"with hook.point={hook.point.value}", f"give hook={hook.point.value}")
+
+
+def _of_training(config: TrainConfig) -> Iterator[Idle]:
+    sae, used = config.sae, config.sae.sparsity_setting()
+    yield Idle(unused_sparsity(config), f"with sae={sae.architecture}", f"give {used}=")
+    yield Idle("sae.architecture", "by itself", f"give sae={sae.architecture}")
+    yield from _of_penalty(sae, config.l1)
+    if isinstance(sae, TopKSae) and not sae.aux_coefficient:
+        yield Idle("sae.aux_k", "with sae.aux_coefficient=0", "leave it out")
+
+
+def _of_penalty(sae: SaeConfig, l1: float) -> Iterator[Idle]:
+    if isinstance(sae, JumpReluSae) and sae.penalty is JumpPenalty.tanh:
+        yield Idle("sae.l0_coefficient", "with sae.penalty=tanh", "give l1=")
+    if isinstance(sae, JumpReluSae) and sae.penalty is JumpPenalty.l0_target and not sae.l0_coefficient:
+        yield Idle("k", "with sae.l0_coefficient=0", "leave it out")
+        yield Idle("sae.sparsity_warmup", "with sae.l0_coefficient=0", "leave it out")
+    if isinstance(sae, ReluSae | GatedSae) and not l1:
+        yield Idle("sae.sparsity_warmup", "with l1=0", "leave it out")
+
+
+def _of_contexts(config: FeaturesConfig) -> Iterator[Idle]:
+    if not config.contexts.bands:
+        yield Idle("contexts.per_band", "with contexts.bands=0", "leave it out")
+    if not config.contexts.bands or not config.contexts.per_band:
+        yield Idle("contexts.seed", "without random contexts (contexts.bands, contexts.per_band)", "leave it out")
+
+
+def _of_a_model(settings: Mapping[str, Any]) -> Iterator[str]:
+    return (key for key in settings if key == "layer" or key.startswith(("model.", "hook.")))
+
+
+def _default(config: CommandConfig, key: str) -> Any:
+    """Of a setting that the baseline does not have, because its group has no choice there."""
+    holder: Any = config
+    *groups, name = key.split(".")
+    for group in groups:
+        holder = getattr(holder, group)
+    found = next(each for each in fields(holder) if each.name == name)
+    return found.default_factory() if callable(found.default_factory) else found.default
+
+
+def _is_synthetic(config: CommandConfig) -> bool:
+    return isinstance(config, HarvestConfig | TrainConfig) and isinstance(config.data, SyntheticData)

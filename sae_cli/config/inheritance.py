@@ -1,0 +1,101 @@
+"""What an evaluation on other data takes over from the run: all that the two sources share, unless it is asked for
+otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.location import conf_dir
+from sae_cli.config.paths import with_absolute_paths
+from sae_cli.config.settings import flatten
+from sae_cli.config.store import GROUPS
+
+DATA = "data"
+_CHOICE = ("domains",)
+"""Settings of all sources that say which text is read, not how: a text that is asked for is read whole."""
+
+_TEXT = ("path", "subset", "split")
+"""Settings that say which text a source reads, as far as the keys of its documents depend on them."""
+
+_PLACE = "path"
+
+
+def schema_name(data: DataConfig) -> str:
+    """The source that a typed `data` is of: `text`, `hf` …"""
+    return next(name for name, schema in GROUPS[DATA].items() if schema is type(data))
+
+
+def same_text(one: DataConfig, other: DataConfig) -> bool:
+    """Whether two configurations name one text, in which documents have the same keys."""
+    return type(one) is type(other) and all(_absolute(one).get(key) == _absolute(other).get(key) for key in _TEXT)
+
+
+def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key and both values of each setting that differs of those that two sources share."""
+    one, other = _absolute(trained), _absolute(data)
+    same = type(trained) is type(data) and one.get(_PLACE) == other.get(_PLACE)
+    for key in _shared(trained, same):
+        if one[key] != other[key] and key not in _CHOICE:
+            yield f"{DATA}.{key}", one[key], other[key]
+
+
+def inherit(settings: Any, given: Collection[str], trained: DataConfig) -> None:
+    """Take over from the training data, in place, what was not asked for otherwise.
+
+    Args:
+        settings: of an evaluation whose `data` is not null, as it was composed.
+        given: dotted keys that were typed; `data` among them if a source was.
+        trained: the data that the run's dictionary was trained on.
+    """
+    name, chosen = schema_of(settings.data), settings.data
+    of_run, plain = _absolute(trained), plain_option(name)
+    if (name == "synthetic") != isinstance(trained, SyntheticData):
+        return  # which is refused where the run is read
+    same = name == schema_name(trained) and (DATA not in given or _is_at(chosen, of_run))
+    for key in _shared(trained, same):
+        whole = DATA in given and key in _CHOICE
+        if f"{DATA}.{key}" not in given and not whole and _left_as_it_is(chosen, plain, key):
+            OmegaConf.update(settings, f"{DATA}.{key}", of_run[key])
+
+
+def schema_of(data: Any) -> str:
+    """The source that a composed `data` is of."""
+    kind = OmegaConf.get_type(data)
+    return next(name for name, schema in GROUPS[DATA].items() if schema is kind)
+
+
+def plain_option(name: str) -> Any:
+    """The settings of the option of the group that is called as its source, and adds nothing to it."""
+    file: Any = OmegaConf.load(Path(conf_dir(), DATA, f"{name}.yaml"))
+    file.pop("defaults", None)
+    return OmegaConf.merge(OmegaConf.structured(GROUPS[DATA][name]), file)
+
+
+def _shared(trained: DataConfig, same: bool) -> list[str]:
+    """Names of the settings that two sources have in common: all where they are one, else how text becomes rows."""
+    return [each.name for each in fields(trained if same else DataConfig)]
+
+
+def _absolute(data: DataConfig) -> dict[str, Any]:
+    return flatten(with_absolute_paths(data))
+
+
+def _is_at(chosen: Any, of_run: dict[str, Any]) -> bool:
+    """Whether a source is where that of the run is, or says nothing of the place."""
+    if _PLACE not in of_run or OmegaConf.is_missing(chosen, _PLACE):
+        return True
+    schema = GROUPS[DATA][schema_of(chosen)]
+    return _absolute(schema(path=chosen[_PLACE]))[_PLACE] == of_run[_PLACE]
+
+
+def _left_as_it_is(chosen: Any, plain: Any, key: str) -> bool:
+    """Whether the option that was chosen says nothing of its own about a setting."""
+    if OmegaConf.is_missing(chosen, key):
+        return True
+    return not OmegaConf.is_missing(plain, key) and chosen[key] == plain[key]
