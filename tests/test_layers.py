@@ -33,7 +33,7 @@ HOMES = {
     "hydra": {"cli", "config"},
     "omegaconf": {"cli", "config"},
     "typer": {"cli"},
-    "transformers": {"models", "data/token_bytes.py"},
+    "transformers": {"models"},
     "datasets": {"data"},
     "safetensors": {"artifacts", "models/load.py"},  # there: the class of its errors
     "rich": {"console.py"},
