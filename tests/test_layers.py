@@ -34,7 +34,7 @@ HOMES = {
     "omegaconf": {"cli", "config"},
     "typer": {"cli"},
     "peft": {"models"},
-    "transformers": {"models", "data/token_bytes.py"},
+    "transformers": {"models"},
     "datasets": {"data"},
     "safetensors": {"artifacts", "models/load.py", "models/adapters.py"},  # there: the class of its errors
     "rich": {"console.py"},

@@ -105,7 +105,7 @@ class ShardWriter:
         done = 0
         while done < len(rows.tokens) and not self.full:
             part = slice(done, done + self._room())
-            self._rows.append(TokenRows(rows.tokens[part], rows.document[part]))
+            self._rows.append(rows.select(part))
             self._blocks.append(block.select(slice(part.start * self.plan.per_row, part.stop * self.plan.per_row)))
             done += len(self._rows[-1].tokens)
             self.rows_added += len(self._rows[-1].tokens)

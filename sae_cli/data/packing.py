@@ -30,40 +30,61 @@ class PackingPolicy:
 
 
 class TokenRows(NamedTuple):
-    """`tokens` int64 [rows, context] and, for each of them, `document` int64 [rows, context] (its id)."""
+    """`tokens` int64 [rows, context] and, for each of them, `document` int64 [rows, context] (its id) and, where they
+    were counted, `n_bytes` int64 [rows, context]: of the text that it stands for, 0 for a BOS and a separator."""
 
     tokens: np.ndarray
     document: np.ndarray
+    n_bytes: np.ndarray | None = None
+
+    def select(self, rows: slice) -> TokenRows:
+        """Some of the rows."""
+        n_bytes = None if self.n_bytes is None else self.n_bytes[rows]
+        return TokenRows(self.tokens[rows], self.document[rows], n_bytes)
 
 
 class TokenisedDocument(NamedTuple):
+    """The id of a document, its tokens [n] and, where they were counted, the bytes of text of each [n]."""
+
     document: int
     tokens: np.ndarray
+    n_bytes: np.ndarray | None = None
 
 
 def pack(documents: Iterable[TokenisedDocument], policy: PackingPolicy, rows: int) -> Iterator[TokenRows]:
     """Blocks of `rows` full rows (fewer in the last block)."""
     body = policy.context - (policy.bos_id is not None)
-    tokens, owners, held = [], [], 0
-    for document, ids in documents:
-        if policy.separator_id is not None:
-            ids = np.append(ids, policy.separator_id)
-        tokens.append(np.asarray(ids, dtype=np.int64))
-        owners.append(np.full(len(ids), document, dtype=np.int64))
-        held += len(ids)
+    parts, held = [], 0
+    for each in documents:
+        parts.append(_columns(each, policy))
+        held += parts[-1].shape[1]
         while held >= rows * body:
-            flat, flat_owners = np.concatenate(tokens), np.concatenate(owners)
-            cut = rows * body
-            yield _rows(flat[:cut], flat_owners[:cut], body, policy.bos_id)
-            tokens, owners, held = [flat[cut:]], [flat_owners[cut:]], held - cut
+            flat, cut = np.concatenate(parts, axis=1), rows * body
+            yield _rows(flat[:, :cut], body, policy.bos_id)
+            parts, held = [flat[:, cut:]], held - cut
     full = held // body * body
     if full:
-        yield _rows(np.concatenate(tokens)[:full], np.concatenate(owners)[:full], body, policy.bos_id)
+        yield _rows(np.concatenate(parts, axis=1)[:, :full], body, policy.bos_id)
 
 
-def _rows(tokens: np.ndarray, document: np.ndarray, body: int, bos_id: int | None) -> TokenRows:
-    tokens, document = tokens.reshape(-1, body), document.reshape(-1, body)
+def _columns(each: TokenisedDocument, policy: PackingPolicy) -> np.ndarray:
+    """A document with its separator: tokens, owners and, where they were counted, bytes; int64 [2 or 3, n]."""
+    ids = np.asarray(each.tokens, dtype=np.int64)
+    if policy.separator_id is not None:
+        ids = np.append(ids, policy.separator_id)
+    columns = [ids, np.full(len(ids), each.document, dtype=np.int64)]
+    if each.n_bytes is not None:
+        columns.append(np.pad(each.n_bytes, (0, len(ids) - len(each.n_bytes))))
+    return np.stack(columns)
+
+
+def _rows(columns: np.ndarray, body: int, bos_id: int | None) -> TokenRows:
+    tokens, document, *n_bytes = (each.reshape(-1, body) for each in columns)
     if bos_id is None:
-        return TokenRows(tokens, document)
-    bos = np.full((len(tokens), 1), bos_id, dtype=np.int64)
-    return TokenRows(np.hstack([bos, tokens]), np.hstack([document[:, :1], document]))
+        return TokenRows(tokens, document, *n_bytes)
+    bos, nothing = (np.full((len(tokens), 1), value, dtype=np.int64) for value in (bos_id, 0))
+    return TokenRows(
+        np.hstack([bos, tokens]),
+        np.hstack([document[:, :1], document]),
+        *(np.hstack([nothing, each]) for each in n_bytes),
+    )

@@ -14,6 +14,7 @@ from sae_cli import console
 from sae_cli.config.split import Split
 from sae_cli.data.documents import Corpus, Document, document_id
 from sae_cli.data.packing import PackingPolicy, TokenisedDocument, TokenRows, pack
+from sae_cli.data.token_bytes import bytes_by_offsets, bytes_by_pieces
 from sae_cli.errors import JobError
 
 _DOCUMENTS_A_CALL = 64
@@ -45,6 +46,7 @@ class RowStream:
         split: the side of the split that is read.
         seed: the order of the documents.
         progress: how far `forever` has been read.
+        counts_bytes: whether the rows say how many bytes of text each token stands for, which takes time.
     """
 
     corpus: Corpus
@@ -53,11 +55,12 @@ class RowStream:
     split: Split
     seed: int
     progress: Progress = field(default_factory=Progress, repr=False, compare=False)
+    counts_bytes: bool = False
 
     def one_epoch(self, rows: int, epoch: int = 0) -> Iterator[TokenRows]:
         """Blocks of `rows` rows, each document once."""
         documents = self.corpus.documents(self.split, self.seed, epoch)
-        return pack(tokenise(documents, self.tokeniser), self.policy, rows)
+        return pack(tokenise(documents, self.tokeniser, self.counts_bytes), self.policy, rows)
 
     def forever(self, rows: int) -> Iterator[TokenRows]:
         """Blocks of `rows` rows; after the last document the next epoch begins, in another order, and that is said.
@@ -111,11 +114,35 @@ class RowStream:
         return len(lengths), sum(lengths)
 
 
-def tokenise(documents: Iterable[Document], tokeniser: Tokeniser) -> Iterator[TokenisedDocument]:
-    """Each document's ids, special tokens left to the packing; a document without any token is left out."""
+def tokenise(
+    documents: Iterable[Document], tokeniser: Tokeniser, counts_bytes: bool = False
+) -> Iterator[TokenisedDocument]:
+    """Each document's ids, special tokens left to the packing; a document without any token is left out.
+
+    Args:
+        documents: their texts.
+        tokeniser: of a model.
+        counts_bytes: whether to count the bytes of text that each token stands for.
+    """
     documents = iter(documents)
     while group := list(islice(documents, _DOCUMENTS_A_CALL)):
-        encoded = tokeniser([document.text for document in group], add_special_tokens=False, verbose=False)
-        for document, ids in zip(group, encoded["input_ids"], strict=True):
+        texts = [document.text for document in group]
+        if counts_bytes:
+            encoded, n_bytes = _with_bytes(texts, tokeniser)
+        else:
+            encoded = tokeniser(texts, add_special_tokens=False, verbose=False)["input_ids"]
+            n_bytes = [None] * len(texts)
+        for document, ids, lengths in zip(group, encoded, n_bytes, strict=True):
             if len(ids):
-                yield TokenisedDocument(document_id(document.key), np.asarray(ids, dtype=np.int64))
+                yield TokenisedDocument(document_id(document.key), np.asarray(ids, dtype=np.int64), lengths)
+
+
+def _with_bytes(texts: list[str], tokeniser: Any) -> tuple[list[list[int]], list[np.ndarray | None]]:
+    """The ids of each text, and the bytes of it that each of them stands for."""
+    fast = {"return_offsets_mapping": True} if tokeniser.is_fast else {}
+    encoded = tokeniser(texts, add_special_tokens=False, verbose=False, **fast)
+    count, told = bytes_by_pieces, map(tokeniser.convert_ids_to_tokens, encoded["input_ids"])
+    if fast:
+        count, told = bytes_by_offsets, encoded["offset_mapping"]
+    each = zip(texts, told, strict=True)
+    return encoded["input_ids"], [count(text, of_tokens) if of_tokens else None for text, of_tokens in each]

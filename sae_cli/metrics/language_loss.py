@@ -54,7 +54,7 @@ class LossSums:
     def add(
         self,
         tokens: Int[Tensor, "B T"],
-        token_bytes: Int[Tensor, " V"],
+        n_bytes: Int[Tensor, "B T"],
         clean: Float[Tensor, "B T V"],
         replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]],
         first: int,
@@ -67,14 +67,14 @@ class LossSums:
 
         Args:
             tokens: the rows.
-            token_bytes: length in bytes of each token of the vocabulary.
+            n_bytes: bytes of text that each token stands for.
             clean: logits with the hook untouched.
             replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
             first: the first replaced position.
             domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
         """
         targets = tokens[:, 1:]
-        lengths = token_bytes[targets[:, first:]]
+        lengths = n_bytes[:, 1 + first :]
         columns = {"tokens": torch.ones_like(lengths), "bytes": lengths}
         clean = _log_softmax(clean)
         p = clean.exp()

@@ -22,21 +22,21 @@ def data():
         c: a * strength * torch.randn(ROWS, T, V, generator=g) for c, a in (("sae", 0.3), ("zero", 3), ("mean", 2))
     }
     clean = clean + 3 * torch.nn.functional.one_hot(tokens.roll(-1, dims=1), V)
-    return tokens, torch.randint(1, 6, (V,), generator=g), clean, {c: clean + noise[c] for c in ALL_PATHS}
+    return tokens, torch.randint(1, 6, (ROWS, T), generator=g), clean, {c: clean + noise[c] for c in ALL_PATHS}
 
 
 def sums_of(data, rows=slice(None), batch=ROWS):
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     sums = LossSums()
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
-        sums.add(tokens[index], token_bytes, clean[index], conditions, first=FIRST)
+        sums.add(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST)
     return sums
 
 
 def numpy_losses(data):
     """Per-row sums of cross-entropy and KL, in float64, from the definitions."""
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     targets = tokens.numpy()[:, FIRST + 1 :]
 
     def log_p(logits):
@@ -49,7 +49,7 @@ def numpy_losses(data):
     p = log_p(clean)
     rows = {
         "tokens": np.full(ROWS, targets.shape[1]),
-        "bytes": token_bytes.numpy()[targets].sum(axis=1),
+        "bytes": n_bytes.numpy()[:, FIRST + 1 :].sum(axis=1),
         "ce_clean": ce(p),
     }
     for name, logits in replaced.items():
@@ -97,45 +97,45 @@ def test_batches_and_ranks_give_the_same_numbers(data, batch):
 
 
 def test_identity_and_zero(data):
-    tokens, token_bytes, clean, replaced = data
-    identity = sums_of((tokens, token_bytes, clean, replaced | {"sae": clean})).results()
+    tokens, n_bytes, clean, replaced = data
+    identity = sums_of((tokens, n_bytes, clean, replaced | {"sae": clean})).results()
     assert identity["loss_recovered"] == 1 and identity["loss_recovered_se"] == 0
     assert identity["kl_sae"] == 0 and identity["ce_increase"] == 0
-    as_zero = sums_of((tokens, token_bytes, clean, replaced | {"sae": replaced["zero"]})).results()
+    as_zero = sums_of((tokens, n_bytes, clean, replaced | {"sae": replaced["zero"]})).results()
     assert as_zero["loss_recovered"] == 0
-    as_mean = sums_of((tokens, token_bytes, clean, replaced | {"sae": replaced["mean"]})).results()
+    as_mean = sums_of((tokens, n_bytes, clean, replaced | {"sae": replaced["mean"]})).results()
     assert as_mean["loss_recovered_mean"] == 0
 
 
 def test_first_position_and_last_prediction_do_not_count(data):
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     spoilt = {name: logits.clone() for name, logits in replaced.items()}
     for logits in spoilt.values():
         logits[:, 0] = 99 * torch.randn(V, generator=torch.Generator().manual_seed(1))
         logits[:, -1] = 99
-    assert sums_of((tokens, token_bytes, clean, spoilt)).results() == sums_of(data).results()
+    assert sums_of((tokens, n_bytes, clean, spoilt)).results() == sums_of(data).results()
 
 
 def test_extreme_logits_stay_finite(data):
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     found = sums_of(
-        (tokens, token_bytes, clean * 1e3, {name: -logits * 1e3 for name, logits in replaced.items()})
+        (tokens, n_bytes, clean * 1e3, {name: -logits * 1e3 for name, logits in replaced.items()})
     ).results()
     assert all(value is not None and math.isfinite(value) for value in found.values())
     assert found["kl_sae"] > 100
 
 
 def test_no_effect_means_no_ratio(data):
-    tokens, token_bytes, clean, _ = data
-    found = sums_of((tokens, token_bytes, clean, dict.fromkeys(ALL_PATHS, clean))).results()
+    tokens, n_bytes, clean, _ = data
+    found = sums_of((tokens, n_bytes, clean, dict.fromkeys(ALL_PATHS, clean))).results()
     assert found["loss_recovered"] is None and found["loss_recovered_se"] is None
 
 
 def test_direct_path_figures_are_those_of_its_own_conditions(data):
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     sums = LossSums((*ALL_PATHS, *DIRECT_PATH))
     direct = {f"{name}_direct": logits for name, logits in replaced.items()}
-    sums.add(tokens, token_bytes, clean, (replaced | direct).items(), first=FIRST)
+    sums.add(tokens, n_bytes, clean, (replaced | direct).items(), first=FIRST)
     found = sums.results()
     assert found["loss_recovered_direct"] == found["loss_recovered"]
     assert found["loss_recovered_mean_direct_se"] == found["loss_recovered_mean_se"]
@@ -145,9 +145,9 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
 
 
 def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     sums = LossSums(DIRECT_PATH)
-    sums.add(tokens, token_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), first=FIRST)
+    sums.add(tokens, n_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), first=FIRST)
     found, both = sums.results(), sums_of(data).results()
     assert found["loss_recovered_direct"] == both["loss_recovered"]
     assert found["ce_clean"] == both["ce_clean"]
@@ -155,9 +155,9 @@ def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
 
 
 def test_without_conditions_it_is_the_model_alone(data):
-    tokens, token_bytes, clean, _ = data
+    tokens, n_bytes, clean, _ = data
     sums = LossSums(())
-    sums.add(tokens, token_bytes, clean, (), first=FIRST)
+    sums.add(tokens, n_bytes, clean, (), first=FIRST)
     assert set(sums.results()) == {f"{n}{e}" for n in ("ce_clean", "bits_per_byte_clean") for e in ("", "_se")}
     assert sums.results()["ce_clean"] == sums_of(data).results()["ce_clean"]
 
@@ -170,11 +170,11 @@ def domains_of(tokens):
 
 
 def with_domains(data, rows=slice(None), batch=ROWS):
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     sums, domains = LossSums(), domains_of(tokens)
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
-        sums.add(tokens[index], token_bytes, clean[index], conditions, first=FIRST, domains=domains[index])
+        sums.add(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST, domains=domains[index])
     return sums
 
 
@@ -187,7 +187,7 @@ def test_domains_pool_to_the_total(data):
 
 
 def test_a_domains_losses_are_those_of_predicting_its_tokens(data):
-    tokens, token_bytes, clean, replaced = data
+    tokens, n_bytes, clean, replaced = data
     domains, found = domains_of(tokens), with_domains(data).domain_results()
     log_p = {name: logits.double().log_softmax(-1) for name, logits in (replaced | {"clean": clean}).items()}
     for domain, figures_of_it in found.items():
@@ -195,7 +195,7 @@ def test_a_domains_losses_are_those_of_predicting_its_tokens(data):
         ce = {n: -sum(p[r, t - 1, tokens[r, t]].item() for r, t in places) / len(places) for n, p in log_p.items()}
         assert figures_of_it["tokens"] == len(places)
         assert figures_of_it["rows"] == len({r for r, _ in places})
-        lengths = sum(int(token_bytes[tokens[r, t]]) for r, t in places)
+        lengths = sum(int(n_bytes[r, t]) for r, t in places)
         assert figures_of_it["bytes_per_token"] == pytest.approx(lengths / len(places))
         for name in ("clean", "sae", "zero"):
             assert figures_of_it[f"ce_{name}"] == pytest.approx(ce[name], rel=1e-6)

@@ -57,8 +57,8 @@ class Ablation:
 
     def results(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
         """Run the text; of each feature its figures, and what it adds to the logits of every token [A, V]."""
-        for tokens, _ in self.text.rows("ablation"):
-            self.add(tokens)
+        for rows in self.text.rows("ablation"):
+            self.add(rows.tokens)
         return self.reports(), self.tensors()
 
     @torch.no_grad()

@@ -112,7 +112,7 @@ def _first(blocks: Iterator[tuple[TokenRows, ActivationBlock]], n: int) -> Itera
     """The first n rows of text."""
     for rows, block in blocks:
         counted = block.n // len(rows.tokens)
-        yield TokenRows(rows.tokens[:n], rows.document[:n]), block.select(slice(n * counted))
+        yield rows.select(slice(n)), block.select(slice(n * counted))
         n -= len(rows.tokens)
         if n <= 0:
             return
@@ -126,4 +126,4 @@ def _encoded(dictionary: Dictionary, rows: TokenRows, block: ActivationBlock) ->
     for i in range(0, len(rows.tokens), rows_at_once):
         x = block.activations[i * counted : (i + rows_at_once) * counted].to(dictionary.W_dec.device)
         codes = Codes.join([dictionary.codes(part) for part in x.split(tokens_at_once)])
-        yield TokenRows(rows.tokens[i : i + rows_at_once], rows.document[i : i + rows_at_once]), codes
+        yield rows.select(slice(i, i + rows_at_once)), codes

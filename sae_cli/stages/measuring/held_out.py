@@ -8,6 +8,7 @@ from functools import cached_property
 from math import isfinite
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,6 @@ from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.domains import DomainsOf
 from sae_cli.data.packing import TokenRows
 from sae_cli.data.rows import RowStream
-from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.errors import JobError
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.models import LanguageModel
@@ -32,10 +32,11 @@ NO_DOMAIN = "(none)"
 
 
 class HeldOutRows(NamedTuple):
-    """Rows of tokens [B, T] and the number of each one's domain [B, T]."""
+    """Rows of tokens [B, T], the number of each one's domain [B, T] and the bytes of text it stands for [B, T]."""
 
     tokens: Tensor
     domains: Tensor
+    n_bytes: Tensor
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class HeldOutText:
     @cached_property
     def _stream(self) -> RowStream:
         stream = build.row_stream(self.data, self.model, Split.held_out)
-        return replace(stream, corpus=DomainsOf(stream.corpus))
+        return replace(stream, corpus=DomainsOf(stream.corpus), counts_bytes=True)
 
     @property
     def context(self) -> int:
@@ -86,9 +87,9 @@ class HeldOutText:
         left = n_bytes
         with console.progress(n_bytes, shown, unit="bytes") as advance:
             for block in self._some_blocks():
-                so_far = self._bytes_of(block).cumsum(0)
+                so_far = _bytes_of(block).cumsum(0)
                 wanted = int((so_far < left).sum()) + 1
-                yield self._with_domains(TokenRows(block.tokens[:wanted], block.document[:wanted]))
+                yield self._with_domains(block.select(slice(wanted)))
                 advance(min(left, int(so_far[-1])))
                 left -= int(so_far[-1])
                 if left <= 0:
@@ -97,15 +98,7 @@ class HeldOutText:
     def bytes_read(self) -> int:
         """Bytes of text in all the rows, those at positions outside the mask too."""
         wanted = -(-self.tokens // (self.context - FIRST_POSITION))
-        return sum(int(self._bytes_of(block).sum()) for block in _first_rows(self._blocks(), wanted))
-
-    def _bytes_of(self, block: TokenRows) -> Tensor:
-        """Bytes of each row."""
-        return self._token_bytes[torch.from_numpy(block.tokens)].sum(dim=1)
-
-    @cached_property
-    def _token_bytes(self) -> Tensor:
-        return token_byte_lengths(self.model.tokenizer, self.model.vocab_size)
+        return sum(int(_bytes_of(block).sum()) for block in _first_rows(self._blocks(), wanted))
 
     def _some_blocks(self) -> Iterator[TokenRows]:
         blocks = self._blocks()
@@ -123,7 +116,8 @@ class HeldOutText:
     def _with_domains(self, block: TokenRows) -> HeldOutRows:
         assert isinstance(self._stream.corpus, DomainsOf)
         numbers = self._stream.corpus.numbers(block.document)
-        return HeldOutRows(torch.from_numpy(block.tokens), torch.from_numpy(numbers))
+        assert block.n_bytes is not None, "the stream counts bytes"
+        return HeldOutRows(torch.from_numpy(block.tokens), torch.from_numpy(numbers), torch.from_numpy(block.n_bytes))
 
     def domain_results(self, losses: LossSums) -> dict[str, dict[str, dict[str, float | None]]]:
         """Under `domains` the figures of each by its name, if there is more than one."""
@@ -148,9 +142,15 @@ def check_losses(losses: LossSums, what: str) -> None:
         )
 
 
+def _bytes_of(block: TokenRows) -> np.ndarray:
+    """Bytes of text of each row."""
+    assert block.n_bytes is not None, "the stream counts bytes"
+    return block.n_bytes.sum(axis=1)
+
+
 def _first_rows(blocks: Iterator[TokenRows], n: int) -> Iterator[TokenRows]:
     for block in blocks:
         if n <= 0:
             return
-        yield TokenRows(block.tokens[:n], block.document[:n])
+        yield block.select(slice(n))
         n -= len(block.tokens)

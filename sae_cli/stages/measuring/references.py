@@ -13,7 +13,6 @@ from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import absolute
 from sae_cli.config.references import Reference, reference, training_step
 from sae_cli.data.activations import FIRST_POSITION
-from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.data.token_identity import same_tokens
 from sae_cli.errors import RequestError
 from sae_cli.metrics.equivalent_model import Point, bracket, equivalent_model
@@ -99,9 +98,8 @@ class References:
         read = text if same else HeldOutText(model, replace(text.data, context=context), self.model_rows, text.tokens)
         rows = text.rows("reference") if same else read.rows_of_bytes(text.bytes_read(), "reference")
         sums = LossSums(())
-        lengths = token_byte_lengths(model.tokenizer, model.vocab_size)
-        for tokens, _ in rows:
-            sums.add(tokens, lengths, model.logits(tokens).cpu(), (), FIRST_POSITION)
+        for tokens, _, n_bytes in rows:
+            sums.add(tokens, n_bytes, model.logits(tokens).cpu(), (), FIRST_POSITION)
         check_losses(sums, f"references={wanted.name}")
         return Measured(wanted.name, _parameters(model), training_step(wanted.model), same, sums.pooled)
 

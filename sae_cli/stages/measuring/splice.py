@@ -12,7 +12,6 @@ from torch import Tensor
 from sae_cli.config.hook import HookPoint
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.non_finite import check_positions
-from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.metrics.directions import NullSpace
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
@@ -58,7 +57,6 @@ class Splicer:
     ) -> None:
         self.model, self.target, self.dictionary = model, model.target(site), dictionary
         self.path, self.final_resid = DirectPath(model), model.end.final_resid
-        self.token_bytes = token_byte_lengths(model.tokenizer, model.vocab_size)
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
         on_all_paths = self.target.replaced is not None or site.hook is HookPoint.logits
         self.losses = LossSums((ALL_PATHS if on_all_paths else ()) + DIRECT_PATH)
@@ -67,8 +65,8 @@ class Splicer:
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
-    def add(self, tokens: Tensor, domains: Tensor | None = None) -> None:
-        """Add rows of tokens [B, T], each with the number of its domain [B, T]."""
+    def add(self, tokens: Tensor, domains: Tensor, n_bytes: Tensor) -> None:
+        """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
         run = self._clean_run(tokens)
         f = self.dictionary.encode(run.x.flatten(0, 1))
         reconstructed = self.dictionary.decode(f)
@@ -80,7 +78,7 @@ class Splicer:
         }
         self._add_errors(run, stand_ins["sae"])
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
-        self.losses.add(tokens, self.token_bytes, run.logits.cpu(), conditions, FIRST_POSITION, domains)
+        self.losses.add(tokens, n_bytes, run.logits.cpu(), conditions, FIRST_POSITION, domains)
 
     def _clean_run(self, tokens: Tensor) -> CleanRun:
         captured: dict[Site, Tensor] = {}

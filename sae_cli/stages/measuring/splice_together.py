@@ -11,7 +11,6 @@ from torch import Tensor
 
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.non_finite import check_positions
-from sae_cli.data.token_bytes import token_byte_lengths
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
@@ -38,7 +37,6 @@ class JointSplicer:
     def __init__(self, model: LanguageModel, dictionaries: Mapping[Site, Dictionary]) -> None:
         self.model, self.dictionaries = model, dictionaries
         self.targets = {site: model.target(site) for site in dictionaries}
-        self.token_bytes = token_byte_lengths(model.tokenizer, model.vocab_size)
         self.alone, self.together = (
             {site: ReconstructionSums(origin=each.activation_mean) for site, each in dictionaries.items()}
             for _ in range(2)
@@ -46,8 +44,8 @@ class JointSplicer:
         self.losses = LossSums()
 
     @torch.no_grad()
-    def add(self, tokens: Tensor, domains: Tensor) -> None:
-        """Add rows of tokens [B, T], each with the number of its domain [B, T]."""
+    def add(self, tokens: Tensor, domains: Tensor, n_bytes: Tensor) -> None:
+        """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
         captured: dict[Site, Tensor] = {}
         taps = {self.model.end.final_resid}.union(*(target.taps for target in self.targets.values()))
         clean = self.model.logits(tokens, {tap: recorder(captured, tap) for tap in taps}).cpu()
@@ -56,7 +54,7 @@ class JointSplicer:
             x = target.read(seen).float()
             check_positions(x, tokens, f"held-out activations of {site.hook.value}.{site.layer}")
             self._reconstructed(self.alone, site, x)
-        self.losses.add(tokens, self.token_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
+        self.losses.add(tokens, n_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
 
     def _conditions(self, tokens: Tensor, seen: Seen) -> Iterator[tuple[str, Tensor]]:
         stand_ins: dict[str, StandIn] = {

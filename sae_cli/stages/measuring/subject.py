@@ -61,7 +61,7 @@ class ModelSubject:
             blocks = (each[self.site] for each in live_blocks([rows], self._capture))
             for block in refused(blocks, f"{stream.split.value} activations", ELSEWHERE):
                 left = slice(first * (block.n // len(rows.tokens)), None)
-                yield TokenRows(rows.tokens[first:], rows.document[first:]), block.select(left)
+                yield rows.select(slice(first, None)), block.select(left)
 
     def _capture(self, rows: Tensor) -> dict[Site, Tensor]:
         captured = self.model.capture(rows, [self.site])
