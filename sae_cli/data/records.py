@@ -6,6 +6,7 @@ Files are streamed, whatever their size. What is wrong in one is said with the n
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 import tempfile
@@ -74,19 +75,22 @@ class _Values:
         self._text, self._at, self._line = "", 0, 1
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
-        if in_list := self._next() == "[":
-            self._at += 1
-        separated = True
-        while (found := self._next()) and not (in_list and found == "]"):
-            if not separated:
-                raise self._error(f"expected a comma, found {found!r}")
+        if self._next() != "[":
+            while self._next():
+                yield self._line, self._value()
+            return
+        self._at += 1
+        while (found := self._next()) and found != "]":
             yield self._line, self._value()
-            separated = not in_list or self._next() == ","
-            self._at += in_list and separated
-        if in_list:
-            self._at += found == "]"
-            if not found or self._next():
-                raise self._error(f"expected {'the end of the file' if found else ']'}, found {self._next() or 'none'}")
+            if (found := self._next()) == ",":
+                self._at += 1
+            elif found != "]":
+                break
+        if found != "]":
+            raise self._error(f"expected , or ] in a list, found {repr(found) if found else 'the end of the file'}")
+        self._at += 1
+        if found := self._next():
+            raise self._error(f"expected the end of the file after a list, found {found!r}")
 
     def _next(self) -> str:
         """The next character that is not white; empty at the end."""
@@ -110,7 +114,9 @@ class _Values:
                 if cut_off and self._more():
                     continue
                 self._line += self._text.count("\n", self._at, error.pos)
-                raise self._error(f"expected JSON, found {brief(self._text[error.pos :][:40])!r} ({error.msg})") from error
+                raise self._error(
+                    f"expected JSON, found {brief(self._text[error.pos :][:40])!r} ({error.msg})"
+                ) from error
             if end == len(self._text) and self._more():
                 continue  # a number may go on
             self._line += self._text.count("\n", self._at, end)
@@ -119,16 +125,15 @@ class _Values:
 
     def _more(self) -> bool:
         """Read as much again as is held, so that a long value is not begun too often; whether there was any."""
-        held = [self._text[self._at :]]
-        wanted = len(held[0])
-        self._at = 0
-        while wanted >= 0 and (piece := next(self._pieces, None)) is not None:
-            held.append(piece)
-            wanted -= len(piece) or 0
-            if len(piece) and wanted < 0:
+        held, read = self._text[self._at :], 0
+        pieces, self._at = [held], 0
+        for piece in self._pieces:
+            pieces.append(piece)
+            read += len(piece)
+            if read > len(held):
                 break
-        self._text = "".join(held)
-        return len(self._text) > len(held[0])
+        self._text = "".join(pieces)
+        return read > 0
 
     def _error(self, message: str) -> JobError:
         return JobError(f"{self._where}, line {self._line:,}: {message}")
@@ -151,7 +156,9 @@ def separated_values(delimiter: str) -> Reader:
                 if row:
                     yield Record(where, dict(zip(header, row, strict=True)))
         except csv.Error as error:
-            raise JobError(f"{source.where}, line {rows.line_num:,}: expected fields of a table, found: {error}") from error
+            raise JobError(
+                f"{source.where}, line {rows.line_num:,}: expected fields of a table, found: {error}"
+            ) from error
 
     return read
 
@@ -181,10 +188,10 @@ def parquet(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
-    """The file itself, or what a compressed one holds in a temporary file."""
-    if hasattr(stream, "fileno") and stream.seekable() and not hasattr(stream, "peek1"):
+    """The file itself, or in a temporary file what a compressed one holds."""
+    if isinstance(getattr(stream, "raw", None), io.FileIO):
         return stream
-    held = tempfile.TemporaryFile()
+    held = tempfile.TemporaryFile()  # noqa: SIM115 (closed with what reads it)
     shutil.copyfileobj(stream, held)
     held.seek(0)
     return held

@@ -85,7 +85,7 @@ def _members(key: str, archive: Path) -> Iterator[Source]:
 
 def _open_member(archive: Path, name: str) -> IO[bytes]:
     with zipfile.ZipFile(archive) as opened:  # which stays open for its members
-        return opened.open(name)
+        return io.BufferedReader(opened.open(name))  # type: ignore[arg-type]
 
 
 def _open_zstandard(file: Path) -> IO[bytes]:
