@@ -61,6 +61,7 @@ def configure(quiet: bool = False, live: bool = True) -> None:
     """
     _settings.quiet, _settings.live = quiet, live
     _console.cache_clear()
+    warn_once.cache_clear()
 
 
 def log(message: str) -> None:
@@ -71,6 +72,12 @@ def log(message: str) -> None:
 def warn(message: str) -> None:
     """A line that should not be overlooked."""
     _print(Text.assemble(("warning: ", "yellow"), visible(message)))
+
+
+@cache
+def warn_once(message: str) -> None:
+    """A warning that several readers of one thing would give; the first of them gives it."""
+    warn(message)
 
 
 def error(message: str) -> None:

@@ -1,25 +1,31 @@
-"""Local text: plain files, JSON lines and parquet, by file, folder or glob."""
+"""Local text: plain files and files of records, by file, folder or glob."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
-from glob import glob, has_magic
-from itertools import takewhile
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
 
 from sae_cli.config.split import Split
+from sae_cli.data.content import RecordFormat
 from sae_cli.data.documents import Document, is_held_out, seeded_order
-from sae_cli.errors import JobError, RequestError
+from sae_cli.data.local_files import find_files, say_passed_over
+from sae_cli.data.records import READERS
+from sae_cli.data.streams import Source, sources, text_of, what_is_no_text
+from sae_cli.errors import RequestError
 
-_TABLES = {".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 # A longer plain-text file (a book, a dump) is several documents, or the split would be all or nothing.
 _LONG_FILE = 64_000
+_BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 class TextCorpus:
-    """Files of `.txt` (any other ending reads as plain text), `.jsonl` and `.parquet`.
+    """Files of records (the endings in `READERS`) and of plain text (every other ending), also compressed.
+
+    A document's key is made of the file's name below the root and its number in the file, so that the split does not
+    depend on where the root is or how it is spelt. Files that are no text are passed over, and that is said.
 
     Args:
         path: a file, a folder (read recursively) or a glob.
@@ -29,86 +35,98 @@ class TextCorpus:
     """
 
     def __init__(self, path: str, column: str, domain: str, held_out_fraction: float) -> None:
-        self.column, self.domain, self.held_out_fraction = column, domain, held_out_fraction
-        root = _root(path)
-        self.files = {file.relative_to(root).as_posix(): file for file in _find_files(path)}
+        self.path, self.held_out_fraction = path, held_out_fraction
+        self._format = RecordFormat(column, domain)
+        self._found = find_files(path)
+        self._found.say(path)
+        self.files = self._found.files
 
     def documents(self, split: Split, seed: int, epoch: int = 0) -> Iterator[Document]:
+        """Those of the corpus's files; see `Corpus`.
+
+        Raises:
+            RequestError: none of the files is text, or a field is missing or holds no text.
+            JobError: a file is not what its ending says, or cannot be read.
+        """
+        read = False
         for name in seeded_order(self.files, seed, epoch):
-            for document in self._documents_of(name, self.files[name]):
-                if document.text and is_held_out(document.key, self.held_out_fraction) == (split is Split.held_out):
-                    yield document
+            for source in sources(name, self.files[name]):
+                if reason := self._no_text(source):
+                    self._pass_over(source, reason)
+                else:
+                    read = True
+                    yield from self._documents_of(source, self.files[name], split)
+        if not read:
+            raise RequestError(f"data.path={self.path}: expected text, found none in {len(self.files):,} files")
 
-    def _documents_of(self, name: str, file: Path) -> Iterator[Document]:
-        if file.suffix in _TABLES:
-            for index, record in enumerate(_read_table(file)):
-                domain = _field(record, self.domain, file) if self.domain else file.parent.name
-                text = _field(record, self.column, file)
-                yield Document(f"{name}:{index}", "" if text is None else str(text), str(domain))
+    def _documents_of(self, source: Source, file: Path, split: Split) -> Iterator[Document]:
+        def wanted(key: str) -> bool:
+            return is_held_out(key, self.held_out_fraction) == (split is Split.held_out)
+
+        folder = folder_of(source.key, file)
+        if read := READERS.get(source.ending):
+            records = read(source, self._format.columns)
+            yield from self._format.documents(source.key, source.where, records, folder, wanted)
         else:
-            parts = _cut_at_blank_lines(_read_plain(file))
-            for index, text in enumerate(parts):
-                yield Document(name if len(parts) == 1 else f"{name}:{index}", text, file.parent.name)
+            for key, text in _keyed(source.key, _cut_at_blank_lines(text_of(source))):
+                if text and wanted(key):
+                    yield Document(key, text, folder)
+
+    def _no_text(self, source: Source) -> str:
+        """Why a file is not read, if it is not."""
+        if source.ending in READERS:
+            return ""
+        kind = what_is_no_text(source)
+        return f"{kind}, no text" if kind else ""
+
+    def _pass_over(self, source: Source, reason: str) -> None:
+        if self._found.single and source.key in self.files:
+            raise RequestError(f"data.path={self.path}: expected text, found {reason}")
+        say_passed_over(self.path, reason, [source.key])
 
 
-def _root(path: str) -> Path:
-    """What names are relative to, so that a copy elsewhere has the same split and order: the folder, or of a glob what
-    comes before its first wildcard."""
-    whole = Path(path)
-    if whole.is_dir():
-        return whole
-    return Path(*takewhile(lambda part: not has_magic(part), whole.parts[:-1]))
-
-
-def _find_files(path: str) -> list[Path]:
-    root = Path(path)
-    if root.is_dir():
-        files = [file for file in root.rglob("*") if file.is_file() and not file.name.startswith(".")]
-    else:
-        files = [Path(name) for name in glob(path, recursive=True) if Path(name).is_file()]
-    if not files:
-        raise RequestError(f"data.path={path}: expected a file, a folder or a glob of text, found no file")
-    return sorted(files)
-
-
-def _read_plain(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise JobError(
-            f"{file}: expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}"
-        ) from error
-
-
-def _cut_at_blank_lines(text: str) -> list[str]:
-    """The text itself, or pieces of about `_LONG_FILE` characters that end at blank lines."""
-    if len(text) <= _LONG_FILE:
-        return [text]
-    pieces, start = [], 0
-    for blank in re.finditer(r"\n\s*\n", text):
-        if blank.end() - start >= _LONG_FILE:
-            pieces.append(text[start : blank.end()])
-            start = blank.end()
-    return [*pieces, text[start:]] if start < len(text) else pieces
-
-
-def _read_table(file: Path) -> Iterator[dict[str, Any]]:
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
-    try:
-        yield from datasets.load_dataset(_TABLES[file.suffix], data_files=str(file), split="train", streaming=True)
-    except StopIteration:  # no record at all, which the library looks for in the first one
+def _keyed(name: str, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The name is the key of what is in one piece; of several, each has its number too."""
+    pieces = iter(pieces)
+    first, second = next(pieces, ""), next(pieces, None)
+    if second is None:
+        yield name, first
         return
-    except (DatasetGenerationError, ValueError, OSError) as error:
-        raise JobError(f"{file}: expected {_TABLES[file.suffix]} records, found: {error}") from error
+    yield f"{name}:0", first
+    yield f"{name}:1", second
+    for index, text in enumerate(pieces, 2):
+        yield f"{name}:{index}", text
 
 
-def _field(record: dict[str, Any], name: str, file: Path) -> Any:
-    """A field of a record; `a.b` looks inside a nested one."""
-    value: Any = record
-    for part in name.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise RequestError(f"{file}: expected a field {name!r}, found {', '.join(record)}; set data.column=")
-        value = value[part]
-    return value
+def _cut_at_blank_lines(text: Iterable[str]) -> Iterator[str]:
+    """The text itself, or pieces of about `_LONG_FILE` characters that end at blank lines.
+
+    Args:
+        text: in parts, of which no more are held than a piece needs.
+    """
+    held, searched = "", 0
+    for part in text:
+        held += part
+        # Blank lines at the end may go on in the next part.
+        if filled := part.rstrip():
+            end = len(held) - len(part) + len(filled)
+            cuts = _cuts(held, searched, end)
+            yield from (held[start:cut] for start, cut in pairwise([0, *cuts]))
+            start = cuts[-1] if cuts else 0
+            searched, held = end - 1 - start, held[start:]
+    cuts = _cuts(held, searched, len(held))
+    yield from (held[start:cut] for start, cut in pairwise([0, *cuts, len(held)]) if start < cut)
+
+
+def _cuts(text: str, searched: int, end: int) -> list[int]:
+    """Where a text is cut: at the ends of blank lines that are far enough from the start, or from the last cut."""
+    cuts: list[int] = []
+    for blank in _BLANK_LINES.finditer(text, searched, end):
+        if blank.end() - (cuts[-1] if cuts else 0) >= _LONG_FILE:
+            cuts.append(blank.end())
+    return cuts
+
+
+def folder_of(name: str, file: Path) -> str:
+    """The name of the folder that a file is in, which is its domain where nothing else is said."""
+    return PurePosixPath(name).parent.name or Path(os.path.realpath(file.parent)).name

@@ -1,0 +1,210 @@
+"""Records of local files, one at a time: JSON (lines, lists, one after another), CSV, TSV and parquet.
+
+Files are streamed, whatever their size. What is wrong in one is said with the number of its line, or row.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain
+from typing import IO, Any, NamedTuple
+
+from sae_cli.data.streams import Source, lines_of, reading, text_of
+from sae_cli.errors import JobError, RequestError
+from sae_cli.escaping import brief
+
+_LONGEST_FIELD = 2**31 - 1
+"""Of a CSV file, in characters; Python's own limit is 128 kB."""
+_ROWS_AT_ONCE = 256
+_WHITE = " \t\r\n"
+_LITERAL = 16
+"""A number or word that is cut off is shorter."""
+
+
+class Record(NamedTuple):
+    """A record, and where it stands, for messages."""
+
+    where: str
+    values: dict[str, Any]
+
+
+Reader = Callable[[Source, Collection[str]], Iterator[Record]]
+"""Of a file and the columns that are wanted; others need not be read."""
+
+
+def json_lines(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """One JSON object a line; empty lines are none. A file that is a list is read as `json_values`."""
+    lines = lines_of(source)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if number == 1 and line.lstrip().startswith("["):
+            yield from json_values(source, columns)
+            return
+        where = f"{source.where}, line {number:,}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise JobError(f"{where}: expected a JSON object, found {brief(line.strip(), 40)!r} ({error})") from error
+        yield _object(where, value)
+
+
+def json_values(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """The objects of a JSON list, or objects one after another, on as many lines as they like."""
+    for number, value in _Values(source):
+        yield _object(f"{source.where}, line {number:,}", value)
+
+
+def _object(where: str, value: Any) -> Record:
+    if not isinstance(value, dict):
+        raise JobError(f"{where}: expected a JSON object, found {brief(json.dumps(value), 40)}")
+    return Record(where, value)
+
+
+class _Values:
+    """The values in a stream of JSON, each with the number of the line that it begins on."""
+
+    def __init__(self, source: Source) -> None:
+        self._where, self._pieces = source.where, text_of(source)
+        self._decode = json.JSONDecoder().raw_decode
+        self._text, self._at, self._line = "", 0, 1
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        if self._next() != "[":
+            while self._next():
+                yield self._line, self._value()
+            return
+        self._at += 1
+        while (found := self._next()) and found != "]":
+            yield self._line, self._value()
+            if (found := self._next()) == ",":
+                self._at += 1
+            elif found != "]":
+                break
+        if found != "]":
+            raise self._error(f"expected , or ] in a list, found {repr(found) if found else 'the end of the file'}")
+        self._at += 1
+        if found := self._next():
+            raise self._error(f"expected the end of the file after a list, found {found!r}")
+
+    def _next(self) -> str:
+        """The next character that is not white; empty at the end."""
+        while True:
+            while self._at < len(self._text):
+                if (found := self._text[self._at]) not in _WHITE:
+                    return found
+                self._line += found == "\n"
+                self._at += 1
+            if not self._more():
+                return ""
+
+    def _value(self) -> Any:
+        while True:
+            try:
+                value, end = self._decode(self._text, self._at)
+            except RecursionError as error:
+                raise self._error("expected a JSON object, found one that is nested too deeply") from error
+            except json.JSONDecodeError as error:
+                cut_off = error.msg.startswith("Unterminated string") or error.pos + _LITERAL > len(self._text)
+                if cut_off and self._more():
+                    continue
+                self._line += self._text.count("\n", self._at, error.pos)
+                raise self._error(
+                    f"expected JSON, found {brief(self._text[error.pos :][:40])!r} ({error.msg})"
+                ) from error
+            if end == len(self._text) and self._more():
+                continue  # a number may go on
+            self._line += self._text.count("\n", self._at, end)
+            self._at = end
+            return value
+
+    def _more(self) -> bool:
+        """Read as much again as is held, so that a long value is not begun too often; whether there was any."""
+        held, read = self._text[self._at :], 0
+        pieces, self._at = [held], 0
+        for piece in self._pieces:
+            pieces.append(piece)
+            read += len(piece)
+            if read > len(held):
+                break
+        self._text = "".join(pieces)
+        return read > 0
+
+    def _error(self, message: str) -> JobError:
+        return JobError(f"{self._where}, line {self._line:,}: {message}")
+
+
+def separated_values(delimiter: str) -> Reader:
+    """Records of a file whose first line names the columns."""
+
+    def read(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+        csv.field_size_limit(_LONGEST_FIELD)
+        rows = csv.reader(lines_of(source), delimiter=delimiter, strict=True)
+        try:
+            header = next((row for row in rows if row), [])
+            _check_header(source, header, columns)
+            begins = rows.line_num + 1
+            for row in rows:
+                where, begins = f"{source.where}, line {begins:,}", rows.line_num + 1
+                if row and len(row) != len(header):
+                    raise JobError(f"{where}: expected {len(header)} fields, as in the first line, found {len(row)}")
+                if row:
+                    yield Record(where, dict(zip(header, row, strict=True)))
+        except csv.Error as error:
+            raise JobError(
+                f"{source.where}, line {rows.line_num:,}: expected fields of a table, found: {error}"
+            ) from error
+
+    return read
+
+
+def _check_header(source: Source, header: Sequence[str], columns: Collection[str]) -> None:
+    for name in columns:
+        if header.count(name) > 1:
+            raise RequestError(f"{source.where}: expected one column {name!r}, found {header.count(name)}")
+
+
+def parquet(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """The rows of a parquet file; of its columns those that are wanted, or inside of which something is."""
+    import pyarrow.parquet as pq
+
+    with reading(source.where, "a parquet file"), source.open() as stream, _seekable(stream) as file:
+        table = pq.ParquetFile(file)
+        there = table.schema_arrow.names
+        wanted = [name for name in there if any(name == each or each.startswith(f"{name}.") for each in columns)]
+        if not wanted:  # so that what is there can be named
+            if table.metadata.num_rows:
+                yield Record(source.where, dict.fromkeys(there))
+            return
+        batches = table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted)
+        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, row in enumerate(rows, 1):
+            yield Record(f"{source.where}, row {number:,}", row)
+
+
+def _seekable(stream: IO[bytes]) -> IO[bytes]:
+    """The file itself, or in a temporary file what a compressed one holds."""
+    if isinstance(getattr(stream, "raw", None), io.FileIO):
+        return stream
+    held = tempfile.TemporaryFile()  # noqa: SIM115 (closed with what reads it)
+    shutil.copyfileobj(stream, held)
+    held.seek(0)
+    return held
+
+
+READERS: dict[str, Reader] = {
+    ".jsonl": json_lines,
+    ".jsonlines": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_values,
+    ".csv": separated_values(","),
+    ".tsv": separated_values("\t"),
+    ".parquet": parquet,
+    ".pq": parquet,
+}
+"""By the ending of a file's name, in small letters; what has another ending is plain text."""
