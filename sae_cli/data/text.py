@@ -11,7 +11,7 @@ from typing import Any
 
 from sae_cli.config.split import Split
 from sae_cli.data.documents import Document, is_held_out, seeded_order
-from sae_cli.errors import JobError, RequestError
+from sae_cli.errors import JobError, RequestError, denied
 
 _TABLES = {".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 # A longer plain-text file (a book, a dump) is several documents, or the split would be all or nothing.
@@ -101,7 +101,9 @@ def _read_table(file: Path) -> Iterator[dict[str, Any]]:
     except StopIteration:  # no record at all, which the library looks for in the first one
         return
     except (DatasetGenerationError, ValueError, OSError) as error:
-        raise JobError(f"{file}: expected {_TABLES[file.suffix]} records, found: {error}") from error
+        raise denied(error, file) or JobError(
+            f"{file}: expected {_TABLES[file.suffix]} records, found: {error}"
+        ) from error
 
 
 def _field(record: dict[str, Any], name: str, file: Path) -> Any:
