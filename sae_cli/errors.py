@@ -73,3 +73,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError | OSError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+_REFUSED = ("(os error 13)", "Permission denied")
+
+
+def denied(error: BaseException, path: object = None) -> JobError | None:
+    """The line for an error that comes from a file which this user may not use; None for any other error.
+
+    Args:
+        error: of any library; what it was raised from is looked at too.
+        path: what was read, where the error does not name it.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, PermissionError) or any(sign in str(found) for sign in _REFUSED):
+            place = getattr(found, "filename", None) or path or "a file"
+            remedy = "ask its owner for access, or run the command as a user who has it"
+            return JobError(f"{place}: Permission denied; {remedy}")
+        found = found.__cause__ or found.__context__
+    return None

@@ -1,7 +1,7 @@
 """Atomic, hashed file writes, and reads that notice damage.
 
 A file appears under its name only when it is complete and on the disk: it is written beside it, fsynced and renamed,
-and the folder is fsynced.
+and the folder is fsynced. Who may read it is decided by the umask (or the folder's default ACL), whoever wrote it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ def write_file(path: Path, write: Callable[[Path], object]) -> FileRecord:
     try:
         make_folder(path.parent)
         with _beside(path) as temporary:
+            mode = _create(temporary)
             write(temporary)
-            return _move(temporary, path)
+            return _move(temporary, path, mode)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -62,7 +64,9 @@ def write_json(path: Path, value: Any) -> FileRecord:
 def take_file(source: Path, path: Path) -> FileRecord:
     """Move a file that something else has written to its place; both are on one file system."""
     try:
-        return _move(source, path)
+        with _beside(path) as probe:
+            mode = _create(probe)
+        return _move(source, path, mode)
     except OSError as error:
         raise unwritable(path, error) from error
 
@@ -149,8 +153,13 @@ def damaged(path: Path, expected: str, found: str) -> JobError:
 
 def unwritable(path: Path, error: OSError) -> JobError:
     """The one line for a file that could not be written."""
-    room = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free some space there" if room else "look at the disk and its permissions"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            remedy = "free some space there"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            remedy = "get write access to that folder, or choose another (runs_dir=),"
+        case _:
+            remedy = "look at the disk and its permissions"
     return JobError(f"{path}: cannot be written: {error.strerror or error}; {remedy} and run the command again")
 
 
@@ -165,8 +174,19 @@ def _beside(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _move(source: Path, path: Path) -> FileRecord:
+def _create(path: Path) -> int:
+    """Make an empty file; returns the mode that the system gives a new file there (umask, default ACL)."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+
+
+def _move(source: Path, path: Path, mode: int) -> FileRecord:
     with open(source, "rb+") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) != mode:  # safetensors writes for the owner alone
+            os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
         record = FileRecord(os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
     os.replace(source, path)

@@ -102,7 +102,7 @@ def wait_until_free(directory: Path) -> None:
 def _open_locked(path: Path) -> int:
     """The lock file, opened and locked."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)  # the umask decides
         try:
             _lock(file, path)
             if _is_at(file, path):

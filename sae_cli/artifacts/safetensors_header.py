@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.json_document import check_length, parse_json
+from sae_cli.errors import denied
 
 DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"), 1),
@@ -49,14 +50,16 @@ def read_header(path: Path) -> Header:
     """The header of a safetensors file.
 
     Raises:
-        JobError: the file is missing, is no safetensors file, or its header does not fit the file.
+        JobError: the file is missing, may not be read, is no safetensors file, or its header does not fit the file.
     """
     try:
         return parse_header(path)
     except ValueError as error:
         raise damaged(path, "a safetensors file", str(error)) from error
     except OSError as error:
-        raise damaged(path, "a safetensors file", error.strerror or type(error).__name__) from error
+        raise denied(error, path) or damaged(
+            path, "a safetensors file", error.strerror or type(error).__name__
+        ) from error
 
 
 def parse_header(path: Path) -> Header:

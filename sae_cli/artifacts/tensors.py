@@ -19,6 +19,7 @@ from torch import Tensor
 from sae_cli.artifacts.files import FileRecord, check_size, damaged, read_bytes, write_file
 from sae_cli.artifacts.json_document import parse_json
 from sae_cli.artifacts.safetensors_header import read_header
+from sae_cli.errors import denied
 
 # One key, because safetensors writes several in no fixed order and equal runs must be equal bytes.
 _METADATA_KEY = "sae"
@@ -78,7 +79,7 @@ def map_tensor(path: Path, name: str) -> Tensor:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.get_tensor(name)
     except (SafetensorError, OSError) as error:
-        raise damaged(path, f"a safetensors file with {name}", str(error)) from error
+        raise denied(error, path) or damaged(path, f"a safetensors file with {name}", str(error)) from error
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import typer
 
-from sae_cli.errors import Interrupted, JobError, SaeError
+from sae_cli.errors import Interrupted, JobError, SaeError, denied
 
 EXPECTED = (SaeError, Interrupted, OSError, typer.TyperException, typer.Abort)
 """What a user can cause or meet; everything else is a bug and shows its traceback."""
@@ -22,6 +22,8 @@ def explain(error: BaseException) -> tuple[str, int]:
             return error.format_message(), error.exit_code
         case typer.Abort():
             return "aborted", 1
+        case PermissionError():
+            return str(denied(error)), 1
         case OSError(strerror=str(reason), filename=name) if name is not None:
             return f"{reason}: {name}", 1
         case _:

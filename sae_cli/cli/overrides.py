@@ -39,7 +39,8 @@ def parse(arguments: Sequence[str], multirun: bool) -> list[Override]:
         text = override.input_line or ""
         key = (override.key_or_group, override.package)
         if key in given:
-            raise RequestError(f"{key[0]} is given twice: {given[key]} and {text}")
+            several = "; for one command a run: `xargs -n 1 sae …`" if key[0] == "run" else ""
+            raise RequestError(f"{key[0]} is given twice: {given[key]} and {text}{several}")
         given[key] = text
         if override.type is OverrideType.DEL:
             raise RequestError(f"{text}: a setting cannot be removed")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -56,7 +56,8 @@ def _bookkeeping(sweep_dir: Path) -> Iterator[Path]:
     ancestry = (sweep_dir.absolute(), *sweep_dir.absolute().parents)
     new = [folder for folder in ancestry if not folder.exists()]
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    outcomes = Path(tempfile.mkdtemp(prefix=_OUTCOMES, dir=sweep_dir)).absolute()
+    outcomes = (sweep_dir / f"{_OUTCOMES}{secrets.token_hex(4)}").absolute()
+    outcomes.mkdir()
     with ExitStack() as stack:
         stack.callback(_remove, outcomes, new)
         stack.callback(RunLock(outcomes).release)

@@ -20,7 +20,7 @@ from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.plain_yaml import MAX_BYTES, parse_yaml
 from sae_cli.config.store import GROUPS
-from sae_cli.errors import JobError, RequestError
+from sae_cli.errors import JobError, RequestError, denied
 from sae_cli.escaping import brief
 
 CONFIG_FILE = "config.yaml"
@@ -57,7 +57,9 @@ def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> Any:
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise JobError(f"{path}: expected a configuration in YAML, found: {error.strerror}") from error
+        raise denied(error, path) or JobError(
+            f"{path}: expected a configuration in YAML, found: {error.strerror}"
+        ) from error
     return parse_config(path, content, command)
 
 

@@ -26,7 +26,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sae_cli import console
-from sae_cli.errors import JobError, RequestError, is_out_of_memory
+from sae_cli.errors import JobError, RequestError, denied, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merge
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
@@ -102,7 +102,7 @@ def load_tokenizer(
         with _quiet():
             return AutoTokenizer.from_pretrained(source.location, **_options(source, trust_remote_code))
     except OSError as error:
-        raise _unreachable(source, error) from error
+        raise denied(error, source.location) or _unreachable(source, error) from error
     except (ValueError, TypeError, KeyError) as error:
         raise JobError(
             f"model.path={path}: expected a tokenizer that transformers reads in {source.location}, found "
@@ -148,8 +148,8 @@ def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
         raw, _ = PretrainedConfig.get_config_dict(source.location, **_options(source, trust_remote_code))
     except OSError as error:
         if source.origin is not Origin.hub:
-            raise _damaged_config(source, error) from error
-        raise _unreachable(source, error) from error
+            raise denied(error, source.location) or _damaged_config(source, error) from error
+        raise denied(error, source.location) or _unreachable(source, error) from error
     _check_model_type(source, raw, trust_remote_code)
     _check_number_format(source, raw)
     try:
@@ -202,7 +202,7 @@ def _load_weights(
     except OSError as error:
         if is_out_of_memory(error):
             raise
-        raise _unreachable(source, error) from error
+        raise denied(error, source.location) or _unreachable(source, error) from error
     except ImportError as error:
         raise RequestError(
             f"model.path={source.path}: loading it takes what is not installed here: {_one_line(error)}"
@@ -210,7 +210,7 @@ def _load_weights(
     except _DAMAGED_WEIGHTS as error:
         if is_out_of_memory(error):
             raise
-        raise JobError(
+        raise denied(error, source.location) or JobError(
             f"model.path={source.path}: expected weights that fit the config in {source.location}, found "
             f"{_one_line(error)}; save or download the model again"
         ) from error
