@@ -17,11 +17,12 @@ def main():
     title = f"Features (± over {len(reports)} seeds) and bases at the same L0 (± standard error)"
     table(title, header, rows)
 
-    best = max(beside["baselines"].items(), key=lambda item: item[1]["loss_recovered"])
+    bases = {name: each for name, each in beside["baselines"].items() if each["loss_recovered"] is not None}
+    best = max(bases.values(), key=lambda each: each["loss_recovered"], default={})
     mean, deviation = spread([report["loss_recovered"] for report in reports])
-    error = ((best[1]["loss_recovered_se"] or 0) ** 2 + (beside["loss_recovered_se"] or 0) ** 2 + deviation**2) ** 0.5
+    error = ((best.get("loss_recovered_se") or 0) ** 2 + (beside["loss_recovered_se"] or 0) ** 2 + deviation**2) ** 0.5
     lines = []
-    for name, each in beside["baselines"].items():
+    for name, each in bases.items():
         difference = mean - each["loss_recovered"]
         word = "features win" if difference > 2 * error else f"{name} win" if difference < -2 * error else "undecided"
         lines.append(f"Loss recovered, features less {name}: {difference:+.4f} ± {error:.4f}: {word}.")
@@ -36,6 +37,8 @@ def main():
 
 def _measured(figures, key, digits):
     error = figures.get(f"{key}_se")
+    if figures.get(key) is None:
+        return "-"
     return f"{figures[key]:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
 
 

@@ -28,7 +28,7 @@ def main():
     answers = []
     for i, ((threshold, recentred), each) in enumerate(_by_threshold(pruned)):
         at = [(report, by_log_l0(frontier[seed], report["l0"])) for seed, report in each]
-        if any(sweep is None for _, sweep in at):
+        if any(sweep is None or report["loss_recovered"] is None for report, sweep in at):
             continue
         rows[len(swept) + i] = (*rows[len(swept) + i][:-1], shown([sweep for _, sweep in at]))
         differences = [report["loss_recovered"] - sweep for report, sweep in at]
@@ -36,7 +36,8 @@ def main():
         name = f"killing above {threshold:g}" + (" and recentring" if recentred else "")
         answers.append(f"  {name}: {verdict(differences, 'pruning wins', 'the higher L1 wins', errors)}")
     table(f"L1 {low:g}, pruned by frequency, against higher L1 (± over {len(swept[low])} seeds)", header, rows)
-    fallen = [report["before"]["loss_recovered"] - report["loss_recovered"] for _, report in _hardest(pruned)]
+    kept = [(report["before"]["loss_recovered"], report["loss_recovered"]) for _, report in _hardest(pruned)]
+    fallen = [before - after for before, after in kept if before is not None and after is not None]
     lost = [report["before"]["l0"] - report["l0"] for _, report in _hardest(pruned)]
     threshold = min(pruned)[0]
     conclude([
@@ -58,7 +59,8 @@ def _hardest(pruned):
 
 
 def _frontier(swept, seed):
-    return [(report["l0"], report["loss_recovered"]) for each in swept.values() for s, report in each if s == seed]
+    reports = [report for each in swept.values() for s, report in each if s == seed]
+    return [(each["l0"], each["loss_recovered"]) for each in reports if each["loss_recovered"] is not None]
 
 
 def _figures(each):

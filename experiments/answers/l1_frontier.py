@@ -25,7 +25,8 @@ def main():
     points = sorted((l1, spread([r["l0"] for _, r in each])[0], each) for l1, each in swept.items())
     (_, dense, first), (_, sparse, last) = points[0], points[-1]
     halvings = math.log2(dense / sparse) if sparse else math.nan
-    falls = [(a["loss_recovered"] - b["loss_recovered"]) / halvings for (_, a), (_, b) in zip(first, last, strict=True)]
+    pairs = [(a["loss_recovered"], b["loss_recovered"]) for (_, a), (_, b) in zip(first, last, strict=True)]
+    falls = [(a - b) / halvings for a, b in pairs if a is not None and b is not None]
     lines = [f"From L0 {dense:.1f} to {sparse:.1f}, each halving of L0 costs {shown(falls, 4)} of loss recovered."]
     good = [(l0, l1, each) for l1, l0, each in points if spread([r["loss_recovered"] for _, r in each])[0] >= KEPT]
     if good:

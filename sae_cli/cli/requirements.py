@@ -47,7 +47,7 @@ def check(requirements: Sequence[Requirement], document: Mapping[str, Any]) -> N
         RequirementError: a condition does not hold, or its field has no value.
     """
     figures = _numbers(document.get("eval") or document.get("figures", {}))
-    unmet = [f"{each}, found {_shown(_value(each, figures))}" for each in requirements if not _holds(each, figures)]
+    unmet = [f"{each}, found {_found(each, figures)}" for each in requirements if not _holds(each, figures)]
     if unmet:
         raise RequirementError(f"required {'; '.join(unmet)}")
 
@@ -78,8 +78,17 @@ def _numbers(document: Mapping[str, Any], prefix: str = "") -> dict[str, float |
     return found
 
 
-def _shown(value: float | None) -> str:
-    return "no value" if value is None else f"{value:.6g}"
+def _found(requirement: Requirement, figures: Mapping[str, float | None]) -> str:
+    value = _value(requirement, figures)
+    if value is not None:
+        return f"{value:.6g}"
+    from sae_cli.stages.measuring.loss_tables import why_missing
+
+    group, _, key = requirement.field.rpartition(".")
+    inside = {name.removeprefix(f"{group}."): each for name, each in figures.items() if name.startswith(f"{group}.")}
+    # Baselines, and what was pruned, are of the same model on the same text.
+    why = why_missing({**figures, **inside}, key)
+    return f"no value: for this run it {why}" if why else "no value"
 
 
 def _expected(expression: str) -> str:

@@ -125,13 +125,28 @@ class LossSums:
 
 
 _PATHS = ("", "_direct")
-_OF_DOMAINS = ("ce_sae", "ce_zero", "ce_increase", "loss_recovered")
+_OF_DOMAINS = ("ce_sae", "ce_zero", "ce_increase", "zero_ablation_effect", "loss_recovered")
+
+EFFECTS = {
+    f"{recovered}{path}": f"{ablation}_ablation_effect{path}"
+    for path in _PATHS
+    for recovered, ablation in (("loss_recovered", "zero"), ("loss_recovered_mean", "mean"))
+}
+"""Loss recovered, of each kind, is a share of this effect, and exists only where `is_harm` holds for that."""
+
+
+def is_harm(effect: float | None, se: float | None) -> bool:
+    """Whether an ablation raises the loss: by more than twice the standard error of its effect, if that is known."""
+    return effect is not None and effect > 2 * (se or 0)
 
 
 def _estimates(sums: RowSums, figures: Mapping[str, Figure]) -> dict[str, float | None]:
     results: dict[str, float | None] = {}
     for name, figure in figures.items():
         results[name], results[f"{name}_se"] = sums.estimate(figure)
+    for name, effect in EFFECTS.items():
+        if name in results and not is_harm(results[effect], results[f"{effect}_se"]):
+            results[name] = results[f"{name}_se"] = None
     return results
 
 

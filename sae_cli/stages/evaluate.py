@@ -50,6 +50,7 @@ _BEFORE = (
     "loss_recovered",
     "loss_recovered_mean",
     "loss_recovered_direct",
+    "ce_increase",
     "kl_sae",
     "alive",
     "dense_10",
@@ -207,12 +208,14 @@ def _before_and_after(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tup
     before = report["before"]
     rows = [("killed", "", f"{report['killed']:,}")]
     for key in _BEFORE:
-        if before.get(key) is not None and report.get(key) is not None:
-            rows.append((LABELS.get(key, key), _shown(before[key]), _shown(report[key])))
+        if before.get(key) is not None or (key in before and report.get(key) is not None):
+            rows.append((LABELS.get(key, key), _shown(before[key]), _shown(report.get(key))))
     return ("", "before", "after"), rows
 
 
-def _shown(value: float) -> str:
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
@@ -265,8 +268,10 @@ def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for name, each in report.get("baselines", {}).items():
         recovered = each["loss_recovered"]
-        shown = "-" if recovered is None else f"{recovered:.4f} ± {each['loss_recovered_se'] or 0:.4f}"
-        value = f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}, loss recovered {shown}, "
+        shown = f"loss recovered {recovered or 0:.4f} ± {each['loss_recovered_se'] or 0:.4f}"
+        if recovered is None:
+            shown = f"no loss recovered, CE increase {_shown(each['ce_increase'])}"
+        value = f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}, {shown}, "
         rows.append((f"baseline {name}", f"{value}entropy {each['token_entropy_median']:.2f} bits"))
     return rows
 

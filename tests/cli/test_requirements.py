@@ -6,6 +6,7 @@ import pytest
 
 from sae_cli.cli.requirements import check, parse
 from sae_cli.errors import RequestError, RequirementError
+from sae_cli.stages.measuring.loss_tables import loss_rows
 
 DOCUMENT = {"eval": {"loss_recovered": 0.93, "l0": 31, "undefined": None, "loss": {"clean": 2.5}, "name": "x"}}
 
@@ -57,3 +58,37 @@ def test_a_misspelt_field_is_a_wrong_request(sae, stage):
     ended = sae("eval", "runs/a", "--require", "los_recovered>=0.9")
     assert ended.code == 2
     assert "no field los_recovered: did you mean loss_recovered?" in ended.err
+
+
+LOWERS = {
+    "loss_recovered": None,
+    "loss_recovered_se": None,
+    "ce_increase": 0.02,
+    "zero_ablation_effect": -0.23,
+    "zero_ablation_effect_se": 0.02,
+}
+
+
+@pytest.mark.parametrize("group", ["", "baselines.random.", "before.", "domains.a.b."])
+def test_a_loss_recovered_that_does_not_exist_fails_and_says_why(sae, stage, group):
+    nothing = {"loss_recovered": None}
+    stage.document = {
+        "eval": {**LOWERS, "baselines": {"random": nothing}, "before": nothing, "domains": {"a.b": LOWERS}}
+    }
+    ended = sae("eval", "runs/a", "--require", f"{group}loss_recovered>=1.05")
+    assert ended.code == 3
+    assert ended.err.splitlines()[-1] == (
+        f"sae: error: required {group}loss_recovered>=1.05, found no value: for this run it does not exist: "
+        "zero ablation does not clearly raise the loss (-0.2300 ± 0.0200 nats)"
+    )
+
+
+def test_the_table_says_why_and_shows_the_increase():
+    assert loss_rows({**LOWERS, "ce_sae": 3.0}) == [
+        (
+            "loss recovered (zero)",
+            "does not exist: zero ablation does not clearly raise the loss (-0.2300 ± 0.0200 nats)",
+        ),
+        ("CE increase, nats", "0.0200"),
+        ("CE increase by zero, nats", "-0.2300 ± 0.0200"),
+    ]

@@ -222,3 +222,27 @@ def test_batches_and_ranks_give_the_same_domains(data, batch):
     whole = with_domains(data).domain_results()
     split = with_domains(data, slice(0, 15), batch).merge(with_domains(data, slice(15, None), batch)).domain_results()
     assert {d: pytest.approx(f, rel=1e-9) for d, f in whole.items()} == split
+
+
+@pytest.mark.parametrize("effect", ["harmless", "noise"])
+def test_no_share_of_an_effect_that_does_not_raise_the_loss(data, effect):
+    """Zero ablation that lowers the loss, or changes it by less than twice its error: a ratio would be 1.09."""
+    tokens, n_bytes, clean, replaced = data
+    target = torch.nn.functional.one_hot(tokens.roll(-1, dims=1), V)
+    helped = clean + (
+        0.5 * target
+        if effect == "harmless"
+        else 1e-3 * torch.randn(ROWS, T, V, generator=torch.Generator().manual_seed(4))
+    )
+    both = LossSums((*ALL_PATHS, *DIRECT_PATH))
+    conditions = replaced | {"zero": helped}
+    conditions |= {f"{name}_direct": logits for name, logits in conditions.items()}
+    both.add(tokens, n_bytes, clean, conditions.items(), first=FIRST, domains=torch.zeros_like(tokens))
+    expected = figures(numpy_losses((tokens, n_bytes, clean, replaced | {"zero": helped})))
+    for found in (both.results(), both.domain_results()[0]):
+        assert found["zero_ablation_effect"] == pytest.approx(expected["zero_ablation_effect"], abs=1e-6)
+        assert found["zero_ablation_effect"] < 2 * found["zero_ablation_effect_se"]
+        for name in ("loss_recovered", "loss_recovered_direct"):
+            assert found[name] is None and found[f"{name}_se"] is None
+        assert found["ce_increase"] == pytest.approx(expected["ce_increase"], rel=1e-5)
+    assert both.results()["loss_recovered_mean"] == pytest.approx(expected["loss_recovered_mean"], rel=1e-5)

@@ -107,7 +107,7 @@ def test_identities_change_nothing(world, tmp_path):
     world.install(tmp_path / "b", both_signs(16), layer=1, hook=HookConfig(point=HookPoint.resid))
     report = together(world, tmp_path / "both", tmp_path / "a", tmp_path / "b").document["eval"]
     assert report["ce_sae"] == pytest.approx(report["ce_clean"], abs=1e-6)
-    assert report["loss_recovered"] == pytest.approx(1, abs=1e-5)
+    assert report["ce_increase"] == pytest.approx(0, abs=1e-5)
     assert not any(name.endswith("_direct") for name in report)
 
 

@@ -51,7 +51,7 @@ def test_identity_changes_nothing_on_any_path(world, tmp_path, name):
     paths = ["_direct"] if name == "exact" else ["", "_direct"]
     for path in paths:
         assert report[f"ce_sae{path}"] == pytest.approx(report["ce_clean"], abs=1e-6)
-        assert report[f"loss_recovered{path}"] == pytest.approx(1, abs=1e-5)
+        assert report[f"ce_increase{path}"] == pytest.approx(0, abs=1e-5)
         assert report[f"kl_sae{path}"] == pytest.approx(0, abs=1e-8)
         assert report[f"ce_zero{path}"] != pytest.approx(report["ce_clean"], abs=1e-4)
     assert ("loss_recovered" in report) == (name != "exact")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sae_cli.metrics.language_loss import EFFECTS, is_harm
+
 CE, BITS_PER_BYTE = "ce", "bits_per_byte"
 """Units of a loss that models are placed by."""
 PARAMETERS, STEPS = "parameters", "steps"
@@ -38,7 +40,16 @@ def loss_rows(report: Mapping[str, Any]) -> Rows:
     """Losses with their standard errors; on the direct path where nothing else was measured."""
     path = "" if "ce_sae" in report else "_direct"
     keys = (*_ALWAYS, *(f"{key}{path}" for key in _OF_A_PATH))
-    return [(LABELS[key], _with_error(report, key)) for key in keys if report.get(key) is not None]
+    return [(LABELS[key], _with_error(report, key) or why_missing(report, key)) for key in keys if key in report]
+
+
+def why_missing(figures: Mapping[str, Any], key: str) -> str:
+    """Why loss recovered does not exist among these figures; nothing for other figures, or where it is not known."""
+    effect = EFFECTS.get(key, "")
+    if figures.get(effect) is None:
+        return ""
+    ablation = "mean" if effect.startswith("mean") else "zero"
+    return f"does not exist: {ablation} ablation does not clearly raise the loss ({_with_error(figures, effect)} nats)"
 
 
 def domain_rows(report: Mapping[str, Any]) -> Rows:
@@ -58,6 +69,8 @@ def _domain(figures: Mapping[str, Any]) -> str:
     parts = [size, f"increase {_with_error(figures, f'ce_increase{path}')}"]
     if figures.get(f"loss_recovered{path}") is not None:
         parts.append(f"loss recovered {_with_error(figures, f'loss_recovered{path}')}")
+    else:
+        parts.append("no loss recovered")
     return ", ".join(parts)
 
 
@@ -71,7 +84,9 @@ def _pooled(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for path in ("", "_direct"):
         if f"ce_sae{path}" in pooled:
             clean, sae, zero = (pooled[key] for key in ("ce_clean", f"ce_sae{path}", f"ce_zero{path}"))
-            recovered = (zero - sae) / (zero - clean) if zero != clean else None
+            # An upper bound of the error of the whole: the domains share rows.
+            errors = [each["tokens"] * (each.get(f"zero_ablation_effect{path}_se") or 0) for each in domains]
+            recovered = (zero - sae) / (zero - clean) if is_harm(zero - clean, sum(errors) / tokens) else None
             pooled |= {f"ce_increase{path}": sae - clean, f"loss_recovered{path}": recovered}
     return pooled
 
@@ -114,8 +129,10 @@ def _ends(found: Mapping[str, Any], references: Sequence[Mapping[str, Any]], key
 
 
 def _with_error(figures: Mapping[str, Any], key: str) -> str:
-    error = figures.get(f"{key}_se")
-    return f"{figures[key]:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    value, error = figures.get(key), figures.get(f"{key}_se")
+    if value is None:
+        return ""
+    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
 def _count(n: float) -> str:

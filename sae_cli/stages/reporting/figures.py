@@ -94,7 +94,10 @@ def baselines(subject: Subject) -> Section | None:
         series=[recovered, unexplained],
         x=Axis(title="basis"),
         y=[Axis(title="loss recovered"), Axis(title="FVU")],
-        key=[(name, f"loss recovered {with_error(each, 'loss_recovered')}") for name, each in of_all.items()],
+        key=[
+            (name, f"loss recovered {with_error(each, 'loss_recovered') or 'does not exist'}")
+            for name, each in of_all.items()
+        ],
     )
     return Section(
         name="baselines", title="Baselines", tables=[Table(rows=rows, header=header, sortable=True)], charts=[chart]
