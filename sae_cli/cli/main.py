@@ -16,6 +16,7 @@ from sae_cli.cli.errors import expected, report, report_bug
 from sae_cli.cli.eval import evaluate
 from sae_cli.cli.features import features
 from sae_cli.cli.harvest import harvest
+from sae_cli.cli.help import ConfiguredCommand
 from sae_cli.cli.leaving import Leaving
 from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.plot import plot
@@ -29,13 +30,13 @@ from sae_cli.cli.verify import verify
 from sae_cli.errors import Interrupted
 
 app = typer.Typer(rich_markup_mode=None)
-app.command("harvest")(harvest)
-app.command("train")(train)
-app.command("eval")(evaluate)
-app.command("prune-high-freq")(prune_high_freq)
-app.command("randomize-weights")(randomize_weights)
-app.command("compare")(compare)
-app.command("features")(features)
+app.command("harvest", cls=ConfiguredCommand)(harvest)
+app.command("train", cls=ConfiguredCommand)(train)
+app.command("eval", cls=ConfiguredCommand)(evaluate)
+app.command("prune-high-freq", cls=ConfiguredCommand)(prune_high_freq)
+app.command("randomize-weights", cls=ConfiguredCommand)(randomize_weights)
+app.command("compare", cls=ConfiguredCommand)(compare)
+app.command("features", cls=ConfiguredCommand)(features)
 app.command("plot")(plot)
 app.command("list")(list_runs)
 app.command("verify")(verify)

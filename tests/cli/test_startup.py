@@ -32,6 +32,13 @@ def test_help_imports_no_hydra_and_nothing_heavy():
     assert not imported(ended) & {*HEAVY, "hydra", "omegaconf", "rich"}
 
 
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_help_of_a_command_with_its_choices_imports_no_hydra_and_nothing_heavy(command):
+    ended = start(command, "--help")
+    assert "stdlib, synthetic" in ended.stdout
+    assert not imported(ended) & {*HEAVY, "hydra", "rich"}
+
+
 def test_printing_the_configuration_imports_nothing_heavy():
     ended = start("train", "--cfg", "job")
     assert "layer: 3" in ended.stdout
