@@ -80,10 +80,10 @@ def _members(key: str, archive: Path) -> Iterator[Source]:
     for name in names:
         parts = PurePosixPath(name).parts
         if not any(part.startswith(".") for part in parts):
-            yield Source(f"{key}/{name}", parts[-1], f"{archive}/{name}", partial(_open_member, archive, name))
+            yield Source(f"{key}/{name}", parts[-1], f"{archive}/{name}", partial(_open_member, archive, name))  # type: ignore[arg-type]
 
 
-def _open_member(archive: Path, name: str) -> IO[bytes]:
+def _open_member(archive: Path, name: str) -> io.BufferedReader:
     with zipfile.ZipFile(archive) as opened:  # which stays open for its members
         return io.BufferedReader(opened.open(name))  # type: ignore[arg-type]
 

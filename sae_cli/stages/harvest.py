@@ -18,7 +18,6 @@ from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
-from sae_cli.data.packing import TokenRows
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages import build
 from sae_cli.stages.estimate import Estimate, expect_memory, require_disk
@@ -127,9 +126,9 @@ class Harvest(Job):
         # the rows that it is computed with.
         skip, per_row = writer.rows_added % self.config.model_rows, self.plan.per_row
         while not writer.full:
-            tokens, document = (each := next(passes)).rows
+            each = next(passes)
             new = each.blocks[self.site].select(slice(skip * per_row, None))
-            writer.add(TokenRows(tokens[skip:], document[skip:]), new)
+            writer.add(each.rows.select(slice(skip, None)), new)
             skip = 0
             yield Step(tokens=new.n)
 
