@@ -42,6 +42,7 @@ class TextRecord:
         bytes: of all of them.
         sha256: of the names and stamps of all of them; empty without files.
         hashed: `whole`, or `samples` where not every byte was hashed.
+        keyed: whether the keys of its documents are made of the names of its files.
         listed: the stamps of its files by their names in the text, at most `MOST_LISTED`; empty where there is no need.
     """
 
@@ -51,6 +52,7 @@ class TextRecord:
     bytes: int = 0
     sha256: str = ""
     hashed: str = "whole"
+    keyed: bool = False
     listed: Mapping[str, Stamp] | None = None
 
     def as_fact(self) -> dict[str, Any]:
@@ -63,7 +65,16 @@ class TextRecord:
         """What a manifest holds; None where it holds no record, as those of earlier versions do."""
         try:
             listed = {name: Stamp(int(each["bytes"]), str(each["sha256"])) for name, each in fact["listed"].items()}
-            return cls(**{**fact, "listed": listed})
+            return cls(
+                place=str(fact["place"]),
+                version=str(fact["version"]),
+                files=int(fact["files"]),
+                bytes=int(fact["bytes"]),
+                sha256=str(fact["sha256"]),
+                hashed=str(fact["hashed"]),
+                keyed=fact["keyed"] is True,
+                listed=listed,
+            )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -80,13 +91,16 @@ class TextRecord:
         return changes[0] + more
 
 
-def record_of_files(place: str, files: Mapping[str, Path], version: str = "", listed: bool = True) -> TextRecord:
+def record_of_files(
+    place: str, files: Mapping[str, Path], version: str = "", keyed: bool = False, listed: bool = True
+) -> TextRecord:
     """The record of a text that is made of files.
 
     Args:
         place: where it is.
-        files: by the names that the keys of documents are made of.
+        files: by their names in the text.
         version: what its source says of it.
+        keyed: see `TextRecord`.
         listed: keep the stamps of single files.
 
     Raises:
@@ -110,6 +124,7 @@ def record_of_files(place: str, files: Mapping[str, Path], version: str = "", li
         bytes=sum(sizes.values()),
         sha256=_digest(json.dumps(sorted(stamps.items()))),
         hashed="whole" if whole else "samples",
+        keyed=keyed,
         listed=dict(islice(stamps.items(), MOST_LISTED)) if listed else {},
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sae_cli import console
@@ -47,7 +48,7 @@ def text_record(data: DataConfig) -> TextRecord | None:
         assert isinstance(data, TextData | HfData)
         place = with_absolute_paths(data).path
         if files := getattr(corpus, "files", None):
-            return record_of_files(place, files)
+            return record_of_files(place, files, keyed=True)
         return _of_data_set(place, data) if isinstance(data, HfData) else None
     except OSError as error:
         raise JobError(f"{error.filename or data}: cannot be read: {error.strerror or error}") from error
@@ -144,14 +145,14 @@ def say_if_changed(finished: FinishedRun, data: DataConfig) -> None:
         )
 
 
-def changed_text(run: FinishedRun) -> str:
+def changed_text(directory: Path, manifest: Manifest) -> str:
     """What has become of the text that a run has read, if it names one and that is not there as it was."""
-    before, command = text_of(run.manifest), run.manifest.command
-    if before is None or command not in PRIMARIES or CONFIG_FILE not in run.manifest.files:
+    run, before, command = FinishedRun(directory, manifest), text_of(manifest), manifest.command
+    if before is None or command not in PRIMARIES or CONFIG_FILE not in manifest.files:
         return ""
     try:
         config = parse_config(run.directory / CONFIG_FILE, run.read_bytes(CONFIG_FILE), command)
-        data = getattr(placed(config, run.manifest.settings), "data", None)
+        data = getattr(placed(config, manifest.settings), "data", None)
         now = text_record(data) if data else None
     except SaeError as error:
         return f"the text that was read cannot be read now: {error}"
@@ -187,7 +188,7 @@ def _refuse_leak(source: DictionaryRun, data: DataConfig, before: TextRecord | N
     known = before.listed or {} if before else {}
     read = now.listed or {} if now else {}
     common = [name for name, stamp in read.items() if stamp.sha256 and known.get(name) == stamp]
-    same_keys = type(data) is type(trained)
+    same_keys = type(data) is type(trained) or bool(before and now and before.keyed and now.keyed)
     if same_keys and (same_text(trained, data) or common) and data.held_out_fraction > most:
         raise RequestError(
             f"{run}: data.held_out_fraction={data.held_out_fraction:g} on text that it was trained on with {most:g}: "

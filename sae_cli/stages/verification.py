@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from sae_cli import console
 from sae_cli.artifacts.integrity import Damage, file_damage, unlisted_files
 from sae_cli.artifacts.manifest import MANIFEST, Parent
-from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, FoundRun, look_at, measurements_in
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages.inventory import find_runs, one_line, readable_bytes, reason, root_of, short
@@ -230,9 +229,9 @@ def _text(found: FoundRun) -> Iterator[Finding]:
     """What has become of the text that a run has read, where it names one of its own."""
     if found.manifest is None or found.status != "complete" or "text" not in found.manifest.facts:
         return
-    from sae_cli.stages.text_read import changed_text  # late: it needs what models need
+    from sae_cli.stages.text_read import changed_text  # late: it needs torch
 
-    if message := changed_text(FinishedRun(found.directory, found.manifest)):
+    if message := changed_text(found.directory, found.manifest):
         yield Finding("warning", "text", "", message)
 
 

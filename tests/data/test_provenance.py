@@ -30,7 +30,21 @@ def test_a_record_comes_back_from_a_manifest(tmp_path):
     assert TextRecord.of_fact(json.loads(json.dumps(record.as_fact()))) == record
 
 
-@pytest.mark.parametrize("fact", [None, 3, {}, {"listed": 3}, {"listed": {"a": 1}}, {"listed": {}, "surprise": 1}])
+_WITH = {
+    "place": "x",
+    "version": "",
+    "files": 1,
+    "bytes": 1,
+    "sha256": "",
+    "hashed": "whole",
+    "keyed": True,
+    "listed": {},
+}
+
+
+@pytest.mark.parametrize(
+    "fact", [None, 3, {}, {"listed": 3}, {"listed": {"a": 1}}, {"listed": {}, "surprise": 1}, _WITH | {"files": "many"}]
+)
 def test_what_is_no_record_is_none(fact):
     assert TextRecord.of_fact(fact) is None
 
