@@ -1,7 +1,19 @@
 """Hook points: where in a decoder block activations are read and replaced."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+
+class Basis(Enum):
+    """What the dimensions of activations are."""
+
+    neurons = "neurons"
+    """Of the MLP of one layer; width d_mlp."""
+    residual = "residual"
+    """Of the residual stream; width d_model."""
+    logits = "logits"
+    """Coordinates of the centred logits of one model; width d_model."""
 
 
 class HookPoint(Enum):
@@ -19,6 +31,23 @@ class HookPoint(Enum):
     """The change of the logits that the MLP's update makes on the direct path; d_model coordinates."""
     logits = "logits"
     """The logits themselves, which belong to no layer; d_model coordinates."""
+
+    @property
+    def basis(self) -> Basis:
+        """What its dimensions are. Nothing is taken for granted: a hook point without an entry has none."""
+        if self not in _BASES:
+            raise AssertionError(f"hook={self.value}: expected an entry in the table of bases, found none")
+        return _BASES[self]
+
+
+_BASES: Mapping[HookPoint, Basis] = {
+    HookPoint.mlp_act: Basis.neurons,
+    HookPoint.mlp_out: Basis.residual,
+    HookPoint.attn_out: Basis.residual,
+    HookPoint.resid: Basis.residual,
+    HookPoint.logit_update: Basis.logits,
+    HookPoint.logits: Basis.logits,
+}
 
 
 class LogitMode(Enum):

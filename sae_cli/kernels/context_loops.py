@@ -9,6 +9,11 @@ A *table* keeps the S contexts of highest score for each of C features. It is a 
     document [C, S]     of the token at that position
     tokens [C, S, W]    around it, -1 outside the row
     activations [C, S, W] of the feature there, 0 at positions that are not counted
+
+A *histogram* counts activations in bins of equal relative width (see `bin_of`). It is a pair of arrays:
+
+    counts [C, bins]    the last bin is that of the largest activation so far; the first one also counts all below it
+    last [C]            number of the last bin, -1 where nothing has been counted
 """
 
 from __future__ import annotations
@@ -17,6 +22,9 @@ import numpy as np
 from numba import njit
 
 _compiled = njit(cache=True, nogil=True)
+
+MANTISSA_BITS = 5
+"""Bins to a factor of two: 2⁵, so that a bin is at most 1/32 of its values wide."""
 
 
 @_compiled
@@ -72,9 +80,34 @@ def _keep(table, c, feature, score, row, position, row_tokens, row_document, fir
 
 
 @_compiled
+def _count(histogram, c, bin_number):
+    """Count an activation. What is counted where depends on the activations, not on their order."""
+    counts, last = histogram
+    bins = counts.shape[1]
+    shift = bin_number - last[c]
+    if shift > 0:
+        for b in range(1, bins):
+            if b <= shift:
+                counts[c, 0] += counts[c, b]
+            else:
+                counts[c, b - shift] = counts[c, b]
+        for b in range(max(1, bins - shift), bins):
+            counts[c, b] = 0
+        last[c] = bin_number
+    counts[c, max(0, bins - 1 + bin_number - last[c])] += 1
+
+
+@_compiled
+def bin_of(values):
+    """The number of the bin of positive float32 numbers: exponent and first bits of the mantissa."""
+    return values.view(np.int32) >> (23 - MANTISSA_BITS)
+
+
+@_compiled
 def pick(
-    starts, columns, values, features, slots, tokens, document, first, row, seed, top, sample, peak, peak_at, touched
-):
+    starts, columns, values, features, slots, tokens, document, first, row, seed, top, sample, histogram, peak, peak_at,
+    touched,
+):  # fmt: skip
     """Look for contexts in B rows of text.
 
     Args:
@@ -87,9 +120,10 @@ def pick(
         seed: of the random sample.
         top: table of the largest peaks, at most one a row of text; scores are peaks.
         sample: table of a random sample of the positive activations; scores are hashes.
+        histogram: of all positive activations; of no bins to count nothing.
         peak, peak_at, touched: room for C numbers; `peak` is zero, and is left so.
     """
-    counted = tokens.shape[1] - first
+    counted, bin_numbers = tokens.shape[1] - first, bin_of(values)
     for b in range(len(tokens)):
         begin, n_touched = b * counted, 0
         for n in range(begin, begin + counted):
@@ -105,6 +139,8 @@ def pick(
                         touched[n_touched] = c
                         n_touched += 1
                     peak[c], peak_at[c] = values[e], position
+                if histogram[0].shape[1]:
+                    _count(histogram, c, bin_numbers[e])
                 score = hashed(seed, origin, feature)
                 if sample[2].shape[1] and score > sample[0][c]:
                     _keep(

@@ -17,6 +17,11 @@ OVERSAMPLED = 4
 
 NO_TOKEN, NO_DOCUMENT = -1, -1
 
+BINS = 1024
+"""Of a feature's histogram: 32 factors of two below its largest activation; what is lower still is one bin."""
+
+_FEATURES_AT_ONCE = 2048
+
 
 @dataclass(frozen=True)
 class ContextShape:
@@ -52,9 +57,14 @@ class ContextShape:
     @property
     def bytes_a_feature(self) -> int:
         """What a feature takes in memory: a context is W tokens and activations of four bytes, and three numbers of
-        eight. With the defaults 70 contexts of 224 bytes are 16 kB a feature: 32 MB for 2,048 features, 514 MB for
-        32,768, whatever the length of the text."""
-        return self.held * (8 * self.width + 24)
+        eight; the histogram is `BINS` numbers of four bytes. With the defaults 70 contexts of 224 bytes and the
+        histogram are 20 kB a feature: 41 MB for 2,048 features, 648 MB for 32,768, whatever the length of the text."""
+        return self.held * (8 * self.width + 24) + 4 * self.bins
+
+    @property
+    def bins(self) -> int:
+        """Of a feature's histogram: none where there are no bands."""
+        return BINS if self.bands * self.per_band else 0
 
 
 class ContextCollector:
@@ -62,8 +72,11 @@ class ContextCollector:
 
     * *Top*: the rows of text with the feature's largest peaks, each at its peak (of equal ones the first).
     * *Bands*: of all positive activations of a feature a uniform random sample of `OVERSAMPLED` · bands · per_band is
-      held, those of the largest hash of seed, place in the text and feature. The bands are quantiles of this sample
-      (of all activations, where there are no more), and each shows at most `per_band` of its band, drawn at random.
+      held, those of the largest hash of seed, place in the text and feature. The bands are quantiles of all positive
+      activations in the pass, not of the sample, and each shows at most `per_band` of the sample that lie in it, drawn
+      at random. Which band one lies in is known exactly where the sample holds all activations; else from a histogram
+      of all, whose bins are at most 1/32 of their values wide. One in a bin that a border of bands goes through is
+      shown only where there are not enough others; it may be in the next band, less than 1/32 from the border.
 
     Nothing depends on how many rows are added at once.
 
@@ -86,6 +99,7 @@ class ContextCollector:
         self._slots[self.features] = np.arange(len(features))
         self._top = _table(len(features), shape.top, shape.width, np.float32)
         self._sample = _table(len(features), shape.held - shape.top, shape.width, np.int64)
+        self._histogram = np.zeros((len(features), shape.bins), np.uint32), np.full(len(features), -1, np.int64)
         self._room = tuple(np.zeros(len(features), dtype) for dtype in (np.float32, np.int64, np.int64))
 
     @property
@@ -119,6 +133,7 @@ class ContextCollector:
             self._seed,
             self._top,
             self._sample,
+            self._histogram,
             peak,
             peak_at,
             touched,
@@ -135,7 +150,7 @@ class ContextCollector:
         """
         shape = self.shape
         top = _select(self._top, _descending(self._top))
-        bands = _select(self._sample, _banded(self._sample, shape))
+        bands = _select(self._sample, _banded(self._sample, self._histogram, shape))
         both = {name: torch.from_numpy(np.concatenate([top[name], bands[name]], axis=1)) for name in top}
         origin = both.pop("origin")
         groups = [0] * shape.top + [band + 1 for band in range(shape.bands) for _ in range(shape.per_band)]
@@ -170,25 +185,72 @@ def _descending(table: tuple[np.ndarray, ...]) -> np.ndarray:
     return np.take_along_axis(by_origin, by_score, axis=1)
 
 
-def _banded(table: tuple[np.ndarray, ...], shape: ContextShape) -> np.ndarray:
+def _banded(
+    table: tuple[np.ndarray, ...], histogram: tuple[np.ndarray, np.ndarray], shape: ContextShape
+) -> np.ndarray:
     """For each slot of the bands the slot of the sample that it shows, -1 for none [C, bands · per_band]."""
     if not shape.bands * shape.per_band:
         return np.zeros((len(table[3]), 0), np.int64)
-    score, origin, value = table[2], table[3], table[6][:, :, shape.width // 2]
-    n = (origin >= 0).sum(axis=1)
+    value = np.ascontiguousarray(table[6][:, :, shape.width // 2])
+    score, origin = table[2], table[3]
+    parts = [slice(i, i + _FEATURES_AT_ONCE) for i in range(0, len(value), _FEATURES_AT_ONCE)]
+    shown = [
+        _shown(score[part], origin[part], value[part], histogram[0][part], histogram[1][part], shape) for part in parts
+    ]
+    return np.concatenate(shown) if shown else np.zeros((0, shape.bands * shape.per_band), np.int64)
+
+
+def _shown(
+    score: np.ndarray,
+    origin: np.ndarray,
+    value: np.ndarray,
+    counts: np.ndarray,
+    last: np.ndarray,
+    shape: ContextShape,
+) -> np.ndarray:
+    """The same of some features: the sample's scores, origins and activations [C, S], and the histogram of all."""
     # By activation, of equal ones the first in the text; empty slots last.
     order = np.lexsort((origin, np.where(origin < 0, np.inf, value)), axis=1)
-    ranks = np.arange(order.shape[1])
-    band = np.where(ranks < n[:, None], ranks * shape.bands // np.maximum(n, 1)[:, None], shape.bands)
+    held = np.take_along_axis(origin, order, axis=1) >= 0
+    band, certain = _bands(np.take_along_axis(value, order, axis=1), held, counts, last, shape.bands)
+    half = np.take_along_axis(score, order, axis=1) >> 1
+    preferred = np.where(held, half + np.where(certain, 2**62, 1), 0)
     shown = []
     for each in range(shape.bands):
-        drawn = np.where(band == each, np.take_along_axis(score, order, axis=1), 0)
+        drawn = np.where(band == each, preferred, 0)
         chosen = np.argsort(-drawn, axis=1, kind="stable")[:, : shape.per_band]
         found = np.take_along_axis(drawn, chosen, axis=1) > 0
         # The strongest first, empty slots last.
         chosen = -np.sort(np.where(found, -chosen, 1), axis=1)
         shown.append(np.where(chosen >= 0, np.take_along_axis(order, np.maximum(chosen, 0), axis=1), -1))
     return np.concatenate(shown, axis=1)
+
+
+def _bands(
+    value: np.ndarray, held: np.ndarray, counts: np.ndarray, last: np.ndarray, bands: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The band of each of a sample among all activations, and whether it is known for certain [C, S].
+
+    Args:
+        value: the sample, ascending; where not `held` anything [C, S].
+        held: which slots of the sample are taken, the first ones [C, S].
+        counts, last: histogram of all activations.
+        bands: how many.
+    """
+    ranks = np.broadcast_to(np.arange(value.shape[1]), value.shape)
+    bins = np.clip(counts.shape[1] - 1 + context_loops.bin_of(value) - last[:, None], 0, counts.shape[1] - 1)
+    up_to = np.take_along_axis(counts.cumsum(axis=1, dtype=np.int64), bins, axis=1)
+    in_bin = np.take_along_axis(counts, bins, axis=1).astype(np.int64)
+    total = counts.sum(axis=1, dtype=np.int64)[:, None]
+    lowest, highest = up_to - in_bin, np.maximum(up_to - 1, 0)
+    first = np.maximum.accumulate(np.where(np.diff(bins, axis=1, prepend=-1) != 0, ranks, 0), axis=1)
+    alike = (bins[:, :, None] == bins[:, None, :]) & held[:, None, :]  # of the sample, in one bin
+    expected = lowest + (2 * (ranks - first) + 1) * in_bin // np.maximum(2 * alike.sum(axis=2), 1)
+    whole = total <= held.sum(axis=1, keepdims=True)  # the sample is all there is
+    rank = np.where(whole, ranks, np.minimum(expected, highest))
+    n = np.maximum(total, 1)
+    certain = whole | (lowest * bands // n == highest * bands // n)
+    return np.where(held, np.minimum(rank * bands // n, bands - 1), bands), certain
 
 
 def _select(table: tuple[np.ndarray, ...], slots: np.ndarray) -> dict[str, np.ndarray]:

@@ -72,6 +72,7 @@ def find_tap(parts: ModelParts, site: Site) -> Tap:
             return Tap(block.block, at_input=False)
         case HookPoint.logit_update | HookPoint.logits:
             raise AssertionError(f"{site.hook.value} is computed from other sites")
+    raise AssertionError(f"hook={site.hook.value}: expected a hook point with a place in the model, found none")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae_cli.config.hook import HookPoint
+from sae_cli.config.hook import Basis, HookPoint
 from sae_cli.errors import RequestError
 from sae_cli.models.gaussian_embeddings import GaussianEmbeddings
 from sae_cli.models.hooks import Site, Visitor, visiting
@@ -73,7 +73,8 @@ class LanguageModel:
     def width(self, site: Site) -> int:
         """Size of the activations at the site."""
         self.check_site(site)
-        return self.d_mlp if site.hook is HookPoint.mlp_act else self.d_model
+        widths = {Basis.neurons: self.d_mlp, Basis.residual: self.d_model, Basis.logits: self.d_model}
+        return widths[site.hook.basis]
 
     def check_site(self, site: Site) -> None:
         """A `RequestError` unless the model has the site."""

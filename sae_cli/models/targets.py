@@ -207,5 +207,6 @@ def make_target(end: ModelEnd, site: Site) -> Target:
             return LogitsTarget(end, site)
         case HookPoint.mlp_act:
             return MlpActTarget(end, site)
-        case _:
+        case HookPoint.mlp_out | HookPoint.attn_out | HookPoint.resid:
             return TappedTarget(end, site)
+    raise AssertionError(f"hook={site.hook.value}: expected a hook point with a target, found none")

@@ -18,7 +18,7 @@ from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import CompareConfig, TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import Space
-from sae_cli.config.hook import HookPoint
+from sae_cli.config.hook import Basis
 from sae_cli.config.paths import TRUTH
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
@@ -109,7 +109,7 @@ def floor_generator(seed: int) -> torch.Generator:
 def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Space:
     """The space of the comparison; refused where there is no map to it."""
     trained = [source.trained_with for source in sources]
-    sites = {_basis(each) for each in trained}
+    sites = {basis_of(each) for each in trained}
     synthetic = [isinstance(each.data, SyntheticData) for each in trained]
     if TRUTH in config.b and not synthetic[0]:
         raise RequestError("b=truth: expected a= to be a dictionary of data=synthetic, whose directions are known")
@@ -124,7 +124,10 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
             )
         return space
     if any(synthetic):
-        raise RequestError(f"space={space.value}: data=synthetic has no residual stream and no logits")
+        raise RequestError(
+            f"space={config.space.value}: data=synthetic has no residual stream and no logits in which "
+            f"{' and '.join(sorted(sites))} could meet; space=activations compares directions as they are"
+        )
     models = sorted({f"{each.model.path}@{each.model.revision or 'main'}" for each in trained})
     if len(models) > 1:
         raise RequestError(
@@ -134,15 +137,18 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
     return space
 
 
-def _basis(config: TrainConfig) -> str:
+def basis_of(config: TrainConfig) -> str:
     """Equal for dictionaries whose activations have the same dimensions: those of the residual stream all do."""
     if isinstance(config.data, SyntheticData):
-        return "synthetic"
-    if config.hook.point is HookPoint.mlp_act:
-        return f"{HookPoint.mlp_act.value}.{config.layer}"
-    if config.hook.point in (HookPoint.logit_update, HookPoint.logits):
-        return f"the logits of {config.model.name or config.model.path}"
-    return "the residual stream"
+        return f"synthetic activations of data.seed={config.data.seed}"
+    match config.hook.point.basis:
+        case Basis.neurons:
+            return f"{config.hook.point.value}.{config.layer}"
+        case Basis.logits:
+            revision = f"@{config.model.revision}" if config.model.revision else ""
+            return f"the logits of {config.model.name or config.model.path}{revision}"
+        case Basis.residual:
+            return "the residual stream"
 
 
 def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae_cli import console
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
-from sae_cli.config.hook import HookPoint
+from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, take
 from sae_cli.data.provenance import TokensHash
@@ -195,7 +195,7 @@ class Measurement:
         if (
             Baseline.neurons in self.baselines
             and isinstance(self.subject, ModelSubject)
-            and self.subject.site.hook is not HookPoint.mlp_act
+            and self.subject.site.hook.basis is not Basis.neurons
         ):
             raise RequestError(
                 f"baselines=neurons: expected hook=mlp_act, whose dimensions are neurons, found "

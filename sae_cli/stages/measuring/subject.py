@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import DataConfig, SyntheticData
-from sae_cli.config.hook import HookPoint
+from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split
 from sae_cli.data.activations import ActivationBlock, live_blocks
 from sae_cli.data.non_finite import ELSEWHERE, refused
@@ -43,7 +43,7 @@ class ModelSubject:
     @cached_property
     def null_space(self) -> NullSpace | None:
         """Of `mlp_act`: what the MLP's output matrix does not carry to the residual stream."""
-        if self.site.hook is not HookPoint.mlp_act:
+        if self.site.hook.basis is not Basis.neurons:
             return None
         return NullSpace(self.model.parts.mlp_act_to_resid(self.site.layer).cpu())
 

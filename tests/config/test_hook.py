@@ -1,0 +1,71 @@
+"""Every hook point says what its dimensions are, and nobody takes an unknown one for the residual stream."""
+
+import pytest
+
+from sae_cli.config.commands import TrainConfig
+from sae_cli.config.data import StdlibData, SyntheticData
+from sae_cli.config.hook import Basis, HookConfig, HookPoint
+from sae_cli.config.model import ModelConfig
+from sae_cli.models import load_language_model
+from sae_cli.models.hooks import Site, find_tap
+from sae_cli.models.targets import LogitsTarget, LogitUpdateTarget, MlpActTarget, TappedTarget, make_target
+from sae_cli.stages.compare import basis_of
+
+EXPECTED = {
+    "mlp_act": (Basis.neurons, MlpActTarget, "mlp_act.2"),
+    "mlp_out": (Basis.residual, TappedTarget, "the residual stream"),
+    "attn_out": (Basis.residual, TappedTarget, "the residual stream"),
+    "resid": (Basis.residual, TappedTarget, "the residual stream"),
+    "logit_update": (Basis.logits, LogitUpdateTarget, "the logits of m"),
+    "logits": (Basis.logits, LogitsTarget, "the logits of m"),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_language_model("embedded:demo-xs")
+
+
+@pytest.fixture
+def unknown():
+    """A hook point that somebody adds, and tells nobody of."""
+    hook = object.__new__(HookPoint)
+    hook._name_ = hook._value_ = "expert_out"
+    return hook
+
+
+def config(hook, data=None, **model):
+    return TrainConfig(
+        hook=HookConfig(point=hook), layer=2, model=ModelConfig(path="m", **model), data=data or StdlibData()
+    )
+
+
+@pytest.mark.parametrize("hook", HookPoint)
+def test_every_hook_point_has_a_basis_a_target_and_a_width(model, hook):
+    basis, target, shown = EXPECTED[hook.value]
+    assert hook.basis is basis
+    assert type(make_target(model.end, Site(hook, 1))) is target
+    assert model.width(Site(hook, 1)) == (model.d_mlp if basis is Basis.neurons else model.d_model)
+    assert basis_of(config(hook)) == shown
+
+
+def test_an_unknown_hook_point_is_in_no_space(model, unknown):
+    expected = "hook=expert_out: expected .*found none"
+    with pytest.raises(AssertionError, match=expected):
+        basis_of(config(unknown))
+    with pytest.raises(AssertionError, match=expected):
+        model.width(Site(unknown, 1))
+    with pytest.raises(AssertionError, match=expected):
+        make_target(model.end, Site(unknown, 1))
+    with pytest.raises(AssertionError, match=expected):
+        find_tap(model.parts, Site(unknown, 1))
+
+
+def test_the_logits_of_a_checkpoint_are_not_those_of_the_model():
+    assert basis_of(config(HookPoint.logits, revision="step1000")) == "the logits of m@step1000"
+
+
+def test_two_known_truths_are_two_bases():
+    one, other = (config(HookPoint.mlp_out, SyntheticData(seed=seed)) for seed in (0, 1))
+    assert basis_of(one) != basis_of(other)
+    assert basis_of(one) == basis_of(config(HookPoint.resid, SyntheticData(seed=0)))
