@@ -14,7 +14,9 @@ import omegaconf
 import yaml
 
 from sae_cli.config.commands import PRIMARIES, CommandConfig
-from sae_cli.config.location import conf_dir, option_files
+from sae_cli.config.location import conf_dir, option_files, runs_folder
+
+_RUNS_FOLDER = "${runs_folder:}"  # what conf/ says for the folder that SAE_RUNS or its default names
 
 
 class Group(NamedTuple):
@@ -69,7 +71,7 @@ def settings_of(command: str) -> Settings:
         elif value == omegaconf.MISSING:
             listed.needed.append(each.name)
         else:
-            listed.defaults.append(f"{each.name}={_typed(value)}")
+            listed.defaults.append(f"{each.name}={_typed(runs_folder() if value == _RUNS_FOLDER else value)}")
     return listed
 
 

@@ -36,9 +36,13 @@ def test_settings_and_their_defaults_are_those_of_the_configuration(command):
     assert (set(listed.nodes), set(listed.needed)) == (nodes, needed)
     assert {each.partition("=")[0] for each in listed.defaults} == set(settings) - groups - nodes - needed
     # Given once more as they are listed, they change nothing.
-    typed = [each for each in listed.defaults if not each.startswith("runs_dir=")]
-    assert composer.compose(command, typed).settings == settings
-    assert "runs_dir=${oc.env:SAE_RUNS,runs}" in listed.defaults
+    assert composer.compose(command, listed.defaults).settings == settings
+
+
+def test_the_runs_folder_is_the_one_in_effect(monkeypatch):
+    for value, expected in (("", "runs"), ("elsewhere", "elsewhere")):
+        monkeypatch.setenv("SAE_RUNS", value)
+        assert f"runs_dir={expected}" in settings_of("eval").defaults
 
 
 def test_help_of_train(capsys):

@@ -87,7 +87,7 @@ def _manifest(directory: Path, verify: bool) -> Any:
 def _shards(directory: Path, verify: bool) -> Any:
     run = read_run(directory, "harvest")
     run.check_files(verify)
-    rows = [([each.tolist() for each in text], vars(block)) for text, block in harvested_rows(run, 1)]
+    rows = [((text.tokens.tolist(), text.document.tolist()), vars(block)) for text, block in harvested_rows(run, 1)]
     return rows, HarvestedActivations(run).fetch(torch.tensor([0, 2 * SHARD - 1]))
 
 

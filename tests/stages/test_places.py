@@ -122,7 +122,7 @@ def everything(sae, shop, a, b, out):
     assert all(each["sound"] and not each["findings"] for each in sae("verify", a, b, "--json")["runs"])
     sae("report", a, "--out", f"{out}/r.html", "--json")
     page = (out / "r.html").read_text()
-    figures["report"] = [f"{figures['eval'][key]:.4f}" in page for key in ("fvu", "loss_recovered")]
+    figures["report"] = [f"{figures['eval'][key]:.4f}" in page for key in ("fvu", "ce_sae")]
     figures["load"] = load(a).W_enc.sum().item()
     return figures
 
