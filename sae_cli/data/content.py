@@ -64,10 +64,15 @@ class RecordFormat:
         for index, record in enumerate(records):
             value = text.of(record)
             named = of_domain.of(record) if self.domain else domain
-            if value is None or not wanted(key := f"{name}:{index}"):
+            if value is None:
                 continue
-            if found := plain_text(value, f"{record.where}: field {self.column!r}"):
-                yield Document(key, found, _domain(named, record, self.domain))
+            # What is no text is refused whether it is wanted or not: not in training only, or in evaluation.
+            found, of_it = (
+                plain_text(value, f"{record.where}: field {self.column!r}"),
+                _domain(named, record, self.domain),
+            )
+            if found and wanted(key := f"{name}:{index}"):
+                yield Document(key, found, of_it)
         text.end()
         of_domain.end()
 

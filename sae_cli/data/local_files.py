@@ -19,6 +19,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from sae_cli import console
+from sae_cli.data.streams import HIDDEN
 from sae_cli.errors import JobError, RequestError, is_out_of_memory
 
 _EXPECTED = "expected a file, a folder or a glob of text, found"
@@ -207,7 +208,7 @@ class _Search:
                 for entry in entries:
                     name = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.name.startswith("."):
-                        self._pass_over("hidden files and folders", f"{name}/" if entry.is_dir() else name)
+                        self._pass_over(HIDDEN, f"{name}/" if entry.is_dir() else name)
                     elif entry.is_symlink():
                         yield name
                     elif entry.is_dir():

@@ -11,10 +11,11 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import chain
 from typing import IO, Any, NamedTuple
 
-from sae_cli.data.streams import Source, lines_of, reading, text_of
+import pyarrow as pa
+
+from sae_cli.data.streams import Source, lines_of, reading, text_of, undecodable
 from sae_cli.errors import JobError, RequestError
 from sae_cli.escaping import brief
 
@@ -117,6 +118,8 @@ class _Values:
                 raise self._error(
                     f"expected JSON, found {brief(self._text[error.pos :][:40])!r} ({error.msg})"
                 ) from error
+            except ValueError as error:  # an integer of thousands of digits
+                raise self._error(f"expected a JSON object, found one that cannot be read ({error})") from error
             if end == len(self._text) and self._more():
                 continue  # a number may go on
             self._line += self._text.count("\n", self._at, end)
@@ -175,16 +178,48 @@ def parquet(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
 
     with reading(source.where, "a parquet file"), source.open() as stream, _seekable(stream) as file:
         table = pq.ParquetFile(file)
-        there = table.schema_arrow.names
-        wanted = [name for name in there if any(name == each or each.startswith(f"{name}.") for each in columns)]
+        wanted = _wanted(source, table, columns)
         if not wanted:  # so that what is there can be named
             if table.metadata.num_rows:
-                yield Record(source.where, dict.fromkeys(there))
+                yield Record(source.where, dict.fromkeys(table.schema_arrow.names))
             return
-        batches = table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted)
-        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-        for number, row in enumerate(rows, 1):
-            yield Record(f"{source.where}, row {number:,}", row)
+        number = 1
+        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
+            yield from _rows(batch, source.where, number)
+            number += batch.num_rows
+
+
+def _wanted(source: Source, table: Any, columns: Collection[str]) -> list[str]:
+    """Columns of a parquet file, or fields in them, as it is told what to read."""
+    _check_header(source, table.schema_arrow.names, columns)
+    paths = [table.schema.column(number).path for number in range(len(table.schema))]
+    wanted = []
+    for each in columns:
+        if any(path == each or path.startswith(f"{each}.") for path in paths):
+            wanted.append(each)
+        else:  # what it would be inside of
+            wanted += [name for name in table.schema_arrow.names if each.startswith(f"{name}.")]
+    return wanted
+
+
+def _rows(batch: pa.RecordBatch, where: str, first: int) -> Iterator[Record]:
+    """The rows of a batch, which are numbered from `first` on."""
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, OverflowError):  # of one of them
+        rows = (_row(batch.slice(at, 1), f"{where}, row {first + at:,}") for at in range(batch.num_rows))
+    for number, row in enumerate(rows, first):
+        yield Record(f"{where}, row {number:,}", row)
+
+
+def _row(batch: pa.RecordBatch, where: str) -> dict[str, Any]:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        raise undecodable(where, error) from error
+    except (ValueError, OverflowError) as error:  # a date that Python does not know
+        kinds = ", ".join(f"{each.name!r} of type {each.type}" for each in batch.schema)
+        raise RequestError(f"{where}: expected text, found {kinds} ({error}); set data.column=") from error
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:

@@ -22,6 +22,9 @@ import pyarrow as pa
 from sae_cli.errors import JobError, is_out_of_memory
 from sae_cli.escaping import brief
 
+HIDDEN = "hidden files and folders"
+"""A reason for which something is not read."""
+
 _AT_ONCE = 2**20
 _HEAD = 8192
 """Bytes that are looked at to tell text from anything else."""
@@ -33,7 +36,10 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 """Byte order marks and what they announce; the longer of two that begin alike first."""
-_SIGNATURES = (b"%PDF-", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!")
+_SIGNATURES = re.compile(
+    rb"%PDF-|\x1f\x8b|BZh[1-9](?:1AY&SY|\x17rE8P\x90)|\xfd7zXZ|\x28\xb5\x2f\xfd|PK\x03\x04|7z\xbc\xaf|Rar!\x1a\x07"
+)
+"""Of files that may begin without a byte which is no text."""
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
@@ -47,12 +53,14 @@ class Source:
         name: the last part of the name without what says how it is compressed: its ending says what it holds.
         where: it, for messages.
         open: its bytes from the first on; in a `with`.
+        unread: why it is not read, where that does not depend on its content.
     """
 
     key: str
     name: str
     where: str
     open: Callable[[], IO[bytes]]
+    unread: str = ""
 
     @property
     def ending(self) -> str:
@@ -76,11 +84,14 @@ def sources(key: str, file: Path) -> list[Source]:
 
 def _members(key: str, archive: Path) -> Iterator[Source]:
     with reading(str(archive), "a zip archive"), zipfile.ZipFile(archive) as opened:
-        names = dict.fromkeys(each.filename for each in opened.infolist() if not each.is_dir())
-    for name in names:
+        names = [each.filename for each in opened.infolist() if not each.filename.endswith("/")]
+    latest = {name: number for number, name in enumerate(names)}
+    for number, name in enumerate(names):
         parts = PurePosixPath(name).parts
-        if not any(part.startswith(".") for part in parts):
-            yield Source(f"{key}/{name}", parts[-1], f"{archive}/{name}", partial(_open_member, archive, name))  # type: ignore[arg-type]
+        hidden = HIDDEN if not parts or any(part.startswith(".") for part in parts) else ""
+        unread = hidden if latest[name] == number else "what a later file of the same name in an archive replaces"
+        opening = partial(_open_member, archive, name)
+        yield Source(f"{key}/{name}", parts[-1] if parts else "", f"{archive}/{name}", opening, unread)  # type: ignore[arg-type]
 
 
 def _open_member(archive: Path, name: str) -> io.BufferedReader:
@@ -119,7 +130,7 @@ def what_is_no_text(source: Source) -> str:
         head = file.read(_HEAD)
     if any(head.startswith(each) for each in _BOMS):
         return ""
-    if head.startswith(_SIGNATURES) or b"\0" in head:
+    if _SIGNATURES.match(head) or b"\0" in head:
         return "binary data"
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
@@ -134,23 +145,10 @@ def text_of(source: Source) -> Iterator[str]:
     Raises:
         JobError: it is no UTF-8 (nor what a byte order mark announces), or cannot be read.
     """
-    with reading(source.where, "text"), source.open() as file:
-        head = file.read(_AT_ONCE)
-        encoding, passed = _announced(head)
-        decoder = codecs.getincrementaldecoder(encoding)()
-        ends = io.IncrementalNewlineDecoder(None, translate=True)
-        block, last = head[passed:], not head
-        while True:
-            waiting = len(decoder.getstate()[0])
-            try:
-                yield ends.decode(decoder.decode(block, final=last), final=last)
-            except UnicodeDecodeError as error:
-                raise _undecodable(source.where, error, passed - waiting) from error
-            if last:
-                return
-            passed += len(block)
-            block = file.read(_AT_ONCE)
-            last = not block
+    ends = io.IncrementalNewlineDecoder(None, translate=True)
+    for piece in _decoded(source):
+        yield ends.decode(piece)
+    yield ends.decode("", final=True)
 
 
 def lines_of(source: Source) -> Iterator[str]:
@@ -161,17 +159,48 @@ def lines_of(source: Source) -> Iterator[str]:
     """
     with reading(source.where, "lines of text"), source.open() as file:
         encoding, mark = _announced(file.read(4))
+    if encoding != "utf-8":
+        yield from _split_at_ends(_decoded(source))
+        return
     with reading(source.where, "lines of text"), source.open() as file:
         file.read(mark)
-        if encoding != "utf-8":
-            yield from io.TextIOWrapper(file, encoding=encoding, newline="\n")
-            return
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:
-                raise _undecodable(f"{source.where}, line {number:,}", error, 0) from error
+                raise undecodable(f"{source.where}, line {number:,}", error) from error
             yield text
+
+
+def _decoded(source: Source) -> Iterator[str]:
+    with reading(source.where, "text"), source.open() as file:
+        head = file.read(_AT_ONCE)
+        encoding, passed = _announced(head)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        block, last = head[passed:], not head
+        while True:
+            waiting = len(decoder.getstate()[0])
+            try:
+                yield decoder.decode(block, final=last)
+            except UnicodeDecodeError as error:
+                raise undecodable(source.where, error, passed - waiting) from error
+            if last:
+                return
+            passed += len(block)
+            block = file.read(_AT_ONCE)
+            last = not block
+
+
+def _split_at_ends(pieces: Iterator[str]) -> Iterator[str]:
+    begun: list[str] = []
+    for piece in pieces:
+        first, *others = piece.split("\n")
+        begun.append(first)
+        for other in others:
+            yield "".join(begun) + "\n"
+            begun = [other]
+    if last := "".join(begun):
+        yield last
 
 
 def _announced(head: bytes) -> tuple[str, int]:
@@ -179,7 +208,14 @@ def _announced(head: bytes) -> tuple[str, int]:
     return next(((name, len(bom)) for bom, name in _BOMS.items() if head.startswith(bom)), ("utf-8", 0))
 
 
-def _undecodable(where: str, error: UnicodeDecodeError, offset: int) -> JobError:
+def undecodable(where: str, error: UnicodeDecodeError, offset: int = 0) -> JobError:
+    """The line for bytes that are no text.
+
+    Args:
+        where: they are.
+        error: of what was decoded.
+        offset: of its first byte.
+    """
     kind = error.encoding.upper().removesuffix("-LE").removesuffix("-BE")
     place = offset + error.start
     return JobError(f"{where}: expected {kind} text, found byte {error.object[error.start]:#04x} at {place}")

@@ -74,8 +74,8 @@ class TextCorpus:
 
     def _no_text(self, source: Source) -> str:
         """Why a file is not read, if it is not."""
-        if source.ending in READERS:
-            return ""
+        if source.unread or source.ending in READERS:
+            return source.unread
         kind = what_is_no_text(source)
         return f"{kind}, no text" if kind else ""
 
