@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -19,7 +19,6 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from sae_cli import console
-from sae_cli.data.streams import HIDDEN
 from sae_cli.errors import JobError, RequestError, is_out_of_memory
 
 _EXPECTED = "expected a file, a folder or a glob of text, found"
@@ -27,6 +26,8 @@ _SHOWN = 10
 """Names in a line about what is passed over."""
 _COPY = re.compile(r"(?is)(.+?)(\.gz|\.bz2|\.xz|\.zst|\.zip|~)")
 """A name that is a copy of the file beside it without its end: compressed, or an editor's."""
+_COMPRESSED = re.compile(r"(?is)(.+?)\.(gz|bz2|xz|zst)")
+"""A name that is a copy of the one beside it that is compressed otherwise."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,30 @@ def say_passed_over(path: str, reason: str, names: Sequence[str]) -> None:
     """That files of `data.path=path` are not read, and why; once a process."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     console.warn_once(f"data.path={path}: passed over {reason} ({len(names):,}): {', '.join(names[:_SHOWN])}{more}")
+
+
+class PassedOver:
+    """Files that turn out not to be read while a text is: the first for a reason is said at once, all at the end.
+
+    Args:
+        path: of the text.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._names: dict[str, set[str]] = {}
+
+    def add(self, name: str, reason: str) -> None:
+        """Take note of one, which may be known from an earlier epoch."""
+        names = self._names.setdefault(reason, set())
+        names.add(name)
+        if len(names) == 1:
+            say_passed_over(self._path, reason, [name])
+
+    def say(self) -> None:
+        """After the last file."""
+        for reason, names in self._names.items():
+            say_passed_over(self._path, reason, sorted(names))
 
 
 def local_path(path: str) -> Path:
@@ -156,6 +181,7 @@ class _Search:
         self._root = root
         self._files: dict[str, Path] = {}
         self._name_of: dict[object, str] = {}
+        self._again: list[str] = []
         self._passed_over: dict[str, list[str]] = {}
         # A link to a folder that the root is in leads in a circle too.
         self._folders = {_identity(each) for each in Path(os.path.realpath(root)).parents}
@@ -163,7 +189,7 @@ class _Search:
     def found(self, wanted: Callable[[str], bool] = lambda name: True) -> LocalFiles:
         """What was found, in order of name."""
         files = {name: self._files[name] for name in sorted(self._files) if wanted(name)}
-        for copy in [name for name in files if (original := _COPY.fullmatch(name)) and original[1] in files]:
+        for copy in _copies(files, {name for name in self._again if wanted(name)} | files.keys()):
             self._pass_over("copies of files beside them", copy)
             del files[copy]
         return LocalFiles(files, passed_over={reason: sorted(names) for reason, names in self._passed_over.items()})
@@ -208,10 +234,10 @@ class _Search:
                 for entry in entries:
                     name = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.name.startswith("."):
-                        self._pass_over(HIDDEN, f"{name}/" if entry.is_dir() else name)
+                        self._pass_over("hidden files and folders", f"{name}/" if Path(entry.path).is_dir() else name)
                     elif entry.is_symlink():
                         yield name
-                    elif entry.is_dir():
+                    elif entry.is_dir():  # which a link in circles would not answer
                         waiting.append(name)
                     else:
                         files.append(name)
@@ -225,12 +251,26 @@ class _Search:
         elif not path.is_file():
             self._pass_over("pipes, sockets and devices", name)
         elif self._name_of.setdefault(_identity(path), name) != name:
+            self._again.append(name)
             self._pass_over("links to files that are read already", name)
         else:
             self._files[name] = path
 
     def _pass_over(self, reason: str, name: str) -> None:
         self._passed_over.setdefault(reason, []).append(name)
+
+
+def _copies(names: Iterable[str], there: Container[str]) -> list[str]:
+    """The names, which are in order, of copies of what is beside them: of several compressed ones all but the first."""
+    copies, kept = [], set()
+    for name in names:
+        if (original := _COPY.fullmatch(name)) and original[1] in there:
+            copies.append(name)
+        elif compressed := _COMPRESSED.fullmatch(name):
+            if compressed[1] in kept:
+                copies.append(name)
+            kept.add(compressed[1])
+    return copies
 
 
 def _identity(path: Path) -> object:

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
@@ -226,10 +227,12 @@ def _seekable(stream: IO[bytes]) -> IO[bytes]:
     """The file itself, or in a temporary file what a compressed one holds."""
     if isinstance(getattr(stream, "raw", None), io.FileIO):
         return stream
-    held = tempfile.TemporaryFile()  # noqa: SIM115 (closed with what reads it)
-    shutil.copyfileobj(stream, held)
-    held.seek(0)
-    return held
+    with ExitStack() as closing:
+        held = closing.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(stream, held)
+        held.seek(0)
+        closing.pop_all()  # what reads it closes it
+        return held
 
 
 READERS: dict[str, Reader] = {

@@ -10,7 +10,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +21,6 @@ import pyarrow as pa
 
 from sae_cli.errors import JobError, is_out_of_memory
 from sae_cli.escaping import brief
-
-HIDDEN = "hidden files and folders"
-"""A reason for which something is not read."""
 
 _AT_ONCE = 2**20
 _HEAD = 8192
@@ -68,28 +65,38 @@ class Source:
         return PurePosixPath(self.name).suffix.lower()
 
 
-def sources(key: str, file: Path) -> list[Source]:
+def sources(key: str, file: Path, beside: Container[str] = ()) -> list[Source]:
     """What a file holds: itself, decompressed where its ending says so, or the files of a zip archive.
+
+    Args:
+        key: its name below the root.
+        file: where it is.
+        beside: the names of all files of the text; what is unpacked among them is not read from its archive again.
 
     Raises:
         JobError: it is no archive though its ending says so.
     """
     ending = file.suffix.lower()
     if ending == ".zip":
-        return list(_members(key, file))
+        return list(_members(key, file, beside))
     if ending in _DECOMPRESSED:
         return [Source(key, file.stem, str(file), partial(_DECOMPRESSED[ending], file))]
     return [Source(key, file.name, str(file), partial(open, file, "rb"))]
 
 
-def _members(key: str, archive: Path) -> Iterator[Source]:
+def _members(key: str, archive: Path, beside: Container[str]) -> Iterator[Source]:
     with reading(str(archive), "a zip archive"), zipfile.ZipFile(archive) as opened:
         names = [each.filename for each in opened.infolist() if not each.filename.endswith("/")]
     latest = {name: number for number, name in enumerate(names)}
+    folders = PurePosixPath(key).parent, PurePosixPath(key).with_suffix("")
     for number, name in enumerate(names):
-        parts = PurePosixPath(name).parts
-        hidden = HIDDEN if not parts or any(part.startswith(".") for part in parts) else ""
-        unread = hidden if latest[name] == number else "what a later file of the same name in an archive replaces"
+        parts, unread = PurePosixPath(name).parts, ""
+        if not parts or any(part.startswith(".") for part in parts):
+            unread = "hidden files in archives"
+        elif latest[name] != number:
+            unread = "files in archives that later ones of the same name replace"
+        elif any(str(folder / name) in beside for folder in folders):
+            unread = "files in archives that are beside them too"
         opening = partial(_open_member, archive, name)
         yield Source(f"{key}/{name}", parts[-1] if parts else "", f"{archive}/{name}", opening, unread)  # type: ignore[arg-type]
 

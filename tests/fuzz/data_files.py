@@ -15,7 +15,7 @@ import random
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,10 +28,12 @@ JOB, REQUEST = "JobError", "RequestError"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the reader is told: the field that holds the text, and the one that names a domain, if any does."""
+    """What the reader is told: the field that holds the text, the one that names a domain, if any does, and after how
+    many characters a file of prose is several documents."""
 
     column: str = "text"
     domain: str = ""
+    long: int = 64_000
 
 
 @dataclass
@@ -125,7 +127,7 @@ class Text(File):
             return Holds(refused={JOB})
         if self.encoding == "bare utf-16" and text or (self.encoding == "utf-8" and "\0" in text[:8192]):
             return Holds(passed_over=[name])
-        return Holds([(piece, "") for piece in _pieces(text.replace("\r\n", "\n").replace("\r", "\n"))])
+        return Holds([(piece, "") for piece in _pieces(text.replace("\r\n", "\n").replace("\r", "\n"), settings.long)])
 
     def smaller(self) -> Iterator[File]:
         yield from (replace(self, parts=parts) for parts in fewer(self.parts))
@@ -137,11 +139,11 @@ class Text(File):
             yield replace(self, ending=".txt")
 
 
-def _pieces(text: str) -> list[str]:
-    """A book is several documents: one ends with the first blank lines after 64,000 characters."""
+def _pieces(text: str, long: int) -> list[str]:
+    """A book is several documents: one ends with the first blank lines after so many characters."""
     pieces = []
     while text:
-        blank = next((each for each in re.finditer(r"\n\s*\n", text) if each.end() >= 64_000), None)
+        blank = next((each for each in re.finditer(r"\n\s*\n", text) if each.end() >= long), None)
         end = blank.end() if blank else len(text)
         pieces.append(text[:end])
         text = text[end:]
@@ -414,6 +416,12 @@ class Archive(File):
     ending: str = ".zip"
     kind: str = ".zip"
 
+    def without(self, unpacked: Collection[str]) -> tuple[Archive, int]:
+        """But for members that are read elsewhere; and how many these are, hidden ones left out."""
+        visible = {name for name, _ in self.members if not _is_hidden(name)}
+        left = tuple((name, file) for name, file in self.members if name not in unpacked or name not in visible)
+        return replace(self, members=left), len(visible & set(unpacked))
+
     def content(self) -> bytes:
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, warnings.catch_warnings():
@@ -425,8 +433,7 @@ class Archive(File):
     def holds(self, settings: Settings, name: str) -> Holds:
         whole = Holds()
         for member, file in dict(self.members).items():
-            parts = [part for part in member.split("/") if part not in ("", ".")]
-            if not parts or any(part.startswith(".") for part in parts):
+            if _is_hidden(member):
                 whole.hidden.append(member)
                 continue
             if isinstance(file, Packed | Archive):
@@ -445,6 +452,35 @@ class Archive(File):
         for number, (name, file) in enumerate(self.members):
             for less in file.smaller():
                 yield replace(self, members=(*self.members[:number], (name, less), *self.members[number + 1 :]))
+
+
+def _is_hidden(member: str) -> bool:
+    parts = [part for part in member.split("/") if part not in ("", ".")]
+    return not parts or any(part.startswith(".") for part in parts)
+
+
+@dataclass(frozen=True)
+class Cut(File):
+    """A compressed file that ends too early."""
+
+    of: Packed
+    cut: int
+    kind: str = "cut off"
+
+    @property
+    def ending(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.of.ending
+
+    def content(self) -> bytes:
+        whole = self.of.content()
+        return whole[: max(1, len(whole) - self.cut)]
+
+    def holds(self, settings: Settings, name: str) -> Holds:
+        return Holds(refused={JOB} if self.of.of.content() else {JOB, "RequestError"})
+
+    def smaller(self) -> Iterator[File]:
+        yield from (replace(self, of=each) for each in self.of.smaller() if isinstance(each, Packed))
+        yield from (replace(self, cut=cut) for cut in {1, self.cut // 2} - {self.cut, 0})
 
 
 @dataclass(frozen=True)

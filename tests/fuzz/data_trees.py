@@ -19,6 +19,7 @@ from data_files import (
     FORMS,
     Archive,
     Binary,
+    Cut,
     Damaged,
     File,
     Line,
@@ -53,6 +54,7 @@ class Folder:
         odd: pipes and sockets.
         settings: of the reader.
         fraction: the share that is held out.
+        block: bytes that the reader takes at once.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Folder:
     odd: tuple[str, ...] = ()
     settings: Settings = Settings()
     fraction: float = 0.3
+    block: int = 2**20
 
     def write(self, place: Path) -> Path:
         """Make it in an empty folder; gives the folder's path."""
@@ -74,7 +77,7 @@ class Folder:
         for name, target in self.links:
             link = _room(root, name)
             # Within the folder a link is relative, so that it holds when the folder is moved.
-            inside = not target.startswith("..")
+            inside = not f"{target}/".startswith("../")
             link.symlink_to(os.path.relpath(root / target, link.parent) if inside else os.path.abspath(root / target))
         for number, name in enumerate(self.odd):
             _pipe(_room(root, name)) if number % 2 == 0 else _socket(_room(root, name))
@@ -94,8 +97,11 @@ class Folder:
                 if all(shorter != other for other, _ in (*before, *after)):
                     yield replace(self, files=(*before, (shorter, less), *after))
             plain = f"{number}{file.ending}"
-            if name != plain and not name.startswith(".."):
+            if name != plain and not name.startswith("../"):
                 yield replace(self, files=(*before, (plain, file), *after))
+        if (self.block, self.settings.long) != (2**20, 64_000):
+            yield replace(self, block=2**20)
+            yield replace(self, settings=replace(self.settings, long=64_000))
         if self.name != "root":
             yield replace(self, name="root")
 
@@ -105,7 +111,7 @@ class Folder:
         for name, file in self.files:
             found[f"file: {file.kind}"] += 1
             inner = file
-            while isinstance(inner, Packed | Damaged | Mislabeled):
+            while isinstance(inner, Packed | Damaged | Mislabeled | Cut):
                 inner = inner.of
                 found[f"inside: {inner.kind}"] += 1
             found["ending: " + "".join(PurePosixPath(name).suffixes[-1:])[:12].lower()] += 1
@@ -195,7 +201,7 @@ def reach(root: Path) -> Reached:
                     files[_identity(path)] = path
                 there[name] = path
         copies |= {_identity(there[name]) for name in _copies(there) if not os.path.islink(there[name])}
-    found.said["hidden"] = len(found.hidden)
+    found.said["hidden files and folders"] = len(found.hidden)
     found.said["copies"] = len(copies & set(files))
     found.files = [path for identity, path in sorted(files.items()) if identity not in copies]
     found.names = {files[identity]: each for identity, each in names.items()}
@@ -228,7 +234,7 @@ class Maker:
         self._rng = rng
         self._texts: list[str] = []
         column = rng.choices(("text", "doc.text", "body", "content text"), (80, 12, 4, 4))[0]
-        self._settings = Settings(column, rng.choices(("", "set"), (88, 12))[0])
+        self._settings = Settings(column, rng.choices(("", "set"), (88, 12))[0], rng.choice((64_000, 64_000, 40)))
 
     def folder(self) -> Folder:
         rng = self._rng
@@ -257,6 +263,7 @@ class Maker:
             odd=odd,
             settings=self._settings,
             fraction=rng.choice((0.05, 0.3, 0.3, 0.5, 0.0)),
+            block=rng.choice((2**20, 2**20, 4, 5, 37)),
         )
 
     def _name(self, ending: str) -> str:
@@ -277,18 +284,37 @@ class Maker:
 
     def _copy(self, files: dict[str, File], name: str) -> None:
         """An editor's copy of a file, a compressed one, an archive of it, or a second file of the same content."""
-        file, by = files[name], self._rng.choice((*PACKED, "~", ".zip", "/"))
+        file, by = files[name], self._rng.choice((*PACKED, "~", ".zip", "/", "unpacked", "packed twice"))
         folder, _, last = name.rpartition("/")
         other = f"{folder}/again {last}".lstrip("/") if by == "/" else name + by
-        if len(os.fsencode(last)) > 240 or isinstance(file, Packed | Archive | Mislabeled) and by != "/":
+        if (
+            len(os.fsencode(last)) > 240
+            or isinstance(file, Packed | Archive | Mislabeled | Damaged | Cut)
+            and by != "/"
+        ):
+            return
+        inner = last.encode("utf-8", "replace").decode()
+        if by == "unpacked":
+            also = (self._sound(), self._records())
+            bundle = Archive(((inner, file), *((self._name(each.ending), each) for each in also)))
+            bundle = replace(
+                bundle, members=tuple((n.encode("utf-8", "replace").decode(), f) for n, f in bundle.members)
+            )
+            _add(files, f"{folder}/bundle.zip".lstrip("/"), bundle)
+            _add(files, f"{folder}/bundle/{inner}".lstrip("/"), file)
+            return
+        if by == "packed twice":
+            del files[name]
+            for each in self._rng.sample(PACKED, 2):
+                _add(files, name + each, Packed(file, each))
             return
         made = Text((self._text(),), "~") if by == "~" else Packed(file, by) if by in PACKED else file
-        _add(files, other, Archive(((last, file),)) if by == ".zip" else made)
+        _add(files, other, Archive(((inner, file),)) if by == ".zip" else made)
 
     def _links(self, files: dict[str, File]) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
         rng, links, hard = self._rng, [], []
         folders = {"/".join(name.split("/")[:depth]) for name in files for depth in range(1, name.count("/") + 1)}
-        inside = sorted({"", *(each for each in folders if not each.startswith(".."))})
+        inside = sorted({"", *(each for each in folders if not each.startswith("../"))})
         anywhere = sorted((folders - {"../part 1", ".."}) | {".", "..", "nowhere", "../nowhere", "../../"})
         names = sorted(name for name in files if "part 1/decoy" not in name)
         for number in range(rng.randint(1, 4)):
@@ -298,6 +324,10 @@ class Maker:
                 name, made = f"link {number}{files[target].ending}", hard if rng.random() < 0.2 else links
             else:
                 target, name, made = rng.choice(anywhere), f"link {number}", links
+            if rng.random() < 0.1:
+                name = f".{name}"
+            if rng.random() < 0.06 and made is links:
+                target = f"{where}/{name}".lstrip("/")  # itself
             made.append((f"{where}/{name}".lstrip("/"), target))
         return tuple(links), tuple(hard)
 
@@ -527,6 +557,9 @@ class Maker:
         return Parquet(({column: value, "set": "odd"}, {column: value, "set": "odd"}), types=((column, kind),))
 
     def _bad_packing(self) -> File:
+        if self._rng.random() < 0.4:
+            file = self._rng.choice((self._prose, self._records, self._parquet))()
+            return Cut(Packed(file, self._rng.choice(PACKED)), self._rng.choice((1, 2, 4, 8, 9, 20, 100)))
         if self._rng.random() < 0.2:
             ending = self._rng.choice((".zip", ".jsonl", ".csv"))
             return (
