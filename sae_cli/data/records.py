@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -223,7 +223,7 @@ def _row(batch: pa.RecordBatch, where: str) -> dict[str, Any]:
         raise RequestError(f"{where}: expected text, found {kinds} ({error}); set data.column=") from error
 
 
-def _seekable(stream: IO[bytes]) -> IO[bytes]:
+def _seekable(stream: Any) -> Any:
     """The file itself, or in a temporary file what a compressed one holds."""
     if isinstance(getattr(stream, "raw", None), io.FileIO):
         return stream

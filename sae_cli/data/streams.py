@@ -69,19 +69,20 @@ def sources(key: str, file: Path, beside: Container[str] = ()) -> list[Source]:
     """What a file holds: itself, decompressed where its ending says so, or the files of a zip archive.
 
     Args:
-        key: its name below the root.
+        key: its name below the root, whose ending counts.
         file: where it is.
         beside: the names of all files of the text; what is unpacked among them is not read from its archive again.
 
     Raises:
         JobError: it is no archive though its ending says so.
     """
-    ending = file.suffix.lower()
+    name = PurePosixPath(key)
+    ending = name.suffix.lower()
     if ending == ".zip":
         return list(_members(key, file, beside))
     if ending in _DECOMPRESSED:
-        return [Source(key, file.stem, str(file), partial(_DECOMPRESSED[ending], file))]
-    return [Source(key, file.name, str(file), partial(open, file, "rb"))]
+        return [Source(key, name.stem, str(file), partial(_DECOMPRESSED[ending], file))]
+    return [Source(key, name.name, str(file), partial(open, file, "rb"))]
 
 
 def _members(key: str, archive: Path, beside: Container[str]) -> Iterator[Source]:
@@ -106,7 +107,7 @@ def _open_member(archive: Path, name: str) -> io.BufferedReader:
         return io.BufferedReader(opened.open(name))  # type: ignore[arg-type]
 
 
-def _open_zstandard(file: Path) -> IO[bytes]:
+def _open_zstandard(file: Path) -> io.BufferedReader:
     # Unlike the usual package, this reads all frames, and says so where the last one is cut off.
     return io.BufferedReader(pa.input_stream(open(file, "rb"), compression="zstd"))  # type: ignore[arg-type]
 

@@ -125,7 +125,7 @@ class Text(File):
         text = self._text()
         if self.encoding == "latin-1" or self.encoding == "odd utf-16":
             return Holds(refused={JOB})
-        if self.encoding == "bare utf-16" and text or (self.encoding == "utf-8" and "\0" in text[:8192]):
+        if (self.encoding == "bare utf-16" and text) or (self.encoding == "utf-8" and "\0" in text[:8192]):
             return Holds(passed_over=[name])
         return Holds([(piece, "") for piece in _pieces(text.replace("\r\n", "\n").replace("\r", "\n"), settings.long)])
 

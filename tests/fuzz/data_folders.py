@@ -21,13 +21,14 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 from data_files import Archive, Holds
-from data_trees import Folder, Maker, Reached, reach
+from data_maker import Maker
+from data_trees import Folder, Reached, reach
 
 from sae_cli import console
 from sae_cli.config.data import TextData
@@ -131,13 +132,13 @@ def read(path: str, folder: Folder) -> Reading:
             reading.record = record_of_files("", corpus.files).sha256
             next(iter(corpus.documents(Split.train, 1)), None)  # and no more of it
         except SaeError as error:
-            reading.error = error
+            reading.error = _settled(error)
         errors: dict[Split, SaeError] = {}
         for split in Split if reading.error is None or "corpus" in locals() else ():
             try:
                 reading.sides[split] = [tuple(each) for each in corpus.documents(split, 0)]
             except SaeError as error:
-                errors[split] = error
+                errors[split] = _settled(error)
     reading.said = err.getvalue()
     if out.getvalue():
         raise Failure(f"printed to stdout: {out.getvalue()!r}")
@@ -147,6 +148,15 @@ def read(path: str, folder: Folder) -> Reading:
         raise Failure(f"refused in one split only: {errors}")
     reading.error = next(iter(errors.values()), reading.error)
     return reading
+
+
+def _settled(error: SaeError) -> SaeError:
+    """Let go of what was under way, generators before the files that they read."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__context__
+    return error.with_traceback(None)
 
 
 def check(folder: Folder, root: Path, counts: Counter[str]) -> None:
@@ -169,6 +179,7 @@ def check(folder: Folder, root: Path, counts: Counter[str]) -> None:
         _alike(kind, first, again)
     _epochs(folder, root, first)
     _single(folder, root, counts)
+    _pattern(folder, root, first, expected, counts)
 
 
 def _outcome(reading: Reading, expected: Expected) -> str:
@@ -180,7 +191,8 @@ def _outcome(reading: Reading, expected: Expected) -> str:
 def compare(reading: Reading, expected: Expected, folder: Folder, where: Path) -> None:
     """What was read against what is there."""
     if reading.error:
-        return _check_refusal(reading.error, expected, where)
+        _check_refusal(reading.error, expected, where)
+        return
     if expected.refused:
         raise Failure(f"read, but expected {expected.refused}")
     if not any(True for _ in expected.reached.files):
@@ -331,6 +343,54 @@ def _single(folder: Folder, root: Path, counts: Counter[str]) -> None:
     elif expected.texts:
         raise Failure(f"one file {name!r}: {first.error!r}")
     _alike("one file", first, read(str(root / name), folder))
+    link = root.parent / f"one{PurePosixPath(name).suffix}"
+    link.symlink_to(root / name)
+    _alike("a link to one file", first, read(f"./{link.name}", folder))
+
+
+PATTERNS = ("*", "*.jsonl", "*.txt", "*.*", "**/*.txt", "**/*", "*/*", "*/**", "[ab]*", "?*/*.txt", "**/[!x]*.jsonl")
+
+
+def _pattern(folder: Folder, root: Path, first: Reading, expected: Expected, counts: Counter[str]) -> None:
+    """A pattern names some of the files, whose documents are on the same sides as in the folder."""
+    said = expected.reached.said
+    pattern = random.Random(len(folder.files)).choice(PATTERNS)
+    taken = os.path.lexists(root / pattern.split("/")[0])
+    if (
+        first.error
+        or expected.unknown
+        or folder.links
+        or folder.hard
+        or taken
+        or said["copies"] + said["beside them too"]
+    ):
+        return
+    names = [os.path.relpath(path, root) for path in expected.reached.files]
+    wanted = re.compile(_translated(pattern), re.DOTALL)
+    found = read(f"./{folder.name}/{pattern}", folder)
+    counts["spelling: pattern"] += 1
+    for split, keys in first.keys.items():
+        expected_keys = {key for key in keys if wanted.fullmatch(_file_of(key, names))}
+        if expected_keys != set(found.keys.get(split, ())):
+            raise Failure(f"pattern {pattern!r}: {found.error or found.keys}, expected {split}: {expected_keys}")
+
+
+def _translated(pattern: str) -> str:
+    *folders, last = pattern.split("/")
+    begin = "".join("(?:[^/]+/)*" if part == "**" else f"{_translated_part(part)}/" for part in folders)
+    return begin + (".*" if last == "**" else _translated_part(last))
+
+
+def _translated_part(part: str) -> str:
+    each = {"*": "[^/]*", "?": "[^/]"}
+    pieces = re.findall(r"\[[^]]+\]|.", part)
+    return "".join(
+        each.get(piece, piece.replace("!", "^") if piece[0] == "[" else re.escape(piece)) for piece in pieces
+    )
+
+
+def _file_of(key: str, names: Sequence[str]) -> str:
+    return max((name for name in names if key == name or key.startswith((f"{name}:", f"{name}/"))), key=len)
 
 
 def _some(texts: Counter[tuple[str, str]]) -> str:
