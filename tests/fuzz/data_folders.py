@@ -477,21 +477,22 @@ def described(folder: Folder) -> str:
 
 
 def with_seed(folders: int, seed: int, first: int = 0, stop: bool = True) -> tuple[Counter[str], list[str]]:
-    """So many folders; what was in them, and what went wrong."""
+    """So many folders; what was in them, and what went wrong, one of a kind, which is printed at once."""
     counts: Counter[str] = Counter()
     failures: dict[str, str] = {}
     for number in range(first, first + folders):
         folder = Maker(random.Random(f"{seed} {number}")).folder()
         counts.update(folder.kinds())
         counts["folders"] += 1
-        if found := failure(folder, counts):
-            counts["failures"] += 1
-            if _sort(found) in failures:
-                continue
+        if not (found := failure(folder, counts)):
+            continue
+        counts["failures"] += 1
+        if _sort(found) not in failures:
             small, now = reduced(folder, found)
             failures[_sort(found)] = f"folder {number} of seed {seed}: {now}\n{described(small)}"
-            if stop:
-                break
+            print(failures[_sort(found)], end="\n\n", flush=True)
+        if stop:
+            break
     return counts, list(failures.values())
 
 
@@ -513,8 +514,6 @@ def main() -> None:
     started = time.monotonic()
     counts, failures = with_seed(asked.folders, asked.seed, asked.first, stop=False)
     report(counts, time.monotonic() - started)
-    for found in failures:
-        print(f"\n{found}")
     sys.exit(bool(failures))
 
 
