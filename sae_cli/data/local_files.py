@@ -59,6 +59,11 @@ def local_path(path: str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def is_local(path: str) -> bool:
+    """Whether something has this name here, a broken link too."""
+    return os.path.lexists(local_path(path))
+
+
 def find_files(path: str) -> LocalFiles:
     """The files that `data.path` names.
 

@@ -1,4 +1,4 @@
-"""Records of local files, one at a time: JSON (lines, lists, one after another), CSV, TSV and parquet.
+"""Records of local files, one at a time: JSON (lines, lists, one after another), CSV, TSV, parquet and Arrow.
 
 Files are streamed, whatever their size. What is wrong in one is said with the number of its line, or row.
 """
@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import IO, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from sae_cli.escaping import brief
 _LONGEST_FIELD = 2**31 - 1
 """Of a CSV file, in characters; Python's own limit is 128 kB."""
 _ROWS_AT_ONCE = 256
+_ARROW_FILE = b"ARROW1"
 _WHITE = " \t\r\n"
 _LITERAL = 16
 """A number or word that is cut off is shorter."""
@@ -176,15 +177,44 @@ def parquet(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
     with reading(source.where, "a parquet file"), source.open() as stream, _seekable(stream) as file:
         table = pq.ParquetFile(file)
         there = table.schema_arrow.names
-        wanted = [name for name in there if any(name == each or each.startswith(f"{name}.") for each in columns)]
+        wanted = _wanted(there, columns)
         if not wanted:  # so that what is there can be named
             if table.metadata.num_rows:
                 yield Record(source.where, dict.fromkeys(there))
             return
         batches = table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted)
-        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-        for number, row in enumerate(rows, 1):
-            yield Record(f"{source.where}, row {number:,}", row)
+        yield from _rows(source, batches)
+
+
+def arrow(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """The rows of an Arrow file or stream, as `datasets` and Feather write them; columns as of a parquet file."""
+    import pyarrow as pa
+
+    with reading(source.where, "an Arrow file"), source.open() as stream, _seekable(stream) as file:
+        is_file = file.read(len(_ARROW_FILE)) == _ARROW_FILE
+        file.seek(0)
+        table = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
+        there = table.schema.names
+        wanted = _wanted(there, columns) or there
+        batches = (table.get_batch(n) for n in range(table.num_record_batches)) if is_file else iter(table)
+        yield from _rows(source, (batch.select(wanted) for batch in batches))
+
+
+def _wanted(there: Sequence[str], columns: Collection[str]) -> list[str]:
+    """The columns of a table that are named, or inside of which something is."""
+    return [name for name in there if any(name == each or each.startswith(f"{name}.") for each in columns)]
+
+
+def _rows(source: Source, batches: Iterable[Any]) -> Iterator[Record]:
+    rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows, 1):
+        yield Record(f"{source.where}, row {number:,}", row)
+
+
+def text_lines(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """Each line of a text, in a field `text`, without its end."""
+    for number, line in enumerate(lines_of(source), 1):
+        yield Record(f"{source.where}, line {number:,}", {"text": line.rstrip("\r\n")})
 
 
 def _seekable(stream: IO[bytes]) -> IO[bytes]:
@@ -206,5 +236,6 @@ READERS: dict[str, Reader] = {
     ".tsv": separated_values("\t"),
     ".parquet": parquet,
     ".pq": parquet,
+    ".arrow": arrow,
 }
 """By the ending of a file's name, in small letters; what has another ending is plain text."""
