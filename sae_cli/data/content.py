@@ -46,14 +46,14 @@ class RecordFormat:
         return (self.column, self.domain) if self.domain else (self.column,)
 
     def documents(
-        self, name: str, where: str, records: Iterable[Record], domain: str, wanted: Callable[[str], bool]
+        self, name: str, where: str, records: Iterable[tuple[int, Record]], domain: str, wanted: Callable[[str], bool]
     ) -> Iterator[Document]:
         """The documents of a file; records whose text is null or empty are none.
 
         Args:
             name: of the file in the keys of its documents, which end in their number in the file.
             where: it, for messages.
-            records: all of them.
+            records: all of them, with their numbers.
             domain: of its documents, where no field names it.
             wanted: says of a key whether the document is.
 
@@ -61,7 +61,7 @@ class RecordFormat:
             RequestError: the file lacks a field, or the field holds no text.
         """
         text, of_domain = _Field(self.column, "data.column", where), _Field(self.domain, "data.domain", where)
-        for index, record in enumerate(records):
+        for index, record in records:
             value = text.of(record)
             named = of_domain.of(record) if self.domain else domain
             if value is None:

@@ -19,15 +19,15 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from sae_cli import console
+from sae_cli.data.streams import COMPRESSED
 from sae_cli.errors import JobError, RequestError, is_out_of_memory
 
 _EXPECTED = "expected a file, a folder or a glob of text, found"
 _SHOWN = 10
 """Names in a line about what is passed over."""
-_COPY = re.compile(r"(?is)(.+?)(\.gz|\.bz2|\.xz|\.zst|\.zip|~)")
-"""A name that is a copy of the file beside it without its end: compressed, or an editor's."""
-_COMPRESSED = re.compile(r"(?is)(.+?)\.(gz|bz2|xz|zst)")
-"""A name that is a copy of the one beside it that is compressed otherwise."""
+_COPY = re.compile(rf"(?is)(.+?)({'|'.join(map(re.escape, sorted(COMPRESSED - {'.zip'})))}|~)")
+"""A name that is a copy of the file beside it without its end: compressed, or an editor's. What is in an archive is
+compared file by file."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ class PassedOver:
 def local_path(path: str) -> Path:
     """The path with `~` for a home folder, as everywhere; a folder of that name is `./~`."""
     return Path(os.path.expanduser(path))
+
+
+def is_local(path: str) -> bool:
+    """Whether something has this name here, a broken link too."""
+    return os.path.lexists(local_path(path))
 
 
 def find_files(path: str) -> LocalFiles:
@@ -181,7 +186,7 @@ class _Search:
         self._root = root
         self._files: dict[str, Path] = {}
         self._name_of: dict[object, str] = {}
-        self._again: list[str] = []
+        self._again: dict[str, str] = {}  # further names of a file, and that which it is read by
         self._passed_over: dict[str, list[str]] = {}
         # A link to a folder that the root is in leads in a circle too.
         self._folders = {_identity(each) for each in Path(os.path.realpath(root)).parents}
@@ -189,9 +194,11 @@ class _Search:
     def found(self, wanted: Callable[[str], bool] = lambda name: True) -> LocalFiles:
         """What was found, in order of name."""
         files = {name: self._files[name] for name in sorted(self._files) if wanted(name)}
-        for copy in _copies(files, {name for name in self._again if wanted(name)} | files.keys()):
-            self._pass_over("copies of files beside them", copy)
-            del files[copy]
+        for pair in reversed(_copies(sorted(filter(wanted, {*self._files, *self._again})))):
+            copy, original = (self._again.get(name, name) for name in pair)
+            if copy != original and copy in files and original in files:
+                self._pass_over("copies of files beside them", copy)
+                del files[copy]
         return LocalFiles(files, passed_over={reason: sorted(names) for reason, names in self._passed_over.items()})
 
     def below(self, folder: str) -> None:
@@ -250,8 +257,8 @@ class _Search:
             self._pass_over("links to nothing", name)
         elif not path.is_file():
             self._pass_over("pipes, sockets and devices", name)
-        elif self._name_of.setdefault(_identity(path), name) != name:
-            self._again.append(name)
+        elif (first := self._name_of.setdefault(_identity(path), name)) != name:
+            self._again[name] = first
             self._pass_over("links to files that are read already", name)
         else:
             self._files[name] = path
@@ -260,16 +267,16 @@ class _Search:
         self._passed_over.setdefault(reason, []).append(name)
 
 
-def _copies(names: Iterable[str], there: Container[str]) -> list[str]:
-    """The names, which are in order, of copies of what is beside them: of several compressed ones all but the first."""
-    copies, kept = [], set()
+def _copies(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Those of names in order that are copies of others, and of which: of several compressed files the first is kept."""
+    there, copies, first = set(names), [], {}
     for name in names:
-        if (original := _COPY.fullmatch(name)) and original[1] in there:
-            copies.append(name)
-        elif compressed := _COMPRESSED.fullmatch(name):
-            if compressed[1] in kept:
-                copies.append(name)
-            kept.add(compressed[1])
+        if not (original := _COPY.fullmatch(name)):
+            continue
+        if original[1] in there:
+            copies.append((name, original[1]))
+        elif original[2] != "~" and first.setdefault(original[1], name) != name:
+            copies.append((name, first[original[1]]))
     return copies
 
 

@@ -1,4 +1,4 @@
-"""Records of local files, one at a time: JSON (lines, lists, one after another), CSV, TSV and parquet.
+"""Records of local files, one at a time: JSON (lines, lists, one after another), CSV, TSV, parquet and Arrow.
 
 Files are streamed, whatever their size. What is wrong in one is said with the number of its line, or row.
 """
@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from sae_cli.escaping import brief
 _LONGEST_FIELD = 2**31 - 1
 """Of a CSV file, in characters; Python's own limit is 128 kB."""
 _ROWS_AT_ONCE = 256
+_ARROW_FILE = b"ARROW1"
 _WHITE = " \t\r\n"
 _LITERAL = 16
 """A number or word that is cut off is shorter."""
@@ -179,38 +180,60 @@ def parquet(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
 
     with reading(source.where, "a parquet file"), source.open() as stream, _seekable(stream) as file:
         table = pq.ParquetFile(file)
-        wanted = _wanted(source, table, columns)
+        there = table.schema_arrow.names
+        wanted = _wanted(source, there, columns)
         if not wanted:  # so that what is there can be named
             if table.metadata.num_rows:
-                yield Record(source.where, dict.fromkeys(table.schema_arrow.names))
+                yield Record(source.where, dict.fromkeys(there))
             return
-        number = 1
-        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
-            yield from _rows(batch, source.where, number)
-            number += batch.num_rows
+        paths = [table.schema.column(number).path for number in range(len(table.schema))]
+        yield from _rows(source, table.iter_batches(_ROWS_AT_ONCE, columns=_narrowed(wanted, paths, columns)))
 
 
-def _wanted(source: Source, table: Any, columns: Collection[str]) -> list[str]:
-    """Columns of a parquet file, or fields in them, as it is told what to read."""
-    _check_header(source, table.schema_arrow.names, columns)
-    paths = [table.schema.column(number).path for number in range(len(table.schema))]
-    wanted = []
-    for each in columns:
-        if any(path == each or path.startswith(f"{each}.") for path in paths):
-            wanted.append(each)
-        else:  # what it would be inside of
-            wanted += [name for name in table.schema_arrow.names if each.startswith(f"{name}.")]
-    return wanted
+def arrow(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """The rows of an Arrow file or stream, as `datasets` and Feather write them; columns as of a parquet file."""
+    with reading(source.where, "an Arrow file"), source.open() as stream, _seekable(stream) as file:
+        is_file = file.read(len(_ARROW_FILE)) == _ARROW_FILE
+        file.seek(0)
+        table = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
+        there = table.schema.names
+        wanted = _wanted(source, there, columns) or there
+        batches = (table.get_batch(n) for n in range(table.num_record_batches)) if is_file else iter(table)
+        yield from _rows(source, (batch.select(wanted) for batch in batches))
 
 
-def _rows(batch: pa.RecordBatch, where: str, first: int) -> Iterator[Record]:
+def _wanted(source: Source, there: Sequence[str], columns: Collection[str]) -> list[str]:
+    """The columns of a table that are named, or inside of which something is."""
+    _check_header(source, there, columns)
+    return [name for name in there if any(name == each or each.startswith(f"{name}.") for each in columns)]
+
+
+def _narrowed(wanted: Sequence[str], paths: Sequence[str], columns: Collection[str]) -> list[str]:
+    """The same columns, but of a nested one only what is named of it, if it is there: what is beside that may be wrong.
+
+    Args:
+        wanted: columns of a parquet file.
+        paths: of all that is in its columns.
+        columns: what is named.
+    """
+    inner = [each for each in columns if any(path == each or path.startswith(f"{each}.") for path in paths)]
+    return [*inner, *(name for name in wanted if not any(f"{each}.".startswith(f"{name}.") for each in inner))]
+
+
+def _rows(source: Source, batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
+    number = 0
+    for batch in batches:
+        for row in _values(batch, source.where, number + 1):
+            number += 1
+            yield Record(f"{source.where}, row {number:,}", row)
+
+
+def _values(batch: pa.RecordBatch, where: str, first: int) -> Iterable[dict[str, Any]]:
     """The rows of a batch, which are numbered from `first` on."""
     try:
-        rows = batch.to_pylist()
+        return batch.to_pylist()
     except (ValueError, OverflowError):  # of one of them
-        rows = (_row(batch.slice(at, 1), f"{where}, row {first + at:,}") for at in range(batch.num_rows))
-    for number, row in enumerate(rows, first):
-        yield Record(f"{where}, row {number:,}", row)
+        return (_row(batch.slice(at, 1), f"{where}, row {first + at:,}") for at in range(batch.num_rows))
 
 
 def _row(batch: pa.RecordBatch, where: str) -> dict[str, Any]:
@@ -221,6 +244,12 @@ def _row(batch: pa.RecordBatch, where: str) -> dict[str, Any]:
     except (ValueError, OverflowError) as error:  # a date that Python does not know
         kinds = ", ".join(f"{each.name!r} of type {each.type}" for each in batch.schema)
         raise RequestError(f"{where}: expected text, found {kinds} ({error}); set data.column=") from error
+
+
+def text_lines(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """Each line of a text, in a field `text`, without its end."""
+    for number, line in enumerate(lines_of(source), 1):
+        yield Record(f"{source.where}, line {number:,}", {"text": line.rstrip("\r\n")})
 
 
 def _seekable(stream: Any) -> Any:
@@ -244,5 +273,6 @@ READERS: dict[str, Reader] = {
     ".tsv": separated_values("\t"),
     ".parquet": parquet,
     ".pq": parquet,
+    ".arrow": arrow,
 }
 """By the ending of a file's name, in small letters; what has another ending is plain text."""

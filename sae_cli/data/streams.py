@@ -107,17 +107,21 @@ def _open_member(archive: Path, name: str) -> io.BufferedReader:
         return io.BufferedReader(opened.open(name))  # type: ignore[arg-type]
 
 
-def _open_zstandard(file: Path) -> io.BufferedReader:
-    # Unlike the usual package, this reads all frames, and says so where the last one is cut off.
-    return io.BufferedReader(pa.input_stream(open(file, "rb"), compression="zstd"))  # type: ignore[arg-type]
+def _open_packed(file: Path, compression: str) -> io.BufferedReader:
+    # Unlike the usual package for zstandard, this reads all frames, and says so where the last one is cut off.
+    return io.BufferedReader(pa.input_stream(open(file, "rb"), compression=compression))  # type: ignore[arg-type]
 
 
 _DECOMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {
     ".gz": partial(gzip.open, mode="rb"),  # type: ignore[dict-item]
     ".bz2": partial(bz2.open, mode="rb"),  # type: ignore[dict-item]
     ".xz": partial(lzma.open, mode="rb"),  # type: ignore[dict-item]
-    ".zst": _open_zstandard,
+    ".zst": partial(_open_packed, compression="zstd"),
+    ".lz4": partial(_open_packed, compression="lz4"),
+    ".br": partial(_open_packed, compression="brotli"),
 }
+COMPRESSED = frozenset({*_DECOMPRESSED, ".zip"})
+"""Endings that say how a file is packed, in small letters."""
 
 
 @contextmanager

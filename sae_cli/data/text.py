@@ -67,7 +67,7 @@ class TextCorpus:
 
         folder = folder_of(source.key, file)
         if read := READERS.get(source.ending):
-            records = read(source, self._format.columns)
+            records = enumerate(read(source, self._format.columns))
             yield from self._format.documents(source.key, source.where, records, folder, wanted)
         else:
             for key, text in _keyed(source.key, _cut_at_blank_lines(text_of(source))):

@@ -288,7 +288,11 @@ def spellings(folder: Folder, root: Path) -> Iterator[tuple[str, str, Callable[[
         far = place.parent / "far" / "away"
         known.append(("moved far", str(far), lambda: _moved(root, far)))
     rng = random.Random(repr((name, len(folder.files))))
-    yield from (each for each in rng.sample(known, 3) if each[0] != "above" or (root / ".below").is_dir())
+    yield from (each for each in rng.sample(known, 3) if _makes_sense(each[0], root))
+
+
+def _makes_sense(kind: str, root: Path) -> bool:
+    return not (kind == "above" and not (root / ".below").is_dir()) and not (kind == "/**" and os.path.lexists(root / "**"))
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ STEMS = [
     "~", "~root", "x" * 230, "日" * 76, " blank ", "A", "**", "train", "test", "validation", "README", "dataset", "a@b",
     "a=b,c", "\u202eabc",
 ]  # fmt: skip
-HIDDEN = [".git", ".ipynb_checkpoints", ".cache", ".hidden x", "._a", "..."]
+HIDDEN = [".git", ".below", ".ipynb_checkpoints", ".cache", ".hidden x", "._a", "..."]
 ENDINGS = [".txt", ".txt", ".md", ".TXT", ".log", "", ".py", ".html", ".", ".1", ".jsonl.bak", ".text"]
 PACKED = [".gz", ".bz2", ".xz", ".zst", ".GZ"]
 

@@ -184,7 +184,6 @@ def _copies(names: Iterable[str]) -> set[str]:
     """Copies of what is beside them: an editor's, or compressed ones; of several of these the first stays."""
     names = set(names)
     found = {name for name in names if name.endswith("~") and name[:-1] in names}
-    found |= {name for name in names if name.lower().endswith(".zip") and name[:-4] in names}
     first: set[str] = set()
     for name in sorted(names):
         if (compressed := _COMPRESSED.fullmatch(name)) is None:
