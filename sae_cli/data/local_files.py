@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -268,7 +268,7 @@ class _Search:
 
 
 def _copies(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Those of names in order that are copies of others, and of which: of several compressed files the first is kept."""
+    """Those of names, in order, that are copies, and of what: of several compressed files the first is kept."""
     there, copies, first = set(names), [], {}
     for name in names:
         if not (original := _COPY.fullmatch(name)):

@@ -292,7 +292,9 @@ def spellings(folder: Folder, root: Path) -> Iterator[tuple[str, str, Callable[[
 
 
 def _makes_sense(kind: str, root: Path) -> bool:
-    return not (kind == "above" and not (root / ".below").is_dir()) and not (kind == "/**" and os.path.lexists(root / "**"))
+    return not (kind == "above" and not (root / ".below").is_dir()) and not (
+        kind == "/**" and os.path.lexists(root / "**")
+    )
 
 
 @contextlib.contextmanager
