@@ -47,11 +47,11 @@ class StdlibData(DataConfig):
 
 @dataclass(kw_only=True)
 class TextData(DataConfig):
-    """Local files: txt, jsonl or parquet.
+    """Local files: plain text or records (json, jsonl, csv, tsv, parquet, arrow), also compressed.
 
     Attributes:
         path: a file, a folder or a glob.
-        column: the field of jsonl and parquet records that holds the text.
+        column: the field of a record that holds the text; `a.b` looks inside a nested one.
         domain: a field that names a record's domain; empty means the file's folder.
     """
 
@@ -62,10 +62,10 @@ class TextData(DataConfig):
 
 @dataclass(kw_only=True)
 class HfData(DataConfig):
-    """A Hugging Face data set, streamed.
+    """A Hugging Face data set, streamed, or a local one.
 
     Attributes:
-        path: hub id or local folder, as `datasets.load_dataset` takes it.
+        path: hub id, or a local folder or file, as `datasets.load_dataset` takes it or `save_to_disk` leaves it.
         subset: the data set's configuration name; empty for the default one.
         split: the data set's split to read (both our train and held-out documents come from it).
         column: the column that holds the text.

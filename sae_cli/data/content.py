@@ -46,14 +46,14 @@ class RecordFormat:
         return (self.column, self.domain) if self.domain else (self.column,)
 
     def documents(
-        self, name: str, where: str, records: Iterable[Record], domain: str, wanted: Callable[[str], bool]
+        self, name: str, where: str, records: Iterable[tuple[int, Record]], domain: str, wanted: Callable[[str], bool]
     ) -> Iterator[Document]:
         """The documents of a file; records whose text is null or empty are none.
 
         Args:
             name: of the file in the keys of its documents, which end in their number in the file.
             where: it, for messages.
-            records: all of them.
+            records: all of them, with their numbers.
             domain: of its documents, where no field names it.
             wanted: says of a key whether the document is.
 
@@ -61,13 +61,18 @@ class RecordFormat:
             RequestError: the file lacks a field, or the field holds no text.
         """
         text, of_domain = _Field(self.column, "data.column", where), _Field(self.domain, "data.domain", where)
-        for index, record in enumerate(records):
+        for index, record in records:
             value = text.of(record)
             named = of_domain.of(record) if self.domain else domain
-            if value is None or not wanted(key := f"{name}:{index}"):
+            if value is None:
                 continue
-            if found := plain_text(value, f"{record.where}: field {self.column!r}"):
-                yield Document(key, found, _domain(named, record, self.domain))
+            # What is no text is refused whether it is wanted or not: not in training only, or in evaluation.
+            found, of_it = (
+                plain_text(value, f"{record.where}: field {self.column!r}"),
+                _domain(named, record, self.domain),
+            )
+            if found and wanted(key := f"{name}:{index}"):
+                yield Document(key, found, of_it)
         text.end()
         of_domain.end()
 

@@ -1,20 +1,28 @@
-"""A Hugging Face data set, streamed from the hub or a local folder."""
+"""A Hugging Face data set, streamed from the hub or read from a local folder or file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from random import Random
 from typing import Any
 
 from sae_cli.config.split import Split
-from sae_cli.data.documents import Document, is_held_out
+from sae_cli.data.content import RecordFormat
+from sae_cli.data.documents import Document, is_held_out, seeded_order
+from sae_cli.data.local_data_set import LocalDataSet, library_errors, only, opening
+from sae_cli.data.local_files import is_local
+from sae_cli.data.records import Record
 from sae_cli.errors import RequestError
 
 
 class HubCorpus:
-    """Any data set that `datasets.load_dataset` reads, in streaming mode.
+    """Any data set that `datasets.load_dataset` reads, one that `save_to_disk` has left, or a single file.
 
-    A document's key is the data set's name and the record's index in it, so the split does not depend
-    on the order of reading. The order comes from the library's shuffle buffer (and shuffled shards).
+    The key of a document of a local data set is made as in `TextCorpus`, of the file's name in the folder and the
+    record's number in the file; the order is one of the files, and that of a shuffle buffer. On the hub a key is the
+    data set's name and the record's index in it, and the order comes from the library's shuffle buffer (and shuffled
+    shards). Keys do not depend on the order of reading.
 
     Args: as the fields of `sae_cli.config.data.HfData`.
     """
@@ -31,48 +39,60 @@ class HubCorpus:
         held_out_fraction: float,
     ) -> None:
         self.path, self.subset, self.split = path, subset, split
-        self.column, self.domain = column, domain
         self.revision, self.shuffle_documents = revision, shuffle_documents
         self.held_out_fraction = held_out_fraction
+        self._format = RecordFormat(column, domain)
+
+    @cached_property
+    def local(self) -> LocalDataSet | None:
+        """The data set where it is local; None for one on the hub.
+
+        Raises:
+            RequestError: there is no such data set, subset or split.
+            JobError: a folder cannot be read.
+        """
+        return LocalDataSet(self.path, self.subset, self.split) if is_local(self.path) else None
 
     def documents(self, split: Split, seed: int, epoch: int = 0) -> Iterator[Document]:
-        stream = self._open().map(_with_index, with_indices=True)
+        """Those of the data set; see `Corpus`.
+
+        Raises:
+            RequestError: there is no such data set, subset, split or column, or the column holds no text.
+            JobError: it cannot be read.
+        """
+        if self.local:
+            documents = self._of_files(self.local, split, seed, epoch)
+            return _shuffled(documents, self.shuffle_documents, Random(f"{seed} {epoch}"))
+        return self._of_hub(split, seed, epoch)
+
+    def _of_files(self, local: LocalDataSet, split: Split, seed: int, epoch: int) -> Iterator[Document]:
+        read = False
+        for group in seeded_order(local.groups(), seed, epoch):
+            for file in local.records(group, self._format.columns):
+                read = True
+                records = enumerate(file.records)
+                yield from self._format.documents(file.name, file.where, records, "", self._is_of(split))
+        if not read:
+            raise RequestError(f"data.path={self.path}: expected text, found none in {len(local.files):,} files")
+
+    def _of_hub(self, split: Split, seed: int, epoch: int) -> Iterator[Document]:
+        where = f"data.path={self.path}"
+        stream = only(self._open(), self._format.columns, where).map(_with_index, with_indices=True)
         stream = stream.shuffle(seed=seed, buffer_size=self.shuffle_documents)
         stream.set_epoch(epoch)
-        for record in stream:
-            key = f"{self.path}:{self.subset}:{self.split}:{record[_INDEX]}"
-            if is_held_out(key, self.held_out_fraction) == (split is Split.held_out):
-                text = self._field(record, self.column)
-                if text:
-                    yield Document(key, str(text), str(self._field(record, self.domain)) if self.domain else "")
+        name = f"{self.path}:{self.subset}:{self.split}"
+        return self._format.documents(name, where, _numbered(where, stream), "", self._is_of(split))
+
+    def _is_of(self, split: Split) -> Callable[[str], bool]:
+        return lambda key: is_held_out(key, self.held_out_fraction) == (split is Split.held_out)
 
     def _open(self) -> Any:
         import datasets
-        from datasets.exceptions import DatasetNotFoundError
 
-        try:
+        with opening(f"data.path={self.path}"):
             return datasets.load_dataset(
                 self.path, self.subset or None, split=self.split, streaming=True, revision=self.revision
             )
-        except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
-            raise RequestError(
-                f"data.path={self.path}: expected a data set on the hub or a local folder, found none: "
-                f"{_first_line(error)}"
-            ) from error
-        except StopIteration as error:  # which the library meets where it looks at the first record
-            raise RequestError(f"data.path={self.path}: expected records, found files without any") from error
-        except ValueError as error:  # an unknown subset or split: the message lists those there are
-            raise RequestError(f"data.path={self.path}: {_first_line(error)}") from error
-
-    def _field(self, record: dict[str, Any], name: str) -> Any:
-        """A column of a record; `a.b` looks inside a nested one."""
-        value: Any = record
-        for part in name.split("."):
-            if not isinstance(value, dict) or part not in value:
-                columns = ", ".join(column for column in record if column != _INDEX)
-                raise RequestError(f"{self.path}: expected a column {name!r}, found {columns}; set data.column=")
-            value = value[part]
-        return value
 
 
 _INDEX = "__index__"
@@ -82,5 +102,22 @@ def _with_index(record: dict[str, Any], index: int) -> dict[str, Any]:
     return record | {_INDEX: index}
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+def _numbered(where: str, stream: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Record]]:
+    with library_errors(where):
+        for values in stream:
+            index = values.pop(_INDEX)
+            yield index, Record(f"{where}, record {index + 1:,}", values)
+
+
+def _shuffled(documents: Iterator[Document], held: int, random: Random) -> Iterator[Document]:
+    """All of them, each taken at random from so many that are held."""
+    buffer: list[Document] = []
+    for document in documents:
+        if len(buffer) < held:
+            buffer.append(document)
+            continue
+        place = random.randrange(held)
+        yield buffer[place]
+        buffer[place] = document
+    random.shuffle(buffer)
+    yield from buffer

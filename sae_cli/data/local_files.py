@@ -19,13 +19,15 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from sae_cli import console
+from sae_cli.data.streams import COMPRESSED
 from sae_cli.errors import JobError, RequestError, is_out_of_memory
 
 _EXPECTED = "expected a file, a folder or a glob of text, found"
 _SHOWN = 10
 """Names in a line about what is passed over."""
-_COPY = re.compile(r"(?is)(.+?)(\.gz|\.bz2|\.xz|\.zst|\.zip|~)")
-"""A name that is a copy of the file beside it without its end: compressed, or an editor's."""
+_COPY = re.compile(rf"(?is)(.+?)({'|'.join(map(re.escape, sorted(COMPRESSED - {'.zip'})))}|~)")
+"""A name that is a copy of the file beside it without its end: compressed, or an editor's. What is in an archive is
+compared file by file."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,38 @@ def say_passed_over(path: str, reason: str, names: Sequence[str]) -> None:
     console.warn_once(f"data.path={path}: passed over {reason} ({len(names):,}): {', '.join(names[:_SHOWN])}{more}")
 
 
+class PassedOver:
+    """Files that turn out not to be read while a text is: the first for a reason is said at once, all at the end.
+
+    Args:
+        path: of the text.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._names: dict[str, set[str]] = {}
+
+    def add(self, name: str, reason: str) -> None:
+        """Take note of one, which may be known from an earlier epoch."""
+        names = self._names.setdefault(reason, set())
+        names.add(name)
+        if len(names) == 1:
+            say_passed_over(self._path, reason, [name])
+
+    def say(self) -> None:
+        """After the last file."""
+        for reason, names in self._names.items():
+            say_passed_over(self._path, reason, sorted(names))
+
+
 def local_path(path: str) -> Path:
     """The path with `~` for a home folder, as everywhere; a folder of that name is `./~`."""
     return Path(os.path.expanduser(path))
+
+
+def is_local(path: str) -> bool:
+    """Whether something has this name here, a broken link too."""
+    return os.path.lexists(local_path(path))
 
 
 def find_files(path: str) -> LocalFiles:
@@ -155,6 +186,7 @@ class _Search:
         self._root = root
         self._files: dict[str, Path] = {}
         self._name_of: dict[object, str] = {}
+        self._again: dict[str, str] = {}  # further names of a file, and that which it is read by
         self._passed_over: dict[str, list[str]] = {}
         # A link to a folder that the root is in leads in a circle too.
         self._folders = {_identity(each) for each in Path(os.path.realpath(root)).parents}
@@ -162,9 +194,11 @@ class _Search:
     def found(self, wanted: Callable[[str], bool] = lambda name: True) -> LocalFiles:
         """What was found, in order of name."""
         files = {name: self._files[name] for name in sorted(self._files) if wanted(name)}
-        for copy in [name for name in files if (original := _COPY.fullmatch(name)) and original[1] in files]:
-            self._pass_over("copies of files beside them", copy)
-            del files[copy]
+        for pair in reversed(_copies(sorted(filter(wanted, {*self._files, *self._again})))):
+            copy, original = (self._again.get(name, name) for name in pair)
+            if copy != original and copy in files and original in files:
+                self._pass_over("copies of files beside them", copy)
+                del files[copy]
         return LocalFiles(files, passed_over={reason: sorted(names) for reason, names in self._passed_over.items()})
 
     def below(self, folder: str) -> None:
@@ -207,10 +241,10 @@ class _Search:
                 for entry in entries:
                     name = f"{folder}/{entry.name}" if folder else entry.name
                     if entry.name.startswith("."):
-                        self._pass_over("hidden files and folders", f"{name}/" if entry.is_dir() else name)
+                        self._pass_over("hidden files and folders", f"{name}/" if Path(entry.path).is_dir() else name)
                     elif entry.is_symlink():
                         yield name
-                    elif entry.is_dir():
+                    elif entry.is_dir():  # which a link in circles would not answer
                         waiting.append(name)
                     else:
                         files.append(name)
@@ -223,13 +257,27 @@ class _Search:
             self._pass_over("links to nothing", name)
         elif not path.is_file():
             self._pass_over("pipes, sockets and devices", name)
-        elif self._name_of.setdefault(_identity(path), name) != name:
+        elif (first := self._name_of.setdefault(_identity(path), name)) != name:
+            self._again[name] = first
             self._pass_over("links to files that are read already", name)
         else:
             self._files[name] = path
 
     def _pass_over(self, reason: str, name: str) -> None:
         self._passed_over.setdefault(reason, []).append(name)
+
+
+def _copies(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Those of names, in order, that are copies, and of what: of several compressed files the first is kept."""
+    there, copies, first = set(names), [], {}
+    for name in names:
+        if not (original := _COPY.fullmatch(name)):
+            continue
+        if original[1] in there:
+            copies.append((name, original[1]))
+        elif original[2] != "~" and first.setdefault(original[1], name) != name:
+            copies.append((name, first[original[1]]))
+    return copies
 
 
 def _identity(path: Path) -> object:

@@ -37,7 +37,8 @@ class TextRecord:
 
     Attributes:
         place: where it was: an absolute path, or the name of a data set.
-        version: what its source says of it: the revision and fingerprint of a data set, the version of Python.
+        version: what its source says of it: the revision and fingerprint of a data set, what a local one is read as,
+            the version of Python.
         files: how many files it had.
         bytes: of all of them.
         sha256: of the names and stamps of all of them; empty without files.
@@ -129,21 +130,18 @@ def record_of_files(
     )
 
 
-def data_set_files(path: str, subset: str, split: str, revision: str | None) -> tuple[str, list[Path]]:
-    """The version of a Hugging Face data set, which is its revision and fingerprint, and its files where it is local.
+def data_set_version(path: str, subset: str, revision: str | None) -> str:
+    """The version of a data set on the hub, which is its revision and fingerprint.
 
     Raises:
         Exception: whatever the library raises where there is no such data set.
     """
     import datasets
 
-    local = Path(path).is_dir()
     builder = datasets.load_dataset_builder(path, subset or None, revision=revision)
     found: Any = builder.config.data_files or {}
-    if local:
-        return "", [Path(name) for name in found.get(split.partition("[")[0], ())]
     origins = {str(part) for files in found.values() for origin in files.origin_metadata for part in origin[1:]}
-    return f"revision {' '.join(sorted(origins)) or revision or 'main'}, fingerprint {builder.hash}", []
+    return f"revision {' '.join(sorted(origins)) or revision or 'main'}, fingerprint {builder.hash}"
 
 
 class TokensHash:

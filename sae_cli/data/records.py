@@ -1,4 +1,4 @@
-"""Records of local files, one at a time: JSON (lines, lists, one after another), CSV, TSV and parquet.
+"""Records of local files, one at a time: JSON (lines, lists, one after another), CSV, TSV, parquet and Arrow.
 
 Files are streamed, whatever their size. What is wrong in one is said with the number of its line, or row.
 """
@@ -10,17 +10,20 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import chain
-from typing import IO, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
-from sae_cli.data.streams import Source, lines_of, reading, text_of
+import pyarrow as pa
+
+from sae_cli.data.streams import Source, lines_of, reading, text_of, undecodable
 from sae_cli.errors import JobError, RequestError
 from sae_cli.escaping import brief
 
 _LONGEST_FIELD = 2**31 - 1
 """Of a CSV file, in characters; Python's own limit is 128 kB."""
 _ROWS_AT_ONCE = 256
+_ARROW_FILE = b"ARROW1"
 _WHITE = " \t\r\n"
 _LITERAL = 16
 """A number or word that is cut off is shorter."""
@@ -117,6 +120,8 @@ class _Values:
                 raise self._error(
                     f"expected JSON, found {brief(self._text[error.pos :][:40])!r} ({error.msg})"
                 ) from error
+            except ValueError as error:  # an integer of thousands of digits
+                raise self._error(f"expected a JSON object, found one that cannot be read ({error})") from error
             if end == len(self._text) and self._more():
                 continue  # a number may go on
             self._line += self._text.count("\n", self._at, end)
@@ -176,25 +181,87 @@ def parquet(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
     with reading(source.where, "a parquet file"), source.open() as stream, _seekable(stream) as file:
         table = pq.ParquetFile(file)
         there = table.schema_arrow.names
-        wanted = [name for name in there if any(name == each or each.startswith(f"{name}.") for each in columns)]
+        wanted = _wanted(source, there, columns)
         if not wanted:  # so that what is there can be named
             if table.metadata.num_rows:
                 yield Record(source.where, dict.fromkeys(there))
             return
-        batches = table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted)
-        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-        for number, row in enumerate(rows, 1):
+        paths = [table.schema.column(number).path for number in range(len(table.schema))]
+        yield from _rows(source, table.iter_batches(_ROWS_AT_ONCE, columns=_narrowed(wanted, paths, columns)))
+
+
+def arrow(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """The rows of an Arrow file or stream, as `datasets` and Feather write them; columns as of a parquet file."""
+    with reading(source.where, "an Arrow file"), source.open() as stream, _seekable(stream) as file:
+        is_file = file.read(len(_ARROW_FILE)) == _ARROW_FILE
+        file.seek(0)
+        table = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
+        there = table.schema.names
+        wanted = _wanted(source, there, columns) or there
+        batches = (table.get_batch(n) for n in range(table.num_record_batches)) if is_file else iter(table)
+        yield from _rows(source, (batch.select(wanted) for batch in batches))
+
+
+def _wanted(source: Source, there: Sequence[str], columns: Collection[str]) -> list[str]:
+    """The columns of a table that are named, or inside of which something is."""
+    _check_header(source, there, columns)
+    return [name for name in there if any(name == each or each.startswith(f"{name}.") for each in columns)]
+
+
+def _narrowed(wanted: Sequence[str], paths: Sequence[str], columns: Collection[str]) -> list[str]:
+    """The same columns, but of a nested one only what is named of it, if it is there: what is beside that may be wrong.
+
+    Args:
+        wanted: columns of a parquet file.
+        paths: of all that is in its columns.
+        columns: what is named.
+    """
+    inner = [each for each in columns if any(path == each or path.startswith(f"{each}.") for path in paths)]
+    return [*inner, *(name for name in wanted if not any(f"{each}.".startswith(f"{name}.") for each in inner))]
+
+
+def _rows(source: Source, batches: Iterable[pa.RecordBatch]) -> Iterator[Record]:
+    number = 0
+    for batch in batches:
+        for row in _values(batch, source.where, number + 1):
+            number += 1
             yield Record(f"{source.where}, row {number:,}", row)
 
 
-def _seekable(stream: IO[bytes]) -> IO[bytes]:
+def _values(batch: pa.RecordBatch, where: str, first: int) -> Iterable[dict[str, Any]]:
+    """The rows of a batch, which are numbered from `first` on."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError):  # of one of them
+        return (_row(batch.slice(at, 1), f"{where}, row {first + at:,}") for at in range(batch.num_rows))
+
+
+def _row(batch: pa.RecordBatch, where: str) -> dict[str, Any]:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        raise undecodable(where, error) from error
+    except (ValueError, OverflowError) as error:  # a date that Python does not know
+        kinds = ", ".join(f"{each.name!r} of type {each.type}" for each in batch.schema)
+        raise RequestError(f"{where}: expected text, found {kinds} ({error}); set data.column=") from error
+
+
+def text_lines(source: Source, columns: Collection[str] = ()) -> Iterator[Record]:
+    """Each line of a text, in a field `text`, without its end."""
+    for number, line in enumerate(lines_of(source), 1):
+        yield Record(f"{source.where}, line {number:,}", {"text": line.rstrip("\r\n")})
+
+
+def _seekable(stream: Any) -> Any:
     """The file itself, or in a temporary file what a compressed one holds."""
     if isinstance(getattr(stream, "raw", None), io.FileIO):
         return stream
-    held = tempfile.TemporaryFile()  # noqa: SIM115 (closed with what reads it)
-    shutil.copyfileobj(stream, held)
-    held.seek(0)
-    return held
+    with ExitStack() as closing:
+        held = closing.enter_context(tempfile.TemporaryFile())
+        shutil.copyfileobj(stream, held)
+        held.seek(0)
+        closing.pop_all()  # what reads it closes it
+        return held
 
 
 READERS: dict[str, Reader] = {
@@ -206,5 +273,6 @@ READERS: dict[str, Reader] = {
     ".tsv": separated_values("\t"),
     ".parquet": parquet,
     ".pq": parquet,
+    ".arrow": arrow,
 }
 """By the ending of a file's name, in small letters; what has another ending is plain text."""

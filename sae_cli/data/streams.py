@@ -10,7 +10,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +33,10 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 """Byte order marks and what they announce; the longer of two that begin alike first."""
-_SIGNATURES = (b"%PDF-", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!")
+_SIGNATURES = re.compile(
+    rb"%PDF-|\x1f\x8b|BZh[1-9](?:1AY&SY|\x17rE8P\x90)|\xfd7zXZ|\x28\xb5\x2f\xfd|PK\x03\x04|7z\xbc\xaf|Rar!\x1a\x07"
+)
+"""Of files that may begin without a byte which is no text."""
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
@@ -47,12 +50,14 @@ class Source:
         name: the last part of the name without what says how it is compressed: its ending says what it holds.
         where: it, for messages.
         open: its bytes from the first on; in a `with`.
+        unread: why it is not read, where that does not depend on its content.
     """
 
     key: str
     name: str
     where: str
     open: Callable[[], IO[bytes]]
+    unread: str = ""
 
     @property
     def ending(self) -> str:
@@ -60,27 +65,41 @@ class Source:
         return PurePosixPath(self.name).suffix.lower()
 
 
-def sources(key: str, file: Path) -> list[Source]:
+def sources(key: str, file: Path, beside: Container[str] = ()) -> list[Source]:
     """What a file holds: itself, decompressed where its ending says so, or the files of a zip archive.
+
+    Args:
+        key: its name below the root, whose ending counts.
+        file: where it is.
+        beside: the names of all files of the text; what is unpacked among them is not read from its archive again.
 
     Raises:
         JobError: it is no archive though its ending says so.
     """
-    ending = file.suffix.lower()
+    name = PurePosixPath(key)
+    ending = name.suffix.lower()
     if ending == ".zip":
-        return list(_members(key, file))
+        return list(_members(key, file, beside))
     if ending in _DECOMPRESSED:
-        return [Source(key, file.stem, str(file), partial(_DECOMPRESSED[ending], file))]
-    return [Source(key, file.name, str(file), partial(open, file, "rb"))]
+        return [Source(key, name.stem, str(file), partial(_DECOMPRESSED[ending], file))]
+    return [Source(key, name.name, str(file), partial(open, file, "rb"))]
 
 
-def _members(key: str, archive: Path) -> Iterator[Source]:
+def _members(key: str, archive: Path, beside: Container[str]) -> Iterator[Source]:
     with reading(str(archive), "a zip archive"), zipfile.ZipFile(archive) as opened:
-        names = dict.fromkeys(each.filename for each in opened.infolist() if not each.is_dir())
-    for name in names:
-        parts = PurePosixPath(name).parts
-        if not any(part.startswith(".") for part in parts):
-            yield Source(f"{key}/{name}", parts[-1], f"{archive}/{name}", partial(_open_member, archive, name))  # type: ignore[arg-type]
+        names = [each.filename for each in opened.infolist() if not each.filename.endswith("/")]
+    latest = {name: number for number, name in enumerate(names)}
+    folders = PurePosixPath(key).parent, PurePosixPath(key).with_suffix("")
+    for number, name in enumerate(names):
+        parts, unread = PurePosixPath(name).parts, ""
+        if not parts or any(part.startswith(".") for part in parts):
+            unread = "hidden files in archives"
+        elif latest[name] != number:
+            unread = "files in archives that later ones of the same name replace"
+        elif any(str(folder / name) in beside for folder in folders):
+            unread = "files in archives that are beside them too"
+        opening = partial(_open_member, archive, name)
+        yield Source(f"{key}/{name}", parts[-1] if parts else "", f"{archive}/{name}", opening, unread)  # type: ignore[arg-type]
 
 
 def _open_member(archive: Path, name: str) -> io.BufferedReader:
@@ -88,17 +107,21 @@ def _open_member(archive: Path, name: str) -> io.BufferedReader:
         return io.BufferedReader(opened.open(name))  # type: ignore[arg-type]
 
 
-def _open_zstandard(file: Path) -> IO[bytes]:
-    # Unlike the usual package, this reads all frames, and says so where the last one is cut off.
-    return io.BufferedReader(pa.input_stream(open(file, "rb"), compression="zstd"))  # type: ignore[arg-type]
+def _open_packed(file: Path, compression: str) -> io.BufferedReader:
+    # Unlike the usual package for zstandard, this reads all frames, and says so where the last one is cut off.
+    return io.BufferedReader(pa.input_stream(open(file, "rb"), compression=compression))  # type: ignore[arg-type]
 
 
 _DECOMPRESSED: dict[str, Callable[[Path], IO[bytes]]] = {
     ".gz": partial(gzip.open, mode="rb"),  # type: ignore[dict-item]
     ".bz2": partial(bz2.open, mode="rb"),  # type: ignore[dict-item]
     ".xz": partial(lzma.open, mode="rb"),  # type: ignore[dict-item]
-    ".zst": _open_zstandard,
+    ".zst": partial(_open_packed, compression="zstd"),
+    ".lz4": partial(_open_packed, compression="lz4"),
+    ".br": partial(_open_packed, compression="brotli"),
 }
+COMPRESSED = frozenset({*_DECOMPRESSED, ".zip"})
+"""Endings that say how a file is packed, in small letters."""
 
 
 @contextmanager
@@ -119,7 +142,7 @@ def what_is_no_text(source: Source) -> str:
         head = file.read(_HEAD)
     if any(head.startswith(each) for each in _BOMS):
         return ""
-    if head.startswith(_SIGNATURES) or b"\0" in head:
+    if _SIGNATURES.match(head) or b"\0" in head:
         return "binary data"
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
@@ -134,23 +157,10 @@ def text_of(source: Source) -> Iterator[str]:
     Raises:
         JobError: it is no UTF-8 (nor what a byte order mark announces), or cannot be read.
     """
-    with reading(source.where, "text"), source.open() as file:
-        head = file.read(_AT_ONCE)
-        encoding, passed = _announced(head)
-        decoder = codecs.getincrementaldecoder(encoding)()
-        ends = io.IncrementalNewlineDecoder(None, translate=True)
-        block, last = head[passed:], not head
-        while True:
-            waiting = len(decoder.getstate()[0])
-            try:
-                yield ends.decode(decoder.decode(block, final=last), final=last)
-            except UnicodeDecodeError as error:
-                raise _undecodable(source.where, error, passed - waiting) from error
-            if last:
-                return
-            passed += len(block)
-            block = file.read(_AT_ONCE)
-            last = not block
+    ends = io.IncrementalNewlineDecoder(None, translate=True)
+    for piece in _decoded(source):
+        yield ends.decode(piece)
+    yield ends.decode("", final=True)
 
 
 def lines_of(source: Source) -> Iterator[str]:
@@ -161,17 +171,48 @@ def lines_of(source: Source) -> Iterator[str]:
     """
     with reading(source.where, "lines of text"), source.open() as file:
         encoding, mark = _announced(file.read(4))
+    if encoding != "utf-8":
+        yield from _split_at_ends(_decoded(source))
+        return
     with reading(source.where, "lines of text"), source.open() as file:
         file.read(mark)
-        if encoding != "utf-8":
-            yield from io.TextIOWrapper(file, encoding=encoding, newline="\n")
-            return
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode()
             except UnicodeDecodeError as error:
-                raise _undecodable(f"{source.where}, line {number:,}", error, 0) from error
+                raise undecodable(f"{source.where}, line {number:,}", error) from error
             yield text
+
+
+def _decoded(source: Source) -> Iterator[str]:
+    with reading(source.where, "text"), source.open() as file:
+        head = file.read(_AT_ONCE)
+        encoding, passed = _announced(head)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        block, last = head[passed:], not head
+        while True:
+            waiting = len(decoder.getstate()[0])
+            try:
+                yield decoder.decode(block, final=last)
+            except UnicodeDecodeError as error:
+                raise undecodable(source.where, error, passed - waiting) from error
+            if last:
+                return
+            passed += len(block)
+            block = file.read(_AT_ONCE)
+            last = not block
+
+
+def _split_at_ends(pieces: Iterator[str]) -> Iterator[str]:
+    begun: list[str] = []
+    for piece in pieces:
+        first, *others = piece.split("\n")
+        begun.append(first)
+        for other in others:
+            yield "".join(begun) + "\n"
+            begun = [other]
+    if last := "".join(begun):
+        yield last
 
 
 def _announced(head: bytes) -> tuple[str, int]:
@@ -179,7 +220,14 @@ def _announced(head: bytes) -> tuple[str, int]:
     return next(((name, len(bom)) for bom, name in _BOMS.items() if head.startswith(bom)), ("utf-8", 0))
 
 
-def _undecodable(where: str, error: UnicodeDecodeError, offset: int) -> JobError:
+def undecodable(where: str, error: UnicodeDecodeError, offset: int = 0) -> JobError:
+    """The line for bytes that are no text.
+
+    Args:
+        where: they are.
+        error: of what was decoded.
+        offset: of its first byte.
+    """
     kind = error.encoding.upper().removesuffix("-LE").removesuffix("-BE")
     place = offset + error.start
     return JobError(f"{where}: expected {kind} text, found byte {error.object[error.start]:#04x} at {place}")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from sae_cli.config.split import Split
 from sae_cli.data.content import RecordFormat
 from sae_cli.data.documents import Document, is_held_out, seeded_order
-from sae_cli.data.local_files import find_files, say_passed_over
+from sae_cli.data.local_files import PassedOver, find_files
 from sae_cli.data.records import READERS
 from sae_cli.data.streams import Source, sources, text_of, what_is_no_text
 from sae_cli.errors import RequestError
@@ -40,6 +40,7 @@ class TextCorpus:
         self._found = find_files(path)
         self._found.say(path)
         self.files = self._found.files
+        self._passed_over = PassedOver(path)
 
     def documents(self, split: Split, seed: int, epoch: int = 0) -> Iterator[Document]:
         """Those of the corpus's files; see `Corpus`.
@@ -50,12 +51,13 @@ class TextCorpus:
         """
         read = False
         for name in seeded_order(self.files, seed, epoch):
-            for source in sources(name, self.files[name]):
+            for source in sources(name, self.files[name], self.files):
                 if reason := self._no_text(source):
                     self._pass_over(source, reason)
                 else:
                     read = True
                     yield from self._documents_of(source, self.files[name], split)
+        self._passed_over.say()
         if not read:
             raise RequestError(f"data.path={self.path}: expected text, found none in {len(self.files):,} files")
 
@@ -65,7 +67,7 @@ class TextCorpus:
 
         folder = folder_of(source.key, file)
         if read := READERS.get(source.ending):
-            records = read(source, self._format.columns)
+            records = enumerate(read(source, self._format.columns))
             yield from self._format.documents(source.key, source.where, records, folder, wanted)
         else:
             for key, text in _keyed(source.key, _cut_at_blank_lines(text_of(source))):
@@ -74,15 +76,15 @@ class TextCorpus:
 
     def _no_text(self, source: Source) -> str:
         """Why a file is not read, if it is not."""
-        if source.ending in READERS:
-            return ""
+        if source.unread or source.ending in READERS:
+            return source.unread
         kind = what_is_no_text(source)
         return f"{kind}, no text" if kind else ""
 
     def _pass_over(self, source: Source, reason: str) -> None:
         if self._found.single and source.key in self.files:
             raise RequestError(f"data.path={self.path}: expected text, found {reason}")
-        say_passed_over(self.path, reason, [source.key])
+        self._passed_over.add(source.key, reason)
 
 
 def _keyed(name: str, pieces: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -11,12 +11,12 @@ from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, read_run
 from sae_cli.artifacts.survey import run_directories
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.data import NonFinite
+from sae_cli.config.data import DataConfig, NonFinite
 from sae_cli.config.model import Dtype
 from sae_cli.data.provenance import TextRecord
 from sae_cli.errors import JobError, RequestError, SaeError
 from sae_cli.stages.dictionary_run import DictionaryRun
-from sae_cli.stages.text_read import text_of
+from sae_cli.stages.text_read import split_otherwise, text_of
 
 # A harvest serves a training run if these settings are the same in both.
 _SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
@@ -42,7 +42,7 @@ def find_harvest(
     if config.activations is not None:
         harvest = read_run(config.activations, "harvest")
         _check_fits(harvest, config, settings)
-        if changed := _other_text(harvest, text):
+        if changed := _other_text(harvest, config.data, text):
             raise RequestError(
                 f"activations={config.activations}: harvested from another text than is there now: {changed}; restore "
                 "it, or harvest again with overwrite=true"
@@ -56,15 +56,17 @@ def find_harvest(
             and (config.non_finite is NonFinite.drop or not found.facts.get("dropped"))
             and not _misfits(found.settings, settings)
         ):
-            if changed := _other_text(run, text):
+            if changed := _other_text(run, config.data, text):
                 console.warn(f"{run.directory}: passed over: its text has changed since: {changed}")
                 continue
             return run
     return None
 
 
-def _other_text(harvest: FinishedRun, text: TextRecord | None) -> str:
+def _other_text(harvest: FinishedRun, data: DataConfig, text: TextRecord | None) -> str:
     before = text_of(harvest.manifest)
+    if split_otherwise(data, before):
+        return "an earlier version split it into other documents"
     return before.difference(text) if before and text else ""
 
 

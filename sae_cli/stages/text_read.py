@@ -12,11 +12,15 @@ from sae_cli import console
 from sae_cli.artifacts.manifest import Manifest
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands import PRIMARIES
-from sae_cli.config.data import DataConfig, HfData, StdlibData, SyntheticData, TextData
+from sae_cli.config.data import DataConfig, HfData, SyntheticData, TextData
 from sae_cli.config.inheritance import other_settings, same_text
 from sae_cli.config.paths import placed, with_absolute_paths
 from sae_cli.config.stored import CONFIG_FILE, parse_config
-from sae_cli.data.provenance import Stamp, TextRecord, data_set_files, record_of_files
+from sae_cli.data.hub import HubCorpus
+from sae_cli.data.local_files import is_local
+from sae_cli.data.provenance import Stamp, TextRecord, data_set_version, record_of_files
+from sae_cli.data.stdlib import StdlibCorpus
+from sae_cli.data.text import TextCorpus
 from sae_cli.errors import JobError, RequestError, SaeError
 from sae_cli.stages import build
 from sae_cli.stages.dictionary_run import DictionaryRun
@@ -26,6 +30,11 @@ TEXT = "text"
 
 FIRST_ROWS = "first_rows_sha256"
 """The fact that holds a hash of the tokens with which the text begins."""
+
+_SPLIT_OTHERWISE = (
+    "an earlier version trained it, which told the documents of a local data set apart by how its path was spelt, so "
+    "that it is not known which of them were held out"
+)
 
 _FEW = 0.01
 """Share of a text's bytes that may be in the training text under other names: a licence, a template."""
@@ -40,16 +49,18 @@ def text_record(data: DataConfig) -> TextRecord | None:
     """
     if isinstance(data, SyntheticData):
         return None
-    corpus: Any = build.corpus(replace(data, domains=[]))
     try:
-        if isinstance(data, StdlibData):
-            files = {key: corpus.root / key for key in corpus.keys}
-            return record_of_files("stdlib", files, f"Python {platform.python_version()}", listed=False)
-        assert isinstance(data, TextData | HfData)
-        place = with_absolute_paths(data).path
-        if files := getattr(corpus, "files", None):
-            return record_of_files(place, files, keyed=True)
-        return _of_data_set(place, data) if isinstance(data, HfData) else None
+        match build.corpus(replace(data, domains=[])), with_absolute_paths(data):
+            case StdlibCorpus() as corpus, _:
+                files = {key: corpus.root / key for key in corpus.keys}
+                return record_of_files("stdlib", files, f"Python {platform.python_version()}", listed=False)
+            case TextCorpus() as corpus, TextData(path=place):
+                return record_of_files(place, corpus.files, keyed=True)
+            case HubCorpus() as corpus, HfData(path=place) as named:
+                if (local := corpus.local) is None:
+                    return _of_hub(named)
+                return record_of_files(place, local.files, local.version, local.keyed)
+        raise AssertionError(type(data))
     except OSError as error:
         raise JobError(f"{error.filename or data}: cannot be read: {error.strerror or error}") from error
 
@@ -57,6 +68,17 @@ def text_record(data: DataConfig) -> TextRecord | None:
 def text_of(manifest: Manifest) -> TextRecord | None:
     """The text that a run has read, where its manifest says so."""
     return TextRecord.of_fact(manifest.facts.get(TEXT))
+
+
+def split_otherwise(data: DataConfig, before: TextRecord | None) -> bool:
+    """Whether the documents of a text that was read have other keys now: those of a local data set, which earlier
+    versions made of the path as it was spelt.
+
+    Args:
+        data: which names the text.
+        before: its record at that time, if there is one.
+    """
+    return isinstance(data, HfData) and is_local(data.path) and (before is None or not before.version)
 
 
 def text_facts(record: TextRecord | None) -> dict[str, Any]:
@@ -75,6 +97,8 @@ def measured_text(source: DictionaryRun, data: DataConfig | None, said: bool = F
     run, trained = source.run, source.trained_with.data
     if data is None:
         now = _own_text(source)
+        if split_otherwise(trained, text_of(run.manifest)):
+            raise RequestError(f"{run.directory}: {_SPLIT_OTHERWISE}; train it again, or give other text with data=")
         if not said and (before := text_of(run.manifest)) and now and (changed := before.difference(now)):
             console.warn(f"{run.directory}: its text, {now.place}, has changed since the training: {changed}")
         return now
@@ -167,18 +191,11 @@ def _own_text(source: DictionaryRun) -> TextRecord | None:
         raise RequestError(f"{source.run.directory}: the text that it was trained on is needed: {error}") from error
 
 
-def _of_data_set(place: str, data: HfData) -> TextRecord | None:
+def _of_hub(data: HfData) -> TextRecord | None:
     try:
-        version, files = data_set_files(data.path, data.subset, data.split, data.revision)
+        return TextRecord(data.path, data_set_version(data.path, data.subset, data.revision))
     except (OSError, ValueError):
         return None  # reading it will say what is wrong
-    if not files:
-        return TextRecord(place, version)
-    return record_of_files(place, {_name(file, place): file for file in files}, version)
-
-
-def _name(file: Any, place: str) -> str:
-    return file.relative_to(place).as_posix() if file.is_relative_to(place) else file.as_posix()
 
 
 def _refuse_leak(source: DictionaryRun, data: DataConfig, before: TextRecord | None, now: TextRecord | None) -> None:
@@ -189,7 +206,10 @@ def _refuse_leak(source: DictionaryRun, data: DataConfig, before: TextRecord | N
     read = now.listed or {} if now else {}
     common = [name for name, stamp in read.items() if stamp.sha256 and known.get(name) == stamp]
     same_keys = type(data) is type(trained) or bool(before and now and before.keyed and now.keyed)
-    if same_keys and (same_text(trained, data) or common) and data.held_out_fraction > most:
+    same = same_text(trained, data) or common
+    if same and split_otherwise(trained, before):
+        raise RequestError(f"{run}: {_SPLIT_OTHERWISE}; train it again, or give other text")
+    if same_keys and same and data.held_out_fraction > most:
         raise RequestError(
             f"{run}: data.held_out_fraction={data.held_out_fraction:g} on text that it was trained on with {most:g}: "
             f"documents of its training would be measured as held out; expected at most {most:g}, or leave it out"

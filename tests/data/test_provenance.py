@@ -6,7 +6,8 @@ import json
 import pytest
 
 from sae_cli.data import provenance
-from sae_cli.data.provenance import Stamp, TextRecord, data_set_files, record_of_files, tokens_hash
+from sae_cli.data.local_data_set import LocalDataSet
+from sae_cli.data.provenance import Stamp, TextRecord, record_of_files, tokens_hash
 
 
 def files(folder, **contents):
@@ -115,8 +116,8 @@ def test_the_files_of_a_local_data_set(tmp_path):
     (tmp_path / "hf").mkdir()
     (tmp_path / "hf" / "train.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "hf" / "test.jsonl").write_text('{"text": "b"}\n')
-    version, found = data_set_files(str(tmp_path / "hf"), "", "train", None)
-    assert version == "" and [each.name for each in found] == ["train.jsonl"]
+    found = LocalDataSet(str(tmp_path / "hf"), "", "train")
+    assert found.version == "json records by file" and list(found.files) == ["train.jsonl"]
 
 
 def test_the_hash_of_tokens_does_not_depend_on_how_rows_are_cut():
