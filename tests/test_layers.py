@@ -36,6 +36,7 @@ HOMES = {
     "peft": {"models"},
     "transformers": {"models"},
     "datasets": {"data"},
+    "pyarrow": {"data"},
     "safetensors": {"artifacts", "models/load.py", "models/adapters.py"},  # there: the class of its errors
     "rich": {"console.py"},
     "matplotlib": {"dashboard/paper.py"},

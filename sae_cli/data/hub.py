@@ -15,14 +15,17 @@ from sae_cli.data.local_files import is_local
 from sae_cli.data.records import Record
 from sae_cli.errors import RequestError
 
+_HUB = "hf://datasets/"
+"""May stand before the name of a data set on the hub."""
+
 
 class HubCorpus:
     """Any data set that `datasets.load_dataset` reads, one that `save_to_disk` has left, or a single file.
 
     The key of a document of a local data set is made as in `TextCorpus`, of the file's name in the folder and the
-    record's number in the file; the order is one of the files, and that of a shuffle buffer. On the hub a key is the
-    data set's name and the record's index in it, and the order comes from the library's shuffle buffer (and shuffled
-    shards). Keys do not depend on the order of reading.
+    record's number in the file. On the hub it is made of the data set's name, the file's number in it and the record's
+    in the file; this last one alone says which side of the split it is on, as it always has. The order is one of the
+    files, and that of a shuffle buffer; keys do not depend on it.
 
     Args: as the fields of `sae_cli.config.data.HfData`.
     """
@@ -60,10 +63,9 @@ class HubCorpus:
             RequestError: there is no such data set, subset, split or column, or the column holds no text.
             JobError: it cannot be read.
         """
-        if self.local:
-            documents = self._of_files(self.local, split, seed, epoch)
-            return _shuffled(documents, self.shuffle_documents, Random(f"{seed} {epoch}"))
-        return self._of_hub(split, seed, epoch)
+        local = self.local
+        documents = self._of_files(local, split, seed, epoch) if local else self._of_hub(split, seed, epoch)
+        return _shuffled(documents, self.shuffle_documents, Random(f"{seed} {epoch}"))
 
     def _of_files(self, local: LocalDataSet, split: Split, seed: int, epoch: int) -> Iterator[Document]:
         read = False
@@ -76,12 +78,18 @@ class HubCorpus:
             raise RequestError(f"data.path={self.path}: expected text, found none in {len(local.files):,} files")
 
     def _of_hub(self, split: Split, seed: int, epoch: int) -> Iterator[Document]:
-        where = f"data.path={self.path}"
-        stream = only(self._open(), self._format.columns, where).map(_with_index, with_indices=True)
-        stream = stream.shuffle(seed=seed, buffer_size=self.shuffle_documents)
-        stream.set_epoch(epoch)
-        name = f"{self.path}:{self.subset}:{self.split}"
-        return self._format.documents(name, where, _numbered(where, stream), "", self._is_of(split))
+        where, name = f"data.path={self.path}", f"{self.path.removeprefix(_HUB)}:{self.subset}:{self.split}"
+        stream = only(self._open(), self._format.columns, where)
+        in_file = self._is_of(split)
+
+        def wanted(key: str) -> bool:
+            return in_file(f"{name}:{key.rpartition(':')[2]}")
+
+        files = stream.num_shards
+        for number in seeded_order(map(str, range(files)), seed, epoch):
+            file = stream.shard(num_shards=files, index=int(number))
+            records = _numbered(f"{where}, file {int(number) + 1:,} of {files:,}", file)
+            yield from self._format.documents(f"{name}:{number}", where, records, "", wanted)
 
     def _is_of(self, split: Split) -> Callable[[str], bool]:
         return lambda key: is_held_out(key, self.held_out_fraction) == (split is Split.held_out)
@@ -95,17 +103,9 @@ class HubCorpus:
             )
 
 
-_INDEX = "__index__"
-
-
-def _with_index(record: dict[str, Any], index: int) -> dict[str, Any]:
-    return record | {_INDEX: index}
-
-
 def _numbered(where: str, stream: Iterable[dict[str, Any]]) -> Iterator[tuple[int, Record]]:
     with library_errors(where):
-        for values in stream:
-            index = values.pop(_INDEX)
+        for index, values in enumerate(stream):
             yield index, Record(f"{where}, record {index + 1:,}", values)
 
 

@@ -202,7 +202,7 @@ def _opened(where: str, files: Mapping[str, Path], subset: str, single: bool) ->
     import datasets
 
     with tempfile.TemporaryDirectory(prefix="sae-") as place:
-        folder = os.path.realpath(place) + "/files"
+        folder = os.path.realpath(place) + "/shown-files"
         names = _linked(files, folder, single)
         with opening(where, folder):
             builder: Any = datasets.load_dataset_builder(folder, subset or None, cache_dir=f"{place}/cache")
