@@ -154,7 +154,7 @@ def read(path: str, folder: Folder) -> Reading:
         errors: dict[Split, SaeError] = {}
         for split in Split if reading.error is None or "corpus" in locals() else ():
             try:
-                reading.sides[split] = [tuple(each) for each in corpus.documents(split, 0)]
+                reading.sides[split] = [each[:3] for each in corpus.documents(split, 0)]
             except SaeError as error:
                 errors[split] = _settled(error)
     reading.said = err.getvalue()

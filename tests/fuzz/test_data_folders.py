@@ -44,7 +44,7 @@ def split_anywhere(pieces):
 FAULTS = {
     "a name is a pattern": (text, "find_files", glob_of_each, "lost|other keys|read|RequestError"),
     "the place is in the keys": (text, "sources", with_place, ".*other keys"),
-    "what is no text becomes text": (content, "plain_text", lambda value, what: str(value), "read, but expected"),
+    "a missing field is an empty one": (content._Field, "_refuse", lambda self: None, "read, but expected"),
     "pictures are passed over unsaid": (
         PassedOver,
         "add",
