@@ -46,30 +46,41 @@ class StdlibData(DataConfig):
 
 
 @dataclass(kw_only=True)
-class TextData(DataConfig):
+class RecordData(DataConfig):
+    """What sources of records share.
+
+    Attributes:
+        column: the field of a record that holds the text; `a.b` looks inside a nested one.
+        domain: a field that names a record's domain; empty means the file's folder, or none with data=hf.
+        tokens: the field holds lists of ids of the model's tokens, which are read as they are.
+        chat: the field holds lists of messages (`role`, `content`), which become text by the tokenizer's chat template.
+    """
+
+    column: str = "text"
+    domain: str = ""
+    tokens: bool = False
+    chat: bool = False
+
+
+@dataclass(kw_only=True)
+class TextData(RecordData):
     """Local files: plain text or records (json, jsonl, csv, tsv, parquet, arrow), also compressed.
 
     Attributes:
         path: a file, a folder or a glob.
-        column: the field of a record that holds the text; `a.b` looks inside a nested one.
-        domain: a field that names a record's domain; empty means the file's folder.
     """
 
     path: str = place(PathKind.here)
-    column: str = "text"
-    domain: str = ""
 
 
 @dataclass(kw_only=True)
-class HfData(DataConfig):
+class HfData(RecordData):
     """A Hugging Face data set, streamed, or a local one.
 
     Attributes:
         path: hub id, or a local folder or file, as `datasets.load_dataset` takes it or `save_to_disk` leaves it.
         subset: the data set's configuration name; empty for the default one.
         split: the data set's split to read (both our train and held-out documents come from it).
-        column: the column that holds the text.
-        domain: a column that names a record's domain; empty for none.
         revision: branch, tag or commit on the hub.
         shuffle_documents: size of the streaming shuffle buffer, in documents.
     """
@@ -77,8 +88,6 @@ class HfData(DataConfig):
     path: str = place(PathKind.named)
     subset: str = ""
     split: str = "train"
-    column: str = "text"
-    domain: str = ""
     revision: str | None = None
     shuffle_documents: int = number(1000, at_least=1)
 

@@ -15,7 +15,7 @@ from sae_cli.config.commands import (
     HarvestConfig,
     TrainConfig,
 )
-from sae_cli.config.data import DataConfig, HfData, SyntheticData
+from sae_cli.config.data import DataConfig, HfData, RecordData, SyntheticData
 from sae_cli.config.hook import HookPoint, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import absolute, is_absolute
@@ -75,6 +75,8 @@ def _of_model(model: ModelConfig) -> Iterator[Idle]:
 
 
 def _of_data(data: DataConfig) -> Iterator[Idle]:
+    if isinstance(data, RecordData) and data.tokens:
+        yield Idle("data.chat", "with data.tokens=true, which is no text", "give one of the two")
     match data:
         case SyntheticData():
             for each in fields(DataConfig):

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.data import DataConfig, RecordData, SyntheticData
 from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.settings import flatten
@@ -39,8 +39,7 @@ def same_text(one: DataConfig, other: DataConfig) -> bool:
 def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str, Any, Any]]:
     """Dotted key and both values of each setting that differs of those that two sources share."""
     one, other = _absolute(trained), _absolute(data)
-    same = type(trained) is type(data) and one.get(_PLACE) == other.get(_PLACE)
-    for key in _shared(trained, same):
+    for key in _shared(trained, type(data), one.get(_PLACE) == other.get(_PLACE)):
         if one[key] != other[key] and key not in _CHOICE:
             yield f"{DATA}.{key}", one[key], other[key]
 
@@ -57,8 +56,7 @@ def inherit(settings: Any, given: Collection[str], trained: DataConfig) -> None:
     of_run, plain = _absolute(trained), plain_option(name)
     if (name == "synthetic") != isinstance(trained, SyntheticData):
         return  # which is refused where the run is read
-    same = name == schema_name(trained) and (DATA not in given or _is_at(chosen, of_run))
-    for key in _shared(trained, same):
+    for key in _shared(trained, GROUPS[DATA][name], DATA not in given or _is_at(chosen, of_run)):
         whole = DATA in given and key in _CHOICE
         if f"{DATA}.{key}" not in given and not whole and _left_as_it_is(chosen, plain, key):
             OmegaConf.update(settings, f"{DATA}.{key}", of_run[key])
@@ -77,9 +75,13 @@ def plain_option(name: str) -> Any:
     return OmegaConf.merge(OmegaConf.structured(GROUPS[DATA][name]), file)
 
 
-def _shared(trained: DataConfig, same: bool) -> list[str]:
-    """Names of the settings that two sources have in common: all where they are one, else how text becomes rows."""
-    return [each.name for each in fields(trained if same else DataConfig)]
+def _shared(trained: DataConfig, kind: type[DataConfig], one_place: bool) -> list[str]:
+    """Names of the settings that two sources have in common: at one place all of one kind, or what their records hold;
+    else how text becomes rows."""
+    if one_place and kind is type(trained):
+        return [each.name for each in fields(trained)]
+    records = one_place and isinstance(trained, RecordData) and issubclass(kind, RecordData)
+    return [each.name for each in fields(RecordData if records else DataConfig)]
 
 
 def _absolute(data: DataConfig) -> dict[str, Any]:

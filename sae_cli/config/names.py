@@ -180,7 +180,8 @@ def _off_default(config: CommandConfig, baseline: Mapping[str, Any], shown: Iter
     """Result-affecting settings that differ from the baseline, without those that the name shows."""
     given = flatten(config)
     settings = result_settings(config)
-    off = {key: settings.get(key) for key in {*given, *baseline} if given.get(key, _ABSENT) != baseline.get(key)}
+    known = {*settings, *baseline}  # what is in neither is as if it did not exist
+    off = {key: settings.get(key) for key in known if given.get(key, _ABSENT) != baseline.get(key)}
     return {key: value for key, value in off.items() if not is_execution(key) and key not in shown}
 
 

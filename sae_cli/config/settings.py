@@ -22,6 +22,9 @@ from sae_cli.config.commands import (
 from sae_cli.config.paths import absolute, with_absolute_paths
 from sae_cli.config.references import reference
 
+_ADDED = {"data.tokens": False, "data.chat": False}
+"""Settings that earlier runs do not have, with the values at which a run is what it was without them."""
+
 
 def flatten(settings: Any) -> dict[str, Any]:
     """Dotted keys to plain JSON values: enums by value, lists as they are.
@@ -58,6 +61,7 @@ def result_settings(config: CommandConfig) -> dict[str, Any]:
         del settings["layer"]
     if settings.get("non_finite") == "raise":
         del settings["non_finite"]  # a run that would have stopped has no result to differ in
+    settings = {key: value for key, value in settings.items() if key not in _ADDED or value != _ADDED[key]}
     if isinstance(config, EvalConfig):
         settings["references"] = sorted({_model(each) for each in config.references})
     if isinstance(config, TrainConfig):

@@ -1,10 +1,10 @@
-"""What a record holds, as a document: text. Everything else is refused."""
+"""What a record holds, as a document: text, token ids, or the messages of a chat. Everything else is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from sae_cli import console
 from sae_cli.data.documents import Document
@@ -17,7 +17,21 @@ _LOOKED_AT = 10_000
 _ABSENT = object()
 
 
-def plain_text(value: Any, what: str) -> str:
+class Text(NamedTuple):
+    """The text of a document, or its tokens."""
+
+    text: str
+    tokens: Sequence[int] | None = None
+
+
+@runtime_checkable
+class Content(Protocol):
+    """How the value of a field becomes a text; `what` names the field and where it stands, for messages."""
+
+    def __call__(self, value: Any, what: str) -> Text: ...
+
+
+def plain_text(value: Any, what: str) -> Text:
     """A string as it is, but that half a surrogate pair, which is no character, is U+FFFD.
 
     Raises:
@@ -25,7 +39,62 @@ def plain_text(value: Any, what: str) -> str:
     """
     if not isinstance(value, str):
         raise RequestError(f"{what}: expected text, found {_described(value)}{_advice(value)}")
-    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return Text(value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Lists of token ids.
+
+    Attributes:
+        vocabulary: number of tokens that the model knows.
+    """
+
+    vocabulary: int
+
+    def __call__(self, value: Any, what: str) -> Text:
+        """Raises: RequestError, if it is no list of ids of the model's tokens."""
+        if not isinstance(value, list) or not all(type(each) is int for each in value):
+            inside = isinstance(value, list)
+            wrong = next(each for each in value if type(each) is not int) if inside else value
+            raise RequestError(
+                f"{what}: expected a list of token ids (data.tokens=true), found {_described(wrong)}"
+                f"{' in it' if inside else ''}"
+            )
+        if value and not (min(value) >= 0 and max(value) < self.vocabulary):
+            wrong = next(each for each in value if not 0 <= each < self.vocabulary)
+            raise RequestError(
+                f"{what}: expected ids from 0 to {self.vocabulary - 1:,}, which are this model's tokens, found {wrong}"
+            )
+        return Text("", value)
+
+
+@dataclass(frozen=True)
+class Chats:
+    """Lists of messages.
+
+    Attributes:
+        render: the messages as text, as the model expects them; a `ValueError` where it cannot.
+    """
+
+    render: Callable[[list[dict[str, Any]]], str]
+
+    def __call__(self, value: Any, what: str) -> Text:
+        """Raises: RequestError, if it is no list of messages that the template can write."""
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise RequestError(f"{what}: expected a list of messages (data.chat=true), found {_described(value)}")
+        messages = [{name: inner for name, inner in each.items() if inner is not None} for each in value]
+        for each in messages:
+            if not (isinstance(each.get("role"), str) and isinstance(each.get("content"), str)):
+                raise RequestError(
+                    f"{what}: expected messages with a role and a content, both text, found {_described(each)}"
+                )
+        try:
+            return plain_text(self.render(messages) if messages else "", what)
+        except ValueError as error:
+            raise RequestError(
+                f"{what}: expected messages for the tokenizer's chat template, found {_described(value)}: {error}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -35,10 +104,12 @@ class RecordFormat:
     Attributes:
         column: the field that holds the text; `a.b` looks inside a nested one.
         domain: the field that names the domain; empty for none.
+        content: how the field's value becomes a text.
     """
 
     column: str
     domain: str = ""
+    content: Content = plain_text
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -66,13 +137,15 @@ class RecordFormat:
             named = of_domain.of(record) if self.domain else domain
             if value is None:
                 continue
-            # What is no text is refused whether it is wanted or not: not in training only, or in evaluation.
-            found, of_it = (
-                plain_text(value, f"{record.where}: field {self.column!r}"),
-                _domain(named, record, self.domain),
-            )
-            if found and wanted(key := f"{name}:{index}"):
-                yield Document(key, found, of_it)
+            is_wanted = wanted(key := f"{name}:{index}")
+            # What is wrong on the other side of the split is refused too, not first when a training is evaluated; but
+            # a chat is not written for that.
+            if not is_wanted and isinstance(self.content, Chats):
+                continue
+            found = self.content(value, f"{record.where}: field {self.column!r}")
+            of_it = _domain(named, record, self.domain)
+            if is_wanted and (found.text or found.tokens):
+                yield Document(key, found.text, of_it, found.tokens)
         text.end()
         of_domain.end()
 
@@ -167,9 +240,9 @@ def _described(value: Any) -> str:
 def _advice(value: Any) -> str:
     match value:
         case [int(), *_]:
-            return "; token ids are not read: set data.column= to the text that they were made of"
+            return "; if these are ids of the model's tokens, set data.tokens=true"
         case [dict(), *_]:
-            return "; chats are not read: set data.column= to a field of text"
+            return "; if these are the messages of a chat, set data.chat=true"
         case dict():
             return f"; a field inside is data.column=…, one of {brief(', '.join(map(str, value)))}"
         case _:

@@ -7,16 +7,20 @@ artifacts (`document_id`), its side of the train/held-out split, and its place i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from sae_cli.config.split import Split
 
 
 class Document(NamedTuple):
+    """A document: its key, its text, its domain (empty for none), and its tokens where these were given in place of a
+    text."""
+
     key: str
     text: str
     domain: str
+    tokens: Sequence[int] | None = None
 
 
 @runtime_checkable

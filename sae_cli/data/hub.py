@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from sae_cli.config.split import Split
-from sae_cli.data.content import RecordFormat
+from sae_cli.data.content import Content, RecordFormat, plain_text
 from sae_cli.data.documents import Document, is_held_out, seeded_order
 from sae_cli.data.local_data_set import LocalDataSet, library_errors, only, opening
 from sae_cli.data.local_files import is_local
@@ -27,7 +27,7 @@ class HubCorpus:
     in the file; this last one alone says which side of the split it is on, as it always has. The order is one of the
     files, and that of a shuffle buffer; keys do not depend on it.
 
-    Args: as the fields of `sae_cli.config.data.HfData`.
+    Args: as the fields of `sae_cli.config.data.HfData`, and `content`: what the column holds.
     """
 
     def __init__(
@@ -40,11 +40,12 @@ class HubCorpus:
         revision: str | None,
         shuffle_documents: int,
         held_out_fraction: float,
+        content: Content = plain_text,
     ) -> None:
         self.path, self.subset, self.split = path, subset, split
         self.revision, self.shuffle_documents = revision, shuffle_documents
         self.held_out_fraction = held_out_fraction
-        self._format = RecordFormat(column, domain)
+        self._format = RecordFormat(column, domain, content)
 
     @cached_property
     def local(self) -> LocalDataSet | None:

@@ -17,7 +17,7 @@ from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from sae_cli.data.local_files import LocalFiles, find_files, say_passed_over, unreadable
+from sae_cli.data.local_files import LocalFiles, PassedOver, find_files, say_passed_over, unreadable
 from sae_cli.data.records import (
     READERS,
     Reader,
@@ -110,17 +110,21 @@ class LocalDataSet:
         if self._by_library:
             yield FileRecords(group, self._where, self._read_by_library(columns))
             return
-        for source in sources(group, self.files[group]):
+        passed_over = PassedOver(self._path)
+        for source in sources(group, self.files[group], self.files):
             if reason := self._unlike(source):
                 if self._single and source.key == group:
                     raise RequestError(f"{self._where}: expected text, found {reason}")
-                say_passed_over(self._path, reason, [source.key])
+                passed_over.add(source.key, reason)
             else:
                 yield FileRecords(source.key, source.where, self._reader(source)(source, columns))
+        passed_over.say()
 
     def _unlike(self, source: Source) -> str:
         """Why a file is not read, if it is not."""
         endings = _KINDS[self.kind][0].split()
+        if source.unread:
+            return source.unread
         if source.key not in self.files and source.ending not in endings:
             return f"what is no file of this {self.kind} data set"
         kind = what_is_no_text(source) if self.kind == _TEXT else ""

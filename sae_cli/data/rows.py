@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any, Protocol, runtime_checkable
@@ -117,7 +117,8 @@ class RowStream:
 def tokenise(
     documents: Iterable[Document], tokeniser: Tokeniser, counts_bytes: bool = False
 ) -> Iterator[TokenisedDocument]:
-    """Each document's ids, special tokens left to the packing; a document without any token is left out.
+    """Each document's ids, special tokens left to the packing; a document without any token is left out. Of one that
+    was given as tokens the bytes are not known, which is 0.
 
     Args:
         documents: their texts.
@@ -133,8 +134,16 @@ def tokenise(
             encoded = tokeniser(texts, add_special_tokens=False, verbose=False)["input_ids"]
             n_bytes = [None] * len(texts)
         for document, ids, lengths in zip(group, encoded, n_bytes, strict=True):
-            if len(ids):
+            if document.tokens is not None:
+                yield _of_tokens(document, document.tokens, counts_bytes)
+            elif len(ids):
                 yield TokenisedDocument(document_id(document.key), np.asarray(ids, dtype=np.int64), lengths)
+
+
+def _of_tokens(document: Document, tokens: Sequence[int], counts_bytes: bool) -> TokenisedDocument:
+    """A document that was given as tokens, whose text is not known, nor are its bytes."""
+    ids = np.asarray(tokens, dtype=np.int64)
+    return TokenisedDocument(document_id(document.key), ids, np.zeros_like(ids) if counts_bytes else None)
 
 
 def _with_bytes(texts: list[str], tokeniser: Any) -> tuple[list[list[int]], list[np.ndarray | None]]:

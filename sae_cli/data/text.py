@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from sae_cli.config.split import Split
-from sae_cli.data.content import RecordFormat
+from sae_cli.data.content import Content, RecordFormat, plain_text
 from sae_cli.data.documents import Document, is_held_out, seeded_order
 from sae_cli.data.local_files import PassedOver, find_files
 from sae_cli.data.records import READERS
@@ -32,11 +32,14 @@ class TextCorpus:
         column: the field of a record that holds its text.
         domain: the field of a record that names its domain; empty for the file's folder.
         held_out_fraction: share of documents, by hash of their key, kept from training.
+        content: what that field holds; plain files hold text only.
     """
 
-    def __init__(self, path: str, column: str, domain: str, held_out_fraction: float) -> None:
+    def __init__(
+        self, path: str, column: str, domain: str, held_out_fraction: float, content: Content = plain_text
+    ) -> None:
         self.path, self.held_out_fraction = path, held_out_fraction
-        self._format = RecordFormat(column, domain)
+        self._format = RecordFormat(column, domain, content)
         self._found = find_files(path)
         self._found.say(path)
         self.files = self._found.files
@@ -59,7 +62,8 @@ class TextCorpus:
                     yield from self._documents_of(source, self.files[name], split)
         self._passed_over.say()
         if not read:
-            raise RequestError(f"data.path={self.path}: expected text, found none in {len(self.files):,} files")
+            wanted = "text" if self._format.content is plain_text else "records"
+            raise RequestError(f"data.path={self.path}: expected {wanted}, found none in {len(self.files):,} files")
 
     def _documents_of(self, source: Source, file: Path, split: Split) -> Iterator[Document]:
         def wanted(key: str) -> bool:
@@ -78,12 +82,14 @@ class TextCorpus:
         """Why a file is not read, if it is not."""
         if source.unread or source.ending in READERS:
             return source.unread
-        kind = what_is_no_text(source)
-        return f"{kind}, no text" if kind else ""
+        if kind := what_is_no_text(source):
+            return f"{kind}, no text"
+        return "" if self._format.content is plain_text else "plain text, which has no fields"
 
     def _pass_over(self, source: Source, reason: str) -> None:
         if self._found.single and source.key in self.files:
-            raise RequestError(f"data.path={self.path}: expected text, found {reason}")
+            wanted = "text" if self._format.content is plain_text else "records"
+            raise RequestError(f"data.path={self.path}: expected {wanted}, found {reason}")
         self._passed_over.add(source.key, reason)
 
 

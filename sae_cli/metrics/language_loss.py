@@ -119,7 +119,7 @@ class LossSums:
         found: dict[int, dict[str, float | None]] = {}
         for domain, sums in self.by_domain.items():
             tokens, n_bytes = (int(sums.column(name).sum()) for name in ("tokens", "bytes"))
-            size = {"tokens": tokens, "rows": sums.rows, "bytes_per_token": n_bytes / tokens}
+            size = {"tokens": tokens, "rows": sums.rows, "bytes_per_token": n_bytes / tokens if n_bytes else None}
             found[domain] = size | _estimates(sums, means | chosen)
         return dict(sorted(found.items(), key=lambda item: -(item[1]["tokens"] or 0)))
 

@@ -1,6 +1,7 @@
 """Language models: loading a Hugging Face causal LM, finding its parts, capturing and replacing activations."""
 
 from sae_cli.models.architectures import FAMILIES
+from sae_cli.models.chat import chat_renderer
 from sae_cli.models.direct_path import DirectPath
 from sae_cli.models.hooks import Site, Visitor
 from sae_cli.models.language_model import LanguageModel
@@ -20,6 +21,7 @@ __all__ = [
     "Site",
     "Target",
     "Visitor",
+    "chat_renderer",
     "load_language_model",
     "load_tokenizer",
     "model_identity",

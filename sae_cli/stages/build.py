@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.data import DataConfig, HfData, StdlibData, SyntheticData, TextData
+from sae_cli.config.data import DataConfig, HfData, RecordData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import (
@@ -21,6 +21,7 @@ from sae_cli.config.sae import (
     TopKSae,
 )
 from sae_cli.config.split import Split
+from sae_cli.data.content import Chats, Content, TokenIds, plain_text
 from sae_cli.data.documents import Corpus
 from sae_cli.data.domains import OnlyDomains
 from sae_cli.data.hub import HubCorpus
@@ -37,7 +38,7 @@ from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.dictionaries.topk import TopKObjective
 from sae_cli.errors import RequestError
-from sae_cli.models import LanguageModel, Site, load_language_model
+from sae_cli.models import LanguageModel, Site, chat_renderer, load_language_model
 from sae_cli.training.initialise import tied_encoder_scale
 from sae_cli.training.trainer import MakeObjective
 
@@ -137,19 +138,20 @@ def _group_sizes(fractions: Sequence[float], features: int) -> list[int]:
     return sizes
 
 
-def corpus(config: DataConfig) -> Corpus:
-    whole = _whole_corpus(config)
+def corpus(config: DataConfig, content: Content = plain_text) -> Corpus:
+    """The text; `content` says how the fields of records become documents."""
+    whole = _whole_corpus(config, content)
     return OnlyDomains(whole, config.domains) if config.domains else whole
 
 
-def _whole_corpus(config: DataConfig) -> Corpus:
+def _whole_corpus(config: DataConfig, content: Content) -> Corpus:
     match config:
         case StdlibData():
             return StdlibCorpus(config.tests, config.exclude, config.held_out_fraction)
         case TextData():
             if not config.path:
                 raise RequestError("data.path= is empty: expected a file, a folder or a glob of text")
-            return TextCorpus(config.path, config.column, config.domain, config.held_out_fraction)
+            return TextCorpus(config.path, config.column, config.domain, config.held_out_fraction, content)
         case HfData():
             return HubCorpus(
                 config.path,
@@ -160,6 +162,7 @@ def _whole_corpus(config: DataConfig) -> Corpus:
                 config.revision,
                 config.shuffle_documents,
                 config.held_out_fraction,
+                content,
             )
     raise AssertionError(type(config))
 
@@ -202,4 +205,19 @@ def _token_id(value: object) -> int | None:
 
 
 def row_stream(config: DataConfig, model: LanguageModel, split: Split) -> RowStream:
-    return RowStream(corpus(config), model.tokenizer, packing_policy(config, model), split, config.seed)
+    documents = corpus(config, _content(config, model))
+    return RowStream(documents, model.tokenizer, packing_policy(config, model), split, config.seed)
+
+
+def _content(config: DataConfig, model: LanguageModel) -> Content:
+    """What the fields of records hold.
+
+    Raises:
+        RequestError: the model's tokenizer cannot write chats.
+    """
+    match config:
+        case RecordData(tokens=True):
+            return TokenIds(model.vocab_size)
+        case RecordData(chat=True):
+            return Chats(chat_renderer(model.tokenizer))
+    return plain_text

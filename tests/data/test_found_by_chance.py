@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sae_cli.config.split import Split
+from sae_cli.data.hub import HubCorpus
 from sae_cli.data.text import TextCorpus
 from sae_cli.errors import JobError, RequestError
 
@@ -145,6 +146,17 @@ def test_of_a_file_that_is_compressed_twice_one_is_read(tmp_path, capsys):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"once"))
     assert [document.key for document in read(tmp_path)] == ["a.txt.bz2"]
     assert "passed over copies of files beside them (1): a.txt.gz" in capsys.readouterr().err
+
+
+def test_archives_of_a_data_set_are_read_as_those_of_a_text(tmp_path, capsys):
+    hidden = [(f"__MACOSX/._{number}.jsonl", lines({"text": "hidden"})) for number in range(20)]
+    archive(tmp_path / "a.zip", ("one.jsonl", lines({"text": "one"})), ("two.jsonl", lines({"text": "two"})), *hidden)
+    (tmp_path / "one.jsonl").write_text(lines({"text": "one"}))
+    corpus = HubCorpus(str(tmp_path), "", "train", "text", "", None, 10, 0.5)
+    assert sorted(each.text for split in Split for each in corpus.documents(split, seed=0)) == ["one", "two"]
+    said = capsys.readouterr().err
+    assert "hidden files in archives (20)" in said and "beside them too (1): a.zip/one.jsonl" in said
+    assert said.count("\n") == 3
 
 
 @pytest.mark.parametrize("unpacked", ["sub/one.txt", "sub/corpus/one.txt"])

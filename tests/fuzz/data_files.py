@@ -28,12 +28,13 @@ JOB, REQUEST = "JobError", "RequestError"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the reader is told: the field that holds the text, the one that names a domain, if any does, and after how
-    many characters a file of prose is several documents."""
+    """What the reader is told: the field that holds the text, the one that names a domain, if any does, after how many
+    characters a file of prose is several documents, and whether each of its lines is one."""
 
     column: str = "text"
     domain: str = ""
     long: int = 64_000
+    lines: bool = False
 
 
 @dataclass
@@ -127,6 +128,8 @@ class Text(File):
             return Holds(refused={JOB})
         if (self.encoding == "bare utf-16" and text) or (self.encoding == "utf-8" and "\0" in text[:8192]):
             return Holds(passed_over=[name])
+        if settings.lines:
+            return Holds([(line, "") for each in text.split("\n") if (line := each.rstrip("\r\n"))])
         return Holds([(piece, "") for piece in _pieces(text.replace("\r\n", "\n").replace("\r", "\n"), settings.long)])
 
     def smaller(self) -> Iterator[File]:
@@ -185,6 +188,17 @@ FORMS = {
     ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
 """How records are written, by the ending in small letters."""
+KINDS = {
+    "json": (".jsonl", ".jsonlines", ".ndjson", ".json"), "csv": (".csv", ".tsv"), "parquet": (".parquet", ".pq"),
+    "text": (".txt",),
+}  # fmt: skip
+"""The endings that belong together in a data set."""
+
+
+def is_of_kind(file: File, kind: str) -> bool:
+    while isinstance(file, Packed | Damaged | Mislabeled | Cut):
+        file = file.of
+    return file.ending.lower() in KINDS[kind]
 
 
 @dataclass(frozen=True)

@@ -21,27 +21,31 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-from data_files import Archive, Holds
+from data_files import KINDS, Archive, Holds, is_of_kind
 from data_maker import Maker
 from data_trees import Folder, Reached, reach
 
 from sae_cli import console
-from sae_cli.config.data import TextData
+from sae_cli.config.data import HfData, TextData
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.split import Split
 from sae_cli.data import streams, text
+from sae_cli.data.documents import Corpus
+from sae_cli.data.hub import HubCorpus
 from sae_cli.data.provenance import record_of_files
 from sae_cli.data.text import TextCorpus
 from sae_cli.errors import SaeError
 from sae_cli.escaping import visible
 
 SECONDS = 5.0
-"""What reading one folder once may take."""
+"""Of the processor's time: what reading one folder once may take."""
+DATA_SETS = 12
+"""One folder in so many is one of `data=hf`, which take longer."""
 _SAID = re.compile(r"passed over ([^(]*) \(([\d,]+)\)")
 _LACKING = re.compile(r"([\d,]+) records have no field")
 _REDUCTIONS = 400
@@ -84,6 +88,9 @@ def expected_of(folder: Folder, root: Path) -> Expected:
     read = {os.stat(path).st_ino for path in found.reached.files}
     for path in found.reached.files:
         file, name = by_identity[os.stat(path).st_ino], os.path.basename(path)
+        if folder.kind and not is_of_kind(file, folder.kind):
+            found.no_text.append(name)
+            continue
         if isinstance(file, Archive):
             file, unpacked = file.without(_unpacked(file, path, read))
             found.reached.said["beside them too"] += unpacked
@@ -120,30 +127,41 @@ class Failure(AssertionError):
     """What is wrong with a reading."""
 
 
+def corpus_of(path: str, folder: Folder) -> tuple[Corpus, Mapping[str, Path]]:
+    """The corpus at a path, and its files by name."""
+    column, domain, fraction = folder.settings.column, folder.settings.domain, folder.fraction
+    if not folder.kind:
+        corpus = TextCorpus(path, column, domain, fraction)
+        return corpus, corpus.files
+    data_set = HubCorpus(path, "", "train", column, domain, None, 3, fraction)
+    assert data_set.local, path
+    return data_set, data_set.local.files
+
+
 def read(path: str, folder: Folder) -> Reading:
     """Both splits, to the end; the errors of both must be one if there is any."""
     console.configure()
     reading, err, out = Reading(), io.StringIO(), io.StringIO()
-    started = time.perf_counter()
+    started = time.process_time()
     streams._AT_ONCE, text._LONG_FILE = folder.block, folder.settings.long
     with contextlib.redirect_stderr(err), contextlib.redirect_stdout(out):
         try:
-            corpus = TextCorpus(path, folder.settings.column, folder.settings.domain, folder.fraction)
-            reading.record = record_of_files("", corpus.files).sha256
+            corpus, files = corpus_of(path, folder)
+            reading.record = record_of_files("", files).sha256
             next(iter(corpus.documents(Split.train, 1)), None)  # and no more of it
         except SaeError as error:
             reading.error = _settled(error)
         errors: dict[Split, SaeError] = {}
         for split in Split if reading.error is None or "corpus" in locals() else ():
             try:
-                reading.sides[split] = [tuple(each) for each in corpus.documents(split, 0)]
+                reading.sides[split] = [each[:3] for each in corpus.documents(split, 0)]
             except SaeError as error:
                 errors[split] = _settled(error)
     reading.said = err.getvalue()
     if out.getvalue():
         raise Failure(f"printed to stdout: {out.getvalue()!r}")
-    if time.perf_counter() - started > SECONDS:
-        raise Failure(f"took {time.perf_counter() - started:.1f} s")
+    if time.process_time() - started > SECONDS:
+        raise Failure(f"took {time.process_time() - started:.1f} s")
     if errors and len(errors) < len(Split):
         raise Failure(f"refused in one split only: {errors}")
     reading.error = next(iter(errors.values()), reading.error)
@@ -170,7 +188,7 @@ def check(folder: Folder, root: Path, counts: Counter[str]) -> None:
     os.chdir(root.parent)
     first = read(str(root), folder)
     compare(first, expected, folder, root)
-    counts[f"outcome: {_outcome(first, expected)}"] += 1
+    counts[f"{'data set' if folder.kind else 'text'}: {_outcome(first, expected)}"] += 1
     counts["documents"] += sum(map(len, first.sides.values()))
     for kind, path, place_of in spellings(folder, root):
         counts[f"spelling: {kind}"] += 1
@@ -278,7 +296,7 @@ def spellings(folder: Folder, root: Path) -> Iterator[tuple[str, str, Callable[[
         ("link", str(place / "../a link"), lambda: _linked(root, place.parent / "a link")),
         ("link of another name", "../data [1].jsonl/", lambda: _linked(root, place.parent / "data [1].jsonl")),
         ("home", f"~/{name}", lambda: _home(place)),
-        ("stored", with_absolute_paths(TextData(path=f"./{name}")).path, still),
+        ("stored", with_absolute_paths((HfData if folder.kind else TextData)(path=f"./{name}")).path, still),
         ("moved", str(place / "to [b]"), lambda: _moved(root, place / "to [b]")),
         ("/**", f"./{name}/**", still),
     ]
@@ -288,10 +306,12 @@ def spellings(folder: Folder, root: Path) -> Iterator[tuple[str, str, Callable[[
         far = place.parent / "far" / "away"
         known.append(("moved far", str(far), lambda: _moved(root, far)))
     rng = random.Random(repr((name, len(folder.files))))
-    yield from (each for each in rng.sample(known, 3) if _makes_sense(each[0], root))
+    yield from (each for each in rng.sample(known, 3) if _makes_sense(each[0], folder, root))
 
 
-def _makes_sense(kind: str, root: Path) -> bool:
+def _makes_sense(kind: str, folder: Folder, root: Path) -> bool:
+    if kind == "/**" and folder.kind:
+        return False
     return not (kind == "above" and not (root / ".below").is_dir()) and not (
         kind == "/**" and os.path.lexists(root / "**")
     )
@@ -327,7 +347,7 @@ def _epochs(folder: Folder, root: Path, first: Reading) -> None:
     if first.error:
         return
     console.configure(quiet=True)
-    corpus = TextCorpus(str(root), folder.settings.column, folder.settings.domain, folder.fraction)
+    corpus, _ = corpus_of(str(root), folder)
     for split, keys in first.keys.items():
         if sorted(each.key for each in corpus.documents(split, 0, 1)) != sorted(keys):
             raise Failure(f"another epoch has other documents of {split.value}")
@@ -335,7 +355,11 @@ def _epochs(folder: Folder, root: Path, first: Reading) -> None:
 
 def _single(folder: Folder, root: Path, counts: Counter[str]) -> None:
     """One file by itself, whose name may look like a pattern."""
-    inside = [(name, file) for name, file in folder.files if not name.startswith("../")]
+    inside = [
+        (name, file)
+        for name, file in folder.files
+        if not name.startswith("../") and (not folder.kind or is_of_kind(file, folder.kind))
+    ]
     if not inside:
         return
     name, file = random.Random(len(inside)).choice(inside)
@@ -363,7 +387,8 @@ def _pattern(folder: Folder, root: Path, first: Reading, expected: Expected, cou
     pattern = random.Random(len(folder.files)).choice(PATTERNS)
     taken = os.path.lexists(root / pattern.split("/")[0])
     if (
-        first.error
+        folder.kind
+        or first.error
         or expected.unknown
         or folder.links
         or folder.hard
@@ -482,12 +507,18 @@ def described(folder: Folder) -> str:
     return "\n".join([*lines, *(f"  {name!r}: a pipe or socket" for name in folder.odd)])
 
 
+def folder_of(seed: int, number: int) -> Folder:
+    """One in `DATA_SETS` is a data set, the others are text."""
+    rng = random.Random(f"{seed} {number}")
+    return Maker(rng, rng.choice(sorted(KINDS)) if number % DATA_SETS == DATA_SETS - 1 else "").folder()
+
+
 def with_seed(folders: int, seed: int, first: int = 0, stop: bool = True) -> tuple[Counter[str], list[str]]:
     """So many folders; what was in them, and what went wrong, one of a kind, which is printed at once."""
     counts: Counter[str] = Counter()
     failures: dict[str, str] = {}
     for number in range(first, first + folders):
-        folder = Maker(random.Random(f"{seed} {number}")).folder()
+        folder = folder_of(seed, number)
         counts.update(folder.kinds())
         counts["folders"] += 1
         if not (found := failure(folder, counts)):

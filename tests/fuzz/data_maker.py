@@ -25,6 +25,7 @@ from data_files import (
     Records,
     Settings,
     Text,
+    is_of_kind,
 )
 from data_trees import Folder
 
@@ -36,17 +37,28 @@ STEMS = [
 ]  # fmt: skip
 HIDDEN = [".git", ".below", ".ipynb_checkpoints", ".cache", ".hidden x", "._a", "..."]
 ENDINGS = [".txt", ".txt", ".md", ".TXT", ".log", "", ".py", ".html", ".", ".1", ".jsonl.bak", ".text"]
+_SPLITS = {"train", "test", "validation", "README"}
+"""Names that mean something to a data set."""
 PACKED = [".gz", ".bz2", ".xz", ".zst", ".GZ"]
 
 
 class Maker:
-    """Makes one folder by chance; every text in it is another, but for some that are meant to be alike."""
+    """Makes one folder by chance; every text in it is another, but for some that are meant to be alike.
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+    Args:
+        rng: the chance.
+        kind: of a data set, all of whose files are of one kind; empty for a folder of text.
+    """
+
+    def __init__(self, rng: random.Random, kind: str = "") -> None:
+        self._rng, self._kind = rng, kind
+        self._stems = [stem for stem in STEMS if not kind or stem not in _SPLITS]
         self._texts: list[str] = []
         self._long = False
         column = rng.choices(("text", "doc.text", "body", "content text"), (80, 12, 4, 4))[0]
+        if kind == "text":
+            self._settings = Settings(lines=True)
+            return
         self._settings = Settings(column, rng.choices(("", "set"), (88, 12))[0], rng.choice((64_000, 64_000, 40)))
 
     def folder(self) -> Folder:
@@ -54,18 +66,20 @@ class Maker:
         files: dict[str, File] = {}
         faults = rng.choices((0, 1, 2), (70, 24, 6))[0]
         for number in range(rng.choice((0, 1, 1, 2, 3, 4, 5, 6, 8, 10))):
-            file = self._faulty() if number < faults else self._sound()
+            file = self._of_kind(self._faulty if number < faults else self._sound)
             _add(files, self._name(file.ending), file)
         if faults == 0 and rng.random() < 0.12:
-            damaged = Damaged(self._sound(), rng.randrange(2**32))
+            damaged = Damaged(self._of_kind(self._sound), rng.randrange(2**32))
             _add(files, self._name(damaged.ending), damaged)
         for name in rng.sample(sorted(files), min(len(files), rng.choice((0, 0, 0, 1, 2)))):
             self._copy(files, name)
         if rng.random() < 0.4:
             for _ in range(rng.randint(1, 3)):
-                file = self._sound()
+                file = self._of_kind(self._sound)
                 _add(files, f"../elsewhere/{self._name(file.ending)}", file)
-        files["../part 1/decoy.txt"] = Text((self._text(),))
+        if self._kind and len(files) > 1:
+            _add(files, "picture.png", Binary(BINARIES[".png"], ".png"))
+        files["../a corpus/decoy.txt"] = Text((self._text(),))
         links, hard = self._links(files) if rng.random() < 0.4 else ((), ())
         odd = tuple(f"odd {n}" for n in range(rng.randint(1, 2))) if rng.random() < 0.06 else ()
         return Folder(
@@ -75,16 +89,17 @@ class Maker:
             hard=hard,
             odd=odd,
             settings=self._settings,
+            kind=self._kind,
             fraction=rng.choice((0.05, 0.3, 0.3, 0.5, 0.0)),
             block=2**20 if self._long else rng.choice((2**20, 2**20, 4, 5, 37)),
         )
 
     def _name(self, ending: str) -> str:
         rng = self._rng
-        parts = [rng.choice(STEMS[:24]) for _ in range(rng.choices((0, 1, 2, 3), (55, 30, 10, 5))[0])]
+        parts = [rng.choice(self._stems[:24]) for _ in range(rng.choices((0, 1, 2, 3), (55, 30, 10, 5))[0])]
         if rng.random() < 0.07:
             parts.insert(rng.randrange(len(parts) + 1), rng.choice(HIDDEN))
-        stem = rng.choice(STEMS)
+        stem = rng.choice(self._stems)
         if rng.random() < 0.4:
             stem += str(rng.randrange(100))
         if rng.random() < 0.05:
@@ -100,6 +115,8 @@ class Maker:
         file, by = files[name], self._rng.choice((*PACKED, "~", ".zip", "/", "unpacked", "packed twice"))
         folder, _, last = name.rpartition("/")
         other = f"{folder}/again {last}".lstrip("/") if by == "/" else name + by
+        if self._kind and by in (".zip", "unpacked"):
+            return
         if len(os.fsencode(last)) > 240 or (
             isinstance(file, Packed | Archive | Mislabeled | Damaged | Cut) and by != "/"
         ):
@@ -126,8 +143,9 @@ class Maker:
         rng, links, hard = self._rng, [], []
         folders = {"/".join(name.split("/")[:depth]) for name in files for depth in range(1, name.count("/") + 1)}
         inside = sorted({"", *(each for each in folders if not each.startswith("../"))})
-        anywhere = sorted((folders - {"../part 1", ".."}) | {".", "..", "nowhere", "../nowhere", "../../"})
-        names = sorted(name for name in files if "part 1/decoy" not in name)
+        above = set() if self._kind else {"..", "../../"}
+        anywhere = sorted((folders - {"../a corpus", ".."}) | above | {".", "nowhere", "../nowhere"})
+        names = sorted(name for name in files if "corpus/decoy" not in name and not name.lower().endswith(".zip"))
         for number in range(rng.randint(1, 4)):
             where = rng.choice([each for each in inside if each not in names])
             if names and rng.random() < 0.5:
@@ -141,6 +159,12 @@ class Maker:
                 target = f"{where}/{name}".lstrip("/")  # itself
             made.append((f"{where}/{name}".lstrip("/"), target))
         return tuple(links), tuple(hard)
+
+    def _of_kind(self, make: Callable[[], File]) -> File:
+        while True:
+            file = make()
+            if not self._kind or is_of_kind(file, self._kind):
+                return file
 
     def _sound(self) -> File:
         """A file that is read, or passed over."""

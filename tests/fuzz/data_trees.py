@@ -26,6 +26,7 @@ class Folder:
         odd: pipes and sockets.
         settings: of the reader.
         fraction: the share that is held out.
+        kind: what files of a data set hold (`data=hf`); empty for a folder of text.
         block: bytes that the reader takes at once.
     """
 
@@ -36,6 +37,7 @@ class Folder:
     odd: tuple[str, ...] = ()
     settings: Settings = field(default_factory=Settings)
     fraction: float = 0.3
+    kind: str = ""
     block: int = 2**20
 
     def write(self, place: Path) -> Path:

@@ -4,7 +4,6 @@ The slow tier reads thousands of folders in a process of its own (`FUZZ_FOLDERS=
 """
 
 import os
-import random
 import re
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from glob import glob
 from pathlib import Path
 
 import pytest
-from data_folders import failure, with_seed
-from data_maker import Maker
+from data_folders import failure, folder_of, with_seed
 
 from sae_cli.data import content, local_files, streams, text
 from sae_cli.data.local_files import PassedOver, find_files
@@ -25,7 +23,7 @@ from sae_cli.data.streams import sources
 def test_a_few_folders():
     counts, failures = with_seed(12, seed=0)
     assert not failures, failures[0]
-    assert counts["outcome: read"] and counts["outcome: refused"] and counts["documents"] > 30
+    assert counts["text: read"] and counts["text: refused"] and counts["documents"] > 30
 
 
 def glob_of_each(path):
@@ -46,7 +44,7 @@ def split_anywhere(pieces):
 FAULTS = {
     "a name is a pattern": (text, "find_files", glob_of_each, "lost|other keys|read|RequestError"),
     "the place is in the keys": (text, "sources", with_place, ".*other keys"),
-    "what is no text becomes text": (content, "plain_text", lambda value, what: str(value), "read, but expected"),
+    "a missing field is an empty one": (content._Field, "_refuse", lambda self: None, "read, but expected"),
     "pictures are passed over unsaid": (
         PassedOver,
         "add",
@@ -64,7 +62,7 @@ FAULTS = {
 def test_faults_are_found(monkeypatch, fault):
     *place, made, says = FAULTS[fault]
     monkeypatch.setattr(*place, made)
-    found = (failure(Maker(random.Random(f"1 {number}")).folder(), Counter()) for number in range(200))
+    found = (failure(folder_of(1, number), Counter()) for number in range(200))
     assert re.match(says, next(filter(None, found), "nothing"))
 
 

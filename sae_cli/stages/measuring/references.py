@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from sae_cli import console
-from sae_cli.config.data import DataConfig
+from sae_cli.config.data import DataConfig, RecordData
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import absolute
 from sae_cli.config.references import Reference, reference, training_step
@@ -70,7 +70,10 @@ class References:
         for each in self.others:
             try:
                 check_language_model(each.model.path, revision=each.model.revision)
-                load_tokenizer(each.model.path, revision=each.model.revision)
+                tokenizer = load_tokenizer(each.model.path, revision=each.model.revision)
+                if setting := _of_one_tokenizer(data):
+                    own = load_tokenizer(self.own.path, revision=self.own.revision)
+                    _refuse_other_rows(same_tokens(tokenizer, own), setting)
             except RequestError as error:
                 raise RequestError(f"references={each.name}: {error}") from error
 
@@ -94,6 +97,8 @@ class References:
         own = text.model
         model = load_language_model(path, revision=revision, dtype=own.dtype, device=own.device)
         same = text.context <= model.max_context and same_tokens(model.tokenizer, own.tokenizer)
+        if setting := _of_one_tokenizer(text.data):
+            _refuse_other_rows(same, setting)
         context = min(text.data.context, model.max_context)
         read = text if same else HeldOutText(model, replace(text.data, context=context), self.model_rows, text.tokens)
         rows = text.rows("reference") if same else read.rows_of_bytes(text.bytes_read(), "reference")
@@ -102,6 +107,21 @@ class References:
             sums.add(tokens, n_bytes, model.logits(tokens).cpu(), (), FIRST_POSITION)
         check_losses(sums, f"references={wanted.name}")
         return Measured(wanted.name, _parameters(model), training_step(wanted.model), same, sums.pooled)
+
+
+def _of_one_tokenizer(data: DataConfig) -> str:
+    """The setting that makes a text one of a single tokenizer, if there is one: others do not have the same text."""
+    if not isinstance(data, RecordData):
+        return ""
+    return "data.tokens=true" if data.tokens else "data.chat=true" if data.chat else ""
+
+
+def _refuse_other_rows(same: bool, setting: str) -> None:
+    if not same:
+        raise RequestError(
+            f"expected a model that reads the same rows of tokens, as {setting} has them made for one tokenizer, found "
+            "one of another tokenizer or a shorter context; leave it out"
+        )
 
 
 class Placement:

@@ -1,0 +1,33 @@
+"""Messages of a chat as the text that a model was trained on: its tokenizer's template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from sae_cli.errors import RequestError
+
+Messages = list[dict[str, Any]]
+
+
+def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Messages], str]:
+    """The template as a function, which raises `ValueError` for messages that it cannot write.
+
+    Raises:
+        RequestError: the tokenizer has none.
+    """
+    if not tokenizer.chat_template:
+        raise RequestError("data.chat=true: expected a tokenizer with a chat template, found none; give text instead")
+
+    def render(messages: Messages) -> str:
+        try:
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+        except (TemplateError, TypeError, KeyError, AttributeError, IndexError) as error:
+            raise ValueError(str(error).strip().split("\n", 1)[0] or type(error).__name__) from error
+        assert isinstance(text, str), "asked not to tokenize"
+        return text
+
+    return render
