@@ -19,8 +19,14 @@ if not torch.cuda.is_available():
 PACKAGE = Path(__file__).parents[1] / "sae_cli"
 # From the functions as they are written.
 COMPILED = {f"sae_cli.kernels.{name}" for name in ("loops", "context_loops", "triton_loops")}
+# Where the shapes are; to check the others as well would double the time of all tests.
+WITH_SHAPES = ("dictionaries", "kernels", "metrics", "training")
 
-modules = {".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in PACKAGE.rglob("[!_]*.py")}
+modules = {
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for folder in WITH_SHAPES
+    for file in (PACKAGE / folder).rglob("[!_]*.py")
+}
 # An int is accepted where a float is asked for, as type checkers do.
 install_import_hook(sorted(modules - COMPILED), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
