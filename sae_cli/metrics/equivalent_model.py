@@ -1,7 +1,9 @@
 """Which model is as good as the one with a dictionary in it: a loss placed on a curve of reference models.
 
 The curve is linear in the logarithm of size (parameters or training steps) between neighbouring references, and
-does not exist outside of them: nothing is extrapolated.
+does not exist outside of them: nothing is extrapolated. Only its falling part counts: a reference that is no better
+than one that is not larger is left out, so that a size is a loss and a loss is a size. Where nothing falls, there is
+no curve.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 WORSE, BETTER = "worse than all", "better than all"
+WORSE_THAN_SMALLEST = "worse than the smallest"
+"""But not than all: some of those that are left out are worse still."""
+NO_CURVE = "no falling curve"
+"""There are sizes, and no larger reference is better than the smallest."""
 
-# Relative: the same model by way of an identity has the same loss but for the last digits of float32.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
+"""Relative: the same model by way of an identity has the same loss but for the last digits of float32."""
 
 
 class Point(NamedTuple):
@@ -34,8 +40,7 @@ class Bracket(NamedTuple):
 
     def size(self) -> float:
         """Log-linear between the neighbours."""
-        low, high = math.log(self.below.size), math.log(self.above.size)
-        return self.below.size if self.share == 0 else math.exp(low + self.share * (high - low))
+        return self.below.size * (self.above.size / self.below.size) ** self.share
 
 
 class EquivalentModel(NamedTuple):
@@ -43,10 +48,11 @@ class EquivalentModel(NamedTuple):
 
     Attributes:
         value: the size of a reference with this loss; None outside the curve.
-        low, high: the same for the loss one standard error higher and lower; None where that is outside.
+        low, high: the same for the loss one standard error higher and lower, in this order; None where that is outside.
         below, above: names of the neighbours that the value lies between.
-        outside: `WORSE` or `BETTER` than all references, or None.
+        outside: why there is no value: `WORSE`, `WORSE_THAN_SMALLEST`, `BETTER` or `NO_CURVE`; None where there is one.
         monotone: whether a larger reference always has a lower loss.
+        left_out: names of the references that are no better than one that is not larger.
     """
 
     value: float | None
@@ -56,34 +62,52 @@ class EquivalentModel(NamedTuple):
     above: str | None
     outside: str | None
     monotone: bool
+    left_out: tuple[str, ...]
+
+
+def falling_part(points: Sequence[Point]) -> list[Point]:
+    """The curve: by size, each better than all that are not larger; of one size, from the worst to the best."""
+    curve: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.size, -point.loss)):
+        if not curve or point.loss < curve[-1].loss:
+            curve.append(point)
+    return curve
 
 
 def bracket(points: Sequence[Point], loss: float) -> Bracket | None:
-    """The smallest neighbours on the curve that have the loss between them; None outside the curve."""
-    curve = sorted(points, key=lambda point: point.size)
+    """The neighbours on the curve that have the loss between them; None outside the curve."""
+    curve = falling_part(points)
     for point in curve:
-        if math.isclose(point.loss, loss, rel_tol=_ROUNDING):
+        if math.isclose(point.loss, loss, rel_tol=ROUNDING):
             return Bracket(point, point, 0.0)
     for below, above in itertools.pairwise(curve):
-        if min(below.loss, above.loss) < loss < max(below.loss, above.loss):
+        if above.loss < loss < below.loss:
             return Bracket(below, above, (below.loss - loss) / (below.loss - above.loss))
     return None
 
 
 def equivalent_model(points: Sequence[Point], loss: float, se: float | None) -> EquivalentModel:
-    """The place of a loss on the curve of these references, with what one standard error makes of it."""
-    curve = sorted(points, key=lambda point: point.size)
-    found = bracket(curve, loss)
-    worse = loss > max(point.loss for point in curve)
+    """The place of a loss on the curve of these references, at least one, with what one standard error makes of it."""
+    curve = falling_part(points)
+    left_out = tuple(point.name for point in sorted(points, key=lambda point: point.size) if point not in curve)
+    exists = len(curve) > 1 or not left_out
+    found = bracket(curve, loss) if exists else None
     return EquivalentModel(
         value=found.size() if found else None,
-        low=_size(curve, loss, se),
-        high=_size(curve, loss, None if se is None else -se),
+        low=_size(curve, loss, se) if exists else None,
+        high=_size(curve, loss, None if se is None else -se) if exists else None,
         below=found.below.name if found else None,
         above=found.above.name if found else None,
-        outside=None if found else WORSE if worse else BETTER,
-        monotone=all(a.loss > b.loss for a, b in itertools.pairwise(curve)),
+        outside=None if found else _why_not(points, curve, loss) if exists else NO_CURVE,
+        monotone=not left_out and all(a.size < b.size for a, b in itertools.pairwise(curve)),
+        left_out=left_out,
     )
+
+
+def _why_not(points: Sequence[Point], curve: Sequence[Point], loss: float) -> str:
+    if loss < curve[-1].loss:
+        return BETTER
+    return WORSE if loss > max(point.loss for point in points) else WORSE_THAN_SMALLEST
 
 
 def _size(curve: Sequence[Point], loss: float, change: float | None) -> float | None:

@@ -23,11 +23,12 @@ D, CONTEXT = 16, 32
 ROWS = -(-1000 // (CONTEXT - 1))
 
 
-def save(folder, tokenizer, hidden, seed, context=64):
+def save(folder, tokenizer, hidden, seed, context=64, spread=0.3):
     torch.manual_seed(seed)
     config = GPTNeoXConfig(
         vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=context, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
+        num_attention_heads=2, max_position_embeddings=context, initializer_range=spread, bos_token_id=0,
+        eos_token_id=0,
     )  # fmt: skip
     GPTNeoXForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -47,7 +48,8 @@ def another_tokenizer():
 
 
 class Folders(NamedTuple):
-    """References: with the tokenizer of the world's model, two of its checkpoints, and one with another tokenizer."""
+    """References: with the tokenizer of the world's model, the larger the better (random weights of less and less
+    spread), two of its checkpoints, and one with another tokenizer."""
 
     smaller: str
     larger: str
@@ -67,8 +69,8 @@ def folders(world, tmp_path_factory):
         checkpoint.save_pretrained(root / step)
         same.save_pretrained(root / step)
     paths = (
-        save(root / "smaller", same, 8, 1),
-        save(root / "larger", same, 32, 2),
+        save(root / "smaller", same, 8, 1, spread=2.0),
+        save(root / "larger", same, 32, 2, spread=0.02),
         root / "step10",
         root / "step1000",
         save(root / "foreign", another_tokenizer(), 8, 3, context=24),
@@ -158,8 +160,11 @@ def test_the_place_between_two_references_is_log_linear(world, tmp_path, folders
         share = (below["ce"] - report["ce_sae"]) / (below["ce"] - above["ce"])
         assert math.log(found["value"]) == pytest.approx(torch.lerp(value[0], value[1], share).item(), rel=1e-5)
     else:
-        worst = max(point["ce"] for point in points)
-        assert found["outside"] == ("worse than all" if report["ce_sae"] > worst else "better than all")
+        worst, smallest = max(point["ce"] for point in points), points[0]["ce"]
+        rises = smallest < min(points[1]["ce"], points[2]["ce"])
+        lower = "worse than all" if report["ce_sae"] > worst else "worse than the smallest"
+        outside = lower if report["ce_sae"] > smallest else "better than all"
+        assert found["outside"] == ("no falling curve" if rises else outside)
         assert found["value"] is None
 
 

@@ -112,11 +112,21 @@ def _equivalent(found: Mapping[str, Any] | None, references: Sequence[Mapping[st
     axis = found["axis"]
     key, shown, unit = ("parameters", _count, "parameters") if axis == PARAMETERS else ("step", _step, "training steps")
     curve = " … ".join(f"{each['name']} {shown(each[key])}" for each in _ends(found, references, key))
-    caveat = "" if found["monotone"] else "; the references' losses do not fall with size throughout"
+    caveat = caveat_of(found)
     if found["outside"]:
         return f"{found['outside']} of the references ({curve}; nothing is extrapolated{caveat})"
     low, high = ("…" if found[end] is None else shown(found[end]) for end in ("low", "high"))
     return f"a model of {shown(found['value'])} {unit} ({low}–{high}; {curve}{caveat})"
+
+
+def caveat_of(found: Mapping[str, Any]) -> str:
+    """What a reader must know of the curve, and of the spliced model where it has a lower loss than the intact one."""
+    said = "; the references' losses do not fall with size throughout" if not found["monotone"] else ""
+    if left_out := found.get("left_out"):
+        said += f", left out: {', '.join(left_out)}"
+    if found.get("better_than_intact"):
+        said += "; the dictionary lowers the loss of its model: this says nothing about how good it is"
+    return said
 
 
 def _ends(found: Mapping[str, Any], references: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from sae_cli.config.references import Reference, reference, training_step
 from sae_cli.data.activations import FIRST_POSITION
 from sae_cli.data.token_identity import same_tokens
 from sae_cli.errors import RequestError
-from sae_cli.metrics.equivalent_model import Point, bracket, equivalent_model
+from sae_cli.metrics.equivalent_model import ROUNDING, Point, bracket, equivalent_model
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.row_sums import Estimate, Figure, RowSums
 from sae_cli.models import LanguageModel, load_language_model
@@ -152,7 +152,9 @@ class Placement:
         loss = self._estimate(self.losses, self.condition).value
         assert loss is not None, "a loss of at least one row"
         found = equivalent_model(list(curve.values()), loss, self._error(curve, loss))
-        return {**figures, "equivalent_model": {"axis": axis, **found._asdict()}}
+        intact = self._estimate(self.own.sums, "ce_clean").value
+        better = intact is not None and loss < intact and not math.isclose(loss, intact, rel_tol=ROUNDING)
+        return {**figures, "equivalent_model": {"axis": axis, **found._asdict(), "better_than_intact": better}}
 
     def _about(self, each: Measured) -> dict[str, Any]:
         loss, difference = self._estimate(each.sums, "ce_clean"), self._difference({each: 1.0})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sae_cli.dashboard.values import Axis, Chart, Line, Section, Series, Table
-from sae_cli.stages.measuring.loss_tables import CE, LABELS
+from sae_cli.stages.measuring.loss_tables import CE, LABELS, caveat_of
 from sae_cli.stages.reporting.sources import Subject
 from sae_cli.stages.reporting.words import HEADINGS, figure_cell, number, with_error
 
@@ -229,9 +229,9 @@ def _as_good_as(placed: Mapping[str, Any] | None, key: str) -> str:
     if placed is None:
         return "no reference has a place on the axis"
     if placed["outside"]:
-        return f"{placed['outside']} of the references"
+        return f"{placed['outside']} of the references{caveat_of(placed)}"
     ends = " to ".join(number(float(placed[end])) if placed[end] is not None else "…" for end in ("low", "high"))
-    return f"a model of {number(float(placed['value']))} {key} ({ends})"
+    return f"a model of {number(float(placed['value']))} {key} ({ends}){caveat_of(placed)}"
 
 
 def _has(report: Mapping[str, Any], key: str) -> bool:
