@@ -101,6 +101,8 @@ def _of_training(config: TrainConfig) -> Iterator[Idle]:
     yield from _of_penalty(sae, config.l1)
     if isinstance(sae, TopKSae) and not sae.aux_coefficient:
         yield Idle("sae.aux_k", "with sae.aux_coefficient=0", "leave it out")
+    elif isinstance(sae, TopKSae) and sae.aux_k == 0:
+        yield Idle("sae.aux_k", "at 0", "give sae.aux_coefficient=0 for no auxiliary loss")
 
 
 def _of_penalty(sae: SaeConfig, l1: float) -> Iterator[Idle]:
