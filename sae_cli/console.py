@@ -7,6 +7,7 @@ print (control characters, line ends and tabs too) is shown as an escape, not se
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -58,10 +59,12 @@ def configure(quiet: bool = False, live: bool = True) -> None:
     """Set how much is shown, once a process.
 
     Args:
-        quiet: show errors only.
+        quiet: show errors only; of libraries too, whose log lines and warnings are dropped below that.
         live: allow moving progress bars; off in the workers of a sweep, which share one terminal.
     """
     _settings.quiet, _settings.live = quiet, live
+    logging.disable(logging.WARNING if quiet else logging.NOTSET)
+    logging.captureWarnings(quiet)
     _console.cache_clear()
     warn_once.cache_clear()
 

@@ -39,6 +39,8 @@ def run_sweep(request: Request) -> None:
     plan = make_plan(request)
     check_fields(required, request.command, [each.config for each in plan.jobs])
     console.configure(quiet=request.quiet)
+    for note in plan.notes:
+        console.log(note)
     ended = run_side_by_side(request.stage, plan.jobs) if plan.launcher == SHARED_LAUNCHER else ()
     with _bookkeeping(plan.sweep_dir) as folder:
         task = SweepJob(request.stage, plan.jobs, folder, request.quiet, os.getpid(), ended)
