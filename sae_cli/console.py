@@ -7,6 +7,7 @@ print (control characters, line ends and tabs too) is shown as an escape, not se
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -32,6 +33,8 @@ PLAIN_INTERVAL = 10.0
 _SHADES = ("", *(f"on rgb({255 - step},{255 - step // 3},{255 - step}) black" for step in (30, 70, 110, 150, 190)))
 """Styles of words, from not marked at all to most strongly."""
 _STRONG = 0.5
+FIRST_ESTIMATE = 2.0
+"""Seconds after which a loop before which nothing was estimated says how long it will take."""
 REFRESHES = 4.0
 """Of the view of jobs, a second."""
 
@@ -56,10 +59,12 @@ def configure(quiet: bool = False, live: bool = True) -> None:
     """Set how much is shown, once a process.
 
     Args:
-        quiet: show errors only.
+        quiet: show errors only; of libraries too, whose log lines and warnings are dropped below that.
         live: allow moving progress bars; off in the workers of a sweep, which share one terminal.
     """
     _settings.quiet, _settings.live = quiet, live
+    logging.disable(logging.WARNING if quiet else logging.NOTSET)
+    logging.captureWarnings(quiet)
     _console.cache_clear()
     warn_once.cache_clear()
 
@@ -139,15 +144,22 @@ def _word(word: str, shade: float, peak: bool) -> tuple[str, str]:
 
 
 @contextmanager
-def progress(total: int, description: str, unit: str = "tokens") -> Iterator[Advance]:
-    """Shows how far a loop over `total` units has come, how fast it is and how long it will take."""
+def progress(total: int, description: str, unit: str = "tokens", first: float = PLAIN_INTERVAL) -> Iterator[Advance]:
+    """Shows how far a loop over `total` units has come, how fast it is and how long it will take.
+
+    Args:
+        total: units of the whole loop.
+        description: what it does.
+        unit: of what is done.
+        first: seconds until the first line where nothing moves; later ones come every `PLAIN_INTERVAL`.
+    """
     if _settings.quiet:
         yield lambda n, **fields: None
     elif _moves():
         with _bar() as bar:
             yield _advance_bar(bar, total, description, unit)
     else:
-        yield _PlainProgress(total, description, unit).advance
+        yield _PlainProgress(total, description, unit, first).advance
 
 
 @contextmanager
@@ -237,10 +249,12 @@ class _PlainBoard(Board):
 
 
 class _PlainProgress:
-    """Lines instead of a bar, at most one in `PLAIN_INTERVAL` seconds and one at the end of a long loop."""
+    """Lines instead of a bar: one after `first` seconds, then at most one in `PLAIN_INTERVAL`, and one at the end of a
+    loop that had any."""
 
-    def __init__(self, total: int, description: str, unit: str) -> None:
+    def __init__(self, total: int, description: str, unit: str, first: float = PLAIN_INTERVAL) -> None:
         self.total, self.description, self.unit = total, description, unit
+        self._wait = first
         self.done = 0
         self.fields: dict[str, Field] = {}
         self.start = self.last = time.monotonic()
@@ -250,8 +264,8 @@ class _PlainProgress:
         self.fields = fields or self.fields
         now = time.monotonic()
         ended = self.done >= self.total and self.last > self.start
-        if now - self.last >= PLAIN_INTERVAL or ended:
-            self.last = now
+        if now - self.last >= self._wait or ended:
+            self.last, self._wait = now, PLAIN_INTERVAL
             log(self._line(now - self.start))
 
     def _line(self, elapsed: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from sae_cli.errors import JobError
 
 EVALUATIONS, SHEETS = "eval", "features"
 """The folders in a run that the evaluations of its dictionary, and the sheets of its features, are in."""
+SWEEPS = ".sweeps"
+"""The folder below `runs_dir` that sweeps keep their books in while they go on."""
 REPORT = "report.html"
 """The page about a run, or about runs, in the folder that they are in; it is made again at any time."""
 
@@ -45,13 +47,53 @@ class FoundRun:
         return "stopped" if self.manifest.status == "running" else self.manifest.status
 
 
-def run_directories(folder: Path) -> Iterator[Path]:
-    """Every run under a folder, in order of name; runs are not searched for runs inside them."""
-    for directory, subfolders, files in os.walk(folder):
-        if MANIFEST in files:
+def run_directories(folder: Path, passed_over: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
+    """Every run under a folder, in order of name; runs are not searched for runs inside them.
+
+    Links are followed, after the folders beside them, and no folder is searched twice. What begins with a dot is not
+    searched.
+
+    Args:
+        folder: where to look; a link or a hidden folder too.
+        passed_over: told what is not searched though runs may be there, and why.
+    """
+    searched: set[tuple[int, int]] = set()
+    for directory, subfolders, files in os.walk(
+        folder, followlinks=True, onerror=lambda e: _unsearched(e, passed_over)
+    ):
+        if not _is_new(directory, searched):
+            subfolders.clear()
+        elif MANIFEST in files:
             subfolders.clear()
             yield Path(directory)
-        subfolders.sort()
+        else:
+            for name in sorted({*subfolders, *files}):
+                if reason := _reason_to_pass_over(name, os.path.join(directory, name), name in subfolders):
+                    passed_over(f"{os.path.join(directory, name)}: not searched for runs: {reason}")
+            visible = [name for name in subfolders if not name.startswith(".")]
+            subfolders[:] = sorted(visible, key=lambda name: (os.path.islink(os.path.join(directory, name)), name))
+
+
+def _is_new(directory: str, searched: set[tuple[int, int]]) -> bool:
+    """Whether a folder was not searched before, under this name or, by a link, under another; takes note of it."""
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return False  # it was removed a moment ago
+    new = (key := (found.st_dev, found.st_ino)) not in searched
+    searched.add(key)
+    return new
+
+
+def _reason_to_pass_over(name: str, path: str, is_folder: bool) -> str:
+    if is_folder and name.startswith(".") and name != SWEEPS:
+        return "its name begins with a dot"
+    return "a link to nothing" if os.path.islink(path) and not os.path.exists(path) else ""
+
+
+def _unsearched(error: OSError, passed_over: Callable[[str], None]) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        passed_over(f"{error.filename}: not searched for runs: {error.strerror or error}")
 
 
 def look_at(directory: Path) -> FoundRun:

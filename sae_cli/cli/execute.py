@@ -22,7 +22,8 @@ def execute(request: Request) -> None:
     Raises:
         SaeError: it could not be done, or its result does not meet the requirements.
     """
-    request = with_its_source(replace(request, overrides=[overrides.at_home(each) for each in request.overrides]))
+    typed = [overrides.in_digits(overrides.at_home(each), request.command) for each in request.overrides]
+    request = with_its_source(replace(request, overrides=typed))
     if request.cfg or request.info:
         _print_configuration(request)
         return
@@ -42,9 +43,11 @@ def _run_single(request: Request) -> None:
     from sae_cli.cli.job import SingleJob
     from sae_cli.cli.output import as_document, show
     from sae_cli.cli.plan import make_plan
+    from sae_cli.cli.required_fields import check_fields
 
     required = [requirements.parse(expression) for expression in request.requirements]
     plan = make_plan(request)
+    check_fields(required, request.command, [each.config for each in plan.jobs])
     console.configure(quiet=request.quiet)
     job = SingleJob(request.stage, plan.jobs[0])
     launch(request, job, request.overrides)

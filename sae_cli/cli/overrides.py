@@ -10,8 +10,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException
 
+from sae_cli.config.amounts import amounts_of, whole_number
 from sae_cli.errors import RequestError
 
+_VALUE = re.compile(r"(?<![^,\[(\s=])[^,\[\]()\s='\"]+(?![^,\])\s])")
+"""One of the values of an override: all of it, an element of a list or a sweep, an argument of `range(…)`."""
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 
 
@@ -25,6 +28,22 @@ def at_home(argument: str) -> str:
     that, and a shell has put it there in some places and not in others."""
     home = os.path.expanduser("~")
     return argument if set(argument) & set("'\"") else _HOME.sub(lambda _: home, argument)
+
+
+def in_digits(argument: str, command: str) -> str:
+    """An override with amounts in plain digits: `tokens=100000` for `tokens=1e5` or `tokens=100k`, in lists and sweeps
+    too, so that a run has one name however its settings are typed.
+
+    Raises:
+        RequestError: an amount is no whole number.
+    """
+    key, equals, value = argument.partition("=")
+    if key.lstrip("+") not in amounts_of(command):
+        return argument
+    try:
+        return key + equals + _VALUE.sub(lambda found: whole_number(found[0]), value)
+    except ValueError as error:
+        raise RequestError(f"{argument}: {error}") from error
 
 
 def parse(arguments: Sequence[str], multirun: bool) -> list[Override]:

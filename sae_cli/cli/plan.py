@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
@@ -16,6 +17,7 @@ from sae_cli.cli.of_the_run import MEASURING, inherit_from_the_run
 from sae_cli.cli.request import Request
 from sae_cli.config.commands import CommandConfig, EvalConfig, FeaturesConfig
 from sae_cli.config.compose import Composed, Composer, typed, unknown_keys
+from sae_cli.config.effects import asked_without_effect, said, without_effect
 from sae_cli.config.names import baseline_choices, evaluation_name, run_directory
 from sae_cli.errors import RequestError
 
@@ -34,11 +36,12 @@ class PlannedJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The jobs of a request; for a sweep its launcher and the folder for its bookkeeping."""
+    """The jobs of a request; for a sweep its launcher, the folder for its bookkeeping, and what is to be said of it."""
 
     jobs: tuple[PlannedJob, ...]
     launcher: str
     sweep_dir: Path
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(request: Request) -> Plan:
@@ -59,6 +62,7 @@ def make_plan(request: Request) -> Plan:
             first = composer.compose(request.command, [*hydra, *jobs[0]])
         composed = [first, *(composer.compose(request.command, [*hydra, *job]) for job in jobs[1:])]
         configs = [_checked(composer, request, *each, given) for each in zip(composed, jobs, strict=True)]
+        notes = _leave_out(composer, request, composed, configs, jobs, given) if len(jobs) > 1 else []
         places = [
             _place(composer, request.command, config, each) for config, each in zip(configs, composed, strict=True)
         ]
@@ -71,7 +75,7 @@ def make_plan(request: Request) -> Plan:
         for job, config, place in zip(jobs, configs, places, strict=True)
     )
     _refuse_shared_places(planned)
-    return Plan(jobs=planned, launcher=launcher, sweep_dir=sweep_dir)
+    return Plan(jobs=planned, launcher=launcher, sweep_dir=sweep_dir, notes=tuple(notes))
 
 
 def _expand(overrides: Sequence[Override]) -> list[list[str]]:
@@ -89,8 +93,39 @@ def _checked(
     return typed(composed.settings)
 
 
+def _leave_out(
+    composer: Composer,
+    request: Request,
+    composed: list[Composed],
+    configs: list[CommandConfig],
+    jobs: Sequence[Sequence[str]],
+    given: Sequence[Override],
+) -> list[str]:
+    """Take a setting out of the jobs in which it has no effect, in place, if it has one in another job of the sweep;
+    returns a line for each."""
+    idle = [{each.key for each in without_effect(config)} for config in configs]
+    everywhere, lines = set.intersection(*idle), dict[str, int]()
+    for number, (config, job) in enumerate(zip(list(configs), jobs, strict=True)):
+        baseline = _baseline(composer, request.command, config, composed[number])
+        asked = {each.key: each for each in asked_without_effect(config, baseline) if each.key not in everywhere}
+        rest = [text for text in job if text.partition("=")[0].lstrip("+") not in asked]
+        if len(rest) == len(job):
+            continue
+        for each in asked.values():
+            line = f"{said(config, each)} is left out where it has no effect, {each.beside}"
+            lines[line] = lines.get(line, 0) + 1
+        hydra = [text for each in given if each.is_hydra_override() and (text := each.input_line)]
+        composed[number] = composer.compose(request.command, [*hydra, *rest])
+        configs[number] = _checked(composer, request, composed[number], rest, given)
+    return [f"{line} ({count} of {len(jobs)} jobs)" for line, count in lines.items()]
+
+
+def _baseline(composer: Composer, command: str, config: CommandConfig, composed: Composed) -> dict[str, Any]:
+    return composer.baseline(command, baseline_choices(config, composed.hydra.runtime.choices))
+
+
 def _place(composer: Composer, command: str, config: CommandConfig, composed: Composed) -> Place:
-    baseline = composer.baseline(command, baseline_choices(config, composed.hydra.runtime.choices))
+    baseline = _baseline(composer, command, config, composed)
     directory = run_directory(config, baseline)
     inside_a_run = isinstance(config, EvalConfig | FeaturesConfig)
     return (directory, evaluation_name(config, baseline)) if inside_a_run else (directory,)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from sae_cli.errors import RequestError, RequirementError
 
 _COMPARISONS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
 _EXPRESSION = re.compile(r"\s*([^\s<>=]+)\s*(>=|<=|==|>|<)\s*([-+.\deE]+)\s*")
+_SHOWN = 8
+"""Fields that an error names at most."""
 
 
 class Requirement(NamedTuple):
@@ -59,11 +62,10 @@ def _holds(requirement: Requirement, figures: Mapping[str, float | None]) -> boo
 
 def _value(requirement: Requirement, figures: Mapping[str, float | None]) -> float | None:
     if requirement.field not in figures:
-        from sae_cli.cli.diagnosis import nearest_name
-
-        raise RequestError(
-            f"--require {requirement}: no field {requirement.field}{nearest_name(requirement.field, figures)}"
-        )
+        close = get_close_matches(requirement.field, figures, n=1)
+        some = ", ".join(list(figures)[:_SHOWN]) + (", …" if len(figures) > _SHOWN else "")
+        instead = f": did you mean {close[0]}?" if close else f"; there is {some or 'none'}"
+        raise RequestError(f"--require {requirement}: no field {requirement.field}{instead}")
     return figures[requirement.field]
 
 

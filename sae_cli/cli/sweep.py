@@ -21,6 +21,7 @@ from sae_cli.cli.output import write_json, write_lines
 from sae_cli.cli.overrides import quoted
 from sae_cli.cli.plan import Plan, make_plan, varying
 from sae_cli.cli.request import Request
+from sae_cli.cli.required_fields import check_fields
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import JobError, RequirementError, SaeError
 
@@ -36,7 +37,10 @@ def run_sweep(request: Request) -> None:
     """
     required = [requirements.parse(expression) for expression in request.requirements]
     plan = make_plan(request)
+    check_fields(required, request.command, [each.config for each in plan.jobs])
     console.configure(quiet=request.quiet)
+    for note in plan.notes:
+        console.log(note)
     ended = run_side_by_side(request.stage, plan.jobs) if plan.launcher == SHARED_LAUNCHER else ()
     with _bookkeeping(plan.sweep_dir) as folder:
         task = SweepJob(request.stage, plan.jobs, folder, request.quiet, os.getpid(), ended)

@@ -48,14 +48,28 @@ def refuse_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) ->
     settings = flatten(config)
     if _is_synthetic(config) and any(settings[key] != baseline.get(key) for key in _of_a_model(settings)):
         raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
-    for idle in _without_effect(config):
-        if idle.key in settings and settings[idle.key] != baseline.get(idle.key, _default(config, idle.key)):
-            value = settings[idle.key]
-            shown = f"{value:g}" if isinstance(value, float) else value
-            raise RequestError(f"{idle.key}={shown} has no effect {idle.beside}: {idle.instead}")
+    for idle in asked_without_effect(config, baseline):
+        raise RequestError(f"{said(config, idle)} has no effect {idle.beside}: {idle.instead}")
 
 
-def _without_effect(config: CommandConfig) -> Iterator[Idle]:
+def asked_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) -> list[Idle]:
+    """Those without effect that were asked for: they differ from the baseline."""
+    settings = flatten(config)
+    return [
+        idle
+        for idle in without_effect(config)
+        if idle.key in settings and settings[idle.key] != baseline.get(idle.key, _default(config, idle.key))
+    ]
+
+
+def said(config: CommandConfig, idle: Idle) -> str:
+    """The setting with its value, as it is typed."""
+    value = flatten(config)[idle.key]
+    return f"{idle.key}={f'{value:g}' if isinstance(value, float) else value}"
+
+
+def without_effect(config: CommandConfig) -> Iterator[Idle]:
+    """The settings that change nothing beside the others, asked for or not."""
     model, data = getattr(config, "model", None), getattr(config, "data", None)
     if isinstance(model, ModelConfig):
         yield from _of_model(model)
@@ -103,6 +117,8 @@ def _of_training(config: TrainConfig) -> Iterator[Idle]:
     yield from _of_penalty(sae, config.l1)
     if isinstance(sae, TopKSae) and not sae.aux_coefficient:
         yield Idle("sae.aux_k", "with sae.aux_coefficient=0", "leave it out")
+    elif isinstance(sae, TopKSae) and sae.aux_k == 0:
+        yield Idle("sae.aux_k", "at 0", "give sae.aux_coefficient=0 for no auxiliary loss")
 
 
 def _of_penalty(sae: SaeConfig, l1: float) -> Iterator[Idle]:

@@ -116,7 +116,7 @@ class TopKSae(SaeConfig):
 
     architecture: str = "topk"
     aux_coefficient: float = number(1 / 32, at_least=0)
-    aux_k: int | None = None
+    aux_k: int | None = number(None, at_least=0)
 
 
 @dataclass(kw_only=True)
@@ -136,3 +136,19 @@ class MatryoshkaSae(TopKSae):
 
     architecture: str = "matryoshka"
     fractions: list[float] = field(default_factory=lambda: [1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32])
+
+    def __post_init__(self) -> None:
+        if not self.fractions or min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
+            raise ValueError(f"sae.fractions={list(self.fractions)}: expected positive numbers that sum to 1")
+
+    def group_sizes(self, dict_size: int) -> list[int]:
+        """Whole numbers of features in these proportions; what rounding leaves goes to the last group.
+
+        Raises:
+            ValueError: a group would be empty.
+        """
+        sizes = [round(fraction * dict_size) for fraction in self.fractions[:-1]]
+        sizes.append(dict_size - sum(sizes))
+        if min(sizes) < 1:
+            raise ValueError(f"sae.fractions={list(self.fractions)}: too fine for dict_size={dict_size}")
+        return sizes

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from sae_cli import console
 from sae_cli.data.activations import ActivationBlock, rechunk
 from sae_cli.state import State, number
 from sae_cli.tensor_types import Float, Int, Tensor
@@ -125,11 +126,31 @@ class ShuffleBuffer(ShuffledBatches):
 
     def __init__(self, blocks: Iterable[ActivationBlock], cut: Cut, state: State | None = None) -> None:
         super().__init__(cut, state)
-        self._incoming = (block.activations for block in rechunk(blocks, cut.batch_size))
+        self._advance: console.Advance | None = None
+        self._arrived = 0
+        self._incoming = (block.activations for block in rechunk(self._counted(blocks), cut.batch_size))
         if state is None:
-            self._window = torch.cat(list(islice(self._incoming, cut.held)))
+            self._window = torch.cat(self._filled())
         else:
             self._window = _saved_window(state, cut, torch.float32, dimensions=2)
+
+    def _filled(self) -> list[Tensor]:
+        """The first batches, as many as the window holds; shows how far it is, as they may take minutes."""
+        total = self.cut.held * self.cut.batch_size
+        with console.progress(total, "filling the shuffle window", first=console.FIRST_ESTIMATE) as advance:
+            self._advance, self._arrived = advance, 0
+            held = list(islice(self._incoming, self.cut.held))
+        self._advance = None
+        return held
+
+    def _counted(self, blocks: Iterable[ActivationBlock]) -> Iterator[ActivationBlock]:
+        """The same blocks; while the window fills they are counted as they come, before they are cut into batches."""
+        for block in blocks:
+            if self._advance:
+                self._arrived += block.n
+                total = self.cut.held * self.cut.batch_size
+                self._advance(block.n, tokens=f"{min(self._arrived, total):,} of {total:,}")
+            yield block
 
     @property
     def window(self) -> Float[Tensor, "S D"]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from sae_cli.config.commands import TrainConfig
@@ -81,15 +79,9 @@ def site(hook: HookConfig, layer: int, model: LanguageModel) -> Site:
 
 
 def objective(config: TrainConfig, width: int) -> MakeObjective:
-    """How an architecture's training starts from random unit rows and a decoder bias.
-
-    Raises:
-        RequestError: the settings do not fit together.
-    """
+    """How an architecture's training starts from random unit rows and a decoder bias."""
     sae, features = config.sae, config.dict_size
     unit = sae.decoder_norm is DecoderNorm.unit
-    if sae.sparsity_setting() == "k" and config.k > features:
-        raise RequestError(f"k={config.k}: expected at most dict_size={features}")
     short = tied_encoder_scale(features, width)
     match sae:
         case ReluSae():
@@ -111,7 +103,7 @@ def objective(config: TrainConfig, width: int) -> MakeObjective:
                 threshold=sae.threshold * length,
             )
         case MatryoshkaSae():
-            sizes = _group_sizes(sae.fractions, features)
+            sizes = sae.group_sizes(features)
             auxiliary = _auxiliary(sae, width)
             return lambda rows, b_dec: MatryoshkaObjective(rows, rows, b_dec, unit, config.k, auxiliary, sizes)
         case BatchTopKSae():
@@ -125,17 +117,6 @@ def objective(config: TrainConfig, width: int) -> MakeObjective:
 
 def _auxiliary(sae: TopKSae, width: int) -> AuxiliaryLoss:
     return AuxiliaryLoss(sae.aux_coefficient, sae.aux_k or max(1, width // 2))
-
-
-def _group_sizes(fractions: Sequence[float], features: int) -> list[int]:
-    """Whole numbers of features in these proportions; what rounding leaves goes to the last group."""
-    if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise RequestError(f"sae.fractions={list(fractions)}: expected positive numbers that sum to 1")
-    sizes = [round(fraction * features) for fraction in fractions[:-1]]
-    sizes.append(features - sum(sizes))
-    if min(sizes) < 1:
-        raise RequestError(f"sae.fractions={list(fractions)}: too fine for dict_size={features}")
-    return sizes
 
 
 def corpus(config: DataConfig, content: Content = plain_text) -> Corpus:

@@ -124,7 +124,7 @@ def _misfits(harvested: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _harvests(runs_dir: Path) -> Iterator[FinishedRun]:
     """The complete harvests under a folder; of a run that cannot be read it is said that it is passed over."""
-    for directory in run_directories(runs_dir):
+    for directory in run_directories(runs_dir, console.warn_once):
         try:
             manifest = read_manifest(directory)
         except JobError as error:

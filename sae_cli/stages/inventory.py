@@ -88,7 +88,7 @@ def find_runs(paths: Sequence[Path], named: bool = True) -> list[FoundRun]:
     for path in paths:
         if named or path.exists():
             check_folder(path)
-        for directory in run_directories(path):
+        for directory in run_directories(path, console.warn_once):
             directories.setdefault(directory.resolve(), directory)
     return [look_at(directory) for directory in directories.values()]
 

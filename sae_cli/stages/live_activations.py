@@ -47,6 +47,7 @@ class LiveActivations:
     """
 
     def __init__(self, config: HarvestConfig | TrainConfig, device: torch.device) -> None:
+        console.log(f"loading the model {config.model.path}")
         self.model = build.language_model(config.model, config.data, device)
         self.stream = build.row_stream(config.data, self.model, Split.train)
         self._held_out = build.row_stream(config.data, self.model, Split.held_out)
@@ -121,8 +122,11 @@ class LiveActivations:
         """The first n held-out activations at each watched site, or as many as there are."""
         per_row = self._held_out.policy.context - FIRST_POSITION
         rows = self._held_out.one_epoch(self._config.model_rows)
-        read = list(islice(rows, ceil(n / per_row / self._config.model_rows)))
-        passes = list(live_blocks(read, self.capture))
+        read, passes = list(islice(rows, ceil(n / per_row / self._config.model_rows))), []
+        with console.progress(n, "held-out activations", first=console.FIRST_ESTIMATE) as advance:
+            for blocks in live_blocks(read, self.capture):
+                passes.append(blocks)
+                advance(next(iter(blocks.values())).n)
         if not passes:
             raise self._held_out.too_little()
         self.held_out_sha256 = tokens_hash(each.tokens for each in read)

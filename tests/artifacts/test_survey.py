@@ -1,6 +1,7 @@
 """Finding runs: each with the status that it really has."""
 
 import json
+import os
 from contextlib import suppress
 
 import pytest
@@ -56,3 +57,62 @@ def test_the_size_is_that_of_all_files(tmp_path):
     (tmp_path / "y").write_bytes(b"4567")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     assert size_of(tmp_path) == 7 + len(str(tmp_path / "nowhere"))
+
+
+def make_run(directory):
+    directory.mkdir(parents=True)
+    (directory / MANIFEST).write_text("{}")
+    return directory
+
+
+def found_below(folder):
+    said = []
+    found = [path.relative_to(folder).as_posix() for path in run_directories(folder, said.append)]
+    return found, [line.removeprefix(f"{folder}/") for line in said]
+
+
+def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
+    elsewhere, runs = tmp_path / "elsewhere", tmp_path / "runs"
+    make_run(elsewhere / "harvest" / "x")
+    run = make_run(elsewhere / "single")
+    make_run(runs / "train" / "y")
+    (runs / "harvest").symlink_to(elsewhere / "harvest")
+    (runs / "one").symlink_to(run)
+    (runs / "again").symlink_to(runs / "train")
+    (runs / "train" / "loop").symlink_to(runs)
+    (runs / "train" / "itself").symlink_to("itself")
+    assert found_below(runs) == (
+        ["train/y", "harvest/x", "one"],
+        ["train/itself: not searched for runs: a link to nothing"],
+    )
+    (tmp_path / "linked").symlink_to(runs)
+    assert found_below(tmp_path / "linked")[0] == ["train/y", "harvest/x", "one"]
+
+
+def test_what_begins_with_a_dot_is_passed_over_and_said(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / ".Trash" / "b")
+    make_run(tmp_path / ".sweeps" / "c")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert found_below(tmp_path) == (
+        ["a"],
+        [
+            ".Trash: not searched for runs: its name begins with a dot",
+            "gone: not searched for runs: a link to nothing",
+        ],
+    )
+    assert found_below(tmp_path / ".Trash") == (["b"], [])
+
+
+def test_a_folder_that_cannot_be_searched_is_said(tmp_path, monkeypatch):
+    make_run(tmp_path / "a")
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def denied(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    assert found_below(tmp_path) == (["a"], ["closed: not searched for runs: Permission denied"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
+import sys
 
 import pytest
 from rich.console import Console
@@ -161,3 +163,19 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
     with console.board("train", {0: Row("a", 10)}) as board:
         board.advance(0, 10, {"loss": 1.0})
     assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_is_for_libraries_too(quiet, sae, stage):
+    def chatter(config):
+        logger = logging.getLogger("some_library")
+        logger.propagate = False  # as transformers and datasets, which have a handler of their own
+        logger.addHandler(handler := logging.StreamHandler(sys.stderr))
+        for level in (logging.INFO, logging.WARNING, logging.ERROR):
+            logger.log(level, "level %s", level)
+        logger.removeHandler(handler)
+
+    stage.failing = chatter
+    shown = sae("train", *["--quiet"] * quiet).err
+    assert "level 40" in shown
+    assert ("level 30" in shown) is not quiet

@@ -53,11 +53,19 @@ def test_the_run_is_printed_all_the_same(sae, stage):
     assert ended.err.splitlines()[-1] == "sae: error: required l0<10, found 31"
 
 
-def test_a_misspelt_field_is_a_wrong_request(sae, stage):
+def test_a_field_that_this_run_does_not_have_is_one_short_line():
+    domains = {f"domain {number}": {"ce_sae": 1.0} for number in range(200)}
+    with pytest.raises(RequestError) as caught:
+        check([parse("nullspace>1")], {"eval": {"l0": 3, "domains": domains}})
+    assert len(str(caught.value)) < 250
+
+
+def test_a_misspelt_field_is_refused_before_the_job(sae, stage):
     stage.document = DOCUMENT
     ended = sae("eval", "runs/a", "--require", "los_recovered>=0.9")
     assert ended.code == 2
     assert "no field los_recovered: did you mean loss_recovered?" in ended.err
+    assert stage.calls == []
 
 
 LOWERS = {
@@ -75,7 +83,7 @@ def test_a_loss_recovered_that_does_not_exist_fails_and_says_why(sae, stage, gro
     stage.document = {
         "eval": {**LOWERS, "baselines": {"random": nothing}, "before": nothing, "domains": {"a.b": LOWERS}}
     }
-    ended = sae("eval", "runs/a", "--require", f"{group}loss_recovered>=1.05")
+    ended = sae("eval", "runs/a", "baselines=[random]", "--require", f"{group}loss_recovered>=1.05")
     assert ended.code == 3
     assert ended.err.splitlines()[-1] == (
         f"sae: error: required {group}loss_recovered>=1.05, found no value: for this run it does not exist: "

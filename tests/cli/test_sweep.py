@@ -182,3 +182,37 @@ def test_the_task_can_be_sent_to_another_process(tmp_path):
     request = Request(command="train", stage="", overrides=[])
     task = SweepJob("sae_cli.stages.train", make_plan(request).jobs, tmp_path, quiet=True, parent=os.getpid())
     assert pickle.loads(pickle.dumps(task)) == task
+
+
+MIXED = {
+    "hook=mlp_out,logits layer=1": (
+        ["hook=mlp_out layer=1", "hook=logits"],
+        "layer=1 is left out where it has no effect",
+    ),
+    "sae=relu,topk l1=2 k=8": (
+        ["sae=relu l1=2", "sae=topk k=8"],
+        "k=8 is left out where it has no effect, with sae=relu",
+    ),
+    "sae=topk sae.aux_coefficient=0,0.1 sae.aux_k=5": (
+        ["sae=topk sae.aux_coefficient=0", "sae=topk sae.aux_coefficient=0.1 sae.aux_k=5"],
+        "sae.aux_k=5 is left out where it has no effect, with sae.aux_coefficient=0 (1 of 2 jobs)",
+    ),
+    "hook=logits,logit_update layer=2 l1=3": (["hook=logits l1=3", "hook=logit_update layer=2 l1=3"], "(1 of 2 jobs)"),
+}
+
+
+@pytest.mark.parametrize("arguments", MIXED)
+def test_a_setting_is_applied_where_it_has_an_effect(arguments, sae, stage):
+    single, line = MIXED[arguments]
+    expected = [make_plan(Request(command="train", stage="", overrides=each.split())).jobs[0] for each in single]
+    ended = sae("train", "-m", *arguments.split())
+    assert (ended.code, ended.out.splitlines()) == (0, [str(each.place[0]) for each in expected])
+    assert [call[0] for call in stage.calls] == [each.config for each in expected]
+    assert line in ended.err
+
+
+@pytest.mark.parametrize("arguments", ["sae=relu,gated k=8", "hook=logits layer=1,2", "sae=relu,topk k=4,8"])
+def test_a_setting_without_effect_in_any_job_is_refused(arguments, sae, stage):
+    ended = sae("train", "-m", *arguments.split())
+    assert (ended.code, stage.calls) == (2, [])
+    assert ended.err.count("\n") == 1

@@ -8,6 +8,7 @@ import torch
 
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.cli.required_fields import EVALUATION, GROUPS
 from sae_cli.config.evaluation import Baseline, EvaluationConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
@@ -140,6 +141,7 @@ def test_artifacts_of_an_evaluation(world, tmp_path):
     assert set(default.manifest.files) == {"config.yaml", "eval.json", "features.safetensors"}
     beside = json.loads((tmp_path / "run" / "eval.json").read_text())
     assert beside == default.read_json("eval.json")
+    assert {name for name, value in beside.items() if _is_figure(value)} <= {*EVALUATION, *GROUPS}
     assert (
         beside["tokens"] >= 1000 > json.loads((tmp_path / "run/eval/1234abcd/eval.json").read_text())["tokens"] >= 500
     )
@@ -147,6 +149,10 @@ def test_artifacts_of_an_evaluation(world, tmp_path):
     assert features["count"].dtype == torch.int64 and features["tokens"].tolist() == [1500]
     assert beside["alive"] == int((features["count"] > 0).sum())
     assert [parent.path for parent in default.manifest.parents] == [str(tmp_path / "run")]
+
+
+def _is_figure(value):
+    return value is None or isinstance(value, int | float | dict)
 
 
 def test_what_cannot_be_evaluated_is_named(world, tmp_path):

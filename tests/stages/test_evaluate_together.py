@@ -9,6 +9,7 @@ import torch
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
+from sae_cli.cli.required_fields import EVALUATION, GROUPS
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
@@ -109,6 +110,7 @@ def test_identities_change_nothing(world, tmp_path):
     assert report["ce_sae"] == pytest.approx(report["ce_clean"], abs=1e-6)
     assert report["ce_increase"] == pytest.approx(0, abs=1e-5)
     assert not any(name.endswith("_direct") for name in report)
+    assert {name for name, value in report.items() if isinstance(value, int | float | dict)} <= {*EVALUATION, *GROUPS}
 
 
 def test_it_is_a_run_of_its_own_with_all_dictionaries_as_parents(world, tmp_path, runs, monkeypatch):

@@ -21,6 +21,7 @@ from sae_cli.errors import JobError, RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.stages import harvest, train
 from sae_cli.stages.activation_source import ActivationSources
+from sae_cli.stages.harvest_search import find_harvest
 
 CPU = torch.device("cpu")
 
@@ -109,6 +110,16 @@ def test_training_finds_the_harvest_and_the_result_is_the_same(world, tmp_path, 
     assert [parent.path for parent in parents] == [str(harvested.directory)]
     a, b = (sae_cli.load(r.directory).tensors() for r in (live, from_disk))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_harvest_behind_a_link_is_found(world, tmp_path, harvested, capsys):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "harvest").symlink_to(tmp_path / "harvest")
+    (tmp_path / "runs" / ".old").mkdir()
+    config = world.train(tmp_path / "runs")
+    found = find_harvest(config, result_settings(config))
+    assert found is not None and found.directory == tmp_path / "runs" / "harvest" / "h"
+    assert ".old: not searched for runs: its name begins with a dot" in capsys.readouterr().err
 
 
 def test_a_trained_run_says_what_it_is(world, tmp_path):

@@ -1,0 +1,57 @@
+"""Amounts as people type them: `1e5`, `100k`, `2M` for settings that count something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from sae_cli.config.commands import PRIMARIES
+from sae_cli.config.store import GROUPS
+
+_NO_AMOUNTS = {"seed", "layer", "only", "ablate"}
+"""Names of settings that are numbers of something, not how many."""
+
+_AMOUNT = re.compile(r"[-+]?(?=\.?\d)(\d[\d_]*)?(\.\d*)?([eE][-+]?\d{1,3})?[kKMGB]?")
+_FACTORS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+_MOST = 10**18
+
+
+@cache
+def amounts_of(command: str) -> frozenset[str]:
+    """The dotted keys of a command's settings that are amounts: whole numbers, or lists of them."""
+    return frozenset(_amounts(PRIMARIES[command], ""))
+
+
+def whole_number(text: str) -> str:
+    """The amount that a text means in plain digits; a text that is no number, and a plain number, as it is.
+
+    Raises:
+        ValueError: it is a number, but not a whole one, or far too large.
+    """
+    if not _AMOUNT.fullmatch(text) or re.fullmatch(r"[-+]?\d[\d_]*", text):
+        return text
+    number, factor = (text[:-1], _FACTORS[text[-1]]) if text[-1] in _FACTORS else (text, 1)
+    value = Decimal(number.replace("_", "")) * factor
+    if abs(value) > _MOST or value != value.to_integral_value():
+        raise ValueError("expected a whole number, as in 100000, 1e5, 100k or 2M")
+    return str(int(value))
+
+
+def _amounts(schema: type, prefix: str) -> Iterator[str]:
+    hints = get_type_hints(schema)
+    for each in fields(schema):
+        if each.name in GROUPS:
+            for option in GROUPS[each.name].values():
+                yield from _amounts(option, f"{prefix}{each.name}.")
+        elif is_dataclass(node := hints[each.name]) and isinstance(node, type):
+            yield from _amounts(node, f"{prefix}{each.name}.")
+        elif each.name not in _NO_AMOUNTS and _counts(node):
+            yield f"{prefix}{each.name}"
+
+
+def _counts(hint: Any) -> bool:
+    return hint is int or int in get_args(hint)
