@@ -163,6 +163,21 @@ def unwritable(path: Path, error: OSError) -> JobError:
     return JobError(f"{path}: cannot be written: {error.strerror or error}; {remedy} and run the command again")
 
 
+def check_writable(folder: Path, instead: str) -> None:
+    """Refuse a folder in which nothing can be made, before work is done for it.
+
+    Args:
+        folder: may be missing; then the nearest one above it that is there counts.
+        instead: what else can be done.
+
+    Raises:
+        JobError: it cannot be written.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise JobError(f"{there}: cannot be written; get write access to that folder, or {instead}")
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A temporary name for what becomes `path`; nothing is left there."""

@@ -36,6 +36,7 @@ EXECUTION_SETTINGS = (
     "checkpoint",
     "keep_checkpoints",
     "tracker",
+    "out",
 )
 
 
@@ -143,6 +144,7 @@ class EvalConfig(CommandConfig):
         ablate: numbers of features whose effect on the logits is measured on all paths, by taking each of them out.
         references: models that the spliced one is placed among by its loss: options of `model`, folders or hub ids,
             with `@revision` for a checkpoint.
+        out: a folder for the evaluation, where the run cannot be written; null for the run's own.
     """
 
     run: Any = place(PathKind.here)
@@ -152,6 +154,7 @@ class EvalConfig(CommandConfig):
     baselines: list[Baseline] = field(default_factory=list)
     ablate: list[int] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
+    out: str | None = place(PathKind.here, None)
 
     def __post_init__(self) -> None:
         if self.run != MISSING:
@@ -163,6 +166,8 @@ class EvalConfig(CommandConfig):
             )
         if self.together() and self.ablate:
             raise ValueError(f"ablate={self.ablate} has no effect with run=[…] of several: give one run")
+        if self.together() and self.out is not None:
+            raise ValueError(f"out={self.out} has no effect with run=[…] of several, a run of its own: give runs_dir=")
         for each in self.references:
             reference(each)
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.files import damaged, take_file, write_json
+from sae_cli.artifacts.files import check_writable, damaged, take_file, write_json
 from sae_cli.artifacts.lock import owner_of, wait_until_free
 from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.run_directory import finished_run, open_run
@@ -94,7 +94,8 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool 
         try:
             return _evaluate(source, config, name, said)
         except BusyError:
-            if owner := owner_of(folder := source.run.directory / "eval" / name):
+            root = source.run.directory if config.out is None else _elsewhere(source, config.out)
+            if owner := owner_of(folder := root / "eval" / name):
                 console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
             wait_until_free(folder)
 
@@ -102,11 +103,13 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool 
 def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
     directory = source.run.directory
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
-    folder = inside(directory, f"eval/{name}")
+    root = directory if config.out is None else _elsewhere(source, config.out)
+    folder = inside(root, f"eval/{name}")
     if finished := finished_run(folder, settings, config.overwrite):
         check_served(finished, source, config.data, said)
         console.log(f"found finished: {folder}")
         return finished
+    check_writable(folder, f"measure it into another: sae eval {directory} out=DIR")
     if not isinstance(source.trained_with.data, SyntheticData):
         check_model(source)
     text = measured_text(source, config.data, said)
@@ -136,9 +139,14 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
         if name == DEFAULT:
             # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
             write_json(copy := folder / f".{EVAL_FILE}", report)
-            take_file(copy, directory / EVAL_FILE)
+            take_file(copy, root / EVAL_FILE)
         facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
         return claimed.finish(**facts, seconds=time.monotonic() - started)
+
+
+def _elsewhere(source: DictionaryRun, out: str) -> Path:
+    """The folder below `out` for the evaluations of one run, whatever other runs are evaluated there."""
+    return Path(out) / f"{source.run.directory.resolve().name}-{source.run.as_parent().sha256[:8]}"
 
 
 def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:

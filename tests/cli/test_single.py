@@ -82,6 +82,11 @@ def test_an_evaluation_with_other_settings_has_a_name_of_its_own(sae, stage):
     assert stage.calls[0][2] != "default"
 
 
+def test_where_an_evaluation_is_put_is_no_part_of_its_name(sae, stage):
+    sae("eval", "runs/a", "out=elsewhere")
+    assert (stage.calls[0][0].out, stage.calls[0][2]) == ("elsewhere", "default")
+
+
 BAD_REQUESTS = {
     "train lyer=3": "unknown key lyer: did you mean layer?",
     "train lr=0.1": "unknown key lr: did you mean train.lr?",
@@ -136,6 +141,7 @@ BAD_REQUESTS = {
     "eval runs/a name=b": "name=b: an evaluation lives in its run; leave name out",
     "eval runs/a references=[dem-s]": "references=dem-s: no model option dem-s: did you mean demo-s?",
     "eval run=[a,b,a]": "run=[…] has a twice: give each dictionary once",
+    "eval run=[a,b] out=x": "out=x has no effect with run=[…] of several",
     "eval run=[a,b]": "a: no run here",
     "eval run=[a,b] baselines=[pca]": "have no effect with run=[…] of several: leave them out",
     "eval runs/a data.context=64": "runs/a: no run here (no manifest.json); give the run directory",

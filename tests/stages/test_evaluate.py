@@ -1,6 +1,7 @@
 """Evaluation end to end: dictionaries whose figures are known before they are measured."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -178,3 +179,35 @@ def test_baselines_are_held_to_the_dictionarys_l0(world, tmp_path):
     for figures in report["baselines"].values():
         assert report["l0"] <= figures["l0"] < report["l0"] + 1
     assert report["baselines"]["pca"]["fvu"] < report["baselines"]["random"]["fvu"]
+
+
+def contents(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_run_is_evaluated_into_another_place_with_the_same_figures(world, tmp_path):
+    for name in ("run", "other/run"):
+        install(world, tmp_path / name, dictionary_of(torch.zeros(D), directions=torch.eye(D)[: 1 + len(name)]))
+    before, out = contents(tmp_path / "run"), tmp_path / "out"
+    first = evaluate.run(world.eval(tmp_path / "run", out=str(out)), tmp_path / "run", "default")
+    assert contents(tmp_path / "run") == before
+    (place,) = out.iterdir()
+    assert json.loads((place / "eval.json").read_text()) == first.document["eval"]
+    assert (place / "eval" / "default" / "manifest.json").is_file()
+    other = evaluate.run(world.eval(tmp_path / "other/run", out=str(out)), tmp_path / "other/run", "default")
+    assert other.document["eval"]["features"] == 10 and len(list(out.iterdir())) == 2
+    own = evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default")
+    assert own.document["eval"] == first.document["eval"]
+
+
+def test_a_run_that_cannot_be_written_is_said_before_anything_is_measured(world, tmp_path, monkeypatch):
+    install(world, tmp_path / "run", dictionary_of(torch.zeros(D)))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not str(path).endswith("run"))
+    monkeypatch.setattr(evaluate, "make_subject", None)
+    with pytest.raises(JobError) as caught:
+        evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default")
+    run = tmp_path / "run"
+    assert str(caught.value) == (
+        f"{run}: cannot be written; get write access to that folder, or measure it into another: sae eval {run} out=DIR"
+    )
