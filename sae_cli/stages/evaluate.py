@@ -35,7 +35,7 @@ from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject, make_subject
 from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
-from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.stored_figures import old_definitions, shows_stored
 from sae_cli.stages.text_read import check_served, measured_text, text_facts
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
@@ -105,7 +105,11 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
     root = directory if config.out is None else _elsewhere(source, config.out)
     folder = inside(root, f"eval/{name}")
-    if finished := finished_run(folder, settings, config.overwrite):
+    overwrite = config.overwrite
+    if (finished := finished_run(folder, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; measuring again")
+        finished, overwrite = None, True
+    if finished:
         check_served(finished, source, config.data, said)
         console.log(f"found finished: {folder}")
         return finished
@@ -126,7 +130,7 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
     measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
 
-    with open_run(folder, "eval", settings, config.overwrite, [source.run]) as claimed:
+    with open_run(folder, "eval", settings, overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         figures, tensors = measurement.of(dictionary)
         report = {**figures, **before, "metrics_version": VERSION}

@@ -32,7 +32,7 @@ from sae_cli.stages.measuring.splice_together import JointSplicer
 from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
-from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.stored_figures import old_definitions, shows_stored
 from sae_cli.stages.text_read import check_served, measured_text, text_facts
 
 _FIGURES = ("ce_increase", "loss_recovered", "kl_sae")
@@ -41,7 +41,11 @@ _FIGURES = ("ce_increase", "loss_recovered", "kl_sae")
 def run(config: EvalConfig, directory: Path) -> StageResult:
     """Evaluate the dictionaries of `config.run` spliced in together; `directory` is a run of its own."""
     settings = result_settings(config)
-    if finished := finished_run(directory, settings, config.overwrite):
+    overwrite = config.overwrite
+    if (finished := finished_run(directory, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; measuring again")
+        finished, overwrite = None, True
+    if finished:
         for source in map(read_dictionary_run, config.run):
             check_served(finished, source, config.data)
         console.log(f"found finished: {directory}")
@@ -62,7 +66,7 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
     text = HeldOutText(model, data, config.model_rows, config.eval.tokens)
 
     parents = [source.run for source in at.values()]
-    with open_run(directory, "eval", settings, config.overwrite, parents) as claimed:
+    with open_run(directory, "eval", settings, overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         splicer = JointSplicer(model, dictionaries)
         read = TokensHash()

@@ -19,7 +19,7 @@ Figures = dict[str, float | int]
 
 _OF_MANIFEST = {
     "harvest": {"tokens": "tokens", "width": "width"},
-    "train": {"l0": "held_out_l0", "fvu": "held_out_fvu", "dead": "dead"},
+    "train": {"l0": "held_out_l0", "fvu": "held_out_fvu", "dead": "dead", "never fired": "never_fired"},
     "prune-high-freq": {"killed": "killed"},
     "randomize-weights": {"changed": "changed", "kept": "kept"},
 }
@@ -210,7 +210,14 @@ def _figures(directory: Path, manifest: Manifest) -> Figures:
             first = pairs[0] if isinstance(pairs, list) and pairs and isinstance(pairs[0], dict) else {}
             return _numbers(first.get("a_to_b"), {key: key for key in _OF_COMPARISON})
         case command:
-            return _numbers(manifest.facts, _OF_MANIFEST.get(command, {}))
+            return _numbers(_defined(manifest), _OF_MANIFEST.get(command, {}))
+
+
+def _defined(manifest: Manifest) -> dict[str, Any]:
+    """The facts without a count of dead features that earlier versions stored before there could be one."""
+    tokens, dead_after = manifest.facts.get("tokens"), manifest.settings.get("train.dead_after")
+    early = isinstance(tokens, int) and isinstance(dead_after, int) and tokens < dead_after
+    return {key: value for key, value in manifest.facts.items() if not (early and key == "dead")}
 
 
 def _numbers(found: Any, names: Mapping[str, str]) -> Figures:

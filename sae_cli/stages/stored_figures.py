@@ -9,11 +9,22 @@ from typing import ParamSpec, TypeVar
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
+from sae_cli.metrics import VERSION
+from sae_cli.stages.file_names import EVAL_FILE
 
 Arguments = ParamSpec("Arguments")
 Shown = TypeVar("Shown")
 
 _NOT_AS_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+def old_definitions(evaluation: FinishedRun) -> str:
+    """What to say of an evaluation whose figures are by other definitions than those of this version; else nothing."""
+    report = evaluation.read_json(EVAL_FILE)
+    version = report.get("metrics_version") if isinstance(report, dict) else None
+    if not isinstance(version, int) or version == VERSION:
+        return ""
+    return f"{evaluation.directory}: its figures are by version {version} of the definitions, not {VERSION}"
 
 
 def shows_stored(show: Callable[Arguments, Shown]) -> Callable[Arguments, Shown]:

@@ -203,7 +203,7 @@ class Training(Job):
             seconds=time.monotonic() - self._started,
             held_out_fvu=figures["fvu"],
             held_out_l0=figures["l0"],
-            dead=trainer.dead,
+            **trainer.silent,
             resampled=int(history["resampled"].sum()),
         )
 
@@ -230,7 +230,8 @@ def _say_missed(config: TrainConfig, l0: float | None) -> None:
 
 def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
     """Those figures of a line of the curve that are shown while training goes on."""
-    return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", "dead": f"{line['dead']:,}"}
+    silent = {key.replace("_", " "): f"{line[key]:,}" for key in ("dead", "never_fired") if key in line}
+    return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent}
 
 
 def _origin(config: TrainConfig) -> dict[str, Any]:
@@ -254,10 +255,23 @@ def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, floa
     return figures
 
 
+def silent_features(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
+    """The features of a finished training that are `dead` or have `never_fired`, whichever is defined; of a run stored
+    by a version that called none dead too early, nothing."""
+    key = "dead" if facts["tokens"] >= settings.get("train.dead_after", 0) else "never_fired"
+    return {key: facts[key]} if key in facts else {}
+
+
+def _silent_rows(silent: Mapping[str, int], tokens: int, features: int) -> list[tuple[str, str]]:
+    within = {"dead": "", "never_fired": f" in {tokens:,} tokens"}
+    return [(key.replace("_", " "), f"{count:,} of {features:,}{within[key]}") for key, count in silent.items()]
+
+
 @shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     facts, settings = finished.manifest.facts, finished.manifest.settings
-    figures = {"l0": facts["held_out_l0"], "fvu": facts["held_out_fvu"], "dead": facts["dead"]}
+    silent = silent_features(facts, settings)
+    figures = {"l0": facts["held_out_l0"], "fvu": facts["held_out_fvu"], **silent}
     return StageResult(
         directory=finished.directory,
         title="train",
@@ -270,7 +284,7 @@ def _result(finished: FinishedRun) -> StageResult:
             ("trained on", f"{facts['tokens']:,} activations ({facts['source']}) in {facts['seconds']:.0f} s"),
             ("held-out L0", f"{facts['held_out_l0']:.1f}"),
             ("held-out FVU", f"{facts['held_out_fvu']:.4f}"),
-            ("dead", f"{facts['dead']:,} of {settings['dict_size']:,}"),
+            *_silent_rows(silent, facts["tokens"], settings["dict_size"]),
             ("run", str(finished.directory)),
         ],
     )

@@ -255,9 +255,11 @@ class Trainer:
         return self.tokens_since_fired >= self.recipe.dead_after
 
     @property
-    def dead(self) -> int:
-        """How many features have not fired for `dead_after` tokens."""
-        return int(self.dead_features.sum())
+    def silent(self) -> dict[str, int]:
+        """How many features are `dead`; before `dead_after` tokens, when none can be, how many have `never_fired`."""
+        if self.tokens < self.recipe.dead_after:
+            return {"never_fired": int((self.tokens_since_fired >= self.tokens).sum())}
+        return {"dead": int(self.dead_features.sum())}
 
     def close_window(self) -> dict[str, int | float]:
         """The training curve's next line."""
@@ -267,7 +269,7 @@ class Trainer:
             "step": self.step_number,
             "tokens": self.tokens,
             **line,
-            "dead": self.dead,
+            **self.silent,
             "lr": self.lr,
             "l1": self.objective.l1 * self.sparsity,
         }

@@ -17,6 +17,7 @@ from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages import evaluate, train
+from sae_cli.stages.reporting.sources import subject
 
 D = 16
 
@@ -211,3 +212,23 @@ def test_a_run_that_cannot_be_written_is_said_before_anything_is_measured(world,
     assert str(caught.value) == (
         f"{run}: cannot be written; get write access to that folder, or measure it into another: sae eval {run} out=DIR"
     )
+
+
+def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkeypatch, capsys):
+    """And where they are only read, it is said; those of these definitions are served as they are."""
+    install(world, tmp_path / "run", dictionary_of(torch.zeros(D)))
+    config = world.eval(tmp_path / "run")
+    with monkeypatch.context() as before:
+        before.setattr(evaluate, "VERSION", 1)
+        assert evaluate.run(config, tmp_path / "run", "default").document["eval"]["metrics_version"] == 1
+    capsys.readouterr()
+    subject(tmp_path / "run")
+    said = "eval/default: its figures are by version 1 of the definitions, not 2"
+    assert f"{said}; sae eval makes it again" in capsys.readouterr().err
+    assert evaluate.run(config, tmp_path / "run", "default").document["eval"]["metrics_version"] == 2
+    assert f"{said}; measuring again" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "eval.json").read_text())["metrics_version"] == 2
+    subject(tmp_path / "run")
+    evaluate.run(config, tmp_path / "run", "default")
+    last = capsys.readouterr().err
+    assert "found finished" in last and "definitions" not in last

@@ -130,7 +130,11 @@ def test_a_trained_run_says_what_it_is(world, tmp_path):
     assert read_config(tmp_path / "run", "train") == config
     curve = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert curve[-1]["step"] == 16 and curve[-1]["tokens"] == 2048
-    assert {"loss", "fvu", "l0", "dead", "lr", "l1", "tokens_per_second", "held_out_fvu"} <= set(curve[-1])
+    assert {"loss", "fvu", "l0", "never_fired", "lr", "l1", "tokens_per_second", "held_out_fvu"} <= set(curve[-1])
+    assert not any("dead" in line for line in curve), "none can be dead before train.dead_after tokens"
+    assert result.document["figures"]["never_fired"] == curve[-1]["never_fired"]
+    assert "dead" not in result.document["figures"] and "dead" not in run.manifest.facts
+    assert ("never fired", f"{curve[-1]['never_fired']} of {config.dict_size} in 2,048 tokens") in result.table
     assert curve[-1]["held_out_fvu"] == pytest.approx(result.document["figures"]["fvu"], rel=1e-6)
     mean = sae_cli.load(tmp_path / "run").activation_mean
     seen = torch.cat(list(batches_of(config)))

@@ -64,7 +64,25 @@ def test_dead_features_are_counted_by_tokens(small):
     for x in small.batches(8):
         trainer.step(x)
     assert trainer.tokens_since_fired[:3].tolist() == [2048] * 3
-    assert trainer.dead >= 3
+    assert trainer.silent["dead"] >= 3
+
+
+def test_no_feature_is_dead_before_it_can_be(small):
+    """Features that are silent from the first token on: counted as such until `dead_after` tokens, then as dead."""
+    data = small.batches(8)
+    trainer = small.trainer(small.recipe, small.relu(), data)
+    trainer.objective.b_enc[:] = -1e6
+    lines = []
+    for x in data:
+        trainer.step(x)
+        lines.append(trainer.close_window())
+    features = len(trainer.objective.b_enc)
+    for line in lines:
+        early = line["tokens"] < small.recipe.dead_after
+        assert {key: line[key] for key in ("dead", "never_fired") if key in line} == {
+            "never_fired" if early else "dead": features
+        }
+    assert "never_fired" in lines[0] and "dead" in lines[-1]
 
 
 def test_the_curve_line_is_the_mean_over_its_window(small):

@@ -18,13 +18,21 @@ _PANELS = (
     ("fvu", "FVU", ("fvu", "held_out_fvu")),
     ("l0", "L0", ("l0",)),
     ("dead", "dead features", ("dead",)),
+    ("never_fired", "features that never fired", ("never_fired",)),
     ("lr", "learning rate", ("lr",)),
 )
-_NAMES = {"held_out_fvu": "FVU, held out", "fvu": "FVU", "l0": "L0", "dead": "dead", "lr": "learning rate"}
+_NAMES = {
+    "held_out_fvu": "FVU, held out",
+    "fvu": "FVU",
+    "l0": "L0",
+    "dead": "dead",
+    "never_fired": "never fired",
+    "lr": "learning rate",
+}
 
 
 def curve(run: FinishedRun) -> Section | None:
-    """Loss, FVU, L0, dead features and learning rate over the tokens seen."""
+    """Loss, FVU, L0, features that never fired, then dead ones, and learning rate over the tokens seen."""
     if CURVE not in run.manifest.files:
         return None
     lines = [parse_json(line) for line in run.read_bytes(CURVE).splitlines() if line]

@@ -11,11 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
+from sae_cli import console
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, measurements_in
 from sae_cli.config.settings import result_settings
 from sae_cli.stages.dictionary_run import PRUNE, pruned_from, read_dictionary_run
 from sae_cli.stages.file_names import DEFAULT, EVAL_FILE, FEATURES_FILE
+from sae_cli.stages.stored_figures import old_definitions
 
 DICTIONARY_COMMANDS = ("train", PRUNE)
 
@@ -89,6 +91,9 @@ def subject(directory: Path, like: str = "") -> Subject:
     if run.manifest.command not in DICTIONARY_COMMANDS:
         return Subject(run, run.manifest.settings)
     evaluations = sorted(map(Evaluation, _finished_in(directory, EVALUATIONS)), key=lambda each: _rank(each, like))
+    for each in evaluations:
+        if old := old_definitions(each.run):
+            console.warn(f"{old}; sae eval makes it again")
     sheets = sorted(_finished_in(directory, SHEETS), key=lambda each: each.directory.name != DEFAULT)
     return Subject(run, _settings(run), evaluations, sheets[:1])
 
