@@ -490,7 +490,9 @@ class Cut(File):
         return whole[: max(1, len(whole) - self.cut)]
 
     def holds(self, settings: Settings, name: str) -> Holds:
-        return Holds(refused={JOB} if self.of.of.content() else {JOB, "RequestError"})
+        if self.of.holds(settings, name).passed_over:  # what is no text need not be read to its end
+            return Holds(unknown=True)
+        return Holds(refused={JOB} if self.of.of.content() else {JOB, REQUEST})
 
     def smaller(self) -> Iterator[File]:
         yield from (replace(self, of=each) for each in self.of.smaller() if isinstance(each, Packed))
