@@ -135,11 +135,13 @@ class RecordFormat:
         for index, record in records:
             value = text.of(record)
             named = of_domain.of(record) if self.domain else domain
-            if value is None or not wanted(key := f"{name}:{index}"):
+            if value is None:
                 continue
+            # What is no text is refused on either side of the split: not in training only, or in evaluation.
             found = self.content(value, f"{record.where}: field {self.column!r}")
-            if found.text or found.tokens:
-                yield Document(key, found.text, _domain(named, record, self.domain), found.tokens)
+            of_it = _domain(named, record, self.domain)
+            if (found.text or found.tokens) and wanted(key := f"{name}:{index}"):
+                yield Document(key, found.text, of_it, found.tokens)
         text.end()
         of_domain.end()
 
