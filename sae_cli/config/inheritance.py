@@ -56,7 +56,9 @@ def inherit(settings: Any, given: Collection[str], trained: DataConfig) -> None:
     of_run, plain = _absolute(trained), plain_option(name)
     if (name == "synthetic") != isinstance(trained, SyntheticData):
         return  # which is refused where the run is read
-    for key in _shared(trained, GROUPS[DATA][name], DATA not in given or _is_at(chosen, of_run)):
+    kind = GROUPS[DATA][name]
+    one_place = _alike(trained, kind) and (DATA not in given or _is_at(chosen, of_run))
+    for key in _shared(trained, kind, one_place):
         whole = DATA in given and key in _CHOICE
         if f"{DATA}.{key}" not in given and not whole and _left_as_it_is(chosen, plain, key):
             OmegaConf.update(settings, f"{DATA}.{key}", of_run[key])
@@ -78,10 +80,14 @@ def plain_option(name: str) -> Any:
 def _shared(trained: DataConfig, kind: type[DataConfig], one_place: bool) -> list[str]:
     """Names of the settings that two sources have in common: at one place all of one kind, or what their records hold;
     else how text becomes rows."""
-    if one_place and kind is type(trained):
-        return [each.name for each in fields(trained)]
-    records = one_place and isinstance(trained, RecordData) and issubclass(kind, RecordData)
-    return [each.name for each in fields(RecordData if records else DataConfig)]
+    if not one_place or not _alike(trained, kind):
+        return [each.name for each in fields(DataConfig)]
+    return [each.name for each in fields(trained if kind is type(trained) else RecordData)]
+
+
+def _alike(trained: DataConfig, kind: type[DataConfig]) -> bool:
+    """Whether two sources can be of one text: of one kind, or both of records."""
+    return kind is type(trained) or (isinstance(trained, RecordData) and issubclass(kind, RecordData))
 
 
 def _absolute(data: DataConfig) -> dict[str, Any]:
