@@ -95,7 +95,7 @@ def _print_results(plan: Plan, outcomes: Sequence[Outcome], as_json: bool) -> No
     rows = []
     for settings, job, outcome in zip(varying(plan.jobs), plan.jobs, outcomes, strict=True):
         state = "done" if outcome.exit_code == 0 else "failed"
-        values = [_shown(_figures(outcome).get(name)) for name in figures]
+        values = [_shown(_figures(outcome).get(name, "")) for name in figures]
         rows.append((settings, state, *values, outcome.error or str(job.place[0])))
     console.table("sweep", rows, header=("settings", "state", *figures, "run"))
     if as_json:
@@ -132,5 +132,5 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     if value is None:
-        return ""
+        return "does not exist"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

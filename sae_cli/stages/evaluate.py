@@ -34,6 +34,7 @@ from sae_cli.stages.measuring.rare_features import rare_report
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject, make_subject
 from sae_cli.stages.parents import check_model, model_facts
+from sae_cli.stages.plus_minus import plus_minus
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.stored_figures import old_definitions, shows_stored
 from sae_cli.stages.text_read import check_served, measured_text, text_facts
@@ -280,9 +281,9 @@ def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for name, each in report.get("baselines", {}).items():
         recovered = each["loss_recovered"]
-        shown = f"loss recovered {recovered or 0:.4f} ± {each['loss_recovered_se'] or 0:.4f}"
-        if recovered is None:
-            shown = f"no loss recovered, CE increase {_shown(each['ce_increase'])}"
+        shown = f"no loss recovered, CE increase {_shown(each['ce_increase'])}"
+        if recovered is not None:
+            shown = f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}"
         value = f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}, {shown}, "
         rows.append((f"baseline {name}", f"{value}entropy {each['token_entropy_median']:.2f} bits"))
     return rows
@@ -296,7 +297,7 @@ def ablation_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
             rows.append((f"without feature {each['feature']}", "fires on none of the tokens"))
             continue
         raises = " ".join(map(repr, each["raises"][:5]))
-        increase = f"CE {each['ce_increase'] or 0:+.4f} ± {each['ce_increase_se'] or 0:.4f}"
+        increase = f"CE {plus_minus(each['ce_increase'] or 0.0, each['ce_increase_se'], sign='+')}"
         value = f"{increase} on its {each['tokens']:,} tokens; it raises {raises}; direct path cosine "
         rows.append((f"without feature {each['feature']}", f"{value}{each['cosine_direct']:.2f}"))
     return rows

@@ -8,6 +8,7 @@ from pathlib import Path
 from sae_cli import console
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.console import Excerpt
+from sae_cli.stages.plus_minus import plus_minus
 from sae_cli.stages.sheets import Sheets
 from sae_cli.stages.stored_figures import shows_stored
 
@@ -59,8 +60,8 @@ def _rows(sheets: Sheets, row: int) -> list[tuple[str, str]]:
     rows.append(("nearest features", "  ".join(f"{other} ({cosine:.2f})" for other, cosine in pairs)))
     for each in sheets.about["ablation"]:
         if each["feature"] == int(tensors["feature"][row]) and each["ce_increase"] is not None:
-            error = f" ± {each['ce_increase_se']:.4f}" if each["ce_increase_se"] is not None else ""
-            rows.append(("without it", f"CE {each['ce_increase']:+.4f}{error} on its {each['tokens']:,} tokens"))
+            increase = plus_minus(each["ce_increase"], each["ce_increase_se"], sign="+")
+            rows.append(("without it", f"CE {increase} on its {each['tokens']:,} tokens"))
     return rows
 
 

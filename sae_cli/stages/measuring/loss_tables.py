@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sae_cli.metrics.language_loss import EFFECTS, is_harm
+from sae_cli.stages.plus_minus import plus_minus
 
 CE, BITS_PER_BYTE = "ce", "bits_per_byte"
 """Units of a loss that models are placed by."""
@@ -100,9 +101,9 @@ def reference_rows(report: Mapping[str, Any]) -> Rows:
     rows: Rows = [("as good as", _equivalent(report["equivalent_model"], references))]
     for each in sorted(references, key=lambda each: -each[unit]):
         size = _count(each["parameters"]) + (f", step {each['step']:,}" if "step" in each else "")
-        error, difference_error = each["se"] or 0, each["difference_se"] or 0
-        difference = f"{each['difference_to_sae']:+.4f} ± {difference_error:.4f} against the spliced model"
-        rows.append((f"reference {each['name']} ({size})", f"{name} {each[unit]:.4f} ± {error:.4f}, {difference}"))
+        loss = plus_minus(each[unit], each["se"])
+        difference = plus_minus(each["difference_to_sae"], each["difference_se"], sign="+")
+        rows.append((f"reference {each['name']} ({size})", f"{name} {loss}, {difference} against the spliced model"))
     return rows
 
 
@@ -142,7 +143,7 @@ def _with_error(figures: Mapping[str, Any], key: str) -> str:
     value, error = figures.get(key), figures.get(f"{key}_se")
     if value is None:
         return ""
-    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return plus_minus(value, error)
 
 
 def _count(n: float) -> str:

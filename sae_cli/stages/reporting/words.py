@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae_cli.dashboard.values import Cell
+from sae_cli.stages.plus_minus import plus_minus
 
 HEADINGS = {
     "l0": "L0",
@@ -42,7 +43,7 @@ def with_error(figures: Mapping[str, Any], key: str) -> str:
     value, error = figures.get(key), figures.get(f"{key}_se")
     if value is None:
         return ""
-    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return plus_minus(value, error)
 
 
 def figure_cell(figures: Mapping[str, Any], key: str) -> Cell:
