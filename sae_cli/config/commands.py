@@ -19,7 +19,7 @@ from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.paths import PathKind, place
 from sae_cli.config.references import reference
 from sae_cli.config.resample import ResampleConfig
-from sae_cli.config.sae import MatryoshkaSae, SaeConfig, TopKSae
+from sae_cli.config.sae import MatryoshkaSae, SaeConfig, TopKSae, group_sizes
 from sae_cli.config.tracking import trackers
 from sae_cli.config.train import TrainingConfig
 
@@ -130,7 +130,7 @@ class TrainConfig(CommandConfig):
         if self.sae.sparsity_setting() == "k" and self.k > self.dict_size:
             raise ValueError(f"k={self.k}: expected at most dict_size={self.dict_size}")
         if isinstance(self.sae, MatryoshkaSae):
-            self.sae.group_sizes(self.dict_size)
+            group_sizes(self.sae.fractions, self.dict_size)
 
 
 @dataclass(kw_only=True)

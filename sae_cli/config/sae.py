@@ -141,14 +141,15 @@ class MatryoshkaSae(TopKSae):
         if not self.fractions or min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise ValueError(f"sae.fractions={list(self.fractions)}: expected positive numbers that sum to 1")
 
-    def group_sizes(self, dict_size: int) -> list[int]:
-        """Whole numbers of features in these proportions; what rounding leaves goes to the last group.
 
-        Raises:
-            ValueError: a group would be empty.
-        """
-        sizes = [round(fraction * dict_size) for fraction in self.fractions[:-1]]
-        sizes.append(dict_size - sum(sizes))
-        if min(sizes) < 1:
-            raise ValueError(f"sae.fractions={list(self.fractions)}: too fine for dict_size={dict_size}")
-        return sizes
+def group_sizes(fractions: list[float], dict_size: int) -> list[int]:
+    """Whole numbers of features in these proportions; what rounding leaves goes to the last group.
+
+    Raises:
+        ValueError: a group would be empty.
+    """
+    sizes = [round(fraction * dict_size) for fraction in fractions[:-1]]
+    sizes.append(dict_size - sum(sizes))
+    if min(sizes) < 1:
+        raise ValueError(f"sae.fractions={list(fractions)}: too fine for dict_size={dict_size}")
+    return sizes

@@ -17,6 +17,7 @@ from sae_cli.config.sae import (
     MatryoshkaSae,
     ReluSae,
     TopKSae,
+    group_sizes,
 )
 from sae_cli.config.split import Split
 from sae_cli.data.content import Chats, Content, TokenIds, plain_text
@@ -103,7 +104,7 @@ def objective(config: TrainConfig, width: int) -> MakeObjective:
                 threshold=sae.threshold * length,
             )
         case MatryoshkaSae():
-            sizes = sae.group_sizes(features)
+            sizes = group_sizes(sae.fractions, features)
             auxiliary = _auxiliary(sae, width)
             return lambda rows, b_dec: MatryoshkaObjective(rows, rows, b_dec, unit, config.k, auxiliary, sizes)
         case BatchTopKSae():
