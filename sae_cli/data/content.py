@@ -137,10 +137,14 @@ class RecordFormat:
             named = of_domain.of(record) if self.domain else domain
             if value is None:
                 continue
-            # What is no text is refused on either side of the split: not in training only, or in evaluation.
+            is_wanted = wanted(key := f"{name}:{index}")
+            # What is wrong on the other side of the split is refused too, not first when a training is evaluated; but
+            # a chat is not written for that.
+            if not is_wanted and isinstance(self.content, Chats):
+                continue
             found = self.content(value, f"{record.where}: field {self.column!r}")
             of_it = _domain(named, record, self.domain)
-            if (found.text or found.tokens) and wanted(key := f"{name}:{index}"):
+            if is_wanted and (found.text or found.tokens):
                 yield Document(key, found.text, of_it, found.tokens)
         text.end()
         of_domain.end()
