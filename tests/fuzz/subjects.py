@@ -241,7 +241,7 @@ def _harvest(directory: Path, random: Callable[..., torch.Tensor]) -> None:
 def _train(directory: Path, dictionary: Any, sae: Any) -> FinishedRun:
     config = TrainConfig(
         model=ModelConfig(path="embedded:demo"), hook=HookConfig(point=HookPoint.mlp_out), data=SyntheticData(d=D),
-        sae=sae, layer=1, dict_size=F, l1=0.5, tokens=100,
+        sae=sae, layer=1, dict_size=F, l1=0.5, k=2, tokens=100,
     )  # fmt: skip
     windows = {"count": torch.ones(3, F, dtype=torch.int64), "tokens": torch.arange(3), "step": torch.arange(3)}
     resampled = {"resample_step": torch.zeros(0, dtype=torch.int64), "resampled": torch.zeros(0, F, dtype=torch.bool)}
