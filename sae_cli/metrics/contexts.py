@@ -185,9 +185,7 @@ def _descending(table: tuple[np.ndarray, ...]) -> np.ndarray:
     return np.take_along_axis(by_origin, by_score, axis=1)
 
 
-def _banded(
-    table: tuple[np.ndarray, ...], histogram: tuple[np.ndarray, np.ndarray], shape: ContextShape
-) -> np.ndarray:
+def _banded(table: tuple[np.ndarray, ...], histogram: tuple[np.ndarray, np.ndarray], shape: ContextShape) -> np.ndarray:
     """For each slot of the bands the slot of the sample that it shows, -1 for none [C, bands · per_band]."""
     if not shape.bands * shape.per_band:
         return np.zeros((len(table[3]), 0), np.int64)
