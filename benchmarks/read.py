@@ -16,7 +16,7 @@ import torch
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.data.activations import ActivationBlock
 from sae_cli.data.harvested import ACTIVATIONS, HarvestedActivations
-from sae_cli.data.shuffle import ShuffledFetches
+from sae_cli.data.shuffle import Cut, ShuffledFetches
 
 
 def main() -> None:
@@ -44,7 +44,8 @@ def main() -> None:
 
         def shuffled() -> None:
             store = HarvestedActivations(finished)
-            for _ in ShuffledFetches(store.fetch, arguments.tokens, arguments.shard_tokens, arguments.batch_size, 0):
+            cut = Cut(arguments.tokens, arguments.shard_tokens, arguments.batch_size, seed=0)
+            for _ in ShuffledFetches(store.fetch, cut):
                 pass
 
         measured = timing.interleave({"sequential": sequential, "shuffled": shuffled}, arguments.rounds)

@@ -12,7 +12,15 @@ from sae_cli.dictionaries.batch_topk import ThresholdDictionary
 from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
+from sae_cli.state import State, number
 from sae_cli.tensor_types import Float, Tensor
+
+_RATE = 0.03
+"""By how much of the excess of L0 the pressure grows in a step, at the end."""
+_HELD_FROM = 0.85
+"""Share of the steps after which thresholds are moved directly."""
+_HOLD = 0.05
+"""Logarithm by which they rise in a step, for twice the target."""
 
 
 class JumpReluDictionary(ThresholdDictionary):
@@ -27,7 +35,10 @@ class JumpReluObjective(Objective):
     The step at θ has the derivative of a ramp of width `bandwidth` around it, so θ learns from the entries
     whose pre-activation z lies within half of that. Penalties:
 
-    * `l0_target`: coefficient · (L0 / target - 1)², L0 the batch's mean number of active features;
+    * `l0_target`: coefficient · (L0 / target - 1)², L0 the batch's mean number of active features. This alone would
+      end beside the target, where penalty and error balance. So its slope has a second term, which grows while L0 is
+      above the target, and in the last 15 % of the steps the thresholds are moved themselves, those with most
+      activations around them furthest;
     * `tanh`: coefficient · Σᵢ tanh(4 fᵢ‖dᵢ‖) (Anthropic, January 2025 update, without its term for dead features).
 
     Args:
@@ -60,6 +71,8 @@ class JumpReluObjective(Objective):
         self.first_values = {**self.first_values, "log_threshold": math.log(threshold)}
         self.penalty, self.coefficient, self.target, self.bandwidth = penalty, coefficient, target, bandwidth
         self._l0, self._ramps = 0, torch.zeros_like(self.b_enc)
+        self._crowded = torch.ones_like(self.b_enc)
+        self._pressure = 0.0
 
     def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
         n, theta, half = moment.batch_size, self.log_threshold.exp(), self.bandwidth / 2
@@ -98,11 +111,27 @@ class JumpReluObjective(Objective):
 
     def finish_gradients(self, moment: Moment) -> None:
         if self.penalty == "l0_target":
-            excess = self._l0 / moment.batch_size / self.target - 1
-            slope = 2 * self.coefficient * moment.sparsity * excess / self.target / moment.batch_size
+            pressure = self._l0 / moment.batch_size / self.target - 1 + self._pressure
+            slope = 2 * self.coefficient * moment.sparsity * pressure / self.target / moment.batch_size
             gradient(self.log_threshold).sub_(self._ramps, alpha=slope)
         self._l0 = 0
+        self._crowded = (self._ramps / self._ramps.mean().clamp_min(1e-12)).clamp(0.05, 2)
         self._ramps.zero_()
+
+    def hold_sparsity(self, l0: float, progress: float) -> None:
+        if self.penalty != "l0_target" or not self.coefficient:
+            return
+        excess = l0 / self.target - 1
+        self._pressure = max(0.0, self._pressure + _RATE * progress * max(-0.2, min(excess, 0.2)))
+        if progress > _HELD_FROM:
+            self.log_threshold.add_(self._crowded, alpha=_HOLD * max(-0.5, min(excess, 2.0)))
+
+    def state(self) -> dict[str, Tensor]:
+        return {**super().state(), "pressure": number(self._pressure)}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._pressure = float(state["pressure"])
 
     def start_from(self, dictionary: Dictionary) -> None:
         assert isinstance(dictionary, JumpReluDictionary)

@@ -115,6 +115,10 @@ class Objective(ABC):
     def finish_gradients(self, moment: Moment) -> None:  # noqa: B027
         """Called once all of a batch is accumulated; most losses leave nothing to be done."""
 
+    def hold_sparsity(self, l0: float, progress: float) -> None:  # noqa: B027
+        """Called after each step: `l0` is the batch's mean number of active features, `progress` the share of the
+        steps before the decoder fit that are done. Most sparsity needs no holding."""
+
     def start_from(self, dictionary: Dictionary) -> None:
         """Take the parameters of a dictionary that is in the units of training."""
         for name, parameter in self.parameters.items():

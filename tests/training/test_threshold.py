@@ -1,4 +1,4 @@
-"""The threshold that replaces the choice of a batch keeps as many entries as that did."""
+"""Dictionaries with a threshold have the L0 that was asked for, on activations that they were not trained on."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import torch
 
 from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
 from sae_cli.dictionaries.batch_topk import BatchTopKObjective
+from sae_cli.dictionaries.jump_relu import JumpReluObjective
 from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
 
 K = 3
@@ -26,3 +27,18 @@ def test_l0_of_a_short_training_is_k(name, small):
     unseen = torch.cat(data[400:])
     l0 = (trainer.dictionary().encode(unseen) > 0).sum(dim=1).double().mean()
     assert float(l0) == pytest.approx(K, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "first"), [(0.2, 0.3), (1e-9, 0.3), (1e-9, 1.0)], ids=["by default", "from above", "from below"]
+)
+def test_l0_of_jump_relu_is_k_also_where_the_penalty_has_no_say(coefficient, first, small):
+    def make(rows, b_dec):
+        return JumpReluObjective(rows, rows, b_dec, True, "l0_target", coefficient, K, 0.2, first)
+
+    data = small.batches(464)
+    trainer = small.trainer(replace(small.recipe, steps=400, decoder_fit=0.0), make, data)
+    for x in data[:400]:
+        trainer.step(x)
+    l0 = (trainer.dictionary().encode(torch.cat(data[400:])) > 0).sum(dim=1).double().mean()
+    assert float(l0) == pytest.approx(K, rel=0.06)

@@ -1,0 +1,254 @@
+"""How good the dictionaries are: held-out FVU and truth recovered, beside dictionary_learning's and SAELens's.
+
+    python benchmarks/quality.py --on demo,synthetic --seeds 0,1,2 --json quality.json
+    python benchmarks/quality.py --on model=hf,model.path=FOLDER,layer=3,data=text,data.path=TEXT
+
+All contenders see the same activations in the same batches, as many steps, and are measured on the same held-out
+tokens after training, as their users would use them. Where a coefficient sets the sparsity, it is searched for until
+L0 is within 2 % of k, and FVU is read at L0 = k between the two nearest trainings. Peers get the better of two
+learning rates, their own and ours, by the first seed. Seeds are those of the first parameters; differences are taken
+seed by seed, and their interval is of Student's t.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import peer_trainings
+import timing
+import torch
+from peer_trainings import FIRST, HIT, Order, Train, Trained
+from scipy.stats import t as student
+from torch import Tensor
+
+from sae_cli import console
+from sae_cli.config.compose import Composer, typed
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.settings import result_settings
+from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.stages import build
+from sae_cli.stages.activation_source import ActivationSources
+from sae_cli.stages.recipe import recipe_of
+from sae_cli.training.trainer import Trainer
+
+OURS = "sae"
+ARCHITECTURES = ("topk", "batch_topk", "matryoshka", "jump_relu", "relu", "gated")
+ON = {
+    "demo": ["model=demo", "hook=mlp_out", "layer=3"],
+    "synthetic": ["data=synthetic", "data.d=64", "data.n_features=256", "data.mean_active=5"],
+}
+SAME = 0.02
+"""L0 this near to k counts as k."""
+_BY_COEFFICIENT = ("relu", "gated")
+_TRIES = 8
+
+
+class Material(NamedTuple):
+    """Batches of activations [N, d], held-out activations, the sample that sets the scale, and the truth [n, d]."""
+
+    name: str
+    overrides: list[str]
+    batches: list[Tensor]
+    held_out: Tensor
+    sample: Tensor
+    truth: Tensor | None
+
+
+class Quality(NamedTuple):
+    """Of one dictionary on held-out tokens; `recovered` is the share of true directions at a cosine above .9."""
+
+    fvu: float
+    l0: float
+    recovered: float | None
+
+
+class Found(NamedTuple):
+    """What a contender reached at L0 = k, with the sparsity setting and L0 of the nearest training."""
+
+    at_k: Quality
+    sparsity: float
+    l0: float
+
+
+def material(name: str, tokens: int, batch: int, held_out: int) -> Material:
+    """The activations of one source, drawn once."""
+    overrides = [*ON.get(name, name.split(",")), f"tokens={tokens}", f"train.batch_size={batch}"]
+    config = typed(Composer().compose("train", overrides).settings)
+    source = ActivationSources(torch.device("cpu")).open(config, result_settings(config))
+    held = source.held_out(held_out).clone()
+    sample = source.batches.sample.clone()
+    batches = [x.clone() for x in islice(source.batches, tokens // batch)]
+    truth = build.synthetic(config.data).directions() if isinstance(config.data, SyntheticData) else None
+    return Material(name, overrides, batches, held, sample, truth)
+
+
+def measure(trained: Trained, on: Material) -> Quality:
+    """FVU against the held-out mean, mean number of active features, and truth recovered."""
+    sums = ReconstructionSums(origin=on.held_out.mean(dim=0))
+    with torch.no_grad():
+        for x in on.held_out.split(4096):
+            f = trained.encode(x)
+            sums.add(x, trained.decode(f), f, torch.ones(f.shape[1]))
+    found = sums.results()
+    recovered = None
+    if on.truth is not None:
+        rows = trained.directions / trained.directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        recovered = float(((on.truth @ rows.T).amax(dim=1) > 0.9).double().mean())
+    return Quality(found["fvu"], found["l0"], recovered)
+
+
+def ours(on: Material, order: Order, batches: list[Tensor]) -> Trained:
+    """The trainer of `sae train` with its defaults for the architecture."""
+    by = "l1" if order.architecture in _BY_COEFFICIENT else "k"
+    value = order.sparsity if by == "l1" else int(order.sparsity)
+    settings = [
+        *on.overrides, f"sae={order.architecture}", f"dict_size={order.features}", f"{by}={value}",
+        f"seed={order.seed}",
+    ]  # fmt: skip
+    config = typed(Composer().compose("train", settings).settings)
+    trainer = Trainer(recipe_of(config), build.objective(config, on.held_out.shape[1]), on.sample, torch.device("cpu"))
+    for x in batches:
+        trainer.step(x)
+    found = trainer.dictionary()
+    return Trained(found.encode, found.decode, found.W_dec)
+
+
+def at_k(train: Train, order: Order, on: Material, k: int, hits: bool) -> Found:
+    """The quality at L0 = k: of one training where the setting is k itself, else by a secant search for it."""
+    tried: list[tuple[float, Quality]] = []
+    value = float(k) if hits else order.sparsity
+    while True:
+        found = measure(train(order._replace(sparsity=value), on.batches), on)
+        tried.append((value, found))
+        tried.sort(key=lambda each: abs(math.log(max(each[1].l0, 1e-3) / k)))
+        if hits or abs(tried[0][1].l0 / k - 1) <= SAME or len(tried) == _TRIES:
+            break
+        value = _next(tried, k, rises=order.architecture == "jump_relu" and value > 3)
+    (value, nearest), *others = tried
+    return Found(_between(nearest, others, k), value, nearest.l0)
+
+
+def _next(tried: Sequence[tuple[float, Quality]], k: int, rises: bool) -> float:
+    """The next setting: along the secant of log L0 over log setting through the two nearest."""
+    points = [(math.log(value), math.log(max(found.l0, 1e-3) / k)) for value, found in tried[:2]]
+    slope = 1.0 if rises else -1.0
+    if len(points) == 2 and points[0][0] != points[1][0]:
+        measured = (points[0][1] - points[1][1]) / (points[0][0] - points[1][0])
+        slope = measured if measured * slope > 0 else slope
+    step = -points[0][1] / slope
+    return math.exp(points[0][0] + max(-1.5, min(step, 1.5)))
+
+
+def _between(nearest: Quality, others: Sequence[tuple[float, Quality]], k: int) -> Quality:
+    """FVU at L0 = k, on the line through the two nearest trainings in logarithms."""
+    other = next((each for _, each in others if each.l0 > 0 and abs(each.l0 / nearest.l0 - 1) > SAME), None)
+    if other is None or abs(nearest.l0 / k - 1) < 1e-9:
+        return nearest
+    share = math.log(k / nearest.l0) / math.log(other.l0 / nearest.l0)
+    if abs(share) > 1:
+        return nearest
+    fvu = math.exp(math.log(nearest.fvu) + share * math.log(other.fvu / nearest.fvu))
+    return nearest._replace(fvu=fvu)
+
+
+class Contender:
+    """One package's training of one architecture on one material, over seeds."""
+
+    def __init__(self, name: str, train: Train, architecture: str, on: Material, features: int, k: int) -> None:
+        self.name, self.train, self.on, self.k = name, train, on, k
+        self.hits = architecture in (("jump_relu", *HIT["SAELens"]) if name == OURS else HIT[name])
+        first = 1.0 if name == OURS else FIRST.get((name, architecture), float(k))
+        self.order = Order(architecture, features, first, None, 0)
+        self.found: list[Found] = []
+
+    def run(self, seeds: Sequence[int]) -> None:
+        """All seeds; the first chooses a peer's learning rate, and where the next searches begin."""
+        ours = _rate(self.order, self.on)
+        for seed in seeds:
+            rates = (self.order.lr,) if self.found or self.name == OURS else (None, ours)
+            tries = [self.order._replace(seed=seed, lr=lr) for lr in rates]
+            reached = [at_k(self.train, each, self.on, self.k, self.hits) for each in tries]
+            best = min(range(len(tries)), key=lambda i: reached[i].at_k.fvu)
+            self.order = tries[best]._replace(sparsity=reached[best].sparsity)
+            self.found.append(reached[best])
+
+
+def _rate(order: Order, on: Material) -> float:
+    settings = [*on.overrides, f"sae={order.architecture}"]
+    return float(typed(Composer().compose("train", settings).settings).train.lr)
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Mean of a - b, seed by seed, and half the width of its 95 % interval; infinite for one seed."""
+    gaps = torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+    n = len(gaps)
+    if n < 2:
+        return float(gaps.mean()), math.inf
+    return float(gaps.mean()), float(gaps.std() / math.sqrt(n) * student.ppf(0.975, n - 1))
+
+
+def rows_of(
+    on: Material, architecture: str, contenders: Sequence[Contender]
+) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """A line a contender, as shown and as written."""
+    base = [each.at_k.fvu for each in contenders[0].found]
+    for each in contenders:
+        fvu = [one.at_k.fvu for one in each.found]
+        l0 = sum(one.l0 for one in each.found) / len(each.found)
+        recovered = [one.at_k.recovered for one in each.found if one.at_k.recovered is not None]
+        gap, half = difference(fvu, base)
+        shown = "" if each.name == OURS else f"{gap:+.4f} ± {half:.4f}"
+        verdict = "" if each.name == OURS else "behind" if gap > half else "ahead" if gap < -half else "undecided"
+        truth = f"{sum(recovered) / len(recovered):.3f}" if recovered else ""
+        rate = "its own" if each.order.lr is None else f"{each.order.lr:g}"
+        yield (
+            [on.name, architecture, each.name, rate, f"{sum(fvu) / len(fvu):.4f}", f"{l0:.2f}", truth, shown, verdict],
+            {
+                "on": on.name, "architecture": architecture, "name": each.name, "lr": each.order.lr, "fvu": fvu,
+                "l0": [one.l0 for one in each.found], "sparsity": [one.sparsity for one in each.found],
+                "recovered": recovered, "fvu behind ours": [gap, half],
+            },
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = timing.parser(__doc__)
+    parser.add_argument(
+        "--on", action="append", help="demo, synthetic, or overrides of `sae train` with commas between"
+    )
+    parser.add_argument("--architectures", default=",".join(ARCHITECTURES))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--tokens", type=int, default=400_000)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--held-out", type=int, default=32_768)
+    parser.add_argument("--features", type=int, default=512)
+    parser.add_argument("--k", type=int, default=16, help="5 on synthetic truth, where 5 are active")
+    arguments = parser.parse_args()
+    console.configure(quiet=True)
+    seeds = [int(each) for each in arguments.seeds.split(",")]
+    header = ("on", "architecture", "by", "lr", "FVU", "L0", "truth", "FVU behind ours", "95 %")
+    shown, written, begun = [], [], time.monotonic()
+    for name in arguments.on or list(ON):
+        on = material(name, arguments.tokens, arguments.batch, arguments.held_out)
+        k = 5 if on.truth is not None else arguments.k
+        for architecture in arguments.architectures.split(","):
+            packages = [(OURS, partial(ours, on)), *peer_trainings.peers()]
+            contenders = [Contender(each, train, architecture, on, arguments.features, k) for each, train in packages]
+            for each in contenders:
+                each.run(seeds)
+            for line, figures in rows_of(on, architecture, contenders):
+                shown.append(line)
+                written.append(figures)
+                print(f"{time.monotonic() - begun:7.0f} s ", *line, flush=True)
+    timing.report(
+        "quality", header, shown, {"seeds": seeds, "tokens": arguments.tokens, "figures": written}, arguments.json
+    )
+
+
+if __name__ == "__main__":
+    main()
