@@ -176,7 +176,7 @@ def make_runs(root: Path) -> None:
     _train(root / "relu", ReluDictionary(plain), ReluSae())
     _train(root / "topk", TopKDictionary({**plain, "k": torch.tensor([2.0])}), TopKSae())
     _train(root / "gated", GatedDictionary({**plain, **gate}), ReluSae())
-    _train(root / "matryoshka", MatryoshkaDictionary({**plain, **sizes}), MatryoshkaSae())
+    _train(root / "matryoshka", MatryoshkaDictionary({**plain, **sizes}), MatryoshkaSae(fractions=[0.5, 0.5]))
     _stopped(root / "stopped")
     _reported(root)
     with open_run(root / "relu" / "eval" / "default", "eval", {"eval.tokens": 10}) as run:
