@@ -43,7 +43,7 @@ GROUPS = ("rare", "baselines", "before", "domains", "dictionaries", "equivalent_
 """Fields of an `eval.json` that have fields of their own."""
 FIGURES = {
     "harvest": ("tokens", "tokens_per_second"),
-    "train": ("l0", "fvu", "dead"),
+    "train": ("l0", "fvu", "dead", "never_fired"),
     "compare": ("mmcs", "mmcs_back"),
     "features": ("sheets", "tokens_seen"),
     "randomize-weights": (),

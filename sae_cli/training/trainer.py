@@ -176,7 +176,7 @@ class Trainer:
         self._move()
         self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
         self.step_number += 1
-        self.objective.hold_sparsity(sums.l0 / len(x), self.step_number / self.recipe.main_steps)
+        self.objective.hold_sparsity(sums.l0 / len(x), self.step_number / max(1, self.recipe.main_steps))
         self._count(x, sums)
         self.window.add(len(x), sums)
 

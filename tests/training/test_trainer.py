@@ -135,3 +135,11 @@ def test_fitting_the_decoder_removes_shrinkage_and_keeps_l0(small):
     assert bias[0] < 0.9 and bias[1] == pytest.approx(1, abs=0.05)
     assert (x - after(x)).square().sum() < 0.8 * (x - before(x)).square().sum()
     assert torch.allclose(after.decoder_norms(), torch.ones(32), atol=1e-5)
+
+
+def test_a_training_may_be_all_decoder_fit(small):
+    data = small.batches(1)
+    trainer = small.trainer(replace(small.recipe, steps=1, decoder_fit=0.9), small.relu(), data)
+    trainer.step(data[0])
+    assert trainer.recipe.main_steps == 0 and trainer.step_number == 1
+    trainer.check_finite()
