@@ -66,6 +66,7 @@ def configure(quiet: bool = False, live: bool = True) -> None:
     logging.disable(logging.WARNING if quiet else logging.NOTSET)
     logging.captureWarnings(quiet)
     _console.cache_clear()
+    log_once.cache_clear()
     warn_once.cache_clear()
 
 
@@ -77,6 +78,12 @@ def log(message: str) -> None:
 def warn(message: str) -> None:
     """A line that should not be overlooked."""
     _print(Text.assemble(("warning: ", "yellow"), visible(message)))
+
+
+@cache
+def log_once(message: str) -> None:
+    """A line that several jobs of one sweep would give; the first of them gives it."""
+    log(message)
 
 
 @cache

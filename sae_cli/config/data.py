@@ -19,6 +19,8 @@ class DataConfig:
         held_out_fraction: share of documents, by hash of their key, that is never trained on.
         seed: the order of documents and of the shuffle buffer; apart from the run's `seed`.
         bos: begin every row with the tokenizer's BOS token, where it has one.
+        separator: what stands after every document: `eos` (where the tokenizer has one), `bos`, `none`, or a text, in
+            which \\n and \\t are a new line and a tab.
         gaussian_embeddings: the model is given fresh Gaussian vectors in place of token embeddings, with the mean and
             standard deviation of each dimension of the embedding matrix: a control without any text.
         domains: only documents of these domains are read (stdlib: packages); empty for all.
@@ -28,6 +30,7 @@ class DataConfig:
     held_out_fraction: float = number(0.05, at_least=0, below=1)
     seed: int = number(0, at_least=0)
     bos: bool = True
+    separator: str = "eos"
     gaussian_embeddings: bool = False
     domains: list[str] = field(default_factory=list)
 

@@ -1,8 +1,8 @@
 """Packing tokenised documents into rows of `context` tokens.
 
-A row is `[BOS] t t t SEP t t …`: the documents of a split run on one after another, each followed by
-the separator, and every row begins with the BOS token where the policy has one. Attention is not
-cut at document borders. A last row that would not be full is left out, so rows have no padding.
+A row is `[BOS] t t t SEP t t …`: the documents of a split run on one after another, each followed by the
+separator, and every row begins with the BOS token, where the policy has them. Attention is not cut at
+document borders. A last row that would not be full is left out, so rows have no padding.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class PackingPolicy:
     Attributes:
         context: tokens a row, the BOS included.
         bos_id: token at the start of every row, or None for none.
-        separator_id: token after every document, or None for none.
+        separator_ids: tokens after every document; none where it is empty.
     """
 
     context: int
     bos_id: int | None
-    separator_id: int | None
+    separator_ids: tuple[int, ...] = ()
 
 
 class TokenRows(NamedTuple):
@@ -69,9 +69,7 @@ def pack(documents: Iterable[TokenisedDocument], policy: PackingPolicy, rows: in
 
 def _columns(each: TokenisedDocument, policy: PackingPolicy) -> np.ndarray:
     """A document with its separator: tokens, owners and, where they were counted, bytes; int64 [2 or 3, n]."""
-    ids = np.asarray(each.tokens, dtype=np.int64)
-    if policy.separator_id is not None:
-        ids = np.append(ids, policy.separator_id)
+    ids = np.concatenate([each.tokens, policy.separator_ids]).astype(np.int64)
     columns = [ids, np.full(len(ids), each.document, dtype=np.int64)]
     if each.n_bytes is not None:
         columns.append(np.pad(each.n_bytes, (0, len(ids) - len(each.n_bytes))))

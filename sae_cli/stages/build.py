@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from sae_cli.config.commands import TrainConfig
@@ -37,6 +39,7 @@ from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.dictionaries.topk import TopKObjective
 from sae_cli.errors import RequestError
+from sae_cli.escaping import brief
 from sae_cli.models import LanguageModel, Site, chat_renderer, load_language_model
 from sae_cli.training.initialise import tied_encoder_scale
 from sae_cli.training.trainer import MakeObjective
@@ -177,8 +180,31 @@ def packing_policy(config: DataConfig, model: LanguageModel) -> PackingPolicy:
     return PackingPolicy(
         context=context,
         bos_id=_token_id(tokenizer.bos_token_id) if config.bos else None,
-        separator_id=_token_id(tokenizer.eos_token_id),
+        separator_ids=_separator(config.separator, tokenizer),
     )
+
+
+def _separator(asked: str, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens after every document.
+
+    Raises:
+        RequestError: the tokenizer has none for what is asked.
+    """
+    if asked == "none":
+        return ()
+    if asked in ("eos", "bos"):
+        found = _token_id(getattr(tokenizer, f"{asked}_token_id"))
+        if found is None and asked == "bos":
+            raise RequestError("data.separator=bos: the model's tokenizer has no BOS token; give eos, none or a text")
+        return () if found is None else (found,)
+    text = asked.replace("\\n", "\n").replace("\\t", "\t")
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+    if not ids or tokenizer.unk_token_id in ids:
+        raise RequestError(
+            f'data.separator="{brief(asked)}": expected eos, bos, none, or a text that the tokenizer has '
+            f"tokens for, found {'only part of it' if ids else 'none'}"
+        )
+    return tuple(ids)
 
 
 def _token_id(value: object) -> int | None:

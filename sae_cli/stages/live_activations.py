@@ -162,6 +162,6 @@ def _describe_rows(stream: RowStream, model: LanguageModel) -> dict[str, Any]:
         FIRST_ROWS: tokens_hash([first.tokens]),
         "context": policy.context,
         "bos_id": policy.bos_id,
-        "separator_id": policy.separator_id,
+        "separator_ids": list(policy.separator_ids),
         "positions": "all but the first of each row",
     }

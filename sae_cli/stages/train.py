@@ -38,7 +38,7 @@ from sae_cli.stages.stored_figures import shows_stored
 from sae_cli.stages.text_read import check_begun_with, say_if_changed
 from sae_cli.stages.tracking.tracking import Tracking, check_trackers
 from sae_cli.stages.training_needs import disk_bytes, estimate, memory_bytes
-from sae_cli.training.trainer import Recipe, Trainer
+from sae_cli.training.trainer import TRAINING, Recipe, Trainer
 
 _MISSED = 0.05
 """Share of `k` by which L0 may differ without a word."""
@@ -166,7 +166,7 @@ class Training(Job):
             trainer.step(usable_rows(batch, self.config.non_finite).to(self.device))
             shown: dict[str, Field] = {}
             last = trainer.step_number == self.recipe.steps
-            if last or trainer.step_number % train.log_every == 0:
+            if last or trainer.ends_phase or trainer.step_number % train.log_every == 0:
                 line: dict[str, Any] = trainer.close_window()
                 line["tokens_per_second"] = (trainer.tokens - before) / (time.monotonic() - started)
                 if last or trainer.step_number % train.held_out_every == 0:
@@ -174,6 +174,8 @@ class Training(Job):
                 claimed.append_line(CURVE, line)
                 tracking.log(line)
                 shown = _shown(line)
+            if trainer.ends_phase:
+                console.log_once(_begins_decoder_fit(trainer))
             if trainer.step_number in train.save_at:
                 self._save_dictionary(trainer, claimed, snapshot_file(trainer.step_number))
             yield Step(tokens=len(batch), shown=shown)
@@ -228,10 +230,18 @@ def _say_missed(config: TrainConfig, l0: float | None) -> None:
         console.warn(f"held-out L0 is {l0:.1f} and k={config.k} was asked for: compare it at the L0 that it has")
 
 
+def _begins_decoder_fit(trainer: Trainer) -> str:
+    return (
+        f"after step {trainer.step_number:,} of {trainer.recipe.steps:,} the decoder is fitted to features that no "
+        "longer change: the penalty is off, so the loss falls to the squared error"
+    )
+
+
 def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
     """Those figures of a line of the curve that are shown while training goes on."""
     silent = {key.replace("_", " "): f"{line[key]:,}" for key in ("dead", "never_fired") if key in line}
-    return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent}
+    phase = {"phase": line["phase"]} if line["phase"] != TRAINING else {}
+    return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent, **phase}
 
 
 def _origin(config: TrainConfig) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from sae_cli.training.schedules import warmup, warmup_then_decay
 MakeObjective = Callable[[Tensor, Tensor], Objective]
 """From random unit rows [F, d] and the decoder bias [d], on the device, to an objective."""
 
+TRAINING, DECODER_FIT = "training", "decoder fit"
+"""The phases: of most architectures there is but the first."""
 _GROWING = {
     *(f"density.{name}" for name in ("count", "tokens", "step")),
     *(f"resampler.{name}" for name in ("resampled", "recent", "sizes")),
@@ -144,6 +146,11 @@ class Trainer:
     def fitting_decoder(self) -> bool:
         """Whether the last phase has been reached."""
         return self.step_number >= self.recipe.main_steps
+
+    @property
+    def ends_phase(self) -> bool:
+        """Whether the step that was made last was the last one on the objective, and the decoder fit comes next."""
+        return self.step_number == self.recipe.main_steps < self.recipe.steps
 
     @property
     def lr(self) -> float:
@@ -269,6 +276,7 @@ class Trainer:
         return {
             "step": self.step_number,
             "tokens": self.tokens,
+            "phase": DECODER_FIT if self.step_number > self.recipe.main_steps else TRAINING,
             **line,
             **self.silent,
             "lr": self.lr,

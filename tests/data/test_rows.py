@@ -26,7 +26,7 @@ def letters(text, *, add_special_tokens, verbose):
 
 
 def stream(split=Split.train, context=4, **texts):
-    return RowStream(Texts(**texts), letters, PackingPolicy(context, bos_id=0, separator_id=1), split, seed=0)
+    return RowStream(Texts(**texts), letters, PackingPolicy(context, bos_id=0, separator_ids=(1,)), split, seed=0)
 
 
 def test_a_document_of_removed_characters_leaves_nothing_behind():
@@ -84,7 +84,9 @@ def test_counting_epochs_does_not_read_again_what_was_read():
         calls.append(1)
         return letters(text, **settings)
 
-    rows = RowStream(Texts(a="abcdef" * 9), counted, PackingPolicy(4, bos_id=0, separator_id=1), Split.train, seed=0)
+    rows = RowStream(
+        Texts(a="abcdef" * 9), counted, PackingPolicy(4, bos_id=0, separator_ids=(1,)), Split.train, seed=0
+    )
     forever = rows.forever(1)
     for _ in range(5):
         next(forever)

@@ -144,12 +144,12 @@ class Texts:
 
 
 @pytest.mark.parametrize("bos_id", [None, 1])
-@pytest.mark.parametrize("separator_id", [None, 1])
-def test_in_rows_the_bos_and_the_separator_stand_for_nothing(bos_id, separator_id):
-    stream = RowStream(Texts(), fast("word-level"), PackingPolicy(4, bos_id, separator_id), Split.train, 0)
+@pytest.mark.parametrize("separator", [(), (1, 1)])
+def test_in_rows_the_bos_and_the_separator_stand_for_nothing(bos_id, separator):
+    stream = RowStream(Texts(), fast("word-level"), PackingPolicy(4, bos_id, separator), Split.train, 0)
     assert all(block.n_bytes is None for block in stream.one_epoch(3))
     counting = RowStream(
-        Texts(), fast("word-level"), PackingPolicy(4, bos_id, separator_id), Split.train, 0, counts_bytes=True
+        Texts(), fast("word-level"), PackingPolicy(4, bos_id, separator), Split.train, 0, counts_bytes=True
     )
     plain, rows = list(stream.one_epoch(3)), list(counting.one_epoch(3))
     assert [each.tokens.tolist() for each in plain] == [each.tokens.tolist() for each in rows]
@@ -162,4 +162,4 @@ def test_in_rows_the_bos_and_the_separator_stand_for_nothing(bos_id, separator_i
     last = owners[-1, -1]  # whose end may not fill a row
     for document, each in by_document.items():
         if document != last and document in owners:
-            assert n_bytes[owners == document].tolist() == [*each.n_bytes, *([] if separator_id is None else [0])]
+            assert n_bytes[owners == document].tolist() == [*each.n_bytes, *(0 for _ in separator)]

@@ -57,7 +57,7 @@ def test_harvest_holds_the_models_activations(world, harvested):
     assert joined(blocks, "position").max() == 31 and joined(blocks, "position").min() == 1
     facts = harvested.manifest.facts
     assert facts["tokens"] == sum(block.n for block in blocks) >= 3000
-    assert (facts["bos_id"], facts["separator_id"], facts["context"]) == (0, 0, 32)
+    assert (facts["bos_id"], facts["separator_ids"], facts["context"]) == (0, [0], 32)
 
 
 @pytest.mark.parametrize("dtype", [Dtype.bfloat16, Dtype.float16])

@@ -9,9 +9,10 @@ import numpy as np
 
 from sae_cli.artifacts.json_document import parse_json
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.dashboard.values import Axis, Chart, Section, Series
+from sae_cli.dashboard.values import Axis, Chart, Line, Section, Series
 from sae_cli.stages.file_names import CURVE
 from sae_cli.stages.reporting.words import number
+from sae_cli.training.trainer import DECODER_FIT
 
 _PANELS = (
     ("loss", "loss", ("loss",)),
@@ -29,6 +30,9 @@ _NAMES = {
     "never_fired": "never fired",
     "lr": "learning rate",
 }
+_OF_FIT = (
+    "In the decoder fit at the end the features no longer change and the penalty is off: the loss is the squared error."
+)
 
 
 def curve(run: FinishedRun) -> Section | None:
@@ -45,16 +49,26 @@ def curve(run: FinishedRun) -> Section | None:
     ]
     if not series:
         return None
+    note = f" {_OF_FIT}" if _fit(lines) else ""
     chart = Chart(
         name="curve",
         title="Training curve",
         series=series,
         x=Axis(title="tokens"),
         y=[Axis(title=title) for title, _ in panels],
-        caption="Each point is the mean since the one before; the loss is in units of the scaled activations.",
+        lines=_fit(lines),
+        caption="Each point is the mean since the one before; the loss is in units of the scaled activations." + note,
         key=[(each.name, f"{_first(each)} at first, {_last(each)} at last") for each in series],
     )
     return Section(name="training", title="Training", charts=[chart])
+
+
+def _fit(lines: Sequence[dict[str, Any]]) -> list[Line]:
+    """Where the decoder fit begins; nothing where there is none, or an earlier version wrote the curve."""
+    fits = [number for number, line in enumerate(lines) if line.get("phase") == DECODER_FIT]
+    if not fits or not fits[0]:
+        return []
+    return [Line(axis="x", value=lines[fits[0] - 1]["tokens"], label=DECODER_FIT)]
 
 
 def _series(lines: Sequence[dict[str, Any]], key: str, panel: int, colour: int) -> Series:
