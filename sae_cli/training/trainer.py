@@ -269,7 +269,7 @@ class Trainer:
             return {"never_fired": int((self.tokens_since_fired >= self.tokens).sum())}
         return {"dead": int(self.dead_features.sum())}
 
-    def close_window(self) -> dict[str, int | float]:
+    def close_window(self) -> dict[str, int | float | str]:
         """The training curve's next line."""
         line = self.window.line(self.variance)
         self.window = Window()
