@@ -15,6 +15,8 @@ from sae_cli.models.final_norm import at_least_float32
 from sae_cli.models.parts import ModelParts
 from sae_cli.tensor_types import Float, Tensor
 
+LOGIT_ROOT = "logit_root"
+"""The name of S in files, float32 [D, D]."""
 _ROWS_AT_ONCE = 16_384
 
 

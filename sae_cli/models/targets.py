@@ -21,7 +21,7 @@ import torch
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models.final_norm import FinalNorm, at_least_float32
 from sae_cli.models.hooks import Site
-from sae_cli.models.logit_space import LogitSpace
+from sae_cli.models.logit_space import LOGIT_ROOT, LogitSpace
 from sae_cli.models.parts import ModelParts
 from sae_cli.tensor_types import Activations, Float, SiteActivations, Tensor
 
@@ -62,6 +62,11 @@ class Target(ABC):
 
     def __init__(self, end: ModelEnd, site: Site) -> None:
         self.end, self.site = end, site
+
+    def coordinates(self) -> dict[str, Tensor]:
+        """What must be known to compute the activations from the model, and the model's own files do not say, for a
+        file: nothing where they are read as they are."""
+        return {}
 
     @abstractmethod
     def read(self, seen: Seen) -> SiteActivations:
@@ -137,6 +142,9 @@ class MlpActTarget(TappedTarget):
 
 class LogitTarget(Target):
     """What is computed in logit coordinates."""
+
+    def coordinates(self) -> dict[str, Tensor]:
+        return {LOGIT_ROOT: self.end.logit_space.S.float().cpu()}
 
     def normalised(self, values: SiteActivations, seen: Seen) -> Activations:
         return self.end.logit_space.normalised(values)

@@ -47,6 +47,7 @@ class ActivationSource:
         epochs: how often the text is read for so many activations.
         parents: the runs that it comes from: a harvest, a model.
         held_out_facts: for the manifest, once `held_out` was called: the hash of its tokens.
+        coordinates: what else a dictionary's file must say of how activations are computed (`Target.coordinates`).
     """
 
     batches: Batches
@@ -55,6 +56,7 @@ class ActivationSource:
     epochs: Callable[[int], float]
     parents: tuple[FinishedRun, ...] = ()
     held_out_facts: Callable[[], dict[str, Any]] = dict
+    coordinates: Callable[[], dict[str, torch.Tensor]] = dict
 
 
 MakeShuffle = Callable[[State | None], ShuffledBatches]
@@ -185,6 +187,7 @@ class ActivationSources:
             epochs=live.epochs,
             parents=live.parents,
             held_out_facts=lambda: {"held_out_sha256": live.held_out_sha256},
+            coordinates=live.model.target(site).coordinates,
         )
 
     def _from_disk(
@@ -206,6 +209,7 @@ class ActivationSources:
             epochs=lambda tokens: epochs_of_a_part(harvest, tokens),
             parents=(harvest, *live.parents),
             held_out_facts=lambda: {"held_out_sha256": live.held_out_sha256},
+            coordinates=live.model.target(site).coordinates,
         )
 
     def _synthetic(self, config: TrainConfig, data: SyntheticData, saved: SavedBatches | None) -> ActivationSource:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+COORDINATES_FILE = "coordinates.safetensors"
+"""Of a harvest at a logit hook."""
+
 CURVE, DENSITY_FILE = "metrics.jsonl", "density_history.safetensors"
 """Of a training."""
 

@@ -21,6 +21,7 @@ from sae_cli.data.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, co
 from sae_cli.errors import JobError, RequestError
 from sae_cli.stages import build
 from sae_cli.stages.estimate import Estimate, expect_memory, require_disk
+from sae_cli.stages.file_names import COORDINATES_FILE
 from sae_cli.stages.live_activations import LiveActivations, Pass, stream_key
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_dropped, say_repeated
@@ -92,6 +93,8 @@ class Harvest(Job):
         ) as claimed:
             claimed.write_text(CONFIG_FILE, as_yaml(self.config))
             claimed.manifest.facts.update(facts)
+            if coordinates := self.live.model.target(self.site).coordinates():
+                claimed.write_tensors(COORDINATES_FILE, coordinates)
             first = complete_shards(claimed, self.plan)
             writer = ShardWriter(
                 claimed, self.plan, getattr(torch, self.config.dtype.value), first, self.config.non_finite

@@ -19,6 +19,7 @@ from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_di
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.edits.prune import Limits, kept_features, recentred
 from sae_cli.errors import RequestError
+from sae_cli.models.logit_space import LOGIT_ROOT
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
 from sae_cli.stages.finetune import finetuned
@@ -30,6 +31,7 @@ from sae_cli.stages.text_read import text_facts, text_of
 
 KEPT = "kept_index"
 """The numbers that the features had in the dictionary as it was trained, int64 [F]."""
+_LAYOUTS = {KEPT: "I64 F", FORBIDDEN: "F32 D", LOGIT_ROOT: "F32 D D"}
 
 
 def run(config: PruneConfig, directory: Path) -> StageResult:
@@ -75,7 +77,7 @@ def _prune(config: PruneConfig, directory: Path) -> None:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
         header = source.run.read_metadata(DICTIONARY_FILE)
-        kept_out = {name: parent_tensors[name] for name in (FORBIDDEN,) if name in parent_tensors}
+        kept_out = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
         save_dictionary(claimed, pruned, header, extra={KEPT: in_original, **kept_out})
         claimed.finish(
             **facts,
@@ -86,9 +88,9 @@ def _prune(config: PruneConfig, directory: Path) -> None:
 
 
 def _added(run: FinishedRun) -> dict[str, str]:
-    """The layout of those tensors that a dictionary only has when it was pruned, or kept off a direction."""
+    """The layout of those tensors that not every dictionary has."""
     held = run.read_header(DICTIONARY_FILE).tensors
-    return {name: layout for name, layout in ((KEPT, "I64 F"), (FORBIDDEN, "F32 D")) if name in held}
+    return {name: layout for name, layout in _LAYOUTS.items() if name in held}
 
 
 def _frequencies(config: PruneConfig, source: DictionaryRun, n_features: int) -> Tensor:

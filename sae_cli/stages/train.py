@@ -212,7 +212,7 @@ class Training(Job):
     def _save_dictionary(self, trainer: Trainer, claimed: Run, name: str) -> None:
         """The dictionary as it stands, in raw units; a `JobError` if that is not finite."""
         trainer.check_finite()
-        extra = {FORBIDDEN: self.forbidden.direction} if self.forbidden else {}
+        extra = self.source.coordinates() | ({FORBIDDEN: self.forbidden.direction} if self.forbidden else {})
         save_dictionary(claimed, trainer.dictionary(), {**_origin(self.config), "scale": trainer.scale}, extra, name)
 
     def _facts_of_the_forbidden(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import Dtype
+from sae_cli.config.sae import ReluSae, TopKSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import read_config
 from sae_cli.data.activations import ActivationBlock
@@ -22,6 +23,7 @@ from sae_cli.models import Site, load_language_model
 from sae_cli.stages import harvest, train
 from sae_cli.stages.activation_source import ActivationSources
 from sae_cli.stages.harvest_search import find_harvest
+from sae_cli.stages.reporting.curve import curve as reporting_curve
 
 CPU = torch.device("cpu")
 
@@ -139,6 +141,28 @@ def test_a_trained_run_says_what_it_is(world, tmp_path):
     mean = sae_cli.load(tmp_path / "run").activation_mean
     seen = torch.cat(list(batches_of(config)))
     torch.testing.assert_close(mean, seen.mean(dim=0), rtol=1e-5, atol=1e-6)
+
+
+def test_the_curve_says_where_the_decoder_fit_begins(world, tmp_path, capsys):
+    """Steps 1 to 12 of 16 with the penalty, whose last window is closed there, and 4 without it."""
+    train.run(world.train(tmp_path, sae=ReluSae(decoder_fit=0.25)), tmp_path / "run")
+    curve = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["phase"]) for line in curve] == [(12, "training"), (16, "decoder fit")]
+    assert curve[0]["loss"] > curve[0]["fvu"] / curve[1]["fvu"] * curve[1]["loss"], "the first has the penalty in it"
+    said = capsys.readouterr().err
+    assert said.count("after step 12 of 16 the decoder is fitted to features that no longer change") == 1
+    section = reporting_curve(read_run(tmp_path / "run"))
+    (line,) = section.charts[0].lines
+    assert (line.axis, line.value, line.label) == ("x", 12 * 128, "decoder fit")
+    assert "the loss is the squared error" in section.charts[0].caption
+
+
+def test_of_a_training_in_one_phase_nothing_is_said(world, tmp_path, capsys):
+    train.run(world.train(tmp_path, sae=TopKSae(), k=4), tmp_path / "run")
+    curve = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {line["phase"] for line in curve} == {"training"}
+    assert "decoder" not in capsys.readouterr().err
+    assert not reporting_curve(read_run(tmp_path / "run")).charts[0].lines
 
 
 def test_the_same_command_again_finds_the_run(world, tmp_path):

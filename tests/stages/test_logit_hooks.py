@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import CompareConfig, PruneConfig
@@ -13,6 +16,7 @@ from sae_cli.config.compose import Composer, typed
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig, HookPoint, LogitMode, LogitUpdateHook
 from sae_cli.config.names import baseline_choices, run_directory
+from sae_cli.config.train import TrainingConfig
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import Site, load_language_model
@@ -23,6 +27,7 @@ D = 16
 EXACT, LINEAR = (LogitUpdateHook(point=HookPoint.logit_update, mode=mode) for mode in LogitMode)
 LOGITS, MLP_OUT = HookConfig(point=HookPoint.logits), HookConfig(point=HookPoint.mlp_out)
 HOOKS = {"exact": EXACT, "linear": LINEAR, "logits": LOGITS}
+SAVED = TrainingConfig(batch_size=128, shuffle_buffer=512, held_out_tokens=256, save_at=[4])
 MEASURE = {"eval": EvaluationConfig(tokens=600), "features": FeaturePassConfig(tokens=1000), "device": "cpu"}
 
 
@@ -111,6 +116,47 @@ def test_logit_weights_of_a_logit_hook_are_exact(world, runs):
         torch.testing.assert_close(tensors["logit_top_weights"][i].double(), change[i][top], rtol=1e-3, atol=1e-5)
     assert change.norm(dim=1).numpy() == pytest.approx(1, rel=1e-4)  # unit rows: the map is isometric
     assert report["logit_kurtosis_median"] > 1
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_files_say_how_activations_are_computed(world, tmp_path, name):
+    """By plain transformers and torch from what is stored: y = S z, as README has it."""
+    harvested = harvest.run(world.harvest(tmp_path, hook=HOOKS[name]), tmp_path / "harvest").directory
+    root = load_file(harvested / "coordinates.safetensors")["logit_root"]
+    model: Any = AutoModelForCausalLM.from_pretrained(world.model).requires_grad_(False)
+    resid, update = [], []
+    block, norm = model.gpt_neox.layers[-1], model.gpt_neox.final_layer_norm
+    block.register_forward_hook(lambda _, args, out: resid.append(out[0] if isinstance(out, tuple) else out))
+    block.mlp.register_forward_hook(lambda _, args, out: update.append(out))
+    model(torch.cat([load_file(each)["tokens"] for each in sorted(harvested.glob("rows-*"))]))
+    r, u = (torch.cat(each)[:, 1:].flatten(0, 1) for each in (resid, update))
+
+    def normalised(x):
+        return torch.nn.functional.layer_norm(x, (D,), eps=norm.eps)
+
+    z = {
+        "logits": lambda: normalised(r),
+        "exact": lambda: normalised(r) - normalised(r - u),
+        "linear": lambda: (u - u.mean(1, keepdim=True)) / (r.var(1, correction=0, keepdim=True) + norm.eps).sqrt(),
+    }[name]()
+    stored = torch.cat([load_file(each)["activations"] for each in sorted(harvested.glob("activations-*"))])
+    torch.testing.assert_close(stored, z @ root, rtol=1e-4, atol=1e-4)
+    W = model.get_output_embeddings().weight * norm.weight
+    centred = (W - W.mean(dim=0)).detach()
+    torch.testing.assert_close(
+        (z @ root).norm(dim=1).detach(), (z @ centred.T).norm(dim=1).detach(), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_dictionary_of_a_logit_hook_has_the_root(world, runs, tmp_path, name):
+    train.run(world.train(tmp_path, hook=HOOKS[name], train=SAVED), tmp_path / "saved")
+    prune.run(PruneConfig(run=str(runs / name), top_n=2, **MEASURE), tmp_path / "pruned")
+    expected = load_language_model(str(world.model)).end.logit_space.S.float()
+    files = [runs / name / DICTIONARY_FILE, tmp_path / "pruned" / DICTIONARY_FILE]
+    for file in [*files, *(tmp_path / "saved" / "snapshots").iterdir()]:
+        assert torch.equal(load_file(file)["logit_root"], expected), file
+    assert "logit_root" not in load_file(runs / "mlp_out" / DICTIONARY_FILE)
 
 
 def test_compared_with_other_hooks(runs, tmp_path):
