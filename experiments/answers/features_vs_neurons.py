@@ -1,8 +1,9 @@
 """Are features better than neurons? Reads evaluations over seeds, one with baselines, and a comparison with a truth."""
 
+import math
 import sys
 
-from reading import conclude, documents, shown, spread, table
+from reading import conclude, documents, plus_minus, shown, spread, table
 
 
 def main():
@@ -20,12 +21,13 @@ def main():
     bases = {name: each for name, each in beside["baselines"].items() if each["loss_recovered"] is not None}
     best = max(bases.values(), key=lambda each: each["loss_recovered"], default={})
     mean, deviation = spread([report["loss_recovered"] for report in reports])
-    error = ((best.get("loss_recovered_se") or 0) ** 2 + (beside["loss_recovered_se"] or 0) ** 2 + deviation**2) ** 0.5
+    over_seeds = 0.0 if math.isnan(deviation) else deviation
+    error = ((best.get("loss_recovered_se") or 0) ** 2 + (beside["loss_recovered_se"] or 0) ** 2 + over_seeds**2) ** 0.5
     lines = []
     for name, each in bases.items():
         difference = mean - each["loss_recovered"]
         word = "features win" if difference > 2 * error else f"{name} win" if difference < -2 * error else "undecided"
-        lines.append(f"Loss recovered, features less {name}: {difference:+.4f} ± {error:.4f}: {word}.")
+        lines.append(f"Loss recovered, features less {name}: {plus_minus(difference, error, 4, '+')}: {word}.")
     back = truth["compare"]["pairs"][0]["b_to_a"]
     floor = max(back["floor_random"], back["floor_subspace"])
     lines.append(
@@ -39,7 +41,7 @@ def _measured(figures, key, digits):
     error = figures.get(f"{key}_se")
     if figures.get(key) is None:
         return "-"
-    return f"{figures[key]:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None else "")
+    return plus_minus(figures[key], error, digits)
 
 
 if __name__ == "__main__":

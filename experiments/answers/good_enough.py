@@ -4,7 +4,7 @@ import math
 import sys
 from collections import defaultdict
 
-from reading import by_seed, conclude, documents, manifest, shown, table, verdict
+from reading import by_seed, conclude, documents, manifest, plus_minus, shown, table, verdict
 
 ALL = "all at once"
 DOMAINS_SHOWN = 6
@@ -71,7 +71,7 @@ def _place(reports):
 def _references(report):
     unit = report["references_unit"]
     rows = [
-        (each["name"], f"{each['parameters'] / 1e6:.2f}M", f"{each[unit]:.4f} ± {each['se'] or 0:.4f}")
+        (each["name"], f"{each['parameters'] / 1e6:.2f}M", plus_minus(each[unit], each["se"], 4))
         for each in sorted(report["references"], key=lambda each: each["parameters"])
     ]
     table("The references on the same text (± standard error over rows)", ("model", "parameters", unit), rows)

@@ -25,17 +25,26 @@ def by_seed(run):
 
 
 def spread(values):
-    """Mean and standard deviation over seeds (0 for one)."""
+    """Mean and standard deviation over seeds (nan for one)."""
     values = [value for value in values if value is not None]
     if not values:
         return math.nan, math.nan
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def plus_minus(value, error, digits, sign=""):
+    """`value ± error` with two digits of the error at least; the value alone where no error is known."""
+    if error is None or math.isnan(error):
+        return f"{value:{sign}.{digits}f}"
+    if error > 0:
+        digits = max(digits, 1 - math.floor(math.log10(error)))
+    return f"{value:{sign}.{digits}f} ± {error:.{digits}f}"
 
 
 def shown(values, digits=3):
-    """`mean ± deviation` over seeds."""
+    """`mean ± deviation` over seeds; the value of a single one."""
     mean, deviation = spread(values)
-    return "-" if math.isnan(mean) else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+    return "-" if math.isnan(mean) else plus_minus(mean, deviation, digits)
 
 
 def verdict(differences, better, worse, errors=()):
@@ -46,9 +55,10 @@ def verdict(differences, better, worse, errors=()):
     mean, deviation = spread(differences)
     error = deviation / math.sqrt(len(differences))
     if errors:
-        error = max(error, math.sqrt(sum(e * e for e in errors)) / len(errors))
+        measured = math.sqrt(sum(e * e for e in errors)) / len(errors)
+        error = measured if math.isnan(error) else max(error, measured)
     word = better if mean > 2 * error else worse if mean < -2 * error else "undecided"
-    return f"{mean:+.4f} ± {error:.4f}: {word}"
+    return f"{plus_minus(mean, error, 4, '+')}: {word}"
 
 
 def by_log_l0(points, l0):

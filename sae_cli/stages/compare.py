@@ -38,6 +38,7 @@ from sae_cli.seeds import generator
 from sae_cli.stages import build, evaluate
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
+from sae_cli.stages.plus_minus import plus_minus
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.stored_figures import shows_stored
 
@@ -289,8 +290,8 @@ def _pair_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
             rows.append((
                 f"[{start}] -> [{end}]",
                 f"{each['mmcs']:.3f}",
-                f"{each['floor_random']:.3f} ± {each['floor_random_sd']:.3f}",
-                f"{each['floor_subspace']:.3f} ± {each['floor_subspace_sd']:.3f}",
+                plus_minus(each["floor_random"], each["floor_random_sd"], 3),
+                plus_minus(each["floor_subspace"], each["floor_subspace_sd"], 3),
                 f"{each['q50']:.3f}",
                 f"{each['share_0.9']:.1%}",
                 f"{matched['mean']:.3f}" if matched else "",

@@ -10,6 +10,7 @@ import numpy as np
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dashboard.values import Axis, Cell, Chart, Line, Section, Series, Table
 from sae_cli.stages.file_names import COMPARE_FILE, SIMILARITY_FILE
+from sae_cli.stages.plus_minus import plus_minus
 from sae_cli.stages.reporting.histograms import counts
 from sae_cli.stages.reporting.words import HEADINGS, figure_cell, number
 
@@ -46,7 +47,7 @@ def _rows(pair: Mapping[str, Any]) -> list[tuple[str | Cell, ...]]:
     for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
         each, matched = pair[key], pair.get("one_to_one") or {}
         floors = [
-            Cell(text=f"{each[floor]:.3f} ± {each[f'{floor}_sd']:.3f}", order=each[floor])
+            Cell(text=plus_minus(each[floor], each[f"{floor}_sd"], 3), order=each[floor])
             for floor in ("floor_random", "floor_subspace")
         ]
         values = [figure_cell(each, "mmcs"), *floors, figure_cell(each, "q50"), figure_cell(each, "share_0.9")]
