@@ -89,7 +89,8 @@ class LocalDataSet:
             there = " or ".join(sorted(of_splits))
             raise RequestError(f"{self._where}: expected data.split={there}, found data.split={split}")
         self.version = f"{self.kind} records by file"
-        self.files = {name: found.files[name] for name in sorted(of_splits[split])}
+        self._found = found.only(of_splits[split])
+        self.files = self._found.files
         self._by_library = self.kind not in _KINDS or _asks_for_more(self._config)
         self.keyed = not self._by_library and self.kind != _TEXT
         used = {name for names in of_splits.values() for name in names} | _ABOUT_DATA_SETS
@@ -111,7 +112,7 @@ class LocalDataSet:
             yield FileRecords(group, self._where, self._read_by_library(columns))
             return
         passed_over = PassedOver(self._path)
-        for source in sources(group, self.files[group], self.files):
+        for source in sources(group, self.files[group], self._found.all_names, self._found.names_of(group)):
             if reason := self._unlike(source):
                 if self._single and source.key == group:
                     raise RequestError(f"{self._where}: expected text, found {reason}")

@@ -12,9 +12,9 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -38,11 +38,27 @@ class LocalFiles:
         files: by their name below the root (with `/`), which is the same wherever the root is and however it is spelt.
         single: whether the path names one file, not a folder or a pattern.
         passed_over: names of what is there and is not read, by the reason.
+        again: further names of files, which links give them, and that by which each is read.
     """
 
     files: dict[str, Path]
     single: bool = False
     passed_over: dict[str, list[str]] = field(default_factory=dict)
+    again: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def all_names(self) -> frozenset[str]:
+        """Of what is read, the further ones too."""
+        return frozenset({*self.files, *self.again})
+
+    def names_of(self, name: str) -> list[str]:
+        """All names of a file that is read by this one."""
+        return [name, *(other for other, first in self.again.items() if first == name)]
+
+    def only(self, names: Iterable[str]) -> LocalFiles:
+        """Those of these names."""
+        files = {name: self.files[name] for name in sorted(names)}
+        return replace(self, files=files, again={other: name for other, name in self.again.items() if name in files})
 
     def say(self, path: str) -> None:
         """A line for each reason for which something was passed over, once a process."""
@@ -199,7 +215,11 @@ class _Search:
             if copy != original and copy in files and original in files:
                 self._pass_over("copies of files beside them", copy)
                 del files[copy]
-        return LocalFiles(files, passed_over={reason: sorted(names) for reason, names in self._passed_over.items()})
+        return LocalFiles(
+            files,
+            passed_over={reason: sorted(names) for reason, names in self._passed_over.items()},
+            again={name: first for name, first in self._again.items() if first in files},
+        )
 
     def below(self, folder: str) -> None:
         """Search a folder of this name below the root, and what links in it lead to."""

@@ -10,7 +10,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -65,13 +65,14 @@ class Source:
         return PurePosixPath(self.name).suffix.lower()
 
 
-def sources(key: str, file: Path, beside: Container[str] = ()) -> list[Source]:
+def sources(key: str, file: Path, beside: Container[str] = (), names: Sequence[str] = ()) -> list[Source]:
     """What a file holds: itself, decompressed where its ending says so, or the files of a zip archive.
 
     Args:
         key: its name below the root, whose ending counts.
         file: where it is.
         beside: the names of all files of the text; what is unpacked among them is not read from its archive again.
+        names: all names that this one has below the root.
 
     Raises:
         JobError: it is no archive though its ending says so.
@@ -79,17 +80,18 @@ def sources(key: str, file: Path, beside: Container[str] = ()) -> list[Source]:
     name = PurePosixPath(key)
     ending = name.suffix.lower()
     if ending == ".zip":
-        return list(_members(key, file, beside))
+        return list(_members(key, file, beside, names or [key]))
     if ending in _DECOMPRESSED:
         return [Source(key, name.stem, str(file), partial(_DECOMPRESSED[ending], file))]
     return [Source(key, name.name, str(file), partial(open, file, "rb"))]
 
 
-def _members(key: str, archive: Path, beside: Container[str]) -> Iterator[Source]:
+def _members(key: str, archive: Path, beside: Container[str], known_as: Sequence[str]) -> Iterator[Source]:
     with reading(str(archive), "a zip archive"), zipfile.ZipFile(archive) as opened:
         names = [each.filename for each in opened.infolist() if not each.filename.endswith("/")]
     latest = {name: number for number, name in enumerate(names)}
-    folders = PurePosixPath(key).parent, PurePosixPath(key).with_suffix("")
+    places = [PurePosixPath(each) for each in known_as]
+    folders = [folder for each in places for folder in (each.parent, each.with_suffix(""))]
     for number, name in enumerate(names):
         parts, unread = PurePosixPath(name).parts, ""
         if not parts or any(part.startswith(".") for part in parts):

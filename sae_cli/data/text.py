@@ -54,7 +54,7 @@ class TextCorpus:
         """
         read = False
         for name in seeded_order(self.files, seed, epoch):
-            for source in sources(name, self.files[name], self.files):
+            for source in sources(name, self.files[name], self._found.all_names, self._found.names_of(name)):
                 if reason := self._no_text(source):
                     self._pass_over(source, reason)
                 else:

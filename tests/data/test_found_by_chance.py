@@ -199,3 +199,23 @@ def test_a_compressed_table_that_is_cut_off_is_one_line_and_closed(tmp_path):
     (tmp_path / "a.parquet.bz2").write_bytes(bz2.compress(written.getvalue())[:-3])
     with pytest.raises(JobError, match=r"a\.parquet\.bz2: expected a parquet file, found: "):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+@pytest.mark.parametrize("beside", ["a/one.txt", "b/one.txt", "b/again/one.txt"])
+def test_an_archive_is_unpacked_beside_any_of_its_names(tmp_path, link, beside):
+    for folder in ("a", "b/again"):
+        (tmp_path / folder).mkdir(parents=True)
+    archive(tmp_path / "a" / "corpus.zip", ("one.txt", "one"), ("two.txt", "two"))
+    link(tmp_path / "a" / "corpus.zip", tmp_path / "b" / "again.zip")
+    (tmp_path / beside).write_text("one")
+    assert texts(tmp_path) == ["one", "two"]
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_what_is_unpacked_may_be_read_by_another_name(tmp_path, link):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "text.txt").write_text("one")
+    archive(tmp_path / "corpus.zip", ("one.txt", "one"), ("two.txt", "two"))
+    link(tmp_path / "a" / "text.txt", tmp_path / "one.txt")
+    assert texts(tmp_path) == ["one", "two"]

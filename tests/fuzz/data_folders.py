@@ -92,15 +92,15 @@ def expected_of(folder: Folder, root: Path) -> Expected:
             found.no_text.append(name)
             continue
         if isinstance(file, Archive):
-            file, unpacked = file.without(_unpacked(file, path, read))
+            file, unpacked = file.without(_unpacked(file, found.reached.paths[path], read))
             found.reached.said["beside them too"] += unpacked
-        found.add(found.reached.names[path], file.holds(folder.settings, name))
+        found.add({os.path.basename(each) for each in found.reached.paths[path]}, file.holds(folder.settings, name))
     return found
 
 
-def _unpacked(archive: Archive, path: str, read: set[int]) -> set[str]:
+def _unpacked(archive: Archive, paths: set[str], read: set[int]) -> set[str]:
     """The members of an archive that lie beside it, or in a folder of its name, and are read there."""
-    folders = os.path.dirname(path), os.path.splitext(path)[0]
+    folders = [folder for path in paths for folder in (os.path.dirname(path), os.path.splitext(path)[0])]
     places = {name: [os.path.join(folder, name) for folder in folders] for name, _ in archive.members}
     return {
         name for name, paths in places.items()

@@ -145,7 +145,7 @@ class Maker:
         inside = sorted({"", *(each for each in folders if not each.startswith("../"))})
         above = set() if self._kind else {"..", "../../"}
         anywhere = sorted((folders - {"../a corpus", ".."}) | above | {".", "nowhere", "../nowhere"})
-        names = sorted(name for name in files if "corpus/decoy" not in name and not name.lower().endswith(".zip"))
+        names = sorted(name for name in files if "corpus/decoy" not in name)
         for number in range(rng.randint(1, 4)):
             where = rng.choice([each for each in inside if each not in names])
             if names and rng.random() < 0.5:

@@ -128,14 +128,14 @@ class Reached:
 
     Attributes:
         files: paths, each file once.
-        names: all that lead to a file, by its path.
+        paths: all that lead to a file, by that in `files`.
         said: how many names are passed over, by a word of the reason.
         folders_again: names of folders that lead to a folder that was found otherwise too, or to one around it.
         hidden: names.
     """
 
     files: list[str] = field(default_factory=list)
-    names: dict[str, set[str]] = field(default_factory=dict)
+    paths: dict[str, set[str]] = field(default_factory=dict)
     said: Counter[str] = field(default_factory=Counter)
     folders_again: int = 0
     hidden: list[str] = field(default_factory=list)
@@ -150,7 +150,7 @@ def reach(root: Path) -> Reached:
     around = {_identity(each) for each in Path(os.path.realpath(root)).parents}
     folders, files, waiting = {_identity(root)}, {}, [str(root)]
     copies: set[Any] = set()
-    names: dict[Any, set[str]] = {}
+    paths: dict[Any, set[str]] = {}
     while waiting:
         folder = waiting.pop()
         there: dict[str, str] = {}
@@ -169,7 +169,7 @@ def reach(root: Path) -> Reached:
             elif not os.path.isfile(path):
                 found.said["pipes"] += 1
             else:
-                names.setdefault(_identity(path), set()).add(name)
+                paths.setdefault(_identity(path), set()).add(path)
                 found.said["read already"] += _identity(path) in files
                 if not os.path.islink(path) or _identity(path) not in files:
                     files[_identity(path)] = path
@@ -178,7 +178,7 @@ def reach(root: Path) -> Reached:
     found.said["hidden files and folders"] = len(found.hidden)
     found.said["copies"] = len(copies & set(files))
     found.files = [path for identity, path in sorted(files.items()) if identity not in copies]
-    found.names = {files[identity]: each for identity, each in names.items()}
+    found.paths = {files[identity]: each for identity, each in paths.items()}
     return found
 
 

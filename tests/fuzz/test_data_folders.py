@@ -33,8 +33,8 @@ def glob_of_each(path):
     return replace(found, files={name: files[0] for name, files in matching.items() if files})
 
 
-def with_place(key, file, beside=()):
-    return [replace(each, key=f"{file}{each.key.removeprefix(key)}") for each in sources(key, file, beside)]
+def with_place(key, file, *more):
+    return [replace(each, key=f"{file}{each.key.removeprefix(key)}") for each in sources(key, file, *more)]
 
 
 def split_anywhere(pieces):
