@@ -33,7 +33,7 @@ def main() -> None:
             origin = torch.arange(n)
             block = ActivationBlock(torch.randn(n, arguments.width), origin, origin, origin)
             run.write_tensors(f"{ACTIVATIONS}-{number:05d}.safetensors", vars(block))
-        finished = run.finish()
+        finished = run.finish(tokens=arguments.tokens)
         paths = [finished.directory / name for name in finished.file_names(ACTIVATIONS)]
         scratch = bytearray(max(path.stat().st_size for path in paths))
 
