@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import CompareConfig, TrainConfig
@@ -65,6 +66,7 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
     if finished := finished_run(directory, settings, config.overwrite):
         console.log(f"found finished: {directory}")
         return _result(finished)
+    check_writable(directory, ANOTHER_PLACE)
     started = time.monotonic()
     if config.a == TRUTH:
         raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")

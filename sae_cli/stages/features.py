@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import SHEETS
@@ -35,6 +34,7 @@ from sae_cli.stages.measuring.ablation import Ablation
 from sae_cli.stages.measuring.contexts import FEATURES_AT_ONCE, ContextPass, Contexts
 from sae_cli.stages.measuring.held_out import HeldOutText
 from sae_cli.stages.measuring.subject import ModelSubject, make_subject
+from sae_cli.stages.outside import check_place, folder_of
 from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
@@ -62,11 +62,12 @@ def run(config: FeaturesConfig, directory: Path, name: str) -> StageResult:
 def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> FinishedRun:
     """The finished sheets of a dictionary, made if there are none."""
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
-    folder = inside(source.run.directory, f"{SHEETS}/{name}")
+    folder = folder_of(source.run, config.out, SHEETS, name)
     if finished := finished_run(folder, settings, config.overwrite):
         check_served(finished, source, config.data)
         console.log(f"found finished: {folder}")
         return finished
+    check_place(source.run, config.out, folder, "features")
     _check(source, config)
     measured = _evaluation(source, config)
     started = time.monotonic()
@@ -124,6 +125,7 @@ def _evaluation(source: DictionaryRun, config: FeaturesConfig) -> FinishedRun:
         model_rows=config.model_rows,
         eval=config.eval,
         features=config.features,
+        out=config.out,
     )
     return evaluate.evaluation(source, settings, evaluate.default_name(settings))
 
