@@ -24,6 +24,7 @@ from sae_cli.cli.request import Request
 from sae_cli.cli.required_fields import check_fields
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import JobError, RequirementError, SaeError
+from sae_cli.stages.definitions import UNDEFINED
 
 _OUTCOMES, _HYDRAS = "outcomes-", "multirun.yaml"
 
@@ -132,5 +133,5 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     if value is None:
-        return "does not exist"
+        return UNDEFINED
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -25,6 +25,7 @@ from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.stages import build, evaluate_together
+from sae_cli.stages.definitions import VERSION_KEY
 from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce, expect_memory
 from sae_cli.stages.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
@@ -149,7 +150,7 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
     with open_run(folder, "eval", settings, overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         figures, tensors = measurement.of(dictionary)
-        report = {**figures, **before, "metrics_version": VERSION}
+        report = {**figures, **before, VERSION_KEY: VERSION}
         report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
         claimed.write_tensors(FEATURES_FILE, tensors)
         if ablation:

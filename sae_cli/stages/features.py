@@ -23,9 +23,11 @@ from sae_cli.data.token_text import token_texts
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
+from sae_cli.metrics import VERSION
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.metrics.similarity import nearest_others
 from sae_cli.stages import build, evaluate
+from sae_cli.stages.definitions import VERSION_KEY
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce, expect_memory
 from sae_cli.stages.file_names import ABLATION_FILE, CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
@@ -38,7 +40,7 @@ from sae_cli.stages.outside import check_place, folder_of
 from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
-from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.stored_figures import old_definitions, shows_stored
 from sae_cli.stages.text_read import check_served, text_facts, text_of
 
 _MOST_DOCUMENTS = 40_000
@@ -63,7 +65,11 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     """The finished sheets of a dictionary, made if there are none."""
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
     folder = folder_of(source.run, config.out, SHEETS, name)
-    if finished := finished_run(folder, settings, config.overwrite):
+    overwrite = config.overwrite
+    if (finished := finished_run(folder, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; making them again")
+        finished, overwrite = None, True
+    if finished:
         check_served(finished, source, config.data)
         console.log(f"found finished: {folder}")
         return finished
@@ -84,7 +90,7 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     _expect_memory(reading, len(features))
 
     parents = [source.run, measured, *([harvest] if harvest else [])]
-    with open_run(folder, "features", settings, config.overwrite, parents) as claimed:
+    with open_run(folder, "features", settings, overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         found = reading.of(dictionary, features)
         tensors = _of_features(dictionary, statistics, features)
@@ -197,6 +203,7 @@ def _about(
         "vocabulary": {str(each): text for each, text in zip(ids, texts, strict=True)},
         "documents": {str(each): key.encode(errors="backslashreplace").decode() for each, key in keys},
         "bands": config.contexts.bands,
+        VERSION_KEY: VERSION,
     }
 
 
