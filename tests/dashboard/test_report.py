@@ -208,7 +208,9 @@ def test_figures_by_other_definitions_are_said(make, whole, capsys, version):
         rewrite(run, name, old | ({"metrics_version": version} if version else {}))
     report.run([whole.directory])
     report.run([compared.directory])
-    said = "version 1 of the definitions, not 2" if version else "a version of the definitions before 2"
+    said = (
+        f"version 1 of the definitions, not {VERSION}" if version else f"a version of the definitions before {VERSION}"
+    )
     errors = capsys.readouterr().err
     assert f"c: its figures are by {said}; sae compare makes them again" in errors
     assert f"features/default: its figures are by {said}; sae features makes them again" in errors
