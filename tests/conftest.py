@@ -1,10 +1,13 @@
 """Shapes in annotations are checked in the tests, and only there; GPU kernels run without a GPU too."""
 
+import ctypes
 import gc
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,3 +59,28 @@ def _output_as_at_first() -> Iterator[None]:
     yield
     console.configure()
     root.handlers = [each for each in root.handlers if each in handlers]
+
+
+@pytest.fixture
+def unprivileged() -> Callable[..., Any]:
+    """Calls a function as a user whom permissions hold for: where the tests are run by root, in a thread that gives up
+    the right to pass over them."""
+    if os.geteuid() != 0:
+        return lambda function, *args: function(*args)
+    if not hasattr(libc := ctypes.CDLL(None), "capset"):
+        pytest.skip("this system has no capabilities that root could give up")
+
+    def call(function: Callable[..., Any], *args: Any) -> Any:
+        with ThreadPoolExecutor(1, initializer=_give_up_permissions, initargs=(libc,)) as thread:
+            return thread.submit(function, *args).result()
+
+    return call
+
+
+def _give_up_permissions(libc: ctypes.CDLL) -> None:
+    """Without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, in this thread and those that it starts (capset(2))."""
+    header, held = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, held) == 0
+    for word in range(3):  # effective, permitted, inheritable
+        held[word] &= ~0b110
+    assert libc.capset(header, held) == 0

@@ -3,7 +3,7 @@
 import math
 import sys
 
-from reading import conclude, documents, plus_minus, shown, spread, table
+from reading import conclude, documents, measure_of, plus_minus, shown, spread, table
 
 
 def main():
@@ -18,16 +18,7 @@ def main():
     title = f"Features (± over {len(reports)} seeds) and bases at the same L0 (± standard error)"
     table(title, header, rows)
 
-    bases = {name: each for name, each in beside["baselines"].items() if each["loss_recovered"] is not None}
-    best = max(bases.values(), key=lambda each: each["loss_recovered"], default={})
-    mean, deviation = spread([report["loss_recovered"] for report in reports])
-    over_seeds = 0.0 if math.isnan(deviation) else deviation
-    error = ((best.get("loss_recovered_se") or 0) ** 2 + (beside["loss_recovered_se"] or 0) ** 2 + over_seeds**2) ** 0.5
-    lines = []
-    for name, each in bases.items():
-        difference = mean - each["loss_recovered"]
-        word = "features win" if difference > 2 * error else f"{name} win" if difference < -2 * error else "undecided"
-        lines.append(f"Loss recovered, features less {name}: {plus_minus(difference, error, 4, '+')}: {word}.")
+    lines = list(_against_bases(reports, beside))
     back = truth["compare"]["pairs"][0]["b_to_a"]
     floor = max(back["floor_random"], back["floor_subspace"])
     lines.append(
@@ -35,6 +26,20 @@ def main():
         f"{back['mmcs']:.4f} (floor {floor:.3f}): {back['share_0.9']:.1%} of the true features are found."
     )
     conclude(lines)
+
+
+def _against_bases(reports, beside):
+    bases = beside["baselines"]
+    key, what, _, sign, why = measure_of([*reports, *bases.values()])
+    yield from why
+    best = max(bases.values(), key=lambda each: sign * each[key])
+    mean, deviation = spread([report[key] for report in reports])
+    error = math.hypot(best[f"{key}_se"] or 0, beside[f"{key}_se"] or 0, 0 if math.isnan(deviation) else deviation)
+    for name, each in bases.items():
+        difference = mean - each[key]
+        ahead = sign * difference
+        word = "features win" if ahead > 2 * error else f"{name} win" if ahead < -2 * error else "undecided"
+        yield f"{what[0].upper()}{what[1:]}, features less {name}: {plus_minus(difference, error, 4, '+')}: {word}."
 
 
 def _measured(figures, key, digits):

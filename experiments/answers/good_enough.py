@@ -4,7 +4,7 @@ import math
 import sys
 from collections import defaultdict
 
-from reading import by_seed, conclude, documents, manifest, plus_minus, shown, table, verdict
+from reading import by_seed, conclude, documents, known, manifest, plus_minus, shown, table, verdict
 
 ALL = "all at once"
 DOMAINS_SHOWN = 6
@@ -58,7 +58,9 @@ def layer_of(run):
 
 def _place(reports):
     """Where the spliced models are on the curve of references, over seeds, and the measurement's own range."""
-    found = [report["equivalent_model"] for report in reports]
+    found = known([report["equivalent_model"] for report in reports])
+    if not found:
+        return "-"
     if outside := {each["outside"] for each in found if each["outside"]}:
         return ", ".join(sorted(f"({each})" for each in outside))
     size = 1e6 if found[0]["axis"] == "parameters" else 1.0

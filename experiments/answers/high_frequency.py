@@ -3,7 +3,7 @@
 from collections import defaultdict
 from pathlib import Path
 
-from reading import by_log_l0, conclude, documents, manifest, shown, table, verdict
+from reading import by_log_l0, conclude, documents, manifest, measure_of, shown, table, verdict
 
 
 def main():
@@ -24,28 +24,36 @@ def main():
     header = ("dictionary", "killed", "L0", "MSE", "FVU", "loss recovered", "over mean", "KL", "alive", "sweep there")
     low = min(swept)
     rows = [(*row, "") for row in rows]
-    frontier = {seed: _frontier(swept, seed) for seed, _ in swept[low]}
+    reports = [report for each in (*swept.values(), *pruned.values()) for _, report in each]
+    compared = measure_of([*reports, *(report["before"] for report in reports if "before" in report)])
+    frontier = {seed: _frontier(swept, seed, compared.key) for seed, _ in swept[low]}
     answers = []
     for i, ((threshold, recentred), each) in enumerate(_by_threshold(pruned)):
         at = [(report, by_log_l0(frontier[seed], report["l0"])) for seed, report in each]
-        if any(sweep is None or report["loss_recovered"] is None for report, sweep in at):
+        if any(sweep is None for _, sweep in at):
             continue
         rows[len(swept) + i] = (*rows[len(swept) + i][:-1], shown([sweep for _, sweep in at]))
-        differences = [report["loss_recovered"] - sweep for report, sweep in at]
-        errors = [report["loss_recovered_se"] or 0.0 for report, _ in at]
+        differences = [compared.sign * (report[compared.key] - sweep) for report, sweep in at]
+        errors = [report[f"{compared.key}_se"] or 0.0 for report, _ in at]
         name = f"killing above {threshold:g}" + (" and recentring" if recentred else "")
         answers.append(f"  {name}: {verdict(differences, 'pruning wins', 'the higher L1 wins', errors)}")
     table(f"L1 {low:g}, pruned by frequency, against higher L1 (± over {len(swept[low])} seeds)", header, rows)
-    kept = [(report["before"]["loss_recovered"], report["loss_recovered"]) for _, report in _hardest(pruned)]
-    fallen = [before - after for before, after in kept if before is not None and after is not None]
+    costs = [compared.sign * (r["before"][compared.key] - r[compared.key]) for _, r in _hardest(pruned)]
     lost = [report["before"]["l0"] - report["l0"] for _, report in _hardest(pruned)]
     threshold = min(pruned)[0]
     conclude([
-        f"Killing every feature above {threshold:g} took {shown(lost, 1)} off L0 and {shown(fallen, 4)} off loss "
-        "recovered.",
-        "Loss recovered of the pruned dictionary less that of the L1 sweep at the same L0:",
+        *compared.why,
+        f"Killing every feature above {threshold:g} took {shown(lost, 1)} off L0 and cost {shown(costs, 4)} "
+        f"{compared.cost}.",
+        f"{_AHEAD[compared.key]} at the same L0:",
         *(answers or ["  no pruned dictionary has an L0 within that of the sweep"]),
     ])  # fmt: skip
+
+
+_AHEAD = {
+    "loss_recovered": "Loss recovered of the pruned dictionary less that of the L1 sweep",
+    "ce_increase": "CE increase of the L1 sweep less that of the pruned dictionary",
+}
 
 
 def _by_threshold(pruned):
@@ -58,9 +66,8 @@ def _hardest(pruned):
     return pruned[min(pruned)]
 
 
-def _frontier(swept, seed):
-    reports = [report for each in swept.values() for s, report in each if s == seed]
-    return [(each["l0"], each["loss_recovered"]) for each in reports if each["loss_recovered"] is not None]
+def _frontier(swept, seed, key):
+    return [(report["l0"], report[key]) for each in swept.values() for s, report in each if s == seed]
 
 
 def _figures(each):

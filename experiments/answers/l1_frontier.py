@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 
-from reading import conclude, documents, manifest, shown, spread, table
+from reading import conclude, documents, manifest, measure_of, shown, spread, table
 
 KEPT = 0.9
 
@@ -25,11 +25,17 @@ def main():
     points = sorted((l1, spread([r["l0"] for _, r in each])[0], each) for l1, each in swept.items())
     (_, dense, first), (_, sparse, last) = points[0], points[-1]
     halvings = math.log2(dense / sparse) if sparse else math.nan
-    pairs = [(a["loss_recovered"], b["loss_recovered"]) for (_, a), (_, b) in zip(first, last, strict=True)]
-    falls = [(a - b) / halvings for a, b in pairs if a is not None and b is not None]
-    lines = [f"From L0 {dense:.1f} to {sparse:.1f}, each halving of L0 costs {shown(falls, 4)} of loss recovered."]
+    compared = measure_of([report for each in swept.values() for _, report in each])
+    costs = [compared.sign * (a[compared.key] - b[compared.key]) for (_, a), (_, b) in zip(first, last, strict=True)]
+    halving = shown([cost / halvings for cost in costs], 4)
+    lines = [
+        *compared.why,
+        f"From L0 {dense:.1f} to {sparse:.1f}, each halving of L0 costs {halving} {compared.cost}.",
+    ]
     good = [(l0, l1, each) for l1, l0, each in points if spread([r["loss_recovered"] for _, r in each])[0] >= KEPT]
-    if good:
+    if compared.key != "loss_recovered":
+        lines.append(f"Which of them recovers {KEPT:.0%} cannot be said.")
+    elif good:
         l0, l1, each = min(good, key=lambda point: point[0])
         lines.append(f"The sparsest that recovers {KEPT:.0%}: L1 {l1:g} with L0 {l0:.1f}, {each[0][0]}")
     else:

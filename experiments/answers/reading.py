@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 import sys
+from collections import namedtuple
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,9 +25,29 @@ def by_seed(run):
     return by_seed(about["parents"][0]["path"]) if about["command"] == "prune-high-freq" else about["settings"]["seed"]
 
 
+def known(values):
+    """Those that exist: a figure may be null, as loss recovered is where zero ablation does not raise the loss."""
+    return [value for value in values if value is not None]
+
+
+Measure = namedtuple("Measure", "key name cost sign why")
+"""What dictionaries are compared by: the key of a figure, its name, what a loss of it is called, 1 where more is better
+or -1, and what to say of the choice."""
+
+
+def measure_of(reports):
+    """Loss recovered; CE increase where that does not exist for some of them."""
+    if None not in [report["loss_recovered"] for report in reports]:
+        return Measure("loss_recovered", "loss recovered", "of loss recovered", 1, [])
+    why = (
+        "Compared by CE increase: zero ablation does not clearly raise the loss, so that loss recovered does not exist."
+    )
+    return Measure("ce_increase", "CE increase", "nats of CE", -1, [why])
+
+
 def spread(values):
-    """Mean and standard deviation over seeds (nan for one)."""
-    values = [value for value in values if value is not None]
+    """Mean and standard deviation over seeds (not a number for one); not numbers where none has a value."""
+    values = known(values)
     if not values:
         return math.nan, math.nan
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
@@ -42,9 +63,12 @@ def plus_minus(value, error, digits, sign=""):
 
 
 def shown(values, digits=3):
-    """`mean ± deviation` over seeds; the value of a single one."""
+    """`mean ± deviation` over seeds, the value of a single one, and how many these are where some have no value."""
+    if not known(values):
+        return "-"
     mean, deviation = spread(values)
-    return "-" if math.isnan(mean) else plus_minus(mean, deviation, digits)
+    some = f" ({len(known(values))} of {len(values)})" if len(known(values)) < len(values) else ""
+    return f"{plus_minus(mean, deviation, digits)}{some}"
 
 
 def verdict(differences, better, worse, errors=()):
@@ -52,6 +76,9 @@ def verdict(differences, better, worse, errors=()):
 
     The standard error is the larger of that over seeds and that of the measurement itself.
     """
+    differences, errors = known(differences), known(errors)
+    if not differences:
+        return "no seed has both: undecided"
     mean, deviation = spread(differences)
     error = deviation / math.sqrt(len(differences))
     if errors:

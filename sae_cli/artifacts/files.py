@@ -20,6 +20,9 @@ from typing import Any
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
 
+ANOTHER_PLACE = "choose another (runs_dir=)"
+"""What to do where a run cannot be written."""
+
 _TEMPORARY = ".tmp"
 
 
@@ -157,7 +160,7 @@ def unwritable(path: Path, error: OSError) -> JobError:
         case errno.ENOSPC | errno.EDQUOT:
             remedy = "free some space there"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            remedy = "get write access to that folder, or choose another (runs_dir=),"
+            remedy = f"get write access to that folder, or {ANOTHER_PLACE},"
         case _:
             remedy = "look at the disk and its permissions"
     return JobError(f"{path}: cannot be written: {error.strerror or error}; {remedy} and run the command again")
@@ -173,9 +176,14 @@ def check_writable(folder: Path, instead: str) -> None:
     Raises:
         JobError: it cannot be written.
     """
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not os.access(there, os.W_OK | os.X_OK):
+    if (there := unwritable_above(folder)) is not None:
         raise JobError(f"{there}: cannot be written; get write access to that folder, or {instead}")
+
+
+def unwritable_above(folder: Path) -> Path | None:
+    """The folder, or the nearest one above it that is there, if nothing can be made in it."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return None if os.access(there, os.W_OK | os.X_OK) else there
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sae_cli.config.compose import Composed, Composer, options
+from sae_cli.config.groups import GROUPS
 from sae_cli.errors import RequestError
 
 
@@ -98,9 +99,13 @@ def _with_choices(composer: Composer, command: str, overrides: Sequence[Override
 
 
 def _of_other_commands(composer: Composer, command: str, overrides: Sequence[Override]) -> str:
-    """The first override that chooses from a group that other commands have; empty if there is none."""
+    """The first override that chooses from a group that other commands have; empty if there is none.
+
+    What is added with a `+` from a folder of the user's own need not be in a group that the command has.
+    """
     groups = set(composer.groups()) - set(composer.compose(command).hydra.runtime.choices)
-    return next((text for each in overrides if each.key_or_group in groups and (text := each.input_line)), "")
+    chosen = [each for each in overrides if each.key_or_group in (groups & GROUPS.keys() if each.is_add() else groups)]
+    return next((text for each in chosen if (text := each.input_line)), "")
 
 
 def _below_null(composer: Composer, command: str, overrides: Sequence[Override]) -> str:
@@ -120,6 +125,8 @@ def _no_choice(override: Override, composer: Composer) -> str:
 def _one_line(error: Exception) -> str:
     """Hydra's own words without its stack of explanations; the useful part is often in the cause."""
     text = str(error) or str(error.__cause__)
+    if in_a_file := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)\n\s*full_key: (\S+)", text):
+        return f"{in_a_file[1]}.yaml: {in_a_file[3]}: {in_a_file[2]}"
     override = re.match(r"Error merging override (.*)", text)
     if override and error.__cause__ is not None:
         text = f"{override[1]}: {error.__cause__}"

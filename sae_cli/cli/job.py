@@ -60,6 +60,7 @@ class SweepJob:
     Attributes:
         stage: module whose `run` does the work.
         jobs: all of them.
+        numbers: see `Plan`.
         outcomes: folder that each job leaves its outcome in.
         quiet: nothing but errors on stderr.
         parent: id of the process that started the sweep.
@@ -68,13 +69,16 @@ class SweepJob:
 
     stage: str
     jobs: tuple[PlannedJob, ...]
+    numbers: tuple[int | None, ...]
     outcomes: Path
     quiet: bool
     parent: int
     ended: tuple[StageResult | Exception, ...] = ()
 
     def __call__(self, _: Any) -> None:
-        number = HydraConfig.get().job.num
+        number = self.numbers[HydraConfig.get().job.num]
+        if number is None:
+            return
         console.configure(quiet=self.quiet, live=os.getpid() == self.parent)
         if not self.ended:
             console.log(f"job {number + 1} of {len(self.jobs)}: {self.jobs[number].place[0]}")

@@ -22,10 +22,10 @@ _RUN = "run"
 
 def with_its_source(request: Request) -> Request:
     """`data.context=32` alone changes that one setting of the run's own data, whichever source that is."""
-    keys = [_key(text) for text in request.overrides]
+    keys = [key_of(text) for text in request.overrides]
     if request.command not in MEASURING or DATA in keys or not any(key.startswith(f"{DATA}.") for key in keys):
         return request
-    runs = [run for text in request.overrides if _key(text) == _RUN for run in _runs(text, request.multirun)]
+    runs = [run for text in request.overrides if key_of(text) == _RUN for run in _runs(text, request.multirun)]
     sources = {schema_name(_trained_on(run)): run for run in runs}
     if not runs:
         return request
@@ -50,11 +50,12 @@ def inherit_from_the_run(settings: Any, job: Sequence[str], own_source: bool) ->
         trained = _trained_on(runs if isinstance(runs, str) else runs[0])
     except SaeError:
         return  # which the job itself will say
-    given = {_key(text) for text in job} - ({DATA} if own_source else set())
+    given = {key_of(text) for text in job} - ({DATA} if own_source else set())
     inherit(settings, given, trained)
 
 
-def _key(text: str) -> str:
+def key_of(text: str) -> str:
+    """The setting, or the group, that an override is for."""
     return text.partition("=")[0].lstrip("+")
 
 

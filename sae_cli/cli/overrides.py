@@ -10,11 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException
 
-from sae_cli.config.amounts import amounts_of, whole_number
+from sae_cli.config import amounts
 from sae_cli.errors import RequestError
 
-_VALUE = re.compile(r"(?<![^,\[(\s=])[^,\[\]()\s='\"]+(?![^,\])\s])")
-"""One of the values of an override: all of it, an element of a list or a sweep, an argument of `range(…)`."""
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 
 
@@ -38,10 +36,10 @@ def in_digits(argument: str, command: str) -> str:
         RequestError: an amount is no whole number.
     """
     key, equals, value = argument.partition("=")
-    if key.lstrip("+") not in amounts_of(command):
+    if key.lstrip("+") not in amounts.amounts_of(command):
         return argument
     try:
-        return key + equals + _VALUE.sub(lambda found: whole_number(found[0]), value)
+        return key + equals + amounts.in_digits(value)
     except ValueError as error:
         raise RequestError(f"{argument}: {error}") from error
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
 from sae_cli.cli import overrides as typed_overrides
 from sae_cli.cli.diagnosis import no_key, request_errors
-from sae_cli.cli.of_the_run import MEASURING, inherit_from_the_run
+from sae_cli.cli.of_the_run import MEASURING, inherit_from_the_run, key_of
 from sae_cli.cli.request import Request
 from sae_cli.config.commands import CommandConfig, EvalConfig, FeaturesConfig
 from sae_cli.config.compose import Composed, Composer, typed, unknown_keys
-from sae_cli.config.effects import asked_without_effect, said, without_effect
+from sae_cli.config.effects import asked_without_effect, without_effect
 from sae_cli.config.names import baseline_choices, evaluation_name, run_directory
 from sae_cli.errors import RequestError
 
@@ -36,9 +37,16 @@ class PlannedJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The jobs of a request; for a sweep its launcher, the folder for its bookkeeping, and what is to be said of it."""
+    """The jobs of a request; for a sweep its launcher, the folder for its bookkeeping, and what is to be said of it.
+
+    Attributes:
+        jobs: each once.
+        numbers: for each job as Hydra numbers them, which of `jobs` it is; None where that is an earlier one's again,
+            because what tells the two apart has no effect.
+    """
 
     jobs: tuple[PlannedJob, ...]
+    numbers: tuple[int | None, ...]
     launcher: str
     sweep_dir: Path
     notes: tuple[str, ...] = ()
@@ -56,26 +64,19 @@ def make_plan(request: Request) -> Plan:
         hydra = [text for each in given if each.is_hydra_override() and (text := each.input_line)]
         task = [each for each in given if not each.is_hydra_override()]
         jobs = _expand(task) if request.multirun else [[text for each in task if (text := each.input_line)]]
-        first = composer.compose(request.command, [*hydra, *jobs[0]])
+        drafter = _Drafter(composer, request, given, hydra)
+        first = drafter.composed(jobs[0])
         if request.multirun and (params := first.hydra.sweeper.get("params")):
             jobs = _expand([*typed_overrides.parse([f"{key}={value}" for key, value in params.items()], True), *task])
-            first = composer.compose(request.command, [*hydra, *jobs[0]])
-        composed = [first, *(composer.compose(request.command, [*hydra, *job]) for job in jobs[1:])]
-        configs = [_checked(composer, request, *each, given) for each in zip(composed, jobs, strict=True)]
-        notes = _leave_out(composer, request, composed, configs, jobs, given) if len(jobs) > 1 else []
-        places = [
-            _place(composer, request.command, config, each) for config, each in zip(configs, composed, strict=True)
-        ]
-        launcher, sweep_dir = (
-            first.hydra.runtime.choices["hydra/launcher"],
-            Path(os.path.expanduser(first.hydra.sweep.dir)),
-        )
-    planned = tuple(
-        PlannedJob(overrides=tuple(job), config=config, place=place)
-        for job, config, place in zip(jobs, configs, places, strict=True)
-    )
-    _refuse_shared_places(planned)
-    return Plan(jobs=planned, launcher=launcher, sweep_dir=sweep_dir, notes=tuple(notes))
+            first = drafter.composed(jobs[0])
+        drafts = [drafter.draft(job, first if job is jobs[0] else drafter.composed(job)) for job in jobs]
+        kept, notes = _where_they_have_effect(drafter, drafts)
+        planned = [_planned(each) for each in kept]
+    changed = {number for number, each in enumerate(kept) if each is not drafts[number]}
+    unique, numbers = _each_once(planned, changed)
+    launcher = first.hydra.runtime.choices["hydra/launcher"]
+    sweep_dir = Path(os.path.expanduser(first.hydra.sweep.dir))
+    return Plan(jobs=unique, numbers=numbers, launcher=launcher, sweep_dir=sweep_dir, notes=notes)
 
 
 def _expand(overrides: Sequence[Override]) -> list[list[str]]:
@@ -83,61 +84,86 @@ def _expand(overrides: Sequence[Override]) -> list[list[str]]:
     return BasicSweeper.split_arguments(list(overrides), max_batch_size=None)[0]
 
 
-def _checked(
-    composer: Composer, request: Request, composed: Composed, job: Sequence[str], given: Sequence[Override]
-) -> CommandConfig:
-    for key in unknown_keys(composed.settings):
-        raise RequestError(no_key(key, composer, request.command, given))
-    if request.command in MEASURING:
-        inherit_from_the_run(composed.settings, job, request.own_source)
-    return typed(composed.settings)
+class _Draft(NamedTuple):
+    """A job as it was asked for: its overrides, the configuration that they make, and the settings of its group choices
+    and nothing else."""
+
+    overrides: tuple[str, ...]
+    config: CommandConfig
+    baseline: dict[str, Any]
 
 
-def _leave_out(
-    composer: Composer,
-    request: Request,
-    composed: list[Composed],
-    configs: list[CommandConfig],
-    jobs: Sequence[Sequence[str]],
-    given: Sequence[Override],
-) -> list[str]:
-    """Take a setting out of the jobs in which it has no effect, in place, if it has one in another job of the sweep;
-    returns a line for each."""
-    idle = [{each.key for each in without_effect(config)} for config in configs]
-    everywhere, lines = set.intersection(*idle), dict[str, int]()
-    for number, (config, job) in enumerate(zip(list(configs), jobs, strict=True)):
-        baseline = _baseline(composer, request.command, config, composed[number])
-        asked = {each.key: each for each in asked_without_effect(config, baseline) if each.key not in everywhere}
-        rest = [text for text in job if text.partition("=")[0].lstrip("+") not in asked]
-        if len(rest) == len(job):
+class _Drafter(NamedTuple):
+    """What all jobs of a request have in common."""
+
+    composer: Composer
+    request: Request
+    given: Sequence[Override]
+    hydra: Sequence[str]
+
+    def composed(self, job: Sequence[str]) -> Composed:
+        return self.composer.compose(self.request.command, [*self.hydra, *job])
+
+    def draft(self, job: Sequence[str], composed: Composed) -> _Draft:
+        """A job of these overrides.
+
+        Raises:
+            RequestError: it is not valid.
+        """
+        command, (settings, hydra) = self.request.command, composed
+        for key in unknown_keys(settings):
+            raise RequestError(no_key(key, self.composer, command, self.given))
+        if command in MEASURING:
+            inherit_from_the_run(settings, job, self.request.own_source)
+        config = typed(settings)
+        choices = baseline_choices(config, hydra.runtime.choices)
+        return _Draft(tuple(job), config, self.composer.baseline(command, choices))
+
+
+def _where_they_have_effect(drafter: _Drafter, drafts: Sequence[_Draft]) -> tuple[list[_Draft], tuple[str, ...]]:
+    """The jobs of a sweep without the settings that have an effect in others of them only; with a line for each."""
+    idle = [{each.key for each in without_effect(draft.config)} for draft in drafts]
+    everywhere, left_out = set.intersection(*idle), Counter[str]()
+    kept = []
+    for draft in drafts:
+        asked = [each for each in asked_without_effect(draft.config, draft.baseline) if each.key not in everywhere]
+        rest = [text for text in draft.overrides if not any(each.is_of(key_of(text)) for each in asked)]
+        if len(rest) == len(draft.overrides):
+            kept.append(draft)
             continue
-        for each in asked.values():
-            line = f"{said(config, each)} is left out where it has no effect, {each.beside}"
-            lines[line] = lines.get(line, 0) + 1
-        hydra = [text for each in given if each.is_hydra_override() and (text := each.input_line)]
-        composed[number] = composer.compose(request.command, [*hydra, *rest])
-        configs[number] = _checked(composer, request, composed[number], rest, given)
-    return [f"{line} ({count} of {len(jobs)} jobs)" for line, count in lines.items()]
+        kept.append(drafter.draft(rest, drafter.composed(rest)))
+        left_out.update(f"{each.shown} is left out where it has no effect, {each.beside}" for each in asked)
+    return kept, tuple(f"{line} ({count} of {len(drafts)} jobs)" for line, count in left_out.items())
 
 
-def _baseline(composer: Composer, command: str, config: CommandConfig, composed: Composed) -> dict[str, Any]:
-    return composer.baseline(command, baseline_choices(config, composed.hydra.runtime.choices))
-
-
-def _place(composer: Composer, command: str, config: CommandConfig, composed: Composed) -> Place:
-    baseline = _baseline(composer, command, config, composed)
+def _planned(draft: _Draft) -> PlannedJob:
+    overrides, config, baseline = draft
     directory = run_directory(config, baseline)
     inside_a_run = isinstance(config, EvalConfig | FeaturesConfig)
-    return (directory, evaluation_name(config, baseline)) if inside_a_run else (directory,)
+    place = (directory, evaluation_name(config, baseline)) if inside_a_run else (directory,)
+    return PlannedJob(overrides=overrides, config=config, place=place)
 
 
-def _refuse_shared_places(jobs: Sequence[PlannedJob]) -> None:
-    taken: dict[Place, PlannedJob] = {}
-    for job in jobs:
-        if job.place in taken:
-            both = " and ".join(f"({' '.join(each.overrides)})" for each in (taken[job.place], job))
+def _each_once(jobs: Sequence[PlannedJob], changed: Set[int]) -> tuple[tuple[PlannedJob, ...], tuple[int | None, ...]]:
+    """The jobs without those that are an earlier one again once settings without effect are left out, and their numbers
+    (see `Plan`).
+
+    Args:
+        jobs: as Hydra numbers them.
+        changed: those that something was left out of.
+
+    Raises:
+        RequestError: two others would write to one place.
+    """
+    taken: dict[Place, int] = {}
+    numbers: list[int | None] = []
+    for number, job in enumerate(jobs):
+        first = taken.setdefault(job.place, number)
+        if first != number and not (changed & {first, number} and job.config == jobs[first].config):
+            both = " and ".join(f"({' '.join(each.overrides)})" for each in (jobs[first], job))
             raise RequestError(f"two jobs of this sweep would both write {job.place[0]}: {both}")
-        taken[job.place] = job
+        numbers.append(len(taken) - 1 if first == number else None)
+    return tuple(jobs[number] for number in taken.values()), tuple(numbers)
 
 
 def varying(jobs: Sequence[PlannedJob]) -> list[str]:

@@ -24,6 +24,7 @@ from sae_cli.cli.request import Request
 from sae_cli.cli.required_fields import check_fields
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import JobError, RequirementError, SaeError
+from sae_cli.stages.definitions import UNDEFINED
 
 _OUTCOMES, _HYDRAS = "outcomes-", "multirun.yaml"
 
@@ -43,7 +44,7 @@ def run_sweep(request: Request) -> None:
         console.log(note)
     ended = run_side_by_side(request.stage, plan.jobs) if plan.launcher == SHARED_LAUNCHER else ()
     with _bookkeeping(plan.sweep_dir) as folder:
-        task = SweepJob(request.stage, plan.jobs, folder, request.quiet, os.getpid(), ended)
+        task = SweepJob(request.stage, plan.jobs, plan.numbers, folder, request.quiet, os.getpid(), ended)
         folder_override = f"hydra.sweep.dir={quoted(str(plan.sweep_dir))}"
         try:
             launch(request, task, [*request.overrides, folder_override, "--multirun"])
@@ -132,5 +133,5 @@ def _figures(outcome: Outcome) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     if value is None:
-        return "does not exist"
+        return UNDEFINED
     return f"{value:.4g}" if isinstance(value, float) else str(value)

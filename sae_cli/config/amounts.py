@@ -10,12 +10,14 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from sae_cli.config.commands import PRIMARIES
-from sae_cli.config.store import GROUPS
+from sae_cli.config.groups import GROUPS
 
 _NO_AMOUNTS = {"seed", "layer", "only", "ablate"}
 """Names of settings that are numbers of something, not how many."""
 
 _AMOUNT = re.compile(r"[-+]?(?=\.?\d)(\d[\d_]*)?(\.\d*)?([eE][-+]?\d{1,3})?[kKMGB]?")
+_VALUE = re.compile(r"(?<![^,\[(\s=])[^,\[\]()\s='\"]+(?![^,\])\s])")
+"""One of the values of an override: all of it, an element of a list or a sweep, an argument of `range(…)`."""
 _FACTORS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 _MOST = 10**18
 
@@ -39,6 +41,11 @@ def whole_number(text: str) -> str:
     if abs(value) > _MOST or value != value.to_integral_value():
         raise ValueError("expected a whole number, as in 100000, 1e5, 100k or 2M")
     return str(int(value))
+
+
+def in_digits(value: str) -> str:
+    """A value of Hydra's grammar with amounts in plain digits, in lists and sweeps too; errors as `whole_number`."""
+    return _VALUE.sub(lambda found: whole_number(found[0]), value)
 
 
 def _amounts(schema: type, prefix: str) -> Iterator[str]:

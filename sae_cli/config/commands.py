@@ -180,7 +180,8 @@ class EvalConfig(CommandConfig):
 class PruneConfig(CommandConfig):
     """`sae prune-high-freq`: a dictionary without some of its features; a bare path means `run=PATH`.
 
-    Frequencies are those of the run's evaluation with the same `features`, which is made if there is none.
+    Frequencies are those of the run's evaluation with the same `features`, which is made if there is none: in the run,
+    or below `runs_dir` where the run cannot be written.
 
     Attributes:
         run: the dictionary's run directory.
@@ -242,7 +243,7 @@ class CompareConfig(CommandConfig):
     """`sae compare`: how similar the decoder directions of dictionaries are.
 
     Only features that are alive are compared: in the evaluation of each run with the same `eval` and `features`, which
-    is made if there is none.
+    is made if there is none: in the run, or below `runs_dir` where the run cannot be written.
 
     Attributes:
         a: a dictionary's run directory.
@@ -280,6 +281,8 @@ class FeaturesConfig(CommandConfig):
         at_frequency: frequencies, for each of which the alive features of the nearest frequency are chosen.
         n: how many of them.
         ablate: numbers of features whose effect on losses and logits is measured by taking each of them out.
+        out: a folder for the sheets, and for the evaluation if the run has none, where the run cannot be written; null
+            for the run's own.
     """
 
     run: str = place(PathKind.here)
@@ -288,6 +291,7 @@ class FeaturesConfig(CommandConfig):
     at_frequency: list[float] = field(default_factory=list)
     n: int = number(4, at_least=1)
     ablate: list[int] = field(default_factory=list)
+    out: str | None = place(PathKind.here, None)
     contexts: ContextsConfig = field(default_factory=ContextsConfig)
     eval: EvaluationConfig = field(default_factory=EvaluationConfig)
     features: FeaturePassConfig = field(default_factory=FeaturePassConfig)

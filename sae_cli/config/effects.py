@@ -23,16 +23,29 @@ from sae_cli.config.sae import GatedSae, JumpPenalty, JumpReluSae, ReluSae, SaeC
 from sae_cli.config.settings import flatten, unused_sparsity
 from sae_cli.errors import RequestError
 
+_OF_A_MODEL = ("model", "hook", "layer")
 _OF_SYNTHETIC = ("seed",)
 """Settings of all data that data=synthetic has a use for."""
 
 
 class Idle(NamedTuple):
-    """A setting without effect: its dotted key, what makes it so, and what to do."""
+    """A setting without effect.
+
+    Attributes:
+        key: its dotted key, or the name of a group none of whose settings has an effect.
+        beside: what makes it so.
+        instead: what to do.
+        shown: it with its value, as it is typed, where it was asked for.
+    """
 
     key: str
     beside: str
     instead: str
+    shown: str = ""
+
+    def is_of(self, key: str) -> bool:
+        """Whether this setting, or the choice of this group, is it."""
+        return key == self.key or key.startswith(f"{self.key}.")
 
 
 def refuse_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) -> None:
@@ -45,31 +58,28 @@ def refuse_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) ->
     Raises:
         RequestError: there is one.
     """
-    settings = flatten(config)
-    if _is_synthetic(config) and any(settings[key] != baseline.get(key) for key in _of_a_model(settings)):
-        raise RequestError("data=synthetic makes activations itself: leave model, hook and layer out")
     for idle in asked_without_effect(config, baseline):
-        raise RequestError(f"{said(config, idle)} has no effect {idle.beside}: {idle.instead}")
+        raise RequestError(f"{idle.shown} has no effect {idle.beside}: {idle.instead}")
 
 
 def asked_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) -> list[Idle]:
     """Those without effect that were asked for: they differ from the baseline."""
     settings = flatten(config)
-    return [
-        idle
-        for idle in without_effect(config)
-        if idle.key in settings and settings[idle.key] != baseline.get(idle.key, _default(config, idle.key))
-    ]
-
-
-def said(config: CommandConfig, idle: Idle) -> str:
-    """The setting with its value, as it is typed."""
-    value = flatten(config)[idle.key]
-    return f"{idle.key}={f'{value:g}' if isinstance(value, float) else value}"
+    found = []
+    for idle in without_effect(config):
+        for key in filter(idle.is_of, settings):
+            value = settings[key]
+            if value != baseline.get(key, _default(config, key)):
+                found.append(idle._replace(shown=f"{key}={f'{value:g}' if isinstance(value, float) else value}"))
+                break
+    return found
 
 
 def without_effect(config: CommandConfig) -> Iterator[Idle]:
     """The settings that change nothing beside the others, asked for or not."""
+    if _is_synthetic(config):
+        for key in _OF_A_MODEL:
+            yield Idle(key, "with data=synthetic, which makes activations itself", "leave model, hook and layer out")
     model, data = getattr(config, "model", None), getattr(config, "data", None)
     if isinstance(model, ModelConfig):
         yield from _of_model(model)
@@ -136,10 +146,6 @@ def _of_contexts(config: FeaturesConfig) -> Iterator[Idle]:
         yield Idle("contexts.per_band", "with contexts.bands=0", "leave it out")
     if not config.contexts.bands or not config.contexts.per_band:
         yield Idle("contexts.seed", "without random contexts (contexts.bands, contexts.per_band)", "leave it out")
-
-
-def _of_a_model(settings: Mapping[str, Any]) -> Iterator[str]:
-    return (key for key in settings if key == "layer" or key.startswith(("model.", "hook.")))
 
 
 def _default(config: CommandConfig, key: str) -> Any:

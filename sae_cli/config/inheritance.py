@@ -11,10 +11,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sae_cli.config.data import DataConfig, RecordData, SyntheticData
+from sae_cli.config.groups import GROUPS
 from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.settings import flatten
-from sae_cli.config.store import GROUPS
 
 DATA = "data"
 _CHOICE = ("domains",)

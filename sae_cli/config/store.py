@@ -11,11 +11,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from sae_cli.config.commands import PRIMARIES
-from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
-from sae_cli.config.hook import HookConfig, LogitUpdateHook
+from sae_cli.config.files import read_amounts_in_files
+from sae_cli.config.groups import GROUPS
 from sae_cli.config.location import runs_folder
-from sae_cli.config.model import ModelConfig
-from sae_cli.config.sae import BatchTopKSae, GatedSae, JumpReluSae, MatryoshkaSae, ReluSae, TopKSae
 
 BASE = "base_"
 """Prefix of schema names; these are not options that a user chooses."""
@@ -23,25 +21,12 @@ BASE = "base_"
 SHARED_LAUNCHER = "shared"
 """Of a sweep whose jobs are carried on side by side in this process, before Hydra calls one after another."""
 
-GROUPS = {
-    "model": {"causal_lm": ModelConfig},
-    "hook": {"hook": HookConfig, "logit_update": LogitUpdateHook},
-    "data": {"stdlib": StdlibData, "text": TextData, "hf": HfData, "synthetic": SyntheticData},
-    "sae": {
-        "relu": ReluSae,
-        "topk": TopKSae,
-        "batch_topk": BatchTopKSae,
-        "jump_relu": JumpReluSae,
-        "gated": GatedSae,
-        "matryoshka": MatryoshkaSae,
-    },
-}
-
 
 @cache
 def register() -> None:
     """Put the schemas into Hydra's ConfigStore, once a process."""
     OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)
+    read_amounts_in_files()
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name=SHARED_LAUNCHER, node=BasicLauncherConf)
     for command, schema in PRIMARIES.items():

@@ -16,10 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.commands import PRIMARIES, CommandConfig, TrainConfig
+from sae_cli.config.groups import GROUPS
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.plain_yaml import MAX_BYTES, parse_yaml
-from sae_cli.config.store import GROUPS
 from sae_cli.errors import JobError, RequestError, denied
 from sae_cli.escaping import brief
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import CompareConfig, TrainConfig
@@ -24,6 +25,7 @@ from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import JobError, RequestError
+from sae_cli.metrics import VERSION
 from sae_cli.metrics.similarity import (
     MOST_ASSIGNED,
     NearestRows,
@@ -36,11 +38,12 @@ from sae_cli.metrics.similarity import (
 )
 from sae_cli.seeds import generator
 from sae_cli.stages import build, evaluate
+from sae_cli.stages.definitions import VERSION_KEY
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
 from sae_cli.stages.plus_minus import plus_minus
 from sae_cli.stages.result import StageResult
-from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.stored_figures import old_definitions, shows_stored
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,14 @@ class Directions:
 
 def run(config: CompareConfig, directory: Path) -> StageResult:
     """Compare the dictionary `config.a` with those of `config.b`, and these with each other."""
-    settings = result_settings(config)
-    if finished := finished_run(directory, settings, config.overwrite):
+    settings, overwrite = result_settings(config), config.overwrite
+    if (finished := finished_run(directory, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; comparing again")
+        finished, overwrite = None, True
+    if finished:
         console.log(f"found finished: {directory}")
         return _result(finished)
+    check_writable(directory, ANOTHER_PLACE)
     started = time.monotonic()
     if config.a == TRUTH:
         raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
@@ -85,9 +92,10 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         "space": space.value,
         "runs": [{"run": each.name, **each.about} for each in contestants],
         "pairs": pairs,
+        VERSION_KEY: VERSION,
     }
     parents = [source.run for source in sources.values()]
-    with open_run(directory, "compare", settings, config.overwrite, parents) as claimed:
+    with open_run(directory, "compare", settings, overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         claimed.write_tensors(SIMILARITY_FILE, tensors)
         claimed.write_json(COMPARE_FILE, report)

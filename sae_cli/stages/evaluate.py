@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.files import check_writable, damaged, take_file, write_json
+from sae_cli.artifacts.files import damaged, take_file, write_json
 from sae_cli.artifacts.lock import owner_of, wait_until_free
-from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.names import evaluation_name
@@ -24,6 +25,7 @@ from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.stages import build, evaluate_together
+from sae_cli.stages.definitions import VERSION_KEY
 from sae_cli.stages.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce, expect_memory
 from sae_cli.stages.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
@@ -33,6 +35,7 @@ from sae_cli.stages.measuring.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.stages.measuring.rare_features import rare_report
 from sae_cli.stages.measuring.references import References
 from sae_cli.stages.measuring.subject import ModelSubject, Subject, SyntheticSubject, make_subject
+from sae_cli.stages.outside import can_keep, check_place, folder_of, root_of
 from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.plus_minus import plus_minus
 from sae_cli.stages.result import StageResult
@@ -73,6 +76,7 @@ def settings_for(directory: Path, like: PruneConfig | CompareConfig) -> EvalConf
     """The evaluation of a run that another command asks for, with that command's own settings."""
     return EvalConfig(
         run=str(directory),
+        runs_dir=like.runs_dir,
         device=like.device,
         verify=like.verify,
         model_rows=like.model_rows,
@@ -87,26 +91,38 @@ def default_name(config: EvalConfig) -> str:
 
 
 def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
-    """The finished evaluation of a dictionary, made if there is none; if another process makes it, it is waited for.
+    """The finished evaluation of a dictionary that another command needs, made if the run has none; if another process
+    makes it, it is waited for.
 
+    It is made in `config.out`; without that in the run, or below `config.runs_dir` where the run cannot be written.
     What is unlike the training of the dictionary is said, unless that was `said`.
     """
     while True:
+        placed = _placed(source, config, name)
         try:
-            return _evaluate(source, config, name, said)
+            return _evaluate(source, placed, name, said)
         except BusyError:
-            root = source.run.directory if config.out is None else _elsewhere(source, config.out)
-            if owner := owner_of(folder := root / "eval" / name):
+            if owner := owner_of(folder := folder_of(source.run, placed.out, EVALUATIONS, name)):
                 console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
             wait_until_free(folder)
 
 
+def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
+    """With `out` as it has to be: none where the run has this evaluation, and some where it cannot be written."""
+    folder = folder_of(source.run, None, EVALUATIONS, name)
+    with suppress(BusyError):  # it is being made
+        if (finished := finished_run(folder, _settings(config), overwrite=False)) and not old_definitions(finished):
+            return replace(config, out=None)
+    if config.out is not None or can_keep(source.run, folder):
+        return config
+    out = str(Path(config.runs_dir, EVALUATIONS))
+    console.log(f"{source.run.directory}: cannot be written; its evaluation is kept in {out}")
+    return replace(config, out=out)
+
+
 def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
-    directory = source.run.directory
-    settings = {key: value for key, value in result_settings(config).items() if key != "run"}
-    root = directory if config.out is None else _elsewhere(source, config.out)
-    folder = inside(root, f"eval/{name}")
-    overwrite = config.overwrite
+    folder = folder_of(source.run, config.out, EVALUATIONS, name)
+    settings, overwrite = _settings(config), config.overwrite
     if (finished := finished_run(folder, settings, overwrite)) and (old := old_definitions(finished)):
         console.log(f"{old}; measuring again")
         finished, overwrite = None, True
@@ -114,7 +130,7 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
         check_served(finished, source, config.data, said)
         console.log(f"found finished: {folder}")
         return finished
-    check_writable(folder, f"measure it into another: sae eval {directory} out=DIR")
+    check_place(source.run, config.out, folder, "eval")
     if not isinstance(source.trained_with.data, SyntheticData):
         check_model(source)
     text = measured_text(source, config.data, said)
@@ -134,7 +150,7 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
     with open_run(folder, "eval", settings, overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         figures, tensors = measurement.of(dictionary)
-        report = {**figures, **before, "metrics_version": VERSION}
+        report = {**figures, **before, VERSION_KEY: VERSION}
         report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
         claimed.write_tensors(FEATURES_FILE, tensors)
         if ablation:
@@ -144,14 +160,14 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
         if name == DEFAULT:
             # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
             write_json(copy := folder / f".{EVAL_FILE}", report)
-            take_file(copy, root / EVAL_FILE)
+            take_file(copy, root_of(source.run, config.out) / EVAL_FILE)
         facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
         return claimed.finish(**facts, seconds=time.monotonic() - started)
 
 
-def _elsewhere(source: DictionaryRun, out: str) -> Path:
-    """The folder below `out` for the evaluations of one run, whatever other runs are evaluated there."""
-    return Path(out) / f"{source.run.directory.resolve().name}-{source.run.as_parent().sha256[:8]}"
+def _settings(config: EvalConfig) -> dict[str, Any]:
+    """What makes an evaluation of a run another one."""
+    return {key: value for key, value in result_settings(config).items() if key != "run"}
 
 
 def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.models import LanguageModel, Site
 from sae_cli.stages import build
+from sae_cli.stages.definitions import VERSION_KEY
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.file_names import EVAL_FILE
 from sae_cli.stages.measuring.held_out import HeldOutText, check_losses
@@ -157,7 +158,7 @@ def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryR
         "rows": splicer.losses.rows,
         "split": Split.held_out.value,
         "positions": "all but the first of each row",
-        "metrics_version": VERSION,
+        VERSION_KEY: VERSION,
     }
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
-from sae_cli.artifacts.places import inside
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import SHEETS
@@ -24,9 +23,11 @@ from sae_cli.data.token_text import token_texts
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
+from sae_cli.metrics import VERSION
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.metrics.similarity import nearest_others
 from sae_cli.stages import build, evaluate
+from sae_cli.stages.definitions import VERSION_KEY
 from sae_cli.stages.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.stages.estimate import Estimate, announce, expect_memory
 from sae_cli.stages.file_names import ABLATION_FILE, CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
@@ -35,10 +36,11 @@ from sae_cli.stages.measuring.ablation import Ablation
 from sae_cli.stages.measuring.contexts import FEATURES_AT_ONCE, ContextPass, Contexts
 from sae_cli.stages.measuring.held_out import HeldOutText
 from sae_cli.stages.measuring.subject import ModelSubject, make_subject
+from sae_cli.stages.outside import check_place, folder_of
 from sae_cli.stages.parents import check_model, model_facts
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_short
-from sae_cli.stages.stored_figures import shows_stored
+from sae_cli.stages.stored_figures import old_definitions, shows_stored
 from sae_cli.stages.text_read import check_served, text_facts, text_of
 
 _MOST_DOCUMENTS = 40_000
@@ -62,11 +64,16 @@ def run(config: FeaturesConfig, directory: Path, name: str) -> StageResult:
 def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> FinishedRun:
     """The finished sheets of a dictionary, made if there are none."""
     settings = {key: value for key, value in result_settings(config).items() if key != "run"}
-    folder = inside(source.run.directory, f"{SHEETS}/{name}")
-    if finished := finished_run(folder, settings, config.overwrite):
+    folder = folder_of(source.run, config.out, SHEETS, name)
+    overwrite = config.overwrite
+    if (finished := finished_run(folder, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; making them again")
+        finished, overwrite = None, True
+    if finished:
         check_served(finished, source, config.data)
         console.log(f"found finished: {folder}")
         return finished
+    check_place(source.run, config.out, folder, "features")
     _check(source, config)
     measured = _evaluation(source, config)
     started = time.monotonic()
@@ -83,7 +90,7 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     _expect_memory(reading, len(features))
 
     parents = [source.run, measured, *([harvest] if harvest else [])]
-    with open_run(folder, "features", settings, config.overwrite, parents) as claimed:
+    with open_run(folder, "features", settings, overwrite, parents) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
         found = reading.of(dictionary, features)
         tensors = _of_features(dictionary, statistics, features)
@@ -124,6 +131,7 @@ def _evaluation(source: DictionaryRun, config: FeaturesConfig) -> FinishedRun:
         model_rows=config.model_rows,
         eval=config.eval,
         features=config.features,
+        out=config.out,
     )
     return evaluate.evaluation(source, settings, evaluate.default_name(settings))
 
@@ -195,6 +203,7 @@ def _about(
         "vocabulary": {str(each): text for each, text in zip(ids, texts, strict=True)},
         "documents": {str(each): key.encode(errors="backslashreplace").decode() for each, key in keys},
         "bands": config.contexts.bands,
+        VERSION_KEY: VERSION,
     }
 
 

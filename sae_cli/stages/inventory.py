@@ -12,10 +12,13 @@ from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import MANIFEST, Manifest
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in, run_directories, size_of
 from sae_cli.errors import JobError, RequestError
+from sae_cli.stages.definitions import UNDEFINED, VERSIONED, is_undefined, other_version
+from sae_cli.stages.file_names import COMPARE_FILE, EVAL_FILE
 from sae_cli.stages.progress import Progress, progress_of
 from sae_cli.stages.result import Listing
 
-Figures = dict[str, float | int]
+Figures = dict[str, float | int | None]
+"""By name; None for one that does not exist for this run."""
 
 _OF_MANIFEST = {
     "harvest": {"tokens": "tokens", "width": "width"},
@@ -39,6 +42,7 @@ class Summary:
         figures: the most telling ones.
         progress: how far it is, where it is unfinished and can be gone on with.
         bytes: of all its files.
+        definitions: by which version of the definitions the figures are, where that is another than this one's.
         measurements: those inside it: evaluations and sheets of features.
     """
 
@@ -46,6 +50,7 @@ class Summary:
     figures: Figures
     progress: Progress | None
     bytes: int
+    definitions: str
     measurements: tuple[Summary, ...] = ()
 
     def document(self) -> dict[str, Any]:
@@ -54,6 +59,7 @@ class Summary:
             **state_document(self.found),
             "parents": [parent.path for parent in manifest.parents] if manifest else [],
             "figures": self.figures,
+            "figures_by": self.definitions or None,
             "progress": self.progress.document() if self.progress else None,
             "bytes": self.bytes,
             "measurements": [each.document() for each in self.measurements],
@@ -111,9 +117,11 @@ def is_run(path: Path) -> bool:
 
 def summary(found: FoundRun) -> Summary:
     """What is known about a run, without reading more than a few small files."""
+    report = _report(found.directory, found.manifest) if found.manifest else {}
     return Summary(
         found=found,
-        figures=_figures(found.directory, found.manifest) if found.manifest else {},
+        figures=_figures(found.manifest, report) if found.manifest else {},
+        definitions=other_version(report, found.manifest.command) if found.manifest and report else "",
         progress=progress_of(found),
         bytes=size_of(found.directory),
         measurements=tuple(summary(each) for each in measurements_in(found.directory)),
@@ -167,7 +175,10 @@ def _rows(each: Summary, root: Path) -> Iterator[tuple[str, ...]]:
 
 def _row(name: str, each: Summary) -> tuple[str, ...]:
     manifest = each.found.manifest
-    said = [each.progress.text() if each.progress else "", reason(each.found), figures_text(each.figures)]
+    figures = figures_text(each.figures)
+    if figures and each.definitions:
+        figures += f" (by {each.definitions})"
+    said = [each.progress.text() if each.progress else "", reason(each.found), figures]
     return (
         name,
         manifest.command if manifest else "",
@@ -192,21 +203,32 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def figures_text(figures: Mapping[str, float | int]) -> str:
+def figures_text(figures: Mapping[str, float | int | None]) -> str:
     """`L0 23.8, FVU 0.198`."""
-    shown = (
-        f"{_NAMES.get(name, name.replace('_', ' '))} {f'{value:,}' if isinstance(value, int) else f'{value:.4g}'}"
-        for name, value in figures.items()
-    )
+    shown = (f"{_NAMES.get(name, name.replace('_', ' '))} {_shown(value)}" for name, value in figures.items())
     return ", ".join(shown)
 
 
-def _figures(directory: Path, manifest: Manifest) -> Figures:
+def _shown(value: float | None) -> str:
+    if value is None:
+        return UNDEFINED
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _report(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    """The report that the figures of a run are from, where it has one."""
+    name = VERSIONED.get(manifest.command)
+    return _read(directory / name, manifest) if name in (EVAL_FILE, COMPARE_FILE) else {}
+
+
+def _figures(manifest: Manifest, report: Mapping[str, Any]) -> Figures:
     match manifest.command:
         case "eval":
-            return _numbers(_read(directory / "eval.json", manifest), {key: key for key in _OF_EVALUATION})
+            undefined = {key: None for key in _OF_EVALUATION if is_undefined(report, key)}
+            found = {**undefined, **_numbers(report, {key: key for key in _OF_EVALUATION})}
+            return {key: found[key] for key in _OF_EVALUATION if key in found}
         case "compare":
-            pairs = _read(directory / "compare.json", manifest).get("pairs")
+            pairs = report.get("pairs")
             first = pairs[0] if isinstance(pairs, list) and pairs and isinstance(pairs[0], dict) else {}
             return _numbers(first.get("a_to_b"), {key: key for key in _OF_COMPARISON})
         case command:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sae_cli import console
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import PruneConfig
@@ -40,6 +41,7 @@ def run(config: PruneConfig, directory: Path) -> StageResult:
     if finished_run(directory, settings, config.overwrite):
         console.log(f"found finished: {directory}")
     else:
+        check_writable(directory, ANOTHER_PLACE)
         _prune(config, directory)
     after = evaluate.settings_for(directory, config)
     result = evaluate.run(after, directory, evaluate.default_name(after))

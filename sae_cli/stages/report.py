@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sae_cli import console
-from sae_cli.artifacts.files import write_bytes
+from sae_cli.artifacts.files import check_writable, write_bytes
 from sae_cli.artifacts.manifest import library_versions
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import REPORT
@@ -67,6 +67,7 @@ def run(paths: Sequence[Path], out: Path | None = None) -> Written:
     directories = _finished(paths)
     place = out or _place(directories)
     check_place(place)
+    check_writable(place.parent, "write the report elsewhere: --out FILE")
     content = page(report_of(directories, place))
     written = write_bytes(place, content)
     console.log(f"{len(directories):,} run{'s' * (len(directories) > 1)}, {readable_bytes(written.bytes)}: {place}")

@@ -9,8 +9,7 @@ from typing import ParamSpec, TypeVar
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
-from sae_cli.metrics import VERSION
-from sae_cli.stages.file_names import EVAL_FILE
+from sae_cli.stages.definitions import VERSIONED, other_version
 
 Arguments = ParamSpec("Arguments")
 Shown = TypeVar("Shown")
@@ -18,13 +17,12 @@ Shown = TypeVar("Shown")
 _NOT_AS_WRITTEN = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
-def old_definitions(evaluation: FinishedRun) -> str:
-    """What to say of an evaluation whose figures are by other definitions than those of this version; else nothing."""
-    report = evaluation.read_json(EVAL_FILE)
-    version = report.get("metrics_version") if isinstance(report, dict) else None
-    if not isinstance(version, int) or version == VERSION:
+def old_definitions(run: FinishedRun) -> str:
+    """What to say of a run whose figures are by other definitions than those of this version; else nothing."""
+    if run.manifest.command not in VERSIONED:
         return ""
-    return f"{evaluation.directory}: its figures are by version {version} of the definitions, not {VERSION}"
+    old = other_version(run.read_json(VERSIONED[run.manifest.command]), run.manifest.command)
+    return f"{run.directory}: its figures are by {old}" if old else ""
 
 
 def shows_stored(show: Callable[Arguments, Shown]) -> Callable[Arguments, Shown]:

@@ -114,7 +114,7 @@ BAD_REQUESTS = {
     "train name=/x": "name=/x: a name is made of",
     "train name=a//b": "name=a//b: a name is made of",
     "train model.name=a/b": "model.name=a/b: a name is made of",
-    "train data=synthetic layer=2": "data=synthetic makes activations itself: leave model, hook and layer out",
+    "train data=synthetic layer=2": "layer=2 has no effect with data=synthetic, which makes activations itself",
     "train +hook=resid": "+hook=…: hook is chosen already; leave the + out",
     "eval runs/a hook=resid": "hook=resid: sae eval has no such choice; --cfg job prints what it has",
     "eval runs/a hook=no": "hook=no: sae eval has no such choice; --cfg job prints what it has",

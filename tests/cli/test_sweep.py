@@ -171,6 +171,66 @@ def test_values_of_a_sweep_can_come_from_a_file(sae, stage, folder):
     assert [Path(line).name for line in ended.out.splitlines()] == [Path(RUNS[0]).name, Path(RUNS[2]).name]
 
 
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def planned(folder, *overrides, multirun=False):
+    request = Request(command="train", stage="", overrides=overrides, multirun=multirun, config_dir=folder / "mine")
+    return [each.config for each in make_plan(request).jobs]
+
+
+def test_amounts_in_a_file_are_numbers(folder):
+    content = "tokens: 1e4\ndict_size: 2k\ntrain: {dead_after: 1_000, save_at: [1e1, 20, .03k], lr: 1e-3}\nl1: 1e0\n"
+    write(folder / "mine" / "sizes" / "small.yaml", f"# @package _global_\n{content}")
+    (config,) = planned(folder, "+sizes=small")
+    assert (config.tokens, config.dict_size, config.train.dead_after) == (10_000, 2000, 1000)
+    assert (config.train.save_at, config.train.lr, config.l1) == ([10, 20, 30], 0.001, 1)
+    assert isinstance(config.tokens, int) and isinstance(config.l1, float)
+    (plain,) = planned(folder, "+sizes=small", "tokens=10000", "dict_size=3000")
+    assert (plain.tokens, plain.dict_size) == (10_000, 3000)
+
+
+def test_amounts_in_an_option_of_a_group_are_numbers(folder):
+    write(
+        folder / "mine" / "data" / "mine.yaml",
+        "defaults: [base_synthetic, _self_]\nn_features: 2e2\nd: .05k\nseed: 3\n",
+    )
+    write(folder / "mine" / "train" / "fast.yaml", "# @package train\nbatch_size: 1e2\n")
+    (config,) = planned(folder, "data=mine", "+train=fast")
+    assert (config.data.n_features, config.data.d, config.data.seed, config.train.batch_size) == (200, 50, 3, 100)
+
+
+def test_amounts_among_the_values_of_a_sweep_are_numbers(sae, stage, folder):
+    params = "dict_size: '1k,2e3', tokens: 1e4, train.batch_size: 'choice(1e2,.2k)'"
+    content = f"# @package _global_\nhydra: {{sweeper: {{params: {{{params}}}}}}}\n"
+    write(folder / "mine" / "sweeps" / "sizes.yaml", content)
+    assert sae("train", "-m", "--config-dir", "mine", "+sweeps=sizes", "--quiet").code == 0
+    found = [(each.dict_size, each.tokens, each.train.batch_size) for each, *_ in stage.calls]
+    assert found == [(size, 10_000, batch) for size in (1000, 2000) for batch in (100, 200)]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tokens: 1.5", "small.yaml: tokens=1.5: expected a whole number, as in 100000, 1e5, 100k or 2M"),
+        ("train: {batch_size: .1e-3}", "small.yaml: train.batch_size=0.0001: expected a whole number"),
+        (
+            "hydra: {sweeper: {params: {tokens: '1e4,1e-4'}}}",
+            "small.yaml: hydra.sweeper.params.tokens=1e4,1e-4: expected",
+        ),
+        ("tokens: 100kk", "sizes/small.yaml: tokens: Value '100kk' of type 'str' could not be converted to Integer"),
+        ("tokns: 1", "sizes/small.yaml: tokns: Key 'tokns' not in 'TrainConfig'"),
+    ],
+)
+def test_what_is_no_amount_in_a_file_is_one_line(line, message, sae, stage, folder):
+    write(folder / "mine" / "sizes" / "small.yaml", f"# @package _global_\n{line}\n")
+    ended = sae("train", "-m", "--config-dir", "mine", "+sizes=small")
+    assert (ended.code, stage.calls, ended.err.count("\n")) == (2, [], 1)
+    assert message in ended.err
+
+
 def test_requirements_hold_for_every_job(sae, stage):
     stage.document = {"eval": {"loss_recovered": 0.5}}
     ended = sae("eval", "-m", "run=runs/a,runs/b", "--require", "loss_recovered>=0.9")
@@ -180,7 +240,8 @@ def test_requirements_hold_for_every_job(sae, stage):
 
 def test_the_task_can_be_sent_to_another_process(tmp_path):
     request = Request(command="train", stage="", overrides=[])
-    task = SweepJob("sae_cli.stages.train", make_plan(request).jobs, tmp_path, quiet=True, parent=os.getpid())
+    plan = make_plan(request)
+    task = SweepJob("sae_cli.stages.train", plan.jobs, plan.numbers, tmp_path, quiet=True, parent=os.getpid())
     assert pickle.loads(pickle.dumps(task)) == task
 
 
@@ -197,22 +258,65 @@ MIXED = {
         ["sae=topk sae.aux_coefficient=0", "sae=topk sae.aux_coefficient=0.1 sae.aux_k=5"],
         "sae.aux_k=5 is left out where it has no effect, with sae.aux_coefficient=0 (1 of 2 jobs)",
     ),
+    "sae=relu,topk k=4,8": (
+        ["sae=relu", "sae=topk k=4", "sae=topk k=8"],
+        "k=4 is left out where it has no effect, with sae=relu (1 of 4 jobs)",
+    ),
+    "sae=topk,relu k=32,64": (["sae=topk k=32", "sae=topk k=64", "sae=relu k=32"], "(1 of 4 jobs)"),  # the default
+    "hook=mlp_out,logits layer=1,2": (
+        ["hook=mlp_out layer=1", "hook=mlp_out layer=2", "hook=logits"],
+        "layer=2 is left out where it has no effect, with hook=logits",
+    ),
+    "sae=relu,jump_relu l1=1,2 k=4,8": (
+        ["sae=relu l1=1", "sae=relu l1=2", "sae=jump_relu l1=1 k=4", "sae=jump_relu l1=1 k=8"],
+        "l1=2 is left out where it has no effect, with sae=jump_relu (2 of 8 jobs)",
+    ),
+    "data=synthetic,stdlib layer=1,2 hook=resid": (
+        ["data=synthetic", "data=stdlib layer=1 hook=resid", "data=stdlib layer=2 hook=resid"],
+        "layer=1 is left out where it has no effect, with data=synthetic, which makes activations itself",
+    ),
+    "l1=0,2 sae.sparsity_warmup=0.5": (["l1=0", "l1=2 sae.sparsity_warmup=0.5"], "with l1=0 (1 of 2 jobs)"),
     "hook=logits,logit_update layer=2 l1=3": (["hook=logits l1=3", "hook=logit_update layer=2 l1=3"], "(1 of 2 jobs)"),
 }
 
 
 @pytest.mark.parametrize("arguments", MIXED)
-def test_a_setting_is_applied_where_it_has_an_effect(arguments, sae, stage):
-    single, line = MIXED[arguments]
-    expected = [make_plan(Request(command="train", stage="", overrides=each.split())).jobs[0] for each in single]
-    ended = sae("train", "-m", *arguments.split())
-    assert (ended.code, ended.out.splitlines()) == (0, [str(each.place[0]) for each in expected])
-    assert [call[0] for call in stage.calls] == [each.config for each in expected]
-    assert line in ended.err
+def test_a_setting_is_applied_where_it_has_an_effect(arguments):
+    expected, line = MIXED[arguments]
+    plan = make_plan(Request(command="train", stage="", overrides=arguments.split(), multirun=True))
+    assert [" ".join(each.overrides) for each in plan.jobs] == expected
+    assert [each for each in plan.numbers if each is not None] == list(range(len(expected)))
+    assert any(line in note for note in plan.notes)
 
 
-@pytest.mark.parametrize("arguments", ["sae=relu,gated k=8", "hook=logits layer=1,2", "sae=relu,topk k=4,8"])
+@pytest.mark.parametrize("launcher", ["basic", "shared"])
+def test_a_mixed_sweep_runs_each_job_once(launcher, sae, stage):
+    ended = sae("train", "-m", "sae=relu,topk", "k=4,8", f"hydra/launcher={launcher}")
+    kinds = ["relu-F2048-l1_1", "topk-F2048-k4", "topk-F2048-k8"]
+    assert [Path(line).name for line in ended.out.splitlines()] == [f"{kind}-seed0" for kind in kinds]
+    assert [(call[0].sae.architecture, call[0].k) for call in stage.calls] == [("relu", 32), ("topk", 4), ("topk", 8)]
+    assert "k=4 is left out where it has no effect, with sae=relu (1 of 4 jobs)" in ended.err
+
+
+@pytest.mark.parametrize("arguments", ["sae=relu,gated k=8", "hook=logits layer=1,2"])
 def test_a_setting_without_effect_in_any_job_is_refused(arguments, sae, stage):
     ended = sae("train", "-m", *arguments.split())
     assert (ended.code, stage.calls) == (2, [])
     assert ended.err.count("\n") == 1
+
+
+def test_a_job_that_is_another_again_is_counted_once(sae, stage):
+    """In the table, in the numbers of the jobs, and where one fails."""
+    stage.failing = lambda config: config.k == 8
+    ended = sae("train", "-m", "sae=relu,topk", "k=4,8")
+    assert (ended.code, len(stage.calls), len(ended.out.splitlines())) == (1, 3, 2)
+    assert [line.partition(":")[0] for line in ended.err.splitlines() if line.startswith("job ")] == [
+        "job 1 of 3", "job 2 of 3", "job 3 of 3"
+    ]  # fmt: skip
+    assert "1 of 3 jobs failed: sae=topk k=8 (it broke)" in ended.err
+
+
+def test_what_is_asked_for_twice_is_still_refused(sae, stage):
+    ended = sae("train", "-m", "sae=relu,topk", "k=4,4")
+    assert (ended.code, stage.calls) == (2, [])
+    assert "two jobs of this sweep would both write" in ended.err

@@ -5,8 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from sae_cli.artifacts.files import write_json
+from sae_cli.artifacts.manifest import write_manifest
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.main import run as sae
 from sae_cli.errors import JobError, RequestError
+from sae_cli.metrics import VERSION
 from sae_cli.stages import report
 
 F = 40
@@ -155,16 +159,66 @@ def test_damage_is_one_line(whole):
         report.run([whole.directory])
 
 
+def rewrite(run, name, content):
+    """Put something else into a finished run, as if it had been made so."""
+    run.manifest.files[name] = write_json(run.directory / name, content)
+    write_manifest(run.directory, run.manifest)
+
+
+def change_figures(run, **changes):
+    evaluation = read_run(run.directory / "eval" / "default")
+    rewrite(evaluation, "eval.json", evaluation.read_json("eval.json") | changes)
+
+
+NO_LOSS_RECOVERED = {
+    "loss_recovered": None,
+    "loss_recovered_se": None,
+    "zero_ablation_effect": -0.25,
+    "zero_ablation_effect_se": 0.0125,
+    "domains": {"code": {"tokens": 50, "ce_clean": 2.0, "ce_increase": 0.5, "loss_recovered": None}},
+}
+
+
+def test_a_loss_recovered_that_does_not_exist_is_said(opened, make, whole):
+    pruned = make.train("pruned", seed=1, parent=whole)
+    for each in (whole, pruned):
+        change_figures(each, **NO_LOSS_RECOVERED)
+    before = {"before": {"features": F, "l0": 20.0, "loss_recovered": None}}
+    change_figures(pruned, **before)
+    found = page_of(opened, [pruned.directory])
+    assert "does not exist: zero ablation does not clearly raise the loss (-0.2500 ± 0.0125 nats)" in found.text
+    assert "code5020.5does not exist" in found.text  # the row of a domain
+    assert "dictionary120.12does not exist0.012" in found.text  # and that beside the baselines
+
+
+def test_a_frontier_names_those_without_loss_recovered(opened, make, whole):
+    other = make.train("b", seed=2, l0=20.0)
+    change_figures(other, **NO_LOSS_RECOVERED)
+    found = page_of(opened, [whole.directory, other.directory])
+    assert [each["length"] for each in found.chart("frontier_loss_recovered")["series"]] == [1]
+    assert found.text.count("does not exist") == 2  # in the table of runs, and beside the charts
+    assert "for 1 of 2, whose zero ablation does not clearly raise the loss: b." in found.text
+
+
+@pytest.mark.parametrize("version", [1, None])
+def test_figures_by_other_definitions_are_said(make, whole, capsys, version):
+    compared, sheets = make.compare("c", whole, whole), read_run(whole.directory / "features" / "default")
+    for run, name in ((compared, "compare.json"), (sheets, "sheets.json")):
+        old = {key: value for key, value in run.read_json(name).items() if key != "metrics_version"}
+        rewrite(run, name, old | ({"metrics_version": version} if version else {}))
+    report.run([whole.directory])
+    report.run([compared.directory])
+    said = (
+        f"version 1 of the definitions, not {VERSION}" if version else f"a version of the definitions before {VERSION}"
+    )
+    errors = capsys.readouterr().err
+    assert f"c: its figures are by {said}; sae compare makes them again" in errors
+    assert f"features/default: its figures are by {said}; sae features makes them again" in errors
+
+
 def test_figures_of_another_form_are_one_line(make, whole):
     compared = make.compare("c", whole, whole)
-    path = compared.directory / "compare.json"
-    assert path.exists()
-    manifest = compared.manifest
-    from sae_cli.artifacts.files import write_json
-    from sae_cli.artifacts.manifest import write_manifest
-
-    manifest.files["compare.json"] = write_json(path, {"pairs": 3})
-    write_manifest(compared.directory, manifest)
+    rewrite(compared, "compare.json", {"pairs": 3, "metrics_version": VERSION})
     with pytest.raises(JobError, match="expected the figures of a finished run"):
         report.run([compared.directory])
 

@@ -20,6 +20,7 @@ from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
+from sae_cli.metrics import VERSION
 
 F, D, TOKENS = 40, 6, 5000
 HOSTILE = [
@@ -95,7 +96,7 @@ class Maker:
             )
             run.write_json("sheets.json", {
                 "tokens_seen": TOKENS, "statistics_tokens": 1_234, "split": "train",
-                "bands": bands, "ablation": [],
+                "bands": bands, "ablation": [], "metrics_version": VERSION,
                 "vocabulary": {str(i): word for i, word in enumerate(words)},
                 "documents": {str(2**60): "<b>one</b>.py", str(2**60 + 1): "two.py"},
             })  # fmt: skip
@@ -111,7 +112,8 @@ class Maker:
         with open_run(self.root / name, "compare", {}, parents=[a, b]) as run:
             run.write_tensors("similarity.safetensors", tensors)
             pair = {"a": 0, "b": 1, "a_to_b": figures, "b_to_a": figures, "one_to_one": {"mean": 0.5}}
-            run.write_json("compare.json", {"space": "activations", "runs": runs, "pairs": [pair]})
+            report = {"space": "activations", "runs": runs, "pairs": [pair], "metrics_version": VERSION}
+            run.write_json("compare.json", report)
             run.finish()
         return read_run(self.root / name)
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sae_cli.artifacts.files import write_json
+from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import CompareConfig
 from sae_cli.config.data import SyntheticData
@@ -13,6 +15,7 @@ from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
 from sae_cli.errors import RequestError
+from sae_cli.metrics import VERSION
 from sae_cli.metrics.similarity import random_floor
 from sae_cli.models import load_language_model
 from sae_cli.stages import compare, train
@@ -121,3 +124,25 @@ def test_floors_do_not_share_random_numbers_with_dictionaries(seed):
     rows = random_directions(200, 64, seed)
     floor, spread = random_floor(rows, 200, compare.floor_generator(seed))
     assert floor < 0.4 and spread < 0.02
+
+
+def test_a_comparison_by_other_definitions_is_made_again(runs, tmp_path, monkeypatch, capsys):
+    for version in (1, VERSION):
+        monkeypatch.setattr(compare, "VERSION", version)
+        compared(tmp_path / "c", runs / "mlp_out", runs / "seed1")
+    assert compared(tmp_path / "c", runs / "mlp_out", runs / "seed1")["metrics_version"] == VERSION
+    errors = capsys.readouterr().err
+    assert f"c: its figures are by version 1 of the definitions, not {VERSION}; comparing again" in errors
+    assert errors.count("comparing again") == errors.count(f"found finished: {tmp_path / 'c'}") == 1
+
+
+def test_a_comparison_without_a_version_is_made_again(runs, tmp_path, capsys):
+    report = compared(tmp_path / "c", runs / "mlp_out", runs / "seed1")
+    run = read_run(tmp_path / "c")
+    old = {key: value for key, value in report.items() if key != "metrics_version"}
+    run.manifest.files["compare.json"] = write_json(tmp_path / "c" / "compare.json", old)
+    write_manifest(tmp_path / "c", run.manifest)
+    assert compared(tmp_path / "c", runs / "mlp_out", runs / "seed1") == report
+    assert (
+        f"its figures are by a version of the definitions before {VERSION}; comparing again" in capsys.readouterr().err
+    )

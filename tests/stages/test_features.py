@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from sae_cli.artifacts.files import write_json
+from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.config.commands import FeaturesConfig, PruneConfig
 from sae_cli.config.data import SyntheticData, TextData
@@ -22,6 +24,7 @@ from sae_cli.config.split import Split
 from sae_cli.data.documents import document_id
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
+from sae_cli.metrics import VERSION
 from sae_cli.models import load_language_model
 from sae_cli.stages import build, evaluate, feature_sheet, features, harvest, prune, train
 from sae_cli.stages.file_names import CONTEXTS_FILE, FEATURES_FILE, SHEETS_FILE, SHEETS_JSON
@@ -325,3 +328,16 @@ def test_sheets_that_somebody_changed_are_one_line(trained, default, tmp_path):
     path.write_text(json.dumps({**default[2], "vocabulary": {}}))
     with pytest.raises(Exception, match="damaged file"):
         feature_sheet.show(tmp_path / "copy", [0])
+
+
+def test_sheets_by_other_definitions_are_made_again(trained, default, tmp_path, capsys):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    run = read_run(copy / "features" / "default")
+    new = run.read_json("sheets.json")
+    old = {key: value for key, value in new.items() if key != "metrics_version"}
+    run.manifest.files["sheets.json"] = write_json(run.directory / "sheets.json", old)
+    write_manifest(run.directory, run.manifest)
+    made(copy)
+    errors = capsys.readouterr().err
+    assert f"{run.directory}: its figures are by a version of the definitions before {VERSION}; making them" in errors
+    assert read_run(run.directory).read_json("sheets.json")["metrics_version"] == VERSION

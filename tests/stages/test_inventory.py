@@ -9,9 +9,12 @@ import pytest
 from sae_cli.artifacts.manifest import MANIFEST
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.errors import JobError, RequestError
+from sae_cli.metrics import VERSION
 from sae_cli.stages import inventory, progress
 from sae_cli.stages.inventory import readable_bytes
 
+FIGURES = {"l0": 22.5, "fvu": 0.25, "loss_recovered": 0.9037, "dead": 0, "split": "x"}
+BY = {"metrics_version": VERSION}
 TRAINING = {"tokens": 1024, "train.batch_size": 256}
 
 
@@ -26,10 +29,10 @@ def runs(tmp_path, monkeypatch):
         run.write_text("config.yaml", "a: 1\n")
         trained = run.finish(held_out_l0=23.7659, held_out_fvu=0.19761, dead=3, seconds=9.2)
     with open_run(root / "train" / "t" / "eval" / "default", "eval", {}, parents=[trained]) as run:
-        run.write_json("eval.json", {"l0": 22.5, "fvu": 0.25, "loss_recovered": 0.9037, "dead": 0, "split": "x"})
+        run.write_json("eval.json", {**FIGURES, **BY})
         run.finish()
     with open_run(root / "compare" / "c", "compare", {}, parents=[trained]) as run:
-        run.write_json("compare.json", {"pairs": [{"a_to_b": {"mmcs": 0.5, "floor_random": 0.25}}]})
+        run.write_json("compare.json", {"pairs": [{"a_to_b": {"mmcs": 0.5, "floor_random": 0.25}}], **BY})
         run.finish()
     return root
 
@@ -48,6 +51,39 @@ def test_each_run_has_its_figures_its_parents_and_its_evaluations(runs):
     assert shown["  from harvest/h"] == ()
     assert shown["  eval/default"][2] == "L0 22.5, FVU 0.25, loss recovered 0.9037, dead 0"
     assert listing.title.startswith(f"3 runs in {runs}, ")
+
+
+def measured(directory, command, name, report):
+    with open_run(directory, command, {}) as run:
+        run.write_json(name, report)
+        run.finish()
+
+
+def test_figures_by_other_definitions_are_marked(runs):
+    evaluation, comparison = runs / "train" / "t" / "eval", runs / "compare"
+    measured(evaluation / "old", "eval", "eval.json", FIGURES | {"metrics_version": 1})
+    measured(
+        comparison / "old", "compare", "compare.json", {"pairs": [{"a_to_b": {"mmcs": 0.5}}], "metrics_version": 1}
+    )
+    measured(comparison / "none", "compare", "compare.json", {"pairs": [{"a_to_b": {"mmcs": 0.5}}]})
+    shown = {name: each[2] for name, each in rows(inventory.run([runs])).items() if each}
+    old = f"(by version 1 of the definitions, not {VERSION})"
+    assert shown["  eval/old"] == f"L0 22.5, FVU 0.25, loss recovered 0.9037, dead 0 {old}"
+    assert shown["compare/old"] == f"MMCS 0.5 {old}"
+    assert shown["compare/none"] == f"MMCS 0.5 (by a version of the definitions before {VERSION})"
+    assert all("definitions" not in shown[name] for name in ("compare/c", "  eval/default", "train/t", "harvest/h"))
+    by = {each["run"]: each["figures_by"] for each in inventory.run([comparison]).document["runs"]}
+    assert by[str(comparison / "c")] is None and "version 1" in by[str(comparison / "old")]
+
+
+def test_a_figure_that_does_not_exist_is_said(runs):
+    report = FIGURES | BY | {"loss_recovered": None, "ce_increase": 0.125}
+    measured(runs / "train" / "t" / "eval" / "null", "eval", "eval.json", report)
+    listing = inventory.run([runs / "train" / "t"])
+    said = "L0 22.5, FVU 0.25, loss recovered does not exist, CE increase 0.125, dead 0"
+    assert rows(listing)["  eval/null"][2] == said
+    (document,) = listing.document["runs"]
+    assert [each["figures"]["loss_recovered"] for each in document["measurements"]] == [0.9037, None]
 
 
 def test_the_document_says_the_same(runs):

@@ -68,6 +68,12 @@ def write_pruned(world, directory, parent, **limits):
     write_evaluation(directory, seed=3, features=F - 20)
 
 
+def without_loss_recovered(directory, seed):
+    """Zero ablation does not raise the loss of this one."""
+    shutil.rmtree(directory / "eval")
+    write_evaluation(directory, seed, loss_recovered=None, loss_recovered_se=None)
+
+
 @pytest.fixture
 def runs(world, tmp_path):
     """Two dictionaries, and one that was pruned of the first."""
@@ -229,3 +235,24 @@ def test_wrong_requests(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("sae_cli.stages.plot.find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"which is not installed: pip install 'sae-cli\[plot\]'$"):
         run(request)
+
+
+def frontier_of(runs, folder):
+    return charts_of(PlotRequest(runs=[runs["l1_1"], runs["l1_3"]], kind=Kind.frontier, out=folder / "f.svg"))
+
+
+def test_what_has_no_loss_recovered_is_named_beside_the_frontier(runs, tmp_path, capsys):
+    without_loss_recovered(runs["l1_3"], seed=1)
+    charts = {each.name: each for each in frontier_of(runs, tmp_path)}
+    assert charts["frontier_loss_recovered"].series[0].columns["loss_recovered"].tolist() == [0.9]
+    assert len(charts["frontier_ce_increase"].series[0].columns["l0"]) == 2
+    said = "Loss recovered does not exist for 1 of 2, whose zero ablation does not clearly raise the loss: l1_3."
+    assert f"warning: {said}" in capsys.readouterr().err
+
+
+def test_a_frontier_without_any_loss_recovered(runs, tmp_path, capsys):
+    for seed, name in enumerate(("l1_1", "l1_3")):
+        without_loss_recovered(runs[name], seed)
+    charts = frontier_of(runs, tmp_path)
+    assert {each.name for each in charts} == {"frontier_fvu", "frontier_ce_increase"}
+    assert "Loss recovered does not exist for 2 of 2" in capsys.readouterr().err

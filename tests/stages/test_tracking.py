@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import stat
 import struct
 import time
 from contextlib import suppress
@@ -178,6 +180,23 @@ def test_weights_and_biases_offline(tmp_path, monkeypatch, capsys):
     assert len(both) == 2 and (one, second) in both and {name for name, _ in both} != {one}
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 3 and "wandb: wandb sync " in captured.err
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_what_trackers_keep_obeys_the_umask(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    end_its_process = getattr(pytest.importorskip(name), "teardown", lambda: None)
+    end_its_process()  # which has the umask that it was begun with
+    before = os.umask(0o027)
+    try:
+        give(tmp_path / "a", 10, 20, names=[name], anew=True)
+    finally:
+        os.umask(before)
+        end_its_process()
+    found = [path for path in (tmp_path / ".trackers" / name).rglob("*") if not path.is_symlink()]
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o777 for path in found if path.is_file()} == {0o640}
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o777 for path in found if path.is_dir()} <= {0o750}
 
 
 def histories(folder, lines):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sae_cli.metrics.language_loss import EFFECTS, is_harm
+from sae_cli.stages.definitions import UNDEFINED
 from sae_cli.stages.plus_minus import plus_minus
 
 CE, BITS_PER_BYTE = "ce", "bits_per_byte"
@@ -50,7 +51,7 @@ def why_missing(figures: Mapping[str, Any], key: str) -> str:
     if figures.get(effect) is None:
         return ""
     ablation = "mean" if effect.startswith("mean") else "zero"
-    return f"does not exist: {ablation} ablation does not clearly raise the loss ({_with_error(figures, effect)} nats)"
+    return f"{UNDEFINED}: {ablation} ablation does not clearly raise the loss ({_with_error(figures, effect)} nats)"
 
 
 def domain_rows(report: Mapping[str, Any]) -> Rows:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from sae_cli.dashboard.values import Axis, Chart, Line, Section, Series, Table
-from sae_cli.stages.measuring.loss_tables import CE, LABELS, caveat_of
+from sae_cli.stages.definitions import UNDEFINED, is_undefined
+from sae_cli.stages.measuring.loss_tables import CE, LABELS, caveat_of, why_missing
 from sae_cli.stages.reporting.sources import Subject
 from sae_cli.stages.reporting.words import HEADINGS, figure_cell, number, with_error
 
@@ -95,8 +96,7 @@ def baselines(subject: Subject) -> Section | None:
         x=Axis(title="basis"),
         y=[Axis(title="loss recovered"), Axis(title="FVU")],
         key=[
-            (name, f"loss recovered {with_error(each, 'loss_recovered') or 'does not exist'}")
-            for name, each in of_all.items()
+            (name, f"loss recovered {with_error(each, 'loss_recovered') or UNDEFINED}") for name, each in of_all.items()
         ],
     )
     return Section(
@@ -181,9 +181,12 @@ def _before_and_after(report: Mapping[str, Any]) -> list[Table]:
     if not before:
         return []
     rows = [
-        (LABELS.get(str(key), str(key)), number(value), number(report.get(key)))
+        (
+            LABELS.get(str(key), str(key)),
+            *(UNDEFINED if is_undefined(each, key) else number(each.get(key)) for each in (before, report)),
+        )
         for key, value in before.items()
-        if value is not None
+        if value is not None or report.get(key) is not None
     ]
     rows.insert(0, ("killed", "", number(report.get("killed"))))
     return [Table(rows=rows, title="Before and after", header=("", "before", "after"))]
@@ -204,9 +207,9 @@ def _losses(report: Mapping[str, Any]) -> list[Table]:
         *(f"{label}{path}" for label in _LOSSES.values() for path in ("", ", direct path")),
     )
     recovered = [
-        (label, with_error(report, key), with_error(report, f"{key}_direct"))
+        (label, *(with_error(report, each) or why_missing(report, each) for each in (key, f"{key}_direct")))
         for key, label in _SUMMARIES.items()
-        if _has(report, key) or _has(report, f"{key}_direct")
+        if any(_has(report, each) or is_undefined(report, each) for each in (key, f"{key}_direct"))
     ]
     if not any(any(row[1:]) for row in rows):
         return []

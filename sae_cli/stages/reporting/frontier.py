@@ -12,6 +12,7 @@ import numpy as np
 
 from sae_cli.artifacts.survey import REPORT
 from sae_cli.dashboard.values import Axis, Cell, Chart, Section, Series, Table
+from sae_cli.stages.definitions import UNDEFINED, is_undefined
 from sae_cli.stages.dictionary_run import PRUNE
 from sae_cli.stages.reporting.sources import Subject
 from sae_cli.stages.reporting.words import HEADINGS, figure_cell, number
@@ -31,6 +32,11 @@ def frontier(subjects: Sequence[Subject], out: Path) -> list[Section]:
     measured = [(each, name) for each, name in zip(subjects, names, strict=True) if each.evaluations]
     charts = [chart for cost in _COSTS if (chart := _chart(measured, *cost, out))]
     missing = [f"No evaluation: sae eval {each.run.directory}" for each in subjects if not each.evaluations]
+    if undefined := [name for each, name in measured if is_undefined(_figures(each), "loss_recovered")]:
+        missing.append(
+            f"Loss recovered {UNDEFINED} for {len(undefined)} of {len(measured)}, whose zero ablation does not clearly "
+            f"raise the loss: {', '.join(undefined)}."
+        )
     kinds = {each.evaluations[0].name for each, _ in measured}
     if len(kinds) > 1:
         missing.append(f"These figures are of evaluations with different settings ({', '.join(sorted(kinds))}).")

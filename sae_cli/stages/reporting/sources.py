@@ -89,13 +89,20 @@ def subject(directory: Path, like: str = "") -> Subject:
     """
     run = read_run(directory)
     if run.manifest.command not in DICTIONARY_COMMANDS:
+        _warn_if_old(run)
         return Subject(run, run.manifest.settings)
     evaluations = sorted(map(Evaluation, _finished_in(directory, EVALUATIONS)), key=lambda each: _rank(each, like))
     for each in evaluations:
-        if old := old_definitions(each.run):
-            console.warn(f"{old}; sae eval makes it again")
+        _warn_if_old(each.run)
     sheets = sorted(_finished_in(directory, SHEETS), key=lambda each: each.directory.name != DEFAULT)
+    for each in sheets[:1]:
+        _warn_if_old(each)
     return Subject(run, _settings(run), evaluations, sheets[:1])
+
+
+def _warn_if_old(run: FinishedRun) -> None:
+    if old := old_definitions(run):
+        console.warn(f"{old}; sae {run.manifest.command} makes them again")
 
 
 def parent_of(child: Subject) -> Subject | None:

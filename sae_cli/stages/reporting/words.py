@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae_cli.dashboard.values import Cell
+from sae_cli.stages.definitions import UNDEFINED, is_undefined
 from sae_cli.stages.plus_minus import plus_minus
 
 HEADINGS = {
@@ -50,6 +51,8 @@ def figure_cell(figures: Mapping[str, Any], key: str) -> Cell:
     """A figure in a table that is sorted by its value."""
     value = figures.get(key)
     order = float(value) if isinstance(value, int | float) else None
+    if is_undefined(figures, key):
+        return Cell(text=UNDEFINED, order=None)
     if f"{key}_se" in figures:
         return Cell(text=with_error(figures, key), order=order)
     return Cell(text=number(value), order=order)
