@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 from sae_cli.data.local_files import LocalFiles, PassedOver, find_files, say_passed_over, unreadable
 from sae_cli.data.records import (
@@ -168,7 +169,7 @@ def only(stream: Any, columns: Iterable[str], where: str) -> Any:
 
 @contextmanager
 def opening(where: str, shown: str = "") -> Iterator[None]:
-    """Within it, whatever keeps the library from opening a data set is a `RequestError`.
+    """Within it, whatever keeps the library from opening a data set is a `RequestError`; a damaged archive, a `JobError`.
 
     Args:
         where: what is opened, for messages.
@@ -182,6 +183,8 @@ def opening(where: str, shown: str = "") -> Iterator[None]:
         raise RequestError(
             f"{where}: expected a data set on the hub or a local folder, found none: {_said(error, shown)}"
         ) from error
+    except BadZipFile as error:
+        raise JobError(f"{where}: expected a zip archive, found: {_said(error, shown)}") from error
     except StopIteration as error:  # which the library meets where it looks at the first record
         raise RequestError(f"{where}: expected records, found files without any") from error
     except Exception as error:  # of the library and of all that it opens files with: an open set

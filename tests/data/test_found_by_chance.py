@@ -219,3 +219,12 @@ def test_what_is_unpacked_may_be_read_by_another_name(tmp_path, link):
     archive(tmp_path / "corpus.zip", ("one.txt", "one"), ("two.txt", "two"))
     link(tmp_path / "a" / "text.txt", tmp_path / "one.txt")
     assert texts(tmp_path) == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", ["a.txt.zip", ".a.zip", "a.jsonl.zip"])
+def test_what_is_no_archive_is_a_damaged_file_for_a_data_set_too(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbfx")
+    for read_by in (lambda: TextCorpus(str(tmp_path / name), "text", "", 0.3),
+                    lambda: HubCorpus(str(tmp_path / name), "", "train", "text", "", None, 10, 0.3)):  # fmt: skip
+        with pytest.raises(JobError, match="zip"):
+            list(read_by().documents(Split.train, seed=0))
