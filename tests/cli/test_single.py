@@ -155,6 +155,8 @@ BAD_REQUESTS = {
     "prune-high-freq runs/a top_n=1 --require befor.l0>1": "no field befor.l0",
     "eval runs/a --require baselines.pca.fvu>1": "expected baselines=[pca]; give it",
     "eval runs/a --require equivalent_model.value>1": "expected references=[…], which it is made of",
+    "eval runs/a --require kl_clean<1": "no field kl_clean: did you mean ",
+    "eval runs/a references=[demo-xs] --require equivalent_model>1": "equivalent_model has fields of its own",
     "train sae=topk k=64 dict_size=32": "k=64: expected at most dict_size=32",
     "train -m sae=batch_topk k=4,64 dict_size=32": "k=64: expected at most dict_size=32",
     "train sae=topk k=0": "k=0: expected at least 1",
