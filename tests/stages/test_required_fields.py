@@ -14,7 +14,7 @@ from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.stages import compare, evaluate, features, harvest, prune, randomize, train
 
-SIZES = {"eval": EvaluationConfig(tokens=200), "features": FeaturePassConfig(tokens=300)}
+SIZES = {"eval": EvaluationConfig(tokens=1500), "features": FeaturePassConfig(tokens=300)}
 FAST = {"device": "cpu", "model_rows": 4, **SIZES}
 KINDS = {
     "mlp_out": {},
