@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sae_cli import console
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.board import Field
@@ -68,6 +69,7 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
             console.log(f"found finished: {directory}")
             say_if_changed(finished, config.data)
             return _result(finished)
+        check_writable(directory, ANOTHER_PLACE)
         check_agreement(config)
         recipe, device = recipe_of(config), build.device(config.device)
         check_kernel(recipe.kernel, device)
