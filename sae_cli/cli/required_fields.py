@@ -9,13 +9,14 @@ from sae_cli.cli.requirements import Requirement
 from sae_cli.config.commands import CommandConfig, EvalConfig
 from sae_cli.errors import RequestError
 
+_ON_A_PATH = (
+    *(f"{kind}_{place}" for kind in ("ce", "kl") for place in ("sae", "zero", "mean")),
+    *("bits_per_byte_sae", "ce_increase", "zero_ablation_effect", "mean_ablation_effect"),
+    *("loss_recovered", "loss_recovered_mean"),
+)
 _LOSSES = tuple(
-    f"{name}{path}{error}"
-    for name in (
-        *(f"{kind}_{place}" for kind in ("ce", "kl", "bits_per_byte") for place in ("clean", "sae", "zero", "mean")),
-        *("ce_increase", "zero_ablation_effect", "mean_ablation_effect", "loss_recovered", "loss_recovered_mean"),
-    )
-    for path in ("", "_direct")
+    f"{name}{error}"
+    for name in ("ce_clean", "bits_per_byte_clean", *_ON_A_PATH, *(f"{name}_direct" for name in _ON_A_PATH))
     for error in ("", "_se")
 )
 _RECONSTRUCTION = (
@@ -37,7 +38,7 @@ _FEATURES = (
 )
 _COUNTS = ("tokens", "loss_tokens", "feature_tokens", "rows", "metrics_version")
 
-EVALUATION = (*_RECONSTRUCTION, *_LOSSES, *_FEATURES, *_COUNTS, "equivalent_model")
+EVALUATION = (*_RECONSTRUCTION, *_LOSSES, *_FEATURES, *_COUNTS)
 """Fields at the top of an `eval.json`; which of them a run has depends on what it is of."""
 GROUPS = ("rare", "baselines", "before", "domains", "dictionaries", "equivalent_model")
 """Fields of an `eval.json` that have fields of their own."""
@@ -79,6 +80,8 @@ def _check_asked_for(requirement: Requirement, group: str, name: str, config: Co
 
 
 def _meant(field: str, names: Sequence[str], command: str) -> str:
+    if names is EVALUATION and field in GROUPS:
+        return f" that is a number: {field} has fields of its own, which --json shows; give one of them"
     last = field.rpartition(".")[2]
     close = get_close_matches(field, [*names, *GROUPS] if names is EVALUATION else names, n=1)
     close = close or get_close_matches(last, names, n=1)

@@ -61,6 +61,9 @@ def _holds(requirement: Requirement, figures: Mapping[str, float | None]) -> boo
 
 
 def _value(requirement: Requirement, figures: Mapping[str, float | None]) -> float | None:
+    group = requirement.field.partition(".")[0]
+    if requirement.field not in figures and figures.get(group, 0.0) is None:
+        return None  # all of it has no value
     if requirement.field not in figures:
         close = get_close_matches(requirement.field, figures, n=1)
         some = ", ".join(list(figures)[:_SHOWN]) + (", …" if len(figures) > _SHOWN else "")

@@ -19,7 +19,7 @@ from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.paths import PathKind, place
 from sae_cli.config.references import reference
 from sae_cli.config.resample import ResampleConfig
-from sae_cli.config.sae import MatryoshkaSae, SaeConfig, TopKSae, group_sizes
+from sae_cli.config.sae import SaeConfig, TopKSae
 from sae_cli.config.tracking import trackers
 from sae_cli.config.train import TrainingConfig
 
@@ -123,14 +123,6 @@ class TrainConfig(CommandConfig):
                 f"resample.at={self.resample.at}: sae={self.sae.architecture} revives dead features by its auxiliary "
                 "loss (sae.aux_coefficient); resampling is for relu, gated and jump_relu"
             )
-        if MISSING not in (self.sae, self.dict_size) and self.dict_size > 0:
-            self._refuse_too_small()
-
-    def _refuse_too_small(self) -> None:
-        if self.sae.sparsity_setting() == "k" and self.k > self.dict_size:
-            raise ValueError(f"k={self.k}: expected at most dict_size={self.dict_size}")
-        if isinstance(self.sae, MatryoshkaSae):
-            group_sizes(self.sae.fractions, self.dict_size)
 
 
 @dataclass(kw_only=True)

@@ -21,6 +21,7 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from sae_cli.config.agreement import check_agreement
 from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_expanded_paths
@@ -100,6 +101,7 @@ def typed(settings: Any) -> Any:
             raise RequestError(f"{key}={value}: expected a finite number")
     for complaint in out_of_bounds(config):
         raise RequestError(complaint)
+    check_agreement(config)
     return config
 
 

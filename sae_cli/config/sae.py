@@ -143,13 +143,6 @@ class MatryoshkaSae(TopKSae):
 
 
 def group_sizes(fractions: list[float], dict_size: int) -> list[int]:
-    """Whole numbers of features in these proportions; what rounding leaves goes to the last group.
-
-    Raises:
-        ValueError: a group would be empty.
-    """
+    """Whole numbers of features in these proportions; what rounding leaves goes to the last group."""
     sizes = [round(fraction * dict_size) for fraction in fractions[:-1]]
-    sizes.append(dict_size - sum(sizes))
-    if min(sizes) < 1:
-        raise ValueError(f"sae.fractions={list(fractions)}: too fine for dict_size={dict_size}")
-    return sizes
+    return [*sizes, dict_size - sum(sizes)]

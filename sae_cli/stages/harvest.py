@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sae_cli import console
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import finished_run, open_run, unfinished_run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands import HarvestConfig
@@ -56,6 +57,7 @@ class HarvestGroup(Group[tuple[HarvestConfig, Path]]):
             console.log(f"found finished: {directory}")
             say_if_changed(finished, config.data)
             return _result(finished)
+        check_writable(directory, ANOTHER_PLACE)
         if isinstance(config.data, SyntheticData):
             raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
         if self._live is None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from sae_cli.config.agreement import check_batches
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
-from sae_cli.errors import RequestError
 from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
+    """What a training does.
+
+    Raises:
+        RequestError: it would be over before its first step.
+    """
+    check_batches(config)
     train = config.train
     steps = config.tokens // train.batch_size
-    if steps < 1:
-        raise RequestError(f"tokens={config.tokens}: expected at least one batch, train.batch_size={train.batch_size}")
     return Recipe(
         dict_size=config.dict_size,
         steps=steps,
@@ -36,16 +40,3 @@ def recipe_of(config: TrainConfig) -> Recipe:
             exempt_fraction=config.resample.exempt_fraction,
         ),
     )
-
-
-def check_steps(config: TrainConfig, recipe: Recipe) -> None:
-    """Refuse steps that do not come, or at which features are not trained any more."""
-    steps = f"tokens={config.tokens:,} make {recipe.steps:,} steps of train.batch_size={config.train.batch_size:,}"
-    for step in config.train.save_at:
-        if not 1 <= step <= recipe.steps:
-            raise RequestError(f"train.save_at: step {step}: expected 1 to {recipe.steps}: {steps}")
-    for step in config.resample.at:
-        if not 1 <= step < recipe.main_steps:
-            rest = recipe.steps - recipe.main_steps
-            fit = f", the last {rest:,} of which fit the decoder to frozen codes" if rest else ""
-            raise RequestError(f"resample.at: step {step}: expected 1 to {recipe.main_steps - 1}: {steps}{fit}")

@@ -127,8 +127,9 @@ def _of_one(run: FinishedRun, found: Subject) -> Report:
         case "compare":
             sections, sheets = [comparison(run)], None
         case "eval":
-            report = run.read_json("eval.json")
-            sections, sheets = optional([joint_figures(report), references(report)]), None
+            report = found.evaluations[0].figures
+            shown = joint_figures(report) if "dictionaries" in report else figures(found)
+            sections, sheets = optional([shown, references(report)]), None
         case _ if found.has_dictionary:
             sections, sheets = _of_dictionary(found)
         case _:

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from sae_cli import console
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.board import Field
+from sae_cli.config.agreement import check_agreement
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.paths import absolute
@@ -30,7 +32,7 @@ from sae_cli.stages.estimate import expect_memory, require_disk
 from sae_cli.stages.file_names import CURVE, DENSITY_FILE
 from sae_cli.stages.forbidden import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.stages.live_activations import stream_key
-from sae_cli.stages.recipe import check_steps, recipe_of
+from sae_cli.stages.recipe import recipe_of
 from sae_cli.stages.result import StageResult
 from sae_cli.stages.shortage import say_dropped, say_repeated, say_short
 from sae_cli.stages.side_by_side import Group, Job, Outcome, Step, run_all, run_one
@@ -67,8 +69,9 @@ class TrainingGroup(Group[tuple[TrainConfig, Path]]):
             console.log(f"found finished: {directory}")
             say_if_changed(finished, config.data)
             return _result(finished)
+        check_writable(directory, ANOTHER_PLACE)
+        check_agreement(config)
         recipe, device = recipe_of(config), build.device(config.device)
-        check_steps(config, recipe)
         check_kernel(recipe.kernel, device)
         check_trackers(config.tracker)
         kept_out = forbidden(config)

@@ -22,6 +22,7 @@ def test_met(expression):
         ("loss_recovered>0.95", "required loss_recovered>0.95, found 0.93"),
         ("loss.clean<2", "required loss.clean<2, found 2.5"),
         ("undefined>=0", "required undefined>=0, found no value"),
+        ("undefined.value>=0", "required undefined.value>=0, found no value"),
     ],
 )
 def test_not_met(expression, message):

@@ -212,8 +212,8 @@ def test_figures_by_other_definitions_are_said(make, whole, capsys, version):
         f"version 1 of the definitions, not {VERSION}" if version else f"a version of the definitions before {VERSION}"
     )
     errors = capsys.readouterr().err
-    assert f"c: its figures are by {said}; sae compare makes them again" in errors
-    assert f"features/default: its figures are by {said}; sae features makes them again" in errors
+    assert f"c: its figures are by {said}; sae compare makes it again" in errors
+    assert f"features/default: its figures are by {said}; sae features makes it again" in errors
 
 
 def test_figures_of_another_form_are_one_line(make, whole):

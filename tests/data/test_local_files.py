@@ -95,16 +95,8 @@ def test_what_is_no_text_is_refused_with_its_first_value(tmp_path, value, kind):
         texts(tmp_path)
 
 
-def test_hidden_files_are_no_text_and_links_are_followed_once(tmp_path, capsys):
-    corpus = tmp_path / "corpus"
-    write(corpus / "a.jsonl", "seen")
-    for hidden in (".git/x.jsonl", ".cache/deep/x.jsonl", "sub/.ipynb_checkpoints/a-checkpoint.jsonl", ".x.jsonl"):
-        write(corpus / hidden, "hidden")
-    write(tmp_path / "elsewhere" / "b.jsonl", "linked")
-    (corpus / "link").symlink_to(tmp_path / "elsewhere")
-    (corpus / "loop").symlink_to(corpus)
-    (corpus / "again.jsonl").symlink_to(corpus / "a.jsonl")
-    assert texts(corpus) == ["linked", "seen"]
+def test_hidden_files_are_no_text_and_links_are_followed_once(with_hidden_files, capsys):
+    assert texts(with_hidden_files) == ["linked", "seen"]
     said = capsys.readouterr().err
     assert "passed over" in said
     assert "hidden" in said

@@ -1,6 +1,8 @@
-"""A tiny language model with its tokenizer, and some text, as folders on disk."""
+"""A tiny language model with its tokenizer, and some text, on disk; the command line, and a way to stop trainings."""
 
+import json
 import random
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +11,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from sae_cli import interruption
 from sae_cli.artifacts.run_directory import open_run
+from sae_cli.cli.main import run as command_line
 from sae_cli.config.commands import EvalConfig, HarvestConfig, TrainConfig
 from sae_cli.config.data import TextData
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
@@ -21,6 +25,7 @@ from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.config.train import TrainingConfig
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
+from sae_cli.training.trainer import Trainer
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
 
@@ -94,3 +99,47 @@ def _save_model(folder, text):
     )  # fmt: skip
     GPTNeoXForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+class Ended(NamedTuple):
+    """What a command has printed."""
+
+    out: str
+    err: str
+
+    @property
+    def document(self):
+        """Of --json."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def sae(capsys):
+    """Runs `sae` with these arguments, where the test stands; it must end with this code."""
+
+    def call(*arguments, code=0):
+        found = command_line([str(each) for each in arguments])
+        captured = capsys.readouterr()
+        assert found == code, captured.err
+        return Ended(captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Trainings are stopped after their second step, until this is called."""
+    step = Trainer.step
+
+    def step_and_ask(self, x):
+        step(self, x)
+        if self.step_number == 2:
+            interruption.ask_to_stop(signal.SIGTERM)
+
+    def no_more():
+        interruption._wish.number = None
+        monkeypatch.setattr(Trainer, "step", step)
+
+    monkeypatch.setattr(Trainer, "step", step_and_ask)
+    yield no_more
+    interruption._wish.number = None

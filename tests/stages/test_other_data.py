@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.cli.main import run as command_line
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.split import Split
 from sae_cli.config.stored import read_config
@@ -16,17 +15,9 @@ from sae_cli.stages.build import corpus
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=150", "features.tokens=200"]
 
 
-@pytest.fixture
-def sae(capsys, tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, code=0):
-        found = command_line([str(each) for each in arguments])
-        captured = capsys.readouterr()
-        assert found == code, captured.err
-        return captured
-
-    return call
 
 
 def installed(world, folder, **data):

@@ -7,21 +7,18 @@ import json
 import os
 import random
 import shutil
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sae_cli import interruption
 from sae_cli.artifacts.files import write_bytes
 from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.main import run as command_line
 from sae_cli.dictionaries.files import load
 from sae_cli.stages.dictionary_run import read_dictionary_run
-from sae_cli.training.trainer import Trainer
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
 TEXT = ["data=text", "data.path=text.jsonl", "data.context=32", "data.held_out_fraction=.2"]
@@ -76,17 +73,6 @@ def shop(world, tmp_path_factory):
     return shop
 
 
-@pytest.fixture
-def sae(capsys):
-    def call(*arguments, code=0):
-        found = command_line([str(each) for each in arguments])
-        captured = capsys.readouterr()
-        assert found == code, captured.err
-        return json.loads(captured.out) if "--json" in arguments else captured
-
-    return call
-
-
 def placed(shop, where, monkeypatch, tmp_path):
     """The runs as they are named there, after going there."""
     folders = {"at home": shop.home, "above": shop.root, "elsewhere": shop.elsewhere, "within": shop.runs / "a"}
@@ -105,21 +91,21 @@ def everything(sae, shop, a, b, out):
     """The figures of all commands that read a run."""
     home = os.path.relpath(shop.home)
     runs = f"runs_dir={out}"
-    figures = {"eval": sae("eval", a, *SMALL, "--json")["eval"]}
-    pruned = sae("prune-high-freq", f"run={a}", "top_n=3", "finetune_tokens=256", *SMALL, runs, "--json")
+    figures = {"eval": sae("eval", a, *SMALL, "--json").document["eval"]}
+    pruned = sae("prune-high-freq", f"run={a}", "top_n=3", "finetune_tokens=256", *SMALL, runs, "--json").document
     figures["prune"] = pruned["eval"]
-    sheets = sae("features", a, *SMALL, "contexts.tokens=300", "only=[1,5]", "--json")["sheets"]
+    sheets = sae("features", a, *SMALL, "contexts.tokens=300", "only=[1,5]", "--json").document["sheets"]
     files = read_run(sheets).manifest.files
     figures["features"] = [files[name].sha256 for name in ("sheets.safetensors", "contexts.safetensors")]
-    figures["compare"] = sae("compare", f"a={a}", f"b={b}", *SMALL, runs, "--json")["compare"]["pairs"]
-    together = sae("eval", f"run=[{a},{b}]", "eval.tokens=200", *SMALL[:2], runs, "--json")["eval"]
+    figures["compare"] = sae("compare", f"a={a}", f"b={b}", *SMALL, runs, "--json").document["compare"]["pairs"]
+    together = sae("eval", f"run=[{a},{b}]", "eval.tokens=200", *SMALL[:2], runs, "--json").document["eval"]
     figures["together"] = {**together, "dictionaries": sorted(together["dictionaries"])}
-    figures["plot"] = sae("plot", a, "kind=frequency", f"out={out}/x.svg", "--json")["charts"][0]["series"]
+    figures["plot"] = sae("plot", a, "kind=frequency", f"out={out}/x.svg", "--json").document["charts"][0]["series"]
     settings = [*at(home, TRAINING), "layer=1", f"activations={home}/runs/h", "name=again", runs]
-    trained = sae("train", *settings, "--json")["run"]
+    trained = sae("train", *settings, "--json").document["run"]
     figures["train"] = read_run(trained).manifest.files["sae.safetensors"].sha256
-    figures["list"] = [each["figures"] for each in sae("list", a, b, "--json")["runs"]]
-    assert all(each["sound"] and not each["findings"] for each in sae("verify", a, b, "--json")["runs"])
+    figures["list"] = [each["figures"] for each in sae("list", a, b, "--json").document["runs"]]
+    assert all(each["sound"] and not each["findings"] for each in sae("verify", a, b, "--json").document["runs"])
     sae("report", a, "--out", f"{out}/r.html", "--json")
     page = (out / "r.html").read_text()
     figures["report"] = [f"{figures['eval'][key]:.4f}" in page for key in ("fvu", "ce_sae")]
@@ -151,7 +137,7 @@ def test_figures_of_all_commands_are_those_of_anywhere(where, shop, sae, expecte
 def test_figures_are_those_of_anywhere(where, shop, sae, expected, monkeypatch, tmp_path):
     shop.forget()
     a, _ = placed(shop, where, monkeypatch, tmp_path)
-    found = sae("eval", a, *SMALL, "--json")["eval"]
+    found = sae("eval", a, *SMALL, "--json").document["eval"]
     assert found == expected.setdefault("figures", {"eval": found})["eval"]
 
 
@@ -213,21 +199,10 @@ def test_what_is_gone_is_one_line(gone, command, shop, sae, monkeypatch, tmp_pat
     assert not (shop.runs / "a" / "eval").exists()
 
 
-def test_a_training_is_gone_on_with_from_anywhere(shop, sae, monkeypatch):
+def test_a_training_is_gone_on_with_from_anywhere(shop, sae, stopping, monkeypatch):
     monkeypatch.chdir(shop.home)
-    step = Trainer.step
-
-    def step_and_ask(self, x):
-        step(self, x)
-        if self.step_number == 2:
-            interruption.ask_to_stop(signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "step", step_and_ask)
-    try:
-        sae("train", *TRAINING, "layer=1", "name=stopped", code=143)
-    finally:
-        interruption._wish.number = None
-    monkeypatch.setattr(Trainer, "step", step)
+    sae("train", *TRAINING, "layer=1", "name=stopped", code=143)
+    stopping()
     monkeypatch.chdir(shop.decoys)
     sae("resume", "../one/runs/stopped")
     record = read_run(shop.runs / "stopped").manifest.files["sae.safetensors"]

@@ -8,7 +8,7 @@ import pytest
 from sae_cli.config.commands import CompareConfig, FeaturesConfig, PruneConfig
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.errors import JobError
-from sae_cli.stages import compare, evaluate, features, inventory, prune, report, train
+from sae_cli.stages import compare, evaluate, features, harvest, inventory, prune, report, train
 from sae_cli.stages.file_names import DEFAULT
 
 FAST = {
@@ -123,6 +123,13 @@ def test_it_is_compared(original, theirs, tmp_path, unprivileged):
     assert set(listed.values()) == {"complete"} and len(listed) == 2
 
 
+def test_a_place_that_cannot_be_written_is_said_before_a_model_is_loaded(world, theirs, unprivileged, monkeypatch):
+    monkeypatch.setattr("sae_cli.stages.build.language_model", None)
+    for stage, config in ((train, world.train(theirs)), (harvest, world.harvest(theirs))):
+        with pytest.raises(JobError, match=r"run: cannot be written; .* or choose another \(runs_dir=\)$"):
+            unprivileged(stage.run, config, theirs / "new")
+
+
 @pytest.mark.parametrize("make", [pruning, lambda run, runs: comparison(run, run, runs)])
 def test_runs_dir_that_cannot_be_written_is_said_before_anything_is_measured(theirs, unprivileged, make, monkeypatch):
     monkeypatch.setattr(evaluate, "make_subject", None)
@@ -148,5 +155,7 @@ def test_what_was_pruned_of_it_is_evaluated_elsewhere_too(theirs, tmp_path, unpr
     found = unprivileged(evaluate.run, config, tmp_path / "runs" / "pruned", DEFAULT).document["eval"]
     roots = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "out").iterdir())
     assert roots == ["pruned", "run"] and found["before"]["features"] == 48
-    report_there = next((tmp_path / "out").glob("pruned-*/eval.json"))
-    assert json.loads(report_there.read_text()) == found
+    (there,) = (tmp_path / "out").glob("pruned-*")
+    assert json.loads((there / "eval.json").read_text()) == found
+    page = report.run([there / "eval" / DEFAULT], tmp_path / "page.html").path.read_text()
+    assert f"{found['fvu']:.4f}" in page and "Before and after" in page

@@ -21,7 +21,6 @@ from sae_cli.models import load_language_model
 from sae_cli.stages import evaluate, features, harvest, prune, train, verification
 from sae_cli.stages.build import row_stream
 from sae_cli.stages.text_read import text_record
-from sae_cli.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -146,21 +145,6 @@ def test_a_harvest_of_the_text_before_is_passed_over(world, text, tmp_path, caps
         train.run(named, tmp_path / "named")
 
 
-@pytest.fixture
-def stopping(monkeypatch):
-    """Trainings are stopped after their second step."""
-    step = Trainer.step
-
-    def step_and_ask(self, x):
-        step(self, x)
-        if self.step_number == 2:
-            interruption.ask_to_stop(signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "step", step_and_ask)
-    yield lambda: monkeypatch.setattr(Trainer, "step", step)
-    interruption._wish.number = None
-
-
 @pytest.mark.parametrize("kind", ["text", "hf"])
 def test_a_training_does_not_go_on_on_another_text(kind, world, text, tmp_path, stopping):
     data = data_of(text)
@@ -169,7 +153,6 @@ def test_a_training_does_not_go_on_on_another_text(kind, world, text, tmp_path, 
     config = world.train(tmp_path, data=data, tokens=512, dict_size=8)
     with pytest.raises(Interrupted):
         train.run(config, tmp_path / "run")
-    interruption._wish.number = None
     stopping()
     before = read_manifest(tmp_path / "run")
     kept = (text / "7.txt").read_text()
@@ -209,10 +192,11 @@ def test_the_standard_library_is_known_by_version_and_digest(monkeypatch):
     assert sysconfig.get_path("stdlib") not in str(fact)
 
 
-def test_the_same_text_elsewhere_is_the_same(world, run, text, tmp_path):
+def test_the_same_text_elsewhere_is_the_same(world, run, text, tmp_path, capsys):
     text.rename(tmp_path / "moved")
     (tmp_path / "text").symlink_to(tmp_path / "moved")
     evaluate.run(small(world, run), run, "default")
+    assert "warning" not in said(capsys)
 
 
 def test_commands_on_text_that_has_changed_leave_figures_as_they_were(world, run, text, capsys, monkeypatch, tmp_path):

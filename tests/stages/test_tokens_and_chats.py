@@ -10,7 +10,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.cli.main import run as command_line
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
 from sae_cli.config.data import HfData, TextData
@@ -78,17 +77,6 @@ def test_chats_are_what_the_template_makes_of_them(made, kind):
     assert flat[: len(whole)] == whole
 
 
-@pytest.fixture
-def sae(capsys):
-    def call(*arguments, code=0):
-        found = command_line([str(each) for each in arguments])
-        captured = capsys.readouterr()
-        assert found == code, captured.err
-        return captured
-
-    return call
-
-
 def test_a_run_on_ids_is_measured_on_ids(world, made, sae, tmp_path):
     run = tmp_path / "run"
     train.run(world.train(tmp_path, data=data_of(made, "ids", tokens=True), tokens=512, dict_size=8), run)
@@ -123,7 +111,7 @@ def test_references_of_ids_have_the_same_tokenizer(world, made, sae, tmp_path):
     ended = sae("eval", run, f"references=[{foreign}]", *SMALL, code=2)
     assert "reads the same rows of tokens, as data.tokens=true has them" in ended.err
     copy = shutil.copytree(world.model, tmp_path / "copy")
-    report = json.loads(sae("eval", run, f"references=[{copy}]", "--json", *SMALL).out)["eval"]
+    report = sae("eval", run, f"references=[{copy}]", "--json", *SMALL).document["eval"]
     assert report["references_unit"] == "ce" and report["references"][1]["ce"] == pytest.approx(report["ce_clean"])
 
 

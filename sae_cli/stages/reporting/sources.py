@@ -90,7 +90,7 @@ def subject(directory: Path, like: str = "") -> Subject:
     run = read_run(directory)
     if run.manifest.command not in DICTIONARY_COMMANDS:
         _warn_if_old(run)
-        return Subject(run, run.manifest.settings)
+        return Subject(run, run.manifest.settings, [Evaluation(run)] if run.manifest.command == "eval" else [])
     evaluations = sorted(map(Evaluation, _finished_in(directory, EVALUATIONS)), key=lambda each: _rank(each, like))
     for each in evaluations:
         _warn_if_old(each.run)
@@ -102,7 +102,7 @@ def subject(directory: Path, like: str = "") -> Subject:
 
 def _warn_if_old(run: FinishedRun) -> None:
     if old := old_definitions(run):
-        console.warn(f"{old}; sae {run.manifest.command} makes them again")
+        console.warn(f"{old}; sae {run.manifest.command} makes it again")
 
 
 def parent_of(child: Subject) -> Subject | None:
