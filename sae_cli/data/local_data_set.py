@@ -169,7 +169,7 @@ def only(stream: Any, columns: Iterable[str], where: str) -> Any:
 
 @contextmanager
 def opening(where: str, shown: str = "") -> Iterator[None]:
-    """Within it, whatever keeps the library from opening a data set is a `RequestError`; a damaged archive, a `JobError`.
+    """Within it, what keeps the library from opening a data set is a `RequestError`; a damaged archive, a `JobError`.
 
     Args:
         where: what is opened, for messages.
