@@ -26,14 +26,14 @@ from peer_trainings import FIRST, HIT, Order, Train, Trained
 from scipy.stats import t as student
 from torch import Tensor
 
-from sae_cli import console
+from sae_cli import build
+from sae_cli.activations.source import ActivationSources
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.stages import build
-from sae_cli.stages.activation_source import ActivationSources
-from sae_cli.stages.recipe import recipe_of
+from sae_cli.terminal import console
+from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trainer import Trainer
 
 OURS = "sae"

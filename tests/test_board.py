@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sae_cli.board import Board, History, Row, sparkline
+from sae_cli.terminal.board import Board, History, Row, sparkline
 
 FIGURES = {"loss": 103.21, "fvu": "0.198", "l0": "39.4", "dead": "1,012"}
 
@@ -13,7 +13,7 @@ FIGURES = {"loss": 103.21, "fvu": "0.198", "l0": "39.4", "dead": "1,012"}
 def clock(monkeypatch):
     """Seconds that are set by hand."""
     now = [0.0]
-    monkeypatch.setattr("sae_cli.board.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sae_cli.terminal.board.time.monotonic", lambda: now[0])
     return now
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sae_cli.cli.main import run
 from sae_cli.errors import JobError
-from sae_cli.stages.result import StageResult
+from sae_cli.jobs.result import StageResult
 
 
 @dataclass

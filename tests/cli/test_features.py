@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from sae_cli.config.commands import FeaturesConfig
-from sae_cli.stages.result import StageResult
+from sae_cli.jobs.result import StageResult
 
 
 @pytest.fixture

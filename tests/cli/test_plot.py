@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sae_cli.stages import plot as stage
-from sae_cli.stages.plot import Drawn, Kind
+from sae_cli.commands import plot as stage
+from sae_cli.commands.plot import Drawn, Kind
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.survey import run_directories
-from sae_cli.stages import report
+from sae_cli.commands import report
 
 pytestmark = [
     pytest.mark.browser,

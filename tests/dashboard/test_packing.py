@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from sae_cli.dashboard.packing import Pack, script_json
+from sae_cli.reports.packing import Pack, script_json
 
 DTYPES = {"f8": "<f8", "f4": "<f4", "i4": "<i4", "u2": "<u2", "u1": "u1"}
 

@@ -6,10 +6,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from sae_cli.dashboard import sheets as sheets_module
-from sae_cli.dashboard.page import is_report, page
-from sae_cli.dashboard.sheets import kept_slots
-from sae_cli.dashboard.values import Axis, Cell, Chart, FeatureSheets, Report, Section, Series, Table
+from sae_cli.reports import sheets as sheets_module
+from sae_cli.reports.page import is_report, page
+from sae_cli.reports.sheets import kept_slots
+from sae_cli.reports.values import Axis, Cell, Chart, FeatureSheets, Report, Section, Series, Table
 
 EVIL = '<script>alert(1)</script>\u202e\x1b[2J"&'
 SHOWN = '<script>alert(1)</script>\\u202e\\x1b[2J"&'

@@ -9,9 +9,9 @@ from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.main import run as sae
+from sae_cli.commands import report
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics import VERSION
-from sae_cli.stages import report
 
 F = 40
 

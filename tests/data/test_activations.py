@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.data.activations import ActivationBlock, live_blocks, rechunk, take
-from sae_cli.data.packing import TokenRows
-from sae_cli.data.shuffle import Cut, ShuffleBuffer, ShuffledFetches
+from sae_cli.activations.blocks import ActivationBlock, live_blocks, rechunk, take
+from sae_cli.activations.shuffle import Cut, ShuffleBuffer, ShuffledFetches
+from sae_cli.text.packing import TokenRows
 
 
 def blocks_of(sizes):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from sae_cli.data.ahead import made_ahead
+from sae_cli.activations.ahead import made_ahead
 
 
 def test_the_items_in_order_and_one_ahead():

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sae_cli.config.split import Split
-from sae_cli.data.content import Chats, TokenIds
-from sae_cli.data.hub import HubCorpus
-from sae_cli.data.rows import tokenise
-from sae_cli.data.text import TextCorpus
 from sae_cli.errors import RequestError
+from sae_cli.text.content import Chats, TokenIds
+from sae_cli.text.hub import HubCorpus
+from sae_cli.text.local_text import TextCorpus
+from sae_cli.text.rows import tokenise
 
 IDS = [[5, 0, 7], [], [2], None, [9, 9]]
 

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sae_cli.config.split import Split
-from sae_cli.data.hub import HubCorpus
-from sae_cli.data.stdlib import StdlibCorpus
-from sae_cli.data.text import TextCorpus
 from sae_cli.errors import JobError, RequestError
+from sae_cli.text.hub import HubCorpus
+from sae_cli.text.local_text import TextCorpus
+from sae_cli.text.stdlib import StdlibCorpus
 
 RECORDS = [{"text": f"document number {i}", "meta": {"set": "even" if i % 2 == 0 else "odd"}} for i in range(200)]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sae_cli.config.split import Split
-from sae_cli.data.document_keys import DocumentKeys
-from sae_cli.data.documents import Document, document_id
-from sae_cli.data.token_text import token_texts
+from sae_cli.text.document_keys import DocumentKeys
+from sae_cli.text.documents import Document, document_id
+from sae_cli.text.token_text import token_texts
 
 
 class Corpus:

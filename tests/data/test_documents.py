@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from sae_cli.config.split import Split
-from sae_cli.data.documents import document_id, is_held_out, of_split, seeded_order
+from sae_cli.text.documents import document_id, is_held_out, of_split, seeded_order
 
 KEYS = [f"folder/file{i}.py" for i in range(4000)]
 

@@ -6,10 +6,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sae_cli.config.split import Split
-from sae_cli.data.documents import Document, document_id
-from sae_cli.data.domains import DomainsOf, OnlyDomains
-from sae_cli.data.token_identity import same_tokens
 from sae_cli.errors import RequestError
+from sae_cli.text.documents import Document, document_id
+from sae_cli.text.domains import DomainsOf, OnlyDomains
+from sae_cli.text.token_identity import same_tokens
 
 DOCUMENTS = [Document("a", "x", "code"), Document("b", "y", ""), Document("c", "z", "code"), Document("d", "w", "law")]
 

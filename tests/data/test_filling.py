@@ -2,9 +2,9 @@
 
 import torch
 
-from sae_cli import console
-from sae_cli.data.activations import ActivationBlock
-from sae_cli.data.shuffle import Cut, ShuffleBuffer
+from sae_cli.activations.blocks import ActivationBlock
+from sae_cli.activations.shuffle import Cut, ShuffleBuffer
+from sae_cli.terminal import console
 
 
 def test_the_window_says_how_far_it_is_from_the_first_block_on(capsys, monkeypatch):

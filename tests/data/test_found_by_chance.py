@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sae_cli.config.split import Split
-from sae_cli.data.hub import HubCorpus
-from sae_cli.data.text import TextCorpus
 from sae_cli.errors import JobError, RequestError
+from sae_cli.text.hub import HubCorpus
+from sae_cli.text.local_text import TextCorpus
 
 
 def read(path, column="text", domain=""):

@@ -11,8 +11,8 @@ import zipfile
 import pytest
 
 from sae_cli.config.split import Split
-from sae_cli.data.text import TextCorpus
 from sae_cli.errors import JobError, RequestError
+from sae_cli.text.local_text import TextCorpus
 
 
 def texts(path, column="text", fraction=0.4, **more):

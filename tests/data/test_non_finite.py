@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from sae_cli.config.data import NonFinite
-from sae_cli.data.activations import ActivationBlock
-from sae_cli.data.non_finite import (
+from sae_cli.activations.blocks import ActivationBlock
+from sae_cli.activations.non_finite import (
     ELSEWHERE,
     LEAVE_OUT,
     check_positions,
@@ -14,6 +13,7 @@ from sae_cli.data.non_finite import (
     refused,
     usable_rows,
 )
+from sae_cli.config.data import NonFinite
 from sae_cli.errors import JobError
 
 RAISE, DROP = NonFinite["raise"], NonFinite.drop

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sae_cli.data.packing import PackingPolicy, TokenisedDocument, pack
+from sae_cli.text.packing import PackingPolicy, TokenisedDocument, pack
 
 
 def packed(lengths, policy, rows):

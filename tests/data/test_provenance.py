@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from sae_cli.data import provenance
-from sae_cli.data.local_data_set import LocalDataSet
-from sae_cli.data.provenance import Stamp, TextRecord, record_of_files, tokens_hash
+from sae_cli.text import provenance
+from sae_cli.text.local_data_set import LocalDataSet
+from sae_cli.text.provenance import Stamp, TextRecord, record_of_files, tokens_hash
 
 
 def files(folder, **contents):

@@ -3,10 +3,10 @@
 import pytest
 
 from sae_cli.config.split import Split
-from sae_cli.data.documents import Document
-from sae_cli.data.packing import PackingPolicy
-from sae_cli.data.rows import RowStream, tokenise
 from sae_cli.errors import JobError
+from sae_cli.text.documents import Document
+from sae_cli.text.packing import PackingPolicy
+from sae_cli.text.rows import RowStream, tokenise
 
 
 class Texts:

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 
-from sae_cli.data.sharing import SharedStream
+from sae_cli.activations.sharing import SharedStream
 
 
 class Item:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.split import Split
-from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.training.initialise import random_directions
 

@@ -8,9 +8,9 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from sae_cli.config.split import Split
-from sae_cli.data.documents import Document
-from sae_cli.data.packing import PackingPolicy
-from sae_cli.data.rows import RowStream, tokenise
+from sae_cli.text.documents import Document
+from sae_cli.text.packing import PackingPolicy
+from sae_cli.text.rows import RowStream, tokenise
 
 CORPUS = ["the niño ate 日本語 and 🎉 — hello world  two blanks\n\nlines"] * 9
 BYTES = [f"<0x{i:02X}>" for i in range(256)]

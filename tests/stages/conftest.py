@@ -11,7 +11,6 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from sae_cli import interruption
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.cli.main import run as command_line
 from sae_cli.config.commands import EvalConfig, HarvestConfig, TrainConfig
@@ -25,6 +24,7 @@ from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.config.train import TrainingConfig
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
+from sae_cli.terminal import interruption
 from sae_cli.training.trainer import Trainer
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]

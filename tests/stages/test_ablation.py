@@ -9,14 +9,15 @@ import torch
 from torch.testing import assert_close
 
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import train
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import RequestError
+from sae_cli.evaluation import evaluate
+from sae_cli.evaluation.ablation import Ablation
+from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.models import Site, load_language_model
-from sae_cli.stages import evaluate, train
-from sae_cli.stages.file_names import ABLATION_FILE
-from sae_cli.stages.measuring.ablation import Ablation
-from sae_cli.stages.measuring.held_out import HeldOutText
+from sae_cli.runs.file_names import ABLATION_FILE
 
 D, F = 16, 6
 MLP_OUT = Site(HookPoint.mlp_out, 0)

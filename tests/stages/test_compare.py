@@ -9,6 +9,7 @@ import torch
 from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import compare, train
 from sae_cli.config.commands import CompareConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
@@ -18,7 +19,6 @@ from sae_cli.errors import RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.similarity import random_floor
 from sae_cli.models import load_language_model
-from sae_cli.stages import compare, train
 from sae_cli.training.initialise import random_directions
 
 FAST = {

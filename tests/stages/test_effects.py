@@ -102,7 +102,7 @@ def another(key, value):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_training_does_not_look_at_is_refused(kind, world, tmp_path, read):
-    from sae_cli.stages import train
+    from sae_cli.commands import train
 
     arguments = [*overrides(KINDS[kind], model=world.model, text=world.text), f"runs_dir={tmp_path}"]
     job = planned("train", arguments)
@@ -118,10 +118,10 @@ def test_what_a_training_does_not_look_at_is_refused(kind, world, tmp_path, read
 
 @pytest.mark.parametrize("command", ["harvest", "eval", "features", "prune-high-freq", "compare"])
 def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path, read):
-    from sae_cli.stages import train
+    from sae_cli.commands import train
 
     stage = importlib.import_module(
-        {"eval": "sae_cli.stages.evaluate", "prune-high-freq": "sae_cli.stages.prune"}.get(command)
+        {"eval": "sae_cli.evaluation.evaluate", "prune-high-freq": "sae_cli.commands.prune"}.get(command)
         or f"sae_cli.stages.{command}"
     )
     small = ["eval.tokens=100", "features.tokens=100", "device=cpu", "model_rows=4"]

@@ -10,14 +10,15 @@ import torch
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.required_fields import EVALUATION, GROUPS
+from sae_cli.commands import train
 from sae_cli.config.evaluation import Baseline, EvaluationConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError, RequestError
-from sae_cli.stages import evaluate, train
-from sae_cli.stages.reporting.sources import subject
+from sae_cli.evaluation import evaluate
+from sae_cli.reports.sources import subject
 
 D = 16
 
@@ -82,10 +83,10 @@ def test_the_evaluated_mean_has_fvu_one_and_an_offset_is_punished(world, tmp_pat
 
 
 def held_out_activations(world):
+    from sae_cli.build import row_stream
     from sae_cli.config.hook import HookPoint
     from sae_cli.config.split import Split
     from sae_cli.models import Site, load_language_model
-    from sae_cli.stages.build import row_stream
 
     model = load_language_model(str(world.model))
     site = Site(HookPoint.mlp_out, 1)
@@ -101,8 +102,8 @@ def test_losses_against_the_model_spliced_by_hand(world, tmp_path):
     dictionary = dictionary_of(torch.full((D,), 0.1), directions=directions)
     report = evaluated(world, tmp_path, dictionary)
     model, _, _ = held_out_activations(world)
+    from sae_cli.build import row_stream
     from sae_cli.config.split import Split
-    from sae_cli.stages.build import row_stream
 
     stream = row_stream(world.train("").data, model, Split.held_out)
     rows = torch.cat([torch.from_numpy(block.tokens) for block in stream.one_epoch(4)])[: -(-1000 // 31)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.build import row_stream
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
 from sae_cli.cli.required_fields import EVALUATION, GROUPS
@@ -15,9 +16,8 @@ from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError, RequestError
+from sae_cli.evaluation import evaluate
 from sae_cli.models import load_language_model
-from sae_cli.stages import evaluate
-from sae_cli.stages.build import row_stream
 
 ROWS = -(-1000 // 31)
 
@@ -120,7 +120,7 @@ def test_it_is_a_run_of_its_own_with_all_dictionaries_as_parents(world, tmp_path
     assert set(run.manifest.files) == {"config.yaml", "eval.json"}
     assert {parent.path for parent in run.manifest.parents} == {str(a), str(b)}
     assert first.directory == tmp_path / "both"
-    monkeypatch.setattr("sae_cli.stages.evaluate_together.JointSplicer", None)
+    monkeypatch.setattr("sae_cli.evaluation.evaluate_together.JointSplicer", None)
     assert together(world, tmp_path / "both", b, a).document == first.document
 
 

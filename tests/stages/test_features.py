@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from sae_cli import build
 from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import features, harvest, prune, train
 from sae_cli.config.commands import FeaturesConfig, PruneConfig
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
@@ -21,14 +23,15 @@ from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook
 from sae_cli.config.model import Dtype
 from sae_cli.config.sae import TopKSae
 from sae_cli.config.split import Split
-from sae_cli.data.documents import document_id
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
+from sae_cli.evaluation import evaluate
+from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.metrics import VERSION
 from sae_cli.models import load_language_model
-from sae_cli.stages import build, evaluate, feature_sheet, features, harvest, prune, train
-from sae_cli.stages.file_names import CONTEXTS_FILE, FEATURES_FILE, SHEETS_FILE, SHEETS_JSON
-from sae_cli.stages.measuring.subject import ModelSubject
+from sae_cli.reports import feature_sheet
+from sae_cli.runs.file_names import CONTEXTS_FILE, FEATURES_FILE, SHEETS_FILE, SHEETS_JSON
+from sae_cli.text.documents import document_id
 
 CONTEXT, W = 32, 9
 CONTEXTS = ContextsConfig(tokens=3000, top=4, bands=3, per_band=2, window=W - 1)
@@ -142,7 +145,7 @@ def test_what_the_files_hold(world, trained, default):
 @pytest.mark.parametrize("how", ["model_rows", "at_once"])
 def test_blocks_do_not_matter(how, trained, default, monkeypatch):
     if how == "at_once":
-        monkeypatch.setattr("sae_cli.stages.measuring.contexts.FEATURES_AT_ONCE", 48 * 10)
+        monkeypatch.setattr("sae_cli.evaluation.contexts.FEATURES_AT_ONCE", 48 * 10)
     contexts, _, _ = made(trained, how, model_rows=3, overwrite=True)
     for name in ("tokens", "document", "position"):
         assert torch.equal(contexts[name], default[0][name])
@@ -216,9 +219,9 @@ def test_frequencies_of_features_that_fire():
 
 
 def test_what_is_there_is_found_and_the_evaluation_is_not_made_again(trained, default, monkeypatch, capsys):
-    monkeypatch.setattr("sae_cli.stages.evaluate.Measurement", None)
+    monkeypatch.setattr("sae_cli.evaluation.evaluate.Measurement", None)
     made(trained, "again", only=[1])
-    monkeypatch.setattr("sae_cli.stages.features.ContextPass", None)
+    monkeypatch.setattr("sae_cli.commands.features.ContextPass", None)
     made(trained, "again", only=[1])
     said = capsys.readouterr().err
     assert f"found finished: {trained}/features/again" in said and f"found finished: {trained}/eval" in said
@@ -261,7 +264,7 @@ def test_other_hooks_and_architectures(changes, world, tmp_path):
 
 
 def _blocks(config):
-    from sae_cli.stages.measuring.subject import make_subject
+    from sae_cli.evaluation.subject import make_subject
 
     return make_subject(config, None, 4, torch.device("cpu")).blocks(Split.train)
 

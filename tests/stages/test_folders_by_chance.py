@@ -9,11 +9,11 @@ from data_folders import expected_of
 from data_maker import Maker
 
 from sae_cli.cli.main import run as command_line
+from sae_cli.commands import train
 from sae_cli.config.data import HfData, TextData
 from sae_cli.config.split import Split
-from sae_cli.data.hub import HubCorpus
-from sae_cli.data.text import TextCorpus
-from sae_cli.stages import train
+from sae_cli.text.hub import HubCorpus
+from sae_cli.text.local_text import TextCorpus
 
 SMALL = ["device=cpu", "model_rows=2", "eval.tokens=100", "features.tokens=100", "overwrite=true"]
 SOURCES = [*[("", seed) for seed in range(2)], *[(kind, 0) for kind in sorted(KINDS)]]

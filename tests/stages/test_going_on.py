@@ -6,15 +6,15 @@ from types import ModuleType
 
 import pytest
 
+from sae_cli.activations.harvested import ShardWriter
 from sae_cli.artifacts.manifest import MANIFEST
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import harvest, resume, train
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
-from sae_cli.data.harvested import ShardWriter
 from sae_cli.errors import JobError, RequestError
-from sae_cli.stages import harvest, resume, train
-from sae_cli.stages.result import StageResult
+from sae_cli.jobs.result import StageResult
 from sae_cli.training.trainer import Trainer
 
 SAYS_KILLED = "its process was killed, or the machine went down"
@@ -34,7 +34,7 @@ def begun(world, tmp_path):
 def called(monkeypatch):
     """What the stage of `sae train`, which does nothing here, is called with."""
     calls = []
-    stage = ModuleType("sae_cli.stages.train")
+    stage = ModuleType("sae_cli.commands.train")
     stage.run = lambda config, directory: calls.append((config, directory)) or StageResult(directory=directory)
     monkeypatch.setitem(sys.modules, stage.__name__, stage)
     return calls

@@ -7,23 +7,23 @@ import pytest
 import torch
 
 import sae_cli
+from sae_cli.activations.blocks import ActivationBlock
+from sae_cli.activations.harvest_search import find_harvest
+from sae_cli.activations.harvested import ACTIVATIONS, ShardPlan
+from sae_cli.activations.source import ActivationSources
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import harvest, train
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import Dtype
 from sae_cli.config.sae import ReluSae, TopKSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import read_config
-from sae_cli.data.activations import ActivationBlock
-from sae_cli.data.harvested import ACTIVATIONS, ShardPlan
 from sae_cli.errors import JobError, RequestError
 from sae_cli.models import Site, load_language_model
-from sae_cli.stages import harvest, train
-from sae_cli.stages.activation_source import ActivationSources
-from sae_cli.stages.harvest_search import find_harvest
-from sae_cli.stages.reporting.curve import curve as reporting_curve
+from sae_cli.reports.sections.curve import curve as reporting_curve
 
 CPU = torch.device("cpu")
 

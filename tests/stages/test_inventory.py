@@ -10,8 +10,8 @@ from sae_cli.artifacts.manifest import MANIFEST
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics import VERSION
-from sae_cli.stages import inventory, progress
-from sae_cli.stages.inventory import readable_bytes
+from sae_cli.runs import inventory, progress
+from sae_cli.runs.inventory import readable_bytes
 
 FIGURES = {"l0": 22.5, "fvu": 0.25, "loss_recovered": 0.9037, "dead": 0, "split": "x"}
 BY = {"metrics_version": VERSION}

@@ -10,8 +10,8 @@ import pytest
 from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.main import run as command_line
+from sae_cli.commands import train
 from sae_cli.config.data import HfData
-from sae_cli.stages import train
 
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=150", "features.tokens=200"]
 

@@ -9,9 +9,9 @@ import pytest
 
 from sae_cli.config.commands import HarvestConfig
 from sae_cli.errors import JobError, is_out_of_memory
-from sae_cli.stages import estimate
-from sae_cli.stages.estimate import available_memory, expect_memory
-from sae_cli.stages.memory import memory_explained
+from sae_cli.jobs import estimate
+from sae_cli.jobs.estimate import available_memory, expect_memory
+from sae_cli.jobs.memory import memory_explained
 
 GB = 2**30
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.build import corpus
+from sae_cli.commands import train
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.split import Split
 from sae_cli.config.stored import read_config
-from sae_cli.stages import train
-from sae_cli.stages.build import corpus
 
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=150", "features.tokens=200"]
 

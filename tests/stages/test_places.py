@@ -18,7 +18,7 @@ from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.main import run as command_line
 from sae_cli.dictionaries.files import load
-from sae_cli.stages.dictionary_run import read_dictionary_run
+from sae_cli.runs.dictionary_run import read_dictionary_run
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
 TEXT = ["data=text", "data.path=text.jsonl", "data.context=32", "data.held_out_fraction=.2"]

@@ -13,15 +13,15 @@ import torch
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.artifacts.tensors import read_tensors
+from sae_cli.commands.plot import Kind, PlotRequest, charts_of, run
 from sae_cli.config.commands import PruneConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
 from sae_cli.errors import RequestError
-from sae_cli.stages.dictionary_run import PRUNE
-from sae_cli.stages.plot import Kind, PlotRequest, charts_of, run
+from sae_cli.runs.dictionary_run import PRUNE
 
 matplotlib = pytest.importorskip("matplotlib")
-from sae_cli.dashboard.paper import draw, for_papers  # noqa: E402
+from sae_cli.reports.paper import draw, for_papers  # noqa: E402
 
 F, N = 200, 100_000
 
@@ -232,7 +232,7 @@ def test_wrong_requests(runs, tmp_path, monkeypatch):
     shutil.rmtree(runs["l1_3"] / "eval")
     with pytest.raises(RequestError, match=r"l1_3: no finished evaluation; run sae eval .*l1_3$"):
         run(replace(request, kind=Kind.frontier))
-    monkeypatch.setattr("sae_cli.stages.plot.find_spec", lambda name: None)
+    monkeypatch.setattr("sae_cli.commands.plot.find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"which is not installed: pip install 'sae-cli\[plot\]'$"):
         run(request)
 

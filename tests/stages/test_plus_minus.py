@@ -2,9 +2,9 @@
 
 import pytest
 
-from sae_cli.stages.measuring.loss_tables import loss_rows
-from sae_cli.stages.plus_minus import plus_minus
-from sae_cli.stages.reporting.words import with_error
+from sae_cli.evaluation.loss_tables import loss_rows
+from sae_cli.reports.words import with_error
+from sae_cli.terminal.plus_minus import plus_minus
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,18 @@ import pytest
 import torch
 
 import sae_cli
+from sae_cli.activations.blocks import take
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import prune, train
 from sae_cli.config.commands import PruneConfig
 from sae_cli.config.edits import Finetune
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
 from sae_cli.config.sae import TopKSae
-from sae_cli.data.activations import take
 from sae_cli.dictionaries.files import DICTIONARY_FILE
 from sae_cli.errors import RequestError
-from sae_cli.stages import evaluate, prune, train
-from sae_cli.stages.dictionary_run import read_dictionary_run
-from sae_cli.stages.measuring.subject import make_subject
+from sae_cli.evaluation import evaluate
+from sae_cli.evaluation.subject import make_subject
+from sae_cli.runs.dictionary_run import read_dictionary_run
 
 CPU = torch.device("cpu")
 

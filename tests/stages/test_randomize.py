@@ -7,12 +7,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import randomize, train
 from sae_cli.config.commands import RandomizeConfig
 from sae_cli.config.edits import ModelPart, RandomScheme
 from sae_cli.config.model import ModelConfig
 from sae_cli.errors import JobError
 from sae_cli.models import load_language_model
-from sae_cli.stages import randomize, train
 
 
 def randomized(world, directory, **changes):

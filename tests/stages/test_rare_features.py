@@ -8,6 +8,7 @@ import torch
 
 import sae_cli
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import prune, train
 from sae_cli.config.commands import PruneConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.edits import Finetune
@@ -16,8 +17,7 @@ from sae_cli.config.stored import read_config
 from sae_cli.dictionaries.files import load_dictionary, snapshot_file
 from sae_cli.errors import RequestError
 from sae_cli.metrics.rare import DensityHistory, common_direction, exempt_and_resampled
-from sae_cli.stages import prune, train
-from sae_cli.stages.file_names import DENSITY_FILE
+from sae_cli.runs.file_names import DENSITY_FILE
 from sae_cli.training.trainer import Trainer
 
 COMPOSER = Composer()

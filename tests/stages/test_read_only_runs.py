@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
+from sae_cli.commands import compare, features, harvest, prune, report, train
 from sae_cli.config.commands import CompareConfig, FeaturesConfig, PruneConfig
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.errors import JobError
-from sae_cli.stages import compare, evaluate, features, harvest, inventory, prune, report, train
-from sae_cli.stages.file_names import DEFAULT
+from sae_cli.evaluation import evaluate
+from sae_cli.runs import inventory
+from sae_cli.runs.file_names import DEFAULT
 
 FAST = {
     "device": "cpu",
@@ -124,7 +126,7 @@ def test_it_is_compared(original, theirs, tmp_path, unprivileged):
 
 
 def test_a_place_that_cannot_be_written_is_said_before_a_model_is_loaded(world, theirs, unprivileged, monkeypatch):
-    monkeypatch.setattr("sae_cli.stages.build.language_model", None)
+    monkeypatch.setattr("sae_cli.build.language_model", None)
     for stage, config in ((train, world.train(theirs)), (harvest, world.harvest(theirs))):
         with pytest.raises(JobError, match=r"run: cannot be written; .* or choose another \(runs_dir=\)$"):
             unprivileged(stage.run, config, theirs / "new")

@@ -10,14 +10,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from sae_cli.build import row_stream
 from sae_cli.config.data import TextData
 from sae_cli.config.split import Split
-from sae_cli.data.documents import document_id
-from sae_cli.data.text import TextCorpus
 from sae_cli.errors import RequestError
+from sae_cli.evaluation import evaluate, evaluate_together
 from sae_cli.models import load_language_model
-from sae_cli.stages import evaluate, evaluate_together
-from sae_cli.stages.build import row_stream
+from sae_cli.text.documents import document_id
+from sae_cli.text.local_text import TextCorpus
 
 D, CONTEXT = 16, 32
 ROWS = -(-1000 // (CONTEXT - 1))
@@ -278,7 +278,7 @@ def test_text_of_one_domain_has_no_domains(world, tmp_path):
 
 
 def test_the_table_pools_small_domains():
-    from sae_cli.stages.measuring.loss_tables import domain_rows
+    from sae_cli.evaluation.loss_tables import domain_rows
 
     def figures(tokens, increase):
         return {"tokens": tokens, "ce_clean": 2.0, "ce_sae": 2 + increase, "ce_zero": 4.0, "ce_increase": increase}

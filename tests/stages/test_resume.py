@@ -11,18 +11,18 @@ from functools import partial
 import pytest
 import torch
 
-from sae_cli import interruption
 from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.run_directory import unfinished_run
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.artifacts.tensors import read_tensors, write_tensors
+from sae_cli.commands import harvest, train
 from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.sae import BatchTopKSae
 from sae_cli.errors import BusyError, Interrupted, JobError
 from sae_cli.models import LanguageModel
-from sae_cli.stages import harvest, train
+from sae_cli.terminal import interruption
 from sae_cli.training.trainer import Trainer
 
 

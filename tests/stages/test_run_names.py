@@ -2,7 +2,7 @@
 
 import pytest
 
-from sae_cli.stages.run_names import short_names
+from sae_cli.runs.run_names import short_names
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import torch
 import sae_cli
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.commands import harvest, train
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.sae import TopKSae
 from sae_cli.errors import Interrupted, JobError, RequestError
 from sae_cli.models import LanguageModel
-from sae_cli.stages import harvest, train
 from sae_cli.training.trainer import Trainer
 
 RESID = HookConfig(point=HookPoint.resid)

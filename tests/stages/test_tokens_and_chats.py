@@ -10,14 +10,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.build import row_stream
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
+from sae_cli.commands import train
 from sae_cli.config.data import HfData, TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
 from sae_cli.models import load_language_model
-from sae_cli.stages import train
-from sae_cli.stages.build import row_stream
 
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=150", "features.tokens=200"]
 TEMPLATE = "{% for each in messages %}<{{ each['role'] }}>{{ each['content'] }}{{ eos_token }}{% endfor %}"

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import pytest
 
-from sae_cli import interruption
+from sae_cli.commands import train
 from sae_cli.config.tracking import trackers
 from sae_cli.errors import Interrupted, RequestError
-from sae_cli.stages import train
-from sae_cli.stages.tracking import tracking
-from sae_cli.stages.tracking.tracking import Tracking, check_trackers
+from sae_cli.terminal import interruption
+from sae_cli.training.trackers import tracking
+from sae_cli.training.trackers.tracking import Tracking, check_trackers
 from sae_cli.training.trainer import Trainer
 
 BLOCK = 32768
@@ -47,7 +47,7 @@ def opened(monkeypatch):
     """All trackers that were opened, none of which is real."""
     found = []
     monkeypatch.setattr(tracking, "_tracker", lambda name, about: found.append(Fake(about)) or found[-1])
-    monkeypatch.setattr("sae_cli.stages.train.check_trackers", lambda names: None)
+    monkeypatch.setattr("sae_cli.commands.train.check_trackers", lambda names: None)
     return found
 
 

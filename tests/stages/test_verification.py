@@ -10,8 +10,8 @@ import torch
 from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.manifest import MANIFEST
 from sae_cli.artifacts.run_directory import open_run
+from sae_cli.commands import verify as verification
 from sae_cli.errors import JobError, RequestError
-from sae_cli.stages import verification
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.training.baselines import fit_baseline
+from sae_cli.evaluation.baselines import fit_baseline
 
 N, D = 3000, 12
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 import sae_cli
+from sae_cli import build
 from sae_cli.config.data import SyntheticData
 from sae_cli.metrics.similarity import max_cosines
-from sae_cli.stages import build
 
 SIZE = "data.n_features=128 data.d=96 data.mean_active=4 dict_size=192 tokens=250_000 train.shuffle_buffer=16_384"
 
