@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.source import ActivationSources
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
@@ -83,7 +84,7 @@ def material(name: str, tokens: int, batch: int, held_out: int) -> Material:
     held = source.held_out(held_out).clone()
     sample = source.batches.sample.clone()
     batches = [x.clone() for x in islice(source.batches, tokens // batch)]
-    truth = build.synthetic(config.data).directions() if isinstance(config.data, SyntheticData) else None
+    truth = SyntheticActivations.of(config.data).directions() if isinstance(config.data, SyntheticData) else None
     return Material(name, overrides, batches, held, sample, truth)
 
 

@@ -24,9 +24,10 @@ from sae_cli.commands import harvest, train
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.settings import result_settings
+from sae_cli.dictionaries.objective import tied_encoder_scale
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.terminal import console
-from sae_cli.training.initialise import activation_scale, random_directions, tied_encoder_scale
+from sae_cli.training.initialise import activation_scale, random_directions
 
 HELD_OUT = 65_536
 

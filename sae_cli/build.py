@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from sae_cli.activations.synthetic import MOST_FREQUENT, SyntheticActivations
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.data import DataConfig, HfData, RecordData, StdlibData, SyntheticData, TextData
+from sae_cli.config.data import DataConfig, HfData, RecordData, StdlibData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import (
@@ -28,6 +27,7 @@ from sae_cli.dictionaries.batch_topk import BatchTopKObjective
 from sae_cli.dictionaries.gated import GatedObjective
 from sae_cli.dictionaries.jump_relu import JumpReluObjective
 from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
+from sae_cli.dictionaries.objective import MakeObjective, tied_encoder_scale
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.dictionaries.topk import TopKObjective
 from sae_cli.errors import RequestError
@@ -41,8 +41,6 @@ from sae_cli.text.local_text import TextCorpus
 from sae_cli.text.packing import PackingPolicy
 from sae_cli.text.rows import RowStream
 from sae_cli.text.stdlib import StdlibCorpus
-from sae_cli.training.initialise import tied_encoder_scale
-from sae_cli.training.trainer import MakeObjective
 
 _LONGEST_DEFAULT_CONTEXT = 1024
 
@@ -150,25 +148,6 @@ def _whole_corpus(config: DataConfig, content: Content) -> Corpus:
                 content,
             )
     raise AssertionError(type(config))
-
-
-def synthetic(config: SyntheticData) -> SyntheticActivations:
-    if config.domains:
-        raise RequestError(f"data.domains={config.domains}: data=synthetic has no documents; leave domains out")
-    if config.mean_active >= (most := MOST_FREQUENT * config.n_features):
-        raise RequestError(
-            f"data.mean_active={config.mean_active:g}: expected below {most:g}, "
-            f"half of data.n_features={config.n_features}"
-        )
-    return SyntheticActivations(
-        d=config.d,
-        n_features=config.n_features,
-        mean_active=config.mean_active,
-        frequency_exponent=config.frequency_exponent,
-        correlation=config.correlation,
-        noise=config.noise,
-        seed=config.seed,
-    )
 
 
 def packing_policy(config: DataConfig, model: LanguageModel) -> PackingPolicy:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, take
 from sae_cli.activations.harvest_search import epochs_of_a_part, find_harvest
 from sae_cli.activations.harvested import HarvestedActivations
@@ -214,7 +213,7 @@ class ActivationSources:
 
     def _synthetic(self, config: TrainConfig, data: SyntheticData, saved: SavedBatches | None) -> ActivationSource:
         if self._truth is None:
-            self._truth = build.synthetic(data)
+            self._truth = SyntheticActivations.of(data)
         truth = self._truth
         return ActivationSource(
             batches=self._stream(config, "synthetic", partial(truth.blocks, Split.train), saved),

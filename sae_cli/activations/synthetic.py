@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from sae_cli.activations.blocks import ActivationBlock, drop
+from sae_cli.config.data import SyntheticData
 from sae_cli.config.split import Split
+from sae_cli.errors import RequestError
 from sae_cli.seeds import generator
 
 MOST_FREQUENT = 0.5
@@ -38,6 +40,30 @@ class SyntheticActivations:
     correlation: float
     noise: float
     seed: int
+
+    @classmethod
+    def of(cls, config: SyntheticData) -> SyntheticActivations:
+        """Those that a configuration asks for.
+
+        Raises:
+            RequestError: more features at once than there can be, or domains.
+        """
+        if config.domains:
+            raise RequestError(f"data.domains={config.domains}: data=synthetic has no documents; leave domains out")
+        if config.mean_active >= (most := MOST_FREQUENT * config.n_features):
+            raise RequestError(
+                f"data.mean_active={config.mean_active:g}: expected below {most:g}, "
+                f"half of data.n_features={config.n_features}"
+            )
+        return cls(
+            d=config.d,
+            n_features=config.n_features,
+            mean_active=config.mean_active,
+            frequency_exponent=config.frequency_exponent,
+            correlation=config.correlation,
+            noise=config.noise,
+            seed=config.seed,
+        )
 
     def directions(self) -> Tensor:
         """The truth: unit rows [n_features, d]."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sae_cli import build
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
@@ -183,7 +184,7 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
 def _truth(source: DictionaryRun) -> Directions:
     data = source.trained_with.data
     assert isinstance(data, SyntheticData)
-    truth = build.synthetic(data)
+    truth = SyntheticActivations.of(data)
     rows, frequency = truth.directions(), truth.frequencies()
     about = {
         "features": len(rows),

@@ -96,6 +96,6 @@ def make_subject(trained_with: TrainConfig, data: DataConfig | None, model_rows:
     """What dictionaries trained so are measured on, on their own data unless other is given."""
     data = data or trained_with.data
     if isinstance(data, SyntheticData):
-        return SyntheticSubject(build.synthetic(data))
+        return SyntheticSubject(SyntheticActivations.of(data))
     model = build.language_model(trained_with.model, data, device)
     return ModelSubject(model, build.site(trained_with.hook, trained_with.layer, model), data, model_rows)

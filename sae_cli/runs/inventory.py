@@ -1,8 +1,8 @@
-"""`sae list`: the runs below some folders, what state they are in and what they have found out."""
+"""The runs below some folders: what state they are in, and their most telling figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import MANIFEST, Manifest
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in, run_directories, size_of
 from sae_cli.errors import JobError, RequestError
-from sae_cli.jobs.result import Listing
 from sae_cli.runs.definitions import UNDEFINED, VERSIONED, is_undefined, other_version
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE
 from sae_cli.runs.progress import Progress, progress_of
@@ -64,20 +63,6 @@ class Summary:
             "bytes": self.bytes,
             "measurements": [each.document() for each in self.measurements],
         }
-
-
-def run(paths: Sequence[Path], named: bool = True) -> Listing:
-    """List the runs below these folders; as `find_runs`."""
-    summaries = [summary(found) for found in find_runs(paths, named)]
-    count = f"{len(summaries):,} run{'s' * (len(summaries) != 1)} in {', '.join(map(str, paths))}"
-    size = readable_bytes(sum(each.bytes for each in summaries))
-    return Listing(
-        directories=[each.found.directory for each in summaries],
-        document={"runs": [each.document() for each in summaries]},
-        title=f"{count}, {size}" if summaries else f"no runs in {', '.join(map(str, paths))}",
-        table=[row for each in summaries for row in _rows(each, root_of(paths))],
-        header=("run", "command", "status", "figures", "size"),
-    )
 
 
 def find_runs(paths: Sequence[Path], named: bool = True) -> list[FoundRun]:
@@ -163,29 +148,6 @@ def readable_bytes(n_bytes: int) -> str:
             break
         size /= 1000
     return f"{size:.3g} {unit}" if size < 999.5 else f"{size:,.0f} {unit}"
-
-
-def _rows(each: Summary, root: Path) -> Iterator[tuple[str, ...]]:
-    yield _row(short(each.found.directory, root), each)
-    for parent in each.found.manifest.parents if each.found.manifest else ():
-        yield (f"  from {short(Path(parent.path), root)}",)
-    for evaluation in each.measurements:
-        yield _row(f"  {evaluation.found.directory.relative_to(each.found.directory)}", evaluation)
-
-
-def _row(name: str, each: Summary) -> tuple[str, ...]:
-    manifest = each.found.manifest
-    figures = figures_text(each.figures)
-    if figures and each.definitions:
-        figures += f" (by {each.definitions})"
-    said = [each.progress.text() if each.progress else "", reason(each.found), figures]
-    return (
-        name,
-        manifest.command if manifest else "",
-        status_text(each.found),
-        one_line("; ".join(part for part in said if part)),
-        readable_bytes(each.bytes),
-    )
 
 
 def root_of(paths: Sequence[Path]) -> Path:

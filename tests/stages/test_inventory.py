@@ -8,9 +8,10 @@ import pytest
 
 from sae_cli.artifacts.manifest import MANIFEST
 from sae_cli.artifacts.run_directory import open_run
+from sae_cli.commands import list_runs
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics import VERSION
-from sae_cli.runs import inventory, progress
+from sae_cli.runs import progress
 from sae_cli.runs.inventory import readable_bytes
 
 FIGURES = {"l0": 22.5, "fvu": 0.25, "loss_recovered": 0.9037, "dead": 0, "split": "x"}
@@ -42,7 +43,7 @@ def rows(listing):
 
 
 def test_each_run_has_its_figures_its_parents_and_its_evaluations(runs):
-    listing = inventory.run([runs])
+    listing = list_runs.run([runs])
     assert listing.directories == [runs / "compare" / "c", runs / "harvest" / "h", runs / "train" / "t"]
     shown = rows(listing)
     assert shown["compare/c"][:3] == ("compare", "complete", "MMCS 0.5, floor random 0.25")
@@ -66,20 +67,20 @@ def test_figures_by_other_definitions_are_marked(runs):
         comparison / "old", "compare", "compare.json", {"pairs": [{"a_to_b": {"mmcs": 0.5}}], "metrics_version": 1}
     )
     measured(comparison / "none", "compare", "compare.json", {"pairs": [{"a_to_b": {"mmcs": 0.5}}]})
-    shown = {name: each[2] for name, each in rows(inventory.run([runs])).items() if each}
+    shown = {name: each[2] for name, each in rows(list_runs.run([runs])).items() if each}
     old = f"(by version 1 of the definitions, not {VERSION})"
     assert shown["  eval/old"] == f"L0 22.5, FVU 0.25, loss recovered 0.9037, dead 0 {old}"
     assert shown["compare/old"] == f"MMCS 0.5 {old}"
     assert shown["compare/none"] == f"MMCS 0.5 (by a version of the definitions before {VERSION})"
     assert all("definitions" not in shown[name] for name in ("compare/c", "  eval/default", "train/t", "harvest/h"))
-    by = {each["run"]: each["figures_by"] for each in inventory.run([comparison]).document["runs"]}
+    by = {each["run"]: each["figures_by"] for each in list_runs.run([comparison]).document["runs"]}
     assert by[str(comparison / "c")] is None and "version 1" in by[str(comparison / "old")]
 
 
 def test_a_figure_that_does_not_exist_is_said(runs):
     report = FIGURES | BY | {"loss_recovered": None, "ce_increase": 0.125}
     measured(runs / "train" / "t" / "eval" / "null", "eval", "eval.json", report)
-    listing = inventory.run([runs / "train" / "t"])
+    listing = list_runs.run([runs / "train" / "t"])
     said = "L0 22.5, FVU 0.25, loss recovered does not exist, CE increase 0.125, dead 0"
     assert rows(listing)["  eval/null"][2] == said
     (document,) = listing.document["runs"]
@@ -87,7 +88,7 @@ def test_a_figure_that_does_not_exist_is_said(runs):
 
 
 def test_the_document_says_the_same(runs):
-    (document,) = inventory.run([runs / "train" / "t"]).document["runs"]
+    (document,) = list_runs.run([runs / "train" / "t"]).document["runs"]
     assert document["run"] == str(runs / "train" / "t")
     assert (document["command"], document["status"], document["owner"]) == ("train", "complete", None)
     assert document["parents"] == [str(runs / "harvest" / "h")]
@@ -102,12 +103,12 @@ def test_a_run_is_listed_once(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(runs)
     (tmp_path / "link").symlink_to(runs)
     paths = [runs / "train" / "t", runs / "train", tmp_path / "link" / "train"]
-    assert inventory.run(paths).directories == [runs / "train" / "t"]
+    assert list_runs.run(paths).directories == [runs / "train" / "t"]
 
 
 def test_a_damaged_manifest_is_one_row_that_says_so(runs):
     (runs / "harvest" / "h" / MANIFEST).write_text("{")
-    listing = inventory.run([runs])
+    listing = list_runs.run([runs])
     assert len(listing.directories) == 3
     command, status, said, _ = rows(listing)["harvest/h"]
     assert (command, status) == ("", "damaged") and "damaged file: expected a manifest that ends" in said
@@ -118,19 +119,19 @@ def test_figures_that_are_none_are_left_out(runs, capsys):
     with open_run(runs / "compare" / "c", "compare", {}, overwrite=True) as run:
         run.write_json("compare.json", {"pairs": [3]})
         run.finish()
-    shown = rows(inventory.run([runs]))
+    shown = rows(list_runs.run([runs]))
     assert shown["  eval/default"][2] == shown["compare/c"][2] == ""
     assert "warning: no figures: " in capsys.readouterr().err
 
 
 def test_who_works_on_a_run(tmp_path):
     with open_run(tmp_path / "r", "train", TRAINING):
-        (document,) = inventory.run([tmp_path]).document["runs"]
+        (document,) = list_runs.run([tmp_path]).document["runs"]
         assert document["owner"]["pid"] == os.getpid()
-        assert rows(inventory.run([tmp_path]))["r"][1] == f"running {os.getpid()}@{document['owner']['host']}"
+        assert rows(list_runs.run([tmp_path]))["r"][1] == f"running {os.getpid()}@{document['owner']['host']}"
     with suppress(JobError), open_run(tmp_path / "r", "train", TRAINING):
         raise JobError("the disk is full")
-    assert rows(inventory.run([tmp_path]))["r"][1:3] == ("failed", "no checkpoint yet; the disk is full")
+    assert rows(list_runs.run([tmp_path]))["r"][1:3] == ("failed", "no checkpoint yet; the disk is full")
 
 
 def test_how_far_an_unfinished_training_is(tmp_path):
@@ -139,10 +140,10 @@ def test_how_far_an_unfinished_training_is(tmp_path):
         run.write_text("checkpoint/00000003/shuffle.safetensors", "x")
         run.save_progress()
     os.utime(tmp_path / "r" / "checkpoint" / "00000003" / "training.safetensors", (0, 0))
-    (document,) = inventory.run([tmp_path]).document["runs"]
+    (document,) = list_runs.run([tmp_path]).document["runs"]
     assert document["progress"] == {"done": 3, "total": 4, "unit": "steps", "saved": "1970-01-01T00:00:00+00:00"}
     said = "3 of 4 steps (75.0%); its process was killed, or the machine went down"
-    assert rows(inventory.run([tmp_path]))["r"][1:3] == ("stopped", said)
+    assert rows(list_runs.run([tmp_path]))["r"][1:3] == ("stopped", said)
 
 
 def test_how_far_an_unfinished_harvest_is(tmp_path):
@@ -150,7 +151,7 @@ def test_how_far_an_unfinished_harvest_is(tmp_path):
         for shard in (0, 1, 3):  # two can be gone on from
             run.write_text(f"activations-{shard:05d}-of-00008.safetensors", "x")
         run.save_progress()
-    assert rows(inventory.run([tmp_path]))["r"][2].startswith("2 of 8 shards (25.0%); its process was killed")
+    assert rows(list_runs.run([tmp_path]))["r"][2].startswith("2 of 8 shards (25.0%); its process was killed")
 
 
 @pytest.mark.parametrize(
@@ -162,12 +163,12 @@ def test_ages(seconds, said, monkeypatch):
 
 
 def test_where_nothing_is(tmp_path):
-    assert inventory.run([tmp_path / "runs"], named=False).title == f"no runs in {tmp_path / 'runs'}"
+    assert list_runs.run([tmp_path / "runs"], named=False).title == f"no runs in {tmp_path / 'runs'}"
     with pytest.raises(RequestError, match=r"runs: no such folder; give a run directory, or a folder of runs"):
-        inventory.run([tmp_path / "runs"])
+        list_runs.run([tmp_path / "runs"])
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match=r"file: expected a folder, found a file; give"):
-        inventory.run([tmp_path / "file"])
+        list_runs.run([tmp_path / "file"])
 
 
 @pytest.mark.parametrize(

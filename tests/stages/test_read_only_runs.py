@@ -5,12 +5,11 @@ import shutil
 
 import pytest
 
-from sae_cli.commands import compare, features, harvest, prune, report, train
+from sae_cli.commands import compare, features, harvest, list_runs, prune, report, train
 from sae_cli.config.commands import CompareConfig, FeaturesConfig, PruneConfig
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.errors import JobError
 from sae_cli.evaluation import evaluate
-from sae_cli.runs import inventory
 from sae_cli.runs.file_names import DEFAULT
 
 FAST = {
@@ -121,7 +120,7 @@ def test_it_is_compared(original, theirs, tmp_path, unprivileged):
         mine, shutil.copytree(mine, tmp_path / "copy"), tmp_path / "own"
     )
     assert len(list((runs / "eval").iterdir())) == 1 and (mine / "eval").is_dir()
-    listed = {each["run"]: each["status"] for each in inventory.run([runs]).document["runs"]}
+    listed = {each["run"]: each["status"] for each in list_runs.run([runs]).document["runs"]}
     assert set(listed.values()) == {"complete"} and len(listed) == 2
 
 
