@@ -88,7 +88,7 @@ def token_rows(corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, split: 
     )
     end_of_text = tokenizer.eos_token_id
     assert isinstance(end_of_text, int)
-    blocks = pack(documents, PackingPolicy(CONTEXT, bos_id=end_of_text, separator_id=end_of_text), rows=1024)
+    blocks = pack(documents, PackingPolicy(CONTEXT, bos_id=end_of_text, separator_ids=(end_of_text,)), rows=1024)
     rows = np.concatenate([block.tokens for block in blocks])
     return rows[np.random.default_rng([SEED, epoch]).permutation(len(rows))]
 
