@@ -1,4 +1,4 @@
-"""`sae plot`: what may be asked for; drawing is in tests/stages/test_plot.py."""
+"""`sae plot`: what may be asked for; drawing is in tests/commands/test_plot.py."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_linear_error_seen_from_the_residual_stream(world, runs):
     report = evaluate.run(world.eval(runs / "linear"), runs / "linear", "default").document["eval"]
     model, dictionary = load_language_model(str(world.model)), load_dictionary(read_run(runs / "linear"))
     site = Site(HookPoint.logit_update, 1, LogitMode.linear)
-    from tests.stages.test_evaluate_together import held_out_rows
+    from tests.commands.test_evaluate_together import held_out_rows
 
     rows = held_out_rows(world, model)
     seen = model.capture(rows, [site, Site(HookPoint.mlp_out, 1), model.end.final_resid])
