@@ -26,6 +26,7 @@ from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.contexts import FEATURES_AT_ONCE, ContextPass, Contexts
+from sae_cli.evaluation.evaluate_table import ablation_rows
 from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.jobs.estimate import Estimate, announce, expect_memory
@@ -219,7 +220,7 @@ def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     rows = [
         ("features", f"{features:,}, each with up to {slots} contexts of {width} tokens"),
         ("text", f"{about['tokens_seen']:,} tokens ({about['split']} split)"),
-        *evaluate.ablation_rows(about),
+        *ablation_rows(about),
         ("run", str(directory)),
         ("evaluation", about["evaluation"]),
         ("sheets", str(finished.directory)),

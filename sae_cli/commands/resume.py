@@ -56,7 +56,7 @@ def go_on(directory: Path) -> StageResult:
         raise JobError(f"{directory}: stopped before its {CONFIG_FILE} was written; {_begin_again(command)}")
     config = placed(read_config(directory, command), found.manifest.settings)
     config.overwrite = False  # it was meant for what was there before
-    return import_module(f"sae_cli.stages.{command}").run(config, directory)
+    return import_module(f"sae_cli.commands.{command}").run(config, directory)
 
 
 def _all_runs(paths: Sequence[Path], named: bool) -> Iterator[FoundRun]:

@@ -1,4 +1,5 @@
-"""`sae eval`: every metric of a dictionary; of one that was pruned, beside those of what it was made of."""
+"""Evaluations of one dictionary: every metric, made or found; of one that was pruned, beside those of what it was made
+of."""
 
 from __future__ import annotations
 
@@ -24,9 +25,8 @@ from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, RequestError
-from sae_cli.evaluation import evaluate_together
+from sae_cli.evaluation.evaluate_table import BEFORE, result
 from sae_cli.evaluation.held_out import LOGITS_AT_ONCE
-from sae_cli.evaluation.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
 from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.evaluation.rare_features import rare_report
 from sae_cli.evaluation.references import References
@@ -39,38 +39,18 @@ from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_
 from sae_cli.runs.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
 from sae_cli.runs.outside import can_keep, check_place, folder_of, root_of
 from sae_cli.runs.parents import check_model, model_facts
-from sae_cli.runs.stored_figures import old_definitions, shows_stored
+from sae_cli.runs.stored_figures import old_definitions
 from sae_cli.terminal import console
-from sae_cli.terminal.plus_minus import plus_minus
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
 
 _FACTS = ("tokens_sha256",)
-_FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
-_BEFORE = (
-    "features",
-    "l0",
-    "mse",
-    "fvu",
-    "loss_recovered",
-    "loss_recovered_mean",
-    "loss_recovered_direct",
-    "ce_increase",
-    "kl_sae",
-    "alive",
-    "dense_10",
-)
 
 
 def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResult:
-    """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`.
-
-    Several dictionaries at once are a run of their own, and `directory` is its place.
-    """
-    if config.together():
-        return evaluate_together.run(config, directory)
+    """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`."""
     source = read_dictionary_run(directory)
-    return _result(source, _evaluate(source, config, evaluation_name))
+    return result(source, _evaluate(source, config, evaluation_name))
 
 
 def settings_for(directory: Path, like: PruneConfig | CompareConfig) -> EvalConfig:
@@ -205,116 +185,4 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
     same = replace(config, run=str(parent.directory), baselines=[], references=[], ablate=[], overwrite=False)
     before = evaluation(read_dictionary_run(parent.directory), same, default_name(same), said=True)
     report = before.read_json(EVAL_FILE)
-    return {"before": {key: report[key] for key in _BEFORE if key in report}, "killed": run.fact("killed", int)}
-
-
-@shows_stored
-def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
-    report = finished.read_json(EVAL_FILE)
-    figures = {key: report[key] for key in _FIGURES if key in report}
-    directory = source.run.directory
-    rows = [
-        *_table(source, report),
-        *_baseline_rows(report),
-        *ablation_rows(report),
-        *domain_rows(report),
-        *reference_rows(report),
-    ]
-    rows += [("run", str(directory)), ("evaluation", str(finished.directory))]
-    header: tuple[str, ...] = ()
-    if "before" in report:
-        header, compared = _before_and_after(report)
-        rows = [*compared, *((label, "", value) for label, value in rows)]
-    return StageResult(
-        directory=directory,
-        title="eval",
-        document={"run": str(directory), "command": "eval", "eval": report, "figures": figures},
-        table=rows,
-        header=header,
-    )
-
-
-def _before_and_after(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    before = report["before"]
-    rows = [("killed", "", f"{report['killed']:,}")]
-    for key in _BEFORE:
-        if before.get(key) is not None or (key in before and report.get(key) is not None):
-            rows.append((LABELS.get(key, key), _shown(before[key]), _shown(report.get(key))))
-    return ("", "before", "after"), rows
-
-
-def _shown(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-
-
-def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...]]:
-    trained, facts = source.trained_with, source.run.manifest.facts
-    rows: list[tuple[str, ...]] = [
-        ("dictionary", f"{trained.sae.architecture}, {report['features']:,} features of width {facts['width']}"),
-        ("trained on", f"{facts['tokens']:,} activations ({facts['source']})"),
-        ("held-out tokens", f"{report['tokens']:,}"),
-        ("L0", f"{report['l0']:.1f}"),
-        ("FVU", f"{report['fvu']:.4f}"),
-    ]
-    if "mmcs_truth_to_dictionary" in report:
-        rows.append(("MMCS truth -> dictionary", f"{report['mmcs_truth_to_dictionary']:.4f}"))
-    rows += [
-        *loss_rows(report),
-        ("alive / dead", f"{report['alive']:,} / {report['dead']:,} (of {report['feature_tokens']:,} tokens)"),
-        ("on > 1 % / > 10 % of tokens", f"{report['dense_1']:,} / {report['dense_10']:,}"),
-    ]
-    if report.get("token_entropy_median") is not None:
-        shares = f"{report['top1_share_median']:.2f} / {report['top3_share_median']:.2f}"
-        rows.append(("token entropy, bits (median)", f"{report['token_entropy_median']:.2f}"))
-        rows.append(("share of the top token / top 3", shares))
-    if report["rare"]["rare"]["features"]:
-        rows.append((f"rare (on < {report['rare']['below']:g} of tokens)", _rare(report["rare"])))
-    if report.get("logit_kurtosis_median") is not None:
-        kurtosis = f"{report['logit_kurtosis_median']:.1f} / {report['logit_skew_median']:+.2f}"
-        rows.append(("logit weights, kurtosis / skew", kurtosis))
-    if report.get("fvu_logit") is not None:
-        resid = "-" if report["fvu_resid"] is None else f"{report['fvu_resid']:.4f}"
-        rows.append(("FVU in residual stream / logits", f"{resid} / {report['fvu_logit']:.4f}"))
-    if report.get("nullspace") is not None:
-        share = f"{report['nullspace']:.4f} (random {report['nullspace_floor']:.4f}, activations "
-        rows.append(("null-space share", f"{share}{report['nullspace_variance']:.4f})"))
-    return rows
-
-
-def _rare(report: dict[str, Any]) -> str:
-    rare, others = report["rare"], report["others"]
-    parts = [f"{rare['features']:,}"]
-    if others["features"]:
-        parts.append(f"D/E median {rare['de_projection']['q50']:.2f} (others {others['de_projection']['q50']:.2f})")
-        if rare["encoder_alignment"] is not None and others["encoder_alignment"] is not None:
-            alignment = f"{rare['encoder_alignment']:.3f} (others {others['encoder_alignment']:.3f})"
-            parts.append(f"mean cosine of encoder rows {alignment}")
-    return ", ".join(parts)
-
-
-def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
-    for name, each in report.get("baselines", {}).items():
-        recovered = each["loss_recovered"]
-        shown = f"no loss recovered, CE increase {_shown(each['ce_increase'])}"
-        if recovered is not None:
-            shown = f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}"
-        value = f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}, {shown}, "
-        rows.append((f"baseline {name}", f"{value}entropy {each['token_entropy_median']:.2f} bits"))
-    return rows
-
-
-def ablation_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A line for each feature that was taken out."""
-    rows = []
-    for each in report.get("ablation", []):
-        if not each["tokens"]:
-            rows.append((f"without feature {each['feature']}", "fires on none of the tokens"))
-            continue
-        raises = " ".join(map(repr, each["raises"][:5]))
-        increase = f"CE {plus_minus(each['ce_increase'] or 0.0, each['ce_increase_se'], sign='+')}"
-        value = f"{increase} on its {each['tokens']:,} tokens; it raises {raises}; direct path cosine "
-        rows.append((f"without feature {each['feature']}", f"{value}{each['cosine_direct']:.2f}"))
-    return rows
+    return {"before": {key: report[key] for key in BEFORE if key in report}, "killed": run.fact("killed", int)}

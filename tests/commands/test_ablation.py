@@ -9,11 +9,10 @@ import torch
 from torch.testing import assert_close
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import train
+from sae_cli.commands import evaluate, train
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import RequestError
-from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.models import Site, load_language_model

@@ -121,8 +121,8 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
     from sae_cli.commands import train
 
     stage = importlib.import_module(
-        {"eval": "sae_cli.evaluation.evaluate", "prune-high-freq": "sae_cli.commands.prune"}.get(command)
-        or f"sae_cli.stages.{command}"
+        {"eval": "sae_cli.commands.evaluate", "prune-high-freq": "sae_cli.commands.prune"}.get(command)
+        or f"sae_cli.commands.{command}"
     )
     small = ["eval.tokens=100", "features.tokens=100", "device=cpu", "model_rows=4"]
     if command == "harvest":

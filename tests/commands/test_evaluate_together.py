@@ -11,12 +11,12 @@ from sae_cli.build import row_stream
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
 from sae_cli.cli.required_fields import EVALUATION, GROUPS
+from sae_cli.commands import evaluate
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError, RequestError
-from sae_cli.evaluation import evaluate
 from sae_cli.models import load_language_model
 
 ROWS = -(-1000 // 31)

@@ -16,7 +16,7 @@ from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import features, harvest, prune, train
-from sae_cli.config.commands import FeaturesConfig, PruneConfig
+from sae_cli.config.commands import EvalConfig, FeaturesConfig, PruneConfig
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook
@@ -232,7 +232,7 @@ def test_what_is_there_is_found_and_the_evaluation_is_not_made_again(trained, de
 def test_ablation(trained, default):
     _, _, about = made(trained, "ablated", only=[3], ablate=[3])
     evaluate.run(
-        evaluate.EvalConfig(
+        EvalConfig(
             run=str(trained), device="cpu", model_rows=4, ablate=[3],
             eval=EvaluationConfig(tokens=500), features=FeaturePassConfig(tokens=1500),
         ),

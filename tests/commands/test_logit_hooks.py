@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import compare, harvest, prune, train
+from sae_cli.commands import compare, evaluate, harvest, prune, train
 from sae_cli.config.commands import CompareConfig, PruneConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
@@ -20,7 +20,6 @@ from sae_cli.config.names import baseline_choices, run_directory
 from sae_cli.config.train import TrainingConfig
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary
 from sae_cli.errors import RequestError
-from sae_cli.evaluation import evaluate
 from sae_cli.models import Site, load_language_model
 from sae_cli.runs.file_names import FEATURES_FILE
 

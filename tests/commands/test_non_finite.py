@@ -10,12 +10,11 @@ from sae_cli.activations.blocks import ActivationBlock
 from sae_cli.activations.harvest_search import find_harvest
 from sae_cli.activations.harvested import ACTIVATIONS, HarvestedActivations
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import harvest, train
+from sae_cli.commands import evaluate, harvest, train
 from sae_cli.config.data import NonFinite, TextData
 from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.errors import JobError
-from sae_cli.evaluation import evaluate
 from sae_cli.models import load_language_model
 from sae_cli.models.load import save_model
 

@@ -11,10 +11,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from sae_cli.build import row_stream
+from sae_cli.commands import evaluate
 from sae_cli.config.data import TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
-from sae_cli.evaluation import evaluate, evaluate_together
+from sae_cli.evaluation import evaluate_together
 from sae_cli.models import load_language_model
 from sae_cli.text.documents import document_id
 from sae_cli.text.local_text import TextCorpus

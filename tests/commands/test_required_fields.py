@@ -7,13 +7,12 @@ import pytest
 
 from sae_cli.cli.output import as_document
 from sae_cli.cli.required_fields import EVALUATION, FIGURES, GROUPS
-from sae_cli.commands import compare, features, harvest, prune, randomize, train
+from sae_cli.commands import compare, evaluate, features, harvest, prune, randomize, train
 from sae_cli.config.commands import CompareConfig, EvalConfig, FeaturesConfig, PruneConfig, RandomizeConfig
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import Baseline, ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
-from sae_cli.evaluation import evaluate
 
 SIZES = {"eval": EvaluationConfig(tokens=1500), "features": FeaturePassConfig(tokens=300)}
 FAST = {"device": "cpu", "model_rows": 4, **SIZES}

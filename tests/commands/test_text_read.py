@@ -15,12 +15,11 @@ from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.build import row_stream
 from sae_cli.cli.main import run as command_line
-from sae_cli.commands import features, harvest, prune, train
+from sae_cli.commands import evaluate, features, harvest, prune, train
 from sae_cli.commands import verify as verification
 from sae_cli.config.data import HfData, StdlibData, TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import Interrupted, JobError, RequestError
-from sae_cli.evaluation import evaluate
 from sae_cli.models import load_language_model
 from sae_cli.terminal import interruption
 

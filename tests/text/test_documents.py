@@ -29,6 +29,6 @@ def test_order_depends_on_seed_and_epoch_but_not_on_input_order():
 
 
 def test_identity_is_the_same_in_another_process():
-    code = "from sae_cli.data.documents import document_id; print(document_id('a/b.py'))"
+    code = "from sae_cli.text.documents import document_id; print(document_id('a/b.py'))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(other) == document_id("a/b.py") < 2**63

@@ -26,8 +26,8 @@ PARQUET = ("none", "snappy", "zstd", "gzip", "brotli", "lz4")
 READ = """
 import json, sys
 from sae_cli.config.split import Split
-from sae_cli.data.hub import HubCorpus
-from sae_cli.data.provenance import data_set_version
+from sae_cli.text.hub import HubCorpus
+from sae_cli.text.provenance import data_set_version
 found = {}
 for name, data in json.load(sys.stdin).items():
     place, column, domain = (data["path"], data.get("subset", "")), data["column"], data.get("domain", "")
