@@ -92,7 +92,7 @@ BAD_REQUESTS = {
     "train lr=0.1": "unknown key lr: did you mean train.lr?",
     "train train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
     "train data.path=x": "unknown key data.path: data=stdlib has context, held_out_fraction, seed, bos, "
-    "gaussian_embeddings, domains, tests, exclude",
+    "separator, gaussian_embeddings, domains, tests, exclude",
     "train data=hf data.pat=x": "unknown key data.pat: did you mean data.path?",
     "train +new=key": "unknown key new: `sae train --cfg job` prints all keys",
     "train ++train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
