@@ -205,7 +205,7 @@ def test_a_run_that_cannot_be_written_is_said_before_anything_is_measured(world,
     install(world, tmp_path / "run", dictionary_of(torch.zeros(D)))
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not str(path).endswith("run"))
-    monkeypatch.setattr(evaluate, "make_subject", None)
+    monkeypatch.setattr("sae_cli.evaluation.evaluate.make_subject", None)
     with pytest.raises(JobError) as caught:
         evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default")
     run = tmp_path / "run"
@@ -219,7 +219,7 @@ def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkey
     install(world, tmp_path / "run", dictionary_of(torch.zeros(D)))
     config = world.eval(tmp_path / "run")
     with monkeypatch.context() as before:
-        before.setattr(evaluate, "VERSION", 1)
+        before.setattr("sae_cli.evaluation.evaluate.VERSION", 1)
         assert evaluate.run(config, tmp_path / "run", "default").document["eval"]["metrics_version"] == 1
     capsys.readouterr()
     subject(tmp_path / "run")
