@@ -197,6 +197,13 @@ def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return float(gaps.mean()), float(gaps.std() / math.sqrt(n) * student.ppf(0.975, n - 1))
 
 
+def _verdict(each: Contender, l0: float, gap: float, half: float) -> str:
+    """Of a peer, on how its FVU is above ours."""
+    if not each.hits and abs(l0 / each.k - 1) > 2 * SAME:
+        return f"missed k={each.k}"
+    return "behind" if gap > half else "ahead" if gap < -half else "undecided"
+
+
 def rows_of(
     on: Material, architecture: str, contenders: Sequence[Contender]
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
@@ -208,8 +215,7 @@ def rows_of(
         recovered = [one.at_k.recovered for one in each.found if one.at_k.recovered is not None]
         gap, half = difference(fvu, base)
         shown = "" if each.name == OURS else f"{gap:+.4f} ± {half:.4f}"
-        missed = not each.hits and abs(l0 / each.k - 1) > 2 * SAME
-        verdict = "" if each.name == OURS else f"missed k={each.k}" if missed else "behind" if gap > half else "ahead" if gap < -half else "undecided"
+        verdict = "" if each.name == OURS else _verdict(each, l0, gap, half)
         truth = f"{sum(recovered) / len(recovered):.3f}" if recovered else ""
         rate = "its own" if each.order.lr is None else f"{each.order.lr:g}"
         yield (
