@@ -47,7 +47,8 @@ TIMES = {"seconds", "tokens_per_second", "forward_tokens_per_second"}
 def main() -> int:
     before, after = (Path(each).resolve() for each in sys.argv[1:])
     with TemporaryDirectory() as root:
-        one, other = (_results(checkout, Path(root, name)) for checkout, name in ((before, "before"), (after, "after")))
+        # Names of one length: places stand in headers, whose length counts.
+        one, other = (_results(checkout, Path(root, name)) for checkout, name in ((before, "old"), (after, "new")))
     unlike = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
     for name in unlike:
         print("differs:" if name in one and name in other else "only before:" if name in one else "only after:", name)
