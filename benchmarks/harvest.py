@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 import timing
 import torch
 
-from sae_cli import console
+from sae_cli.activations.live import LiveActivations
+from sae_cli.commands import harvest
 from sae_cli.config.compose import Composer, typed
-from sae_cli.stages import harvest
-from sae_cli.stages.live_activations import LiveActivations
+from sae_cli.terminal import console
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ from itertools import islice
 import timing
 import torch
 
+from sae_cli import build
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.split import Split
-from sae_cli.stages import build
-from sae_cli.stages.recipe import recipe_of
+from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trainer import Trainer
 
 HOOKS = {

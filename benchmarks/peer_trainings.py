@@ -55,6 +55,8 @@ HIT = {
     "SAELens": ("topk", "batch_topk", "matryoshka"),
 }
 """Of each peer, the architectures whose `sparsity` is k itself; of the others it is searched for."""
+AIMS = {("dictionary_learning", "jump_relu")}
+"""Where `sparsity` is searched for and is an aim for L0, not a coefficient."""
 FIRST = {
     ("dictionary_learning", "relu"): 0.03, ("dictionary_learning", "gated"): 0.03,
     ("dictionary_learning", "jump_relu"): 16.0, ("SAELens", "relu"): 1.0, ("SAELens", "gated"): 1.0,

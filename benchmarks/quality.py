@@ -22,18 +22,19 @@ from typing import Any, NamedTuple
 import peer_trainings
 import timing
 import torch
-from peer_trainings import FIRST, HIT, Order, Train, Trained
+from peer_trainings import AIMS, FIRST, HIT, Order, Train, Trained
 from scipy.stats import t as student
 from torch import Tensor
 
-from sae_cli import console
+from sae_cli import build
+from sae_cli.activations.source import ActivationSources
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.stages import build
-from sae_cli.stages.activation_source import ActivationSources
-from sae_cli.stages.recipe import recipe_of
+from sae_cli.terminal import console
+from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trainer import Trainer
 
 OURS = "sae"
@@ -83,7 +84,7 @@ def material(name: str, tokens: int, batch: int, held_out: int) -> Material:
     held = source.held_out(held_out).clone()
     sample = source.batches.sample.clone()
     batches = [x.clone() for x in islice(source.batches, tokens // batch)]
-    truth = build.synthetic(config.data).directions() if isinstance(config.data, SyntheticData) else None
+    truth = SyntheticActivations.of(config.data).directions() if isinstance(config.data, SyntheticData) else None
     return Material(name, overrides, batches, held, sample, truth)
 
 
@@ -118,8 +119,11 @@ def ours(on: Material, order: Order, batches: list[Tensor]) -> Trained:
     return Trained(found.encode, found.decode, found.W_dec)
 
 
-def at_k(train: Train, order: Order, on: Material, k: int, hits: bool) -> Found:
-    """The quality at L0 = k: of one training where the setting is k itself, else by a secant search for it."""
+def at_k(train: Train, order: Order, on: Material, k: int, hits: bool, rises: bool) -> Found:
+    """The quality at L0 = k: of one training where the setting is k itself, else by a secant search for it.
+
+    L0 `rises` with a setting that is an aim for it, and falls with a coefficient.
+    """
     tried: list[tuple[float, Quality]] = []
     value = float(k) if hits else order.sparsity
     while True:
@@ -128,7 +132,7 @@ def at_k(train: Train, order: Order, on: Material, k: int, hits: bool) -> Found:
         tried.sort(key=lambda each: abs(math.log(max(each[1].l0, 1e-3) / k)))
         if hits or abs(tried[0][1].l0 / k - 1) <= SAME or len(tried) == _TRIES:
             break
-        value = _next(tried, k, rises=order.architecture == "jump_relu" and value > 3)
+        value = _next(tried, k, rises)
     (value, nearest), *others = tried
     return Found(_between(nearest, others, k), value, nearest.l0)
 
@@ -162,6 +166,7 @@ class Contender:
     def __init__(self, name: str, train: Train, architecture: str, on: Material, features: int, k: int) -> None:
         self.name, self.train, self.on, self.k = name, train, on, k
         self.hits = architecture in (("jump_relu", *HIT["SAELens"]) if name == OURS else HIT[name])
+        self.rises = (name, architecture) in AIMS
         first = 1.0 if name == OURS else FIRST.get((name, architecture), float(k))
         self.order = Order(architecture, features, first, None, 0)
         self.found: list[Found] = []
@@ -172,7 +177,7 @@ class Contender:
         for seed in seeds:
             rates = (self.order.lr,) if self.found or self.name == OURS else (None, ours)
             tries = [self.order._replace(seed=seed, lr=lr) for lr in rates]
-            reached = [at_k(self.train, each, self.on, self.k, self.hits) for each in tries]
+            reached = [at_k(self.train, each, self.on, self.k, self.hits, self.rises) for each in tries]
             best = min(range(len(tries)), key=lambda i: reached[i].at_k.fvu)
             self.order = tries[best]._replace(sparsity=reached[best].sparsity)
             self.found.append(reached[best])
@@ -192,6 +197,13 @@ def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return float(gaps.mean()), float(gaps.std() / math.sqrt(n) * student.ppf(0.975, n - 1))
 
 
+def _verdict(each: Contender, l0: float, gap: float, half: float) -> str:
+    """Of a peer, on how its FVU is above ours."""
+    if not each.hits and abs(l0 / each.k - 1) > 2 * SAME:
+        return f"missed k={each.k}"
+    return "behind" if gap > half else "ahead" if gap < -half else "undecided"
+
+
 def rows_of(
     on: Material, architecture: str, contenders: Sequence[Contender]
 ) -> Iterator[tuple[list[str], dict[str, Any]]]:
@@ -203,7 +215,7 @@ def rows_of(
         recovered = [one.at_k.recovered for one in each.found if one.at_k.recovered is not None]
         gap, half = difference(fvu, base)
         shown = "" if each.name == OURS else f"{gap:+.4f} ± {half:.4f}"
-        verdict = "" if each.name == OURS else "behind" if gap > half else "ahead" if gap < -half else "undecided"
+        verdict = "" if each.name == OURS else _verdict(each, l0, gap, half)
         truth = f"{sum(recovered) / len(recovered):.3f}" if recovered else ""
         rate = "its own" if each.order.lr is None else f"{each.order.lr:g}"
         yield (

@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 import timing
 import torch
 
+from sae_cli.activations.blocks import ActivationBlock
+from sae_cli.activations.harvested import ACTIVATIONS, HarvestedActivations
+from sae_cli.activations.shuffle import Cut, ShuffledFetches
 from sae_cli.artifacts.run_directory import open_run
-from sae_cli.data.activations import ActivationBlock
-from sae_cli.data.harvested import ACTIVATIONS, HarvestedActivations
-from sae_cli.data.shuffle import Cut, ShuffledFetches
 
 
 def main() -> None:

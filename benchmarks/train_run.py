@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 import sae_cli
-from sae_cli import console
+from sae_cli.activations.source import ActivationSource, ActivationSources
+from sae_cli.commands import harvest, train
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.settings import result_settings
+from sae_cli.dictionaries.objective import tied_encoder_scale
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.stages import harvest, train
-from sae_cli.stages.activation_source import ActivationSource, ActivationSources
-from sae_cli.training.initialise import activation_scale, random_directions, tied_encoder_scale
+from sae_cli.terminal import console
+from sae_cli.training.initialise import activation_scale, random_directions
 
 HELD_OUT = 65_536
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
+from sae_cli import build
 from sae_cli.config.split import Split
-from sae_cli.data.token_text import token_texts
 from sae_cli.dictionaries.files import load_dictionary
-from sae_cli.stages import build
-from sae_cli.stages.dictionary_run import read_dictionary_run
-from sae_cli.stages.measuring.subject import ModelSubject, make_subject
+from sae_cli.evaluation.subject import ModelSubject, make_subject
+from sae_cli.runs.dictionary_run import read_dictionary_run
+from sae_cli.text.token_text import token_texts
 
 BLOCKS = 50
 LIMITS = (0, 4, 8, 12, 16)

@@ -27,9 +27,9 @@ from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from sae_cli.config.split import Split
-from sae_cli.data.documents import document_id
-from sae_cli.data.packing import PackingPolicy, TokenisedDocument, pack
-from sae_cli.data.stdlib import StdlibCorpus
+from sae_cli.text.documents import document_id
+from sae_cli.text.packing import PackingPolicy, TokenisedDocument, pack
+from sae_cli.text.stdlib import StdlibCorpus
 
 EMBEDDED = Path(__file__).parents[1] / "sae_cli" / "models" / "embedded"
 END_OF_TEXT = "<|endoftext|>"

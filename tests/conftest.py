@@ -33,7 +33,7 @@ modules = {
 # An int is accepted where a float is asked for, as type checkers do.
 install_import_hook(sorted(modules - COMPILED), "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-from sae_cli import console  # noqa: E402 (after the hook)
+from sae_cli.terminal import console  # noqa: E402 (after the hook)
 
 
 def pytest_collection_finish() -> None:

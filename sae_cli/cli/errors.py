@@ -46,7 +46,7 @@ def expected(error: BaseException) -> BaseException | None:
 
 def report(error: BaseException) -> int:
     """Show an expected error; returns the exit code."""
-    from sae_cli import console
+    from sae_cli.terminal import console
 
     message, code = explain(error)
     console.error(message)
@@ -55,7 +55,7 @@ def report(error: BaseException) -> int:
 
 def report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """`sys.excepthook`: a line that says that this is not the user's fault, and the traceback."""
-    from sae_cli import console
+    from sae_cli.terminal import console
 
     console.error(f"unexpected {kind.__name__}: {error} (a bug in sae; the traceback follows)")
     traceback.print_exception(kind, error, trace)

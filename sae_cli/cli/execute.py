@@ -39,11 +39,11 @@ def execute(request: Request) -> None:
 
 
 def _run_single(request: Request) -> None:
-    from sae_cli import console
     from sae_cli.cli.job import SingleJob
     from sae_cli.cli.output import as_document, show
     from sae_cli.cli.plan import make_plan
     from sae_cli.cli.required_fields import check_fields
+    from sae_cli.terminal import console
 
     required = [requirements.parse(expression) for expression in request.requirements]
     plan = make_plan(request)
@@ -55,7 +55,7 @@ def _run_single(request: Request) -> None:
         raise job.error
     assert job.result is not None
     if request.show:  # before stdout says that all went well
-        from sae_cli.stages.feature_sheet import show as show_sheets
+        from sae_cli.reports.feature_sheet import show as show_sheets
 
         show_sheets(Path(job.result.document["sheets"]), request.show)
     show(job.result, request.as_json)

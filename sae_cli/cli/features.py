@@ -46,7 +46,7 @@ def features(
     execute(
         Request(
             command="features",
-            stage="sae_cli.stages.features",
+            stage="sae_cli.commands.features",
             overrides=[as_run(argument) for argument in overrides or ()],
             multirun=multirun,
             cfg=cfg,

@@ -17,15 +17,15 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from sae_cli import console
 from sae_cli.artifacts.files import unwritable
 from sae_cli.cli.errors import EXPECTED, expected, explain, report
 from sae_cli.cli.output import as_document
 from sae_cli.cli.plan import PlannedJob
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import Interrupted
-from sae_cli.stages.memory import memory_explained
-from sae_cli.stages.result import StageResult
+from sae_cli.jobs.memory import memory_explained
+from sae_cli.jobs.result import StageResult
+from sae_cli.terminal import console
 
 
 @dataclass(frozen=True, kw_only=True)

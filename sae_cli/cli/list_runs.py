@@ -24,9 +24,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 
 def list_runs(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
     """List runs: status, figures, size."""
-    from sae_cli import console
     from sae_cli.cli.output import show_listing
-    from sae_cli.stages import inventory
+    from sae_cli.commands import list_runs
+    from sae_cli.terminal import console
 
     console.configure(quiet=quiet)
-    show_listing(inventory.run(paths or [Path(runs_folder())], named=bool(paths)), json)
+    show_listing(list_runs.run(paths or [Path(runs_folder())], named=bool(paths)), json)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sae_cli import console
-from sae_cli.stages.result import Listing, StageResult
+from sae_cli.jobs.result import Listing, StageResult
+from sae_cli.terminal import console
 
 
 def show(result: StageResult, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from sae_cli.cli.command import Quiet, local_path
 from sae_cli.errors import RequestError
 
 if TYPE_CHECKING:
-    from sae_cli.stages.plot import PlotRequest
+    from sae_cli.commands.plot import PlotRequest
 
 _KEYS = ("kind", "out", "columns", "eval")
 
@@ -34,9 +34,9 @@ def plot(arguments: Arguments = None, json: AsJson = False, quiet: Quiet = False
     pruned ones joined to what they were made of. kind=curve: the training curve. Files end with .pdf, .svg or .png; the
     same runs make the same bytes. stdout has the file's path.
     """
-    from sae_cli import console
     from sae_cli.cli.output import strict, write_json, write_lines
-    from sae_cli.stages import plot as stage
+    from sae_cli.commands import plot as stage
+    from sae_cli.terminal import console
 
     console.configure(quiet=quiet)
     drawn = stage.run(_request(arguments or ()))
@@ -52,7 +52,7 @@ def _request(arguments: Sequence[str]) -> PlotRequest:
     Raises:
         RequestError: it is not clear, or not possible.
     """
-    from sae_cli.stages.plot import FORMATS, Kind, PlotRequest
+    from sae_cli.commands.plot import FORMATS, Kind, PlotRequest
 
     runs = [each for each in arguments if "=" not in each or local_path(each).exists()]
     given = _settings([each for each in arguments if each not in runs])

@@ -6,6 +6,6 @@ from sae_cli.cli.command import stage_command
 
 randomize_weights = stage_command(
     "randomize-weights",
-    stage="sae_cli.stages.randomize",
+    stage="sae_cli.commands.randomize",
     summary="Write the model with random weights: sae randomize-weights keep=[embed] seed=0",
 )

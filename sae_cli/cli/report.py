@@ -28,9 +28,9 @@ def report(runs: Runs, out: Out = None, json: AsJson = False, quiet: Quiet = Fal
     One run: its training, figures, charts and features. Several, or a folder: the frontier and a table. stdout has the
     file's path.
     """
-    from sae_cli import console
     from sae_cli.cli.output import write_json, write_lines
-    from sae_cli.stages import report as stage
+    from sae_cli.commands import report as stage
+    from sae_cli.terminal import console
 
     console.configure(quiet=quiet)
     paths, place = _paths(runs), local_path(out) if out else _given(runs)

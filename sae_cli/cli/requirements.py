@@ -87,7 +87,7 @@ def _found(requirement: Requirement, figures: Mapping[str, float | None]) -> str
     value = _value(requirement, figures)
     if value is not None:
         return f"{value:.6g}"
-    from sae_cli.stages.measuring.loss_tables import why_missing
+    from sae_cli.evaluation.loss_tables import why_missing
 
     group, _, key = requirement.field.rpartition(".")
     inside = {name.removeprefix(f"{group}."): each for name, each in figures.items() if name.startswith(f"{group}.")}

@@ -11,7 +11,7 @@ from sae_cli.cli.errors import EXPECTED, explain
 from sae_cli.cli.list_runs import AsJson, Paths
 from sae_cli.config.location import runs_folder
 from sae_cli.errors import Interrupted, JobError, RequestError
-from sae_cli.stages.result import StageResult
+from sae_cli.jobs.result import StageResult
 
 
 def resume(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
@@ -21,10 +21,10 @@ def resume(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> N
     runs (SAE_RUNS, else runs) it is shown which are unfinished and how far they are; stdout has those that can be gone
     on with now: sae resume | xargs sae resume
     """
-    from sae_cli import console
     from sae_cli.cli.output import show_listing
-    from sae_cli.stages.inventory import check_folder, is_run
-    from sae_cli.stages.resume import listing
+    from sae_cli.commands.resume import listing
+    from sae_cli.runs.inventory import check_folder, is_run
+    from sae_cli.terminal import console
 
     console.configure(quiet=quiet)
     for path in paths or ():
@@ -46,9 +46,9 @@ def _go_on(runs: Sequence[Path], as_json: bool) -> None:
     Raises:
         SaeError: as the run's own command; for one of several that failed a JobError.
     """
-    from sae_cli import console
     from sae_cli.cli.output import as_document, show, write_json
-    from sae_cli.stages.resume import go_on
+    from sae_cli.commands.resume import go_on
+    from sae_cli.terminal import console
 
     gc.enable()
     if len(runs) == 1:

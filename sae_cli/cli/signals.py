@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sae_cli import interruption
+from sae_cli.terminal import interruption
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
 def stopping_signals() -> Iterator[None]:
-    """Within it, the first signal raises `Interrupted`, at once or when a step has ended (`sae_cli.interruption`); a
-    second one ends the process at once."""
+    """Within it, the first signal raises `Interrupted`, at once or when a step has ended
+    (`sae_cli.terminal.interruption`); a second one ends the process at once."""
     before = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
     try:
         yield

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sae_cli import console
 from sae_cli.artifacts.lock import RunLock
 from sae_cli.cli import requirements
 from sae_cli.cli.errors import explain
@@ -24,7 +23,8 @@ from sae_cli.cli.request import Request
 from sae_cli.cli.required_fields import check_fields
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import JobError, RequirementError, SaeError
-from sae_cli.stages.definitions import UNDEFINED
+from sae_cli.runs.definitions import UNDEFINED
+from sae_cli.terminal import console
 
 _OUTCOMES, _HYDRAS = "outcomes-", "multirun.yaml"
 

@@ -15,9 +15,9 @@ def verify(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> N
     Every file is read and compared with its manifest, in the evaluations too. Exit code 1 if something is damaged;
     stdout has the runs that are not.
     """
-    from sae_cli import console
     from sae_cli.cli.output import show_listing
-    from sae_cli.stages import verification
+    from sae_cli.commands import verify as verification
+    from sae_cli.terminal import console
 
     console.configure(quiet=quiet)
     verified = verification.run(paths or [Path(runs_folder())])

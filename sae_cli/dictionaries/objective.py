@@ -8,7 +8,7 @@ losses are means over the tokens of a batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -172,3 +172,16 @@ def gradient(parameter: Tensor) -> Tensor:
 def squared_sum(x: Tensor) -> float:
     """Σ x², summed by rows and then in float64."""
     return float(torch.linalg.vector_norm(x, dim=1).double().square().sum())
+
+
+MakeObjective = Callable[[Tensor, Tensor], Objective]
+"""From random unit rows [F, d] and the decoder bias [d], on the device, to an objective."""
+
+
+def tied_encoder_scale(n_features: int, width: int) -> float:
+    """How much shorter than the (unit) decoder rows the tied encoder rows begin: at most 1.
+
+    F random directions with a ReLU give back F/2d times the input; with this factor the first
+    reconstruction is about as long as the activation, where unit rows overshoot several times.
+    """
+    return min(1.0, 2 * width / n_features)

@@ -25,7 +25,6 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from sae_cli import console
 from sae_cli.errors import JobError, RequestError, denied, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merge
@@ -34,6 +33,7 @@ from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.plain_config import plain_config, quantisation
 from sae_cli.models.sources import Origin, Source, model_run, model_source
 from sae_cli.models.weight_files import check_weight_files
+from sae_cli.terminal import console
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _INVALID_CONFIG = (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError)

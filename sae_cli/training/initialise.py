@@ -45,12 +45,3 @@ def random_directions(n_features: int, width: int, seed: int) -> Float[Tensor, "
     """Isotropic random unit rows."""
     rows = torch.randn(n_features, width, generator=torch.Generator().manual_seed(seed))
     return rows / rows.norm(dim=1, keepdim=True)
-
-
-def tied_encoder_scale(n_features: int, width: int) -> float:
-    """How much shorter than the (unit) decoder rows the tied encoder rows begin: at most 1.
-
-    F random directions with a ReLU give back F/2d times the input; with this factor the first
-    reconstruction is about as long as the activation, where unit rows overshoot several times.
-    """
-    return min(1.0, 2 * width / n_features)

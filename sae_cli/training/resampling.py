@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from sae_cli import console
 from sae_cli.dictionaries.objective import Objective
 from sae_cli.seeds import generator
 from sae_cli.state import State, number
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
+from sae_cli.terminal import console
 from sae_cli.training.adam import Adam
 from sae_cli.training.schedules import warmup
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -16,7 +15,7 @@ import torch
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.decoder_fit import DecoderFit
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient
+from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Moment, Objective, gradient
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
@@ -28,9 +27,6 @@ from sae_cli.training.forbidden import ForbiddenDirection
 from sae_cli.training.initialise import activation_scale, initial_decoder_bias, random_directions
 from sae_cli.training.resampling import NO_RESAMPLING, ResamplePlan, Resampler
 from sae_cli.training.schedules import warmup, warmup_then_decay
-
-MakeObjective = Callable[[Tensor, Tensor], Objective]
-"""From random unit rows [F, d] and the decoder bias [d], on the device, to an objective."""
 
 TRAINING, DECODER_FIT = "training", "decoder fit"
 """The phases: of most architectures there is but the first."""

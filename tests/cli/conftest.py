@@ -13,7 +13,7 @@ import pytest
 
 from sae_cli.cli.main import run
 from sae_cli.errors import JobError
-from sae_cli.stages.result import StageResult
+from sae_cli.jobs.result import StageResult
 
 
 @dataclass
@@ -79,7 +79,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> FakeStage:
     """Takes the place of every stage."""
     fake = FakeStage()
     for name in ("harvest", "train", "evaluate"):
-        module = ModuleType(f"sae_cli.stages.{name}")
+        module = ModuleType(f"sae_cli.commands.{name}")
         module.run = fake.run  # type: ignore[attr-defined]
         if name != "evaluate":
             module.run_together = fake.run_together  # type: ignore[attr-defined]

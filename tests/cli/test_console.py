@@ -10,8 +10,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from sae_cli import console
-from sae_cli.board import Row
+from sae_cli.terminal import console
+from sae_cli.terminal.board import Row
 
 
 def test_text_is_no_markup_and_controls_are_shown(capsys):
@@ -35,7 +35,7 @@ def test_nothing_in_a_table_acts_on_the_terminal(capsys):
 
 def test_nothing_in_progress_acts_on_the_terminal(capsys, monkeypatch):
     clock = iter([0.0, 11.0])
-    monkeypatch.setattr("sae_cli.console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sae_cli.terminal.console.time.monotonic", lambda: next(clock))
     with console.progress(20, "tr\x1bain") as advance:
         advance(10, token="\u202e")
     assert capsys.readouterr().err.splitlines() == [r"tr\x1bain: 50%, 1 tokens/s, 0:11 left, token \u202e"]
@@ -66,7 +66,7 @@ def test_table(capsys):
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
     clock = iter([0.0, 1.0, 11.0, 12.0, 20.0])
-    monkeypatch.setattr("sae_cli.console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sae_cli.terminal.console.time.monotonic", lambda: next(clock))
     with console.progress(2000, "train") as advance:
         advance(100, l0=3.0)
         advance(1000, l0=12.3456, dead="none")

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from sae_cli.config.commands import FeaturesConfig
-from sae_cli.stages.result import StageResult
+from sae_cli.jobs.result import StageResult
 
 
 @pytest.fixture
@@ -20,8 +20,11 @@ def called(monkeypatch):
         calls.append((config, str(directory), name))
         return StageResult(directory=directory, document={"sheets": f"{directory}/features/{name}"})
 
-    for name, function in {"features": ("run", run), "feature_sheet": ("show", lambda *a: calls.append(a))}.items():
-        module = ModuleType(f"sae_cli.stages.{name}")
+    for name, function in {
+        "commands.features": ("run", run),
+        "reports.feature_sheet": ("show", lambda *a: calls.append(a)),
+    }.items():
+        module = ModuleType(f"sae_cli.{name}")
         setattr(module, *function)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return calls

@@ -125,7 +125,7 @@ class TestGoingOn:
             stage.calls[-1] = (config, directory)
             return result
 
-        monkeypatch.setattr(sys.modules["sae_cli.stages.train"], "run", over)
+        monkeypatch.setattr(sys.modules["sae_cli.commands.train"], "run", over)
 
     def test_one_run_prints_what_its_command_prints(self, sae, runs, stage):
         ended = sae("resume", "runs/b")

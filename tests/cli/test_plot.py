@@ -1,4 +1,4 @@
-"""`sae plot`: what may be asked for; drawing is in tests/stages/test_plot.py."""
+"""`sae plot`: what may be asked for; drawing is in tests/commands/test_plot.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sae_cli.stages import plot as stage
-from sae_cli.stages.plot import Drawn, Kind
+from sae_cli.commands import plot as stage
+from sae_cli.commands.plot import Drawn, Kind
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from sae_cli.cli.requirements import check, parse
 from sae_cli.errors import RequestError, RequirementError
-from sae_cli.stages.measuring.loss_tables import loss_rows
+from sae_cli.evaluation.loss_tables import loss_rows
 
 DOCUMENT = {"eval": {"loss_recovered": 0.93, "l0": 31, "undefined": None, "loss": {"clean": 2.5}, "name": "x"}}
 

@@ -63,7 +63,7 @@ def test_a_bare_path_is_the_run_whatever_is_in_it(path, sae, stage, folder):
     (folder / path).mkdir(parents=True)
     stage.run = lambda config, directory, evaluation: None
     called = []
-    sys.modules["sae_cli.stages.evaluate"].run = lambda *arguments: called.append(arguments) or _result(arguments[1])  # type: ignore[attr-defined]
+    sys.modules["sae_cli.commands.evaluate"].run = lambda *arguments: called.append(arguments) or _result(arguments[1])  # type: ignore[attr-defined]
     ended = sae("eval", path)
     config, directory, evaluation = called[0]
     assert isinstance(config, EvalConfig)
@@ -72,7 +72,7 @@ def test_a_bare_path_is_the_run_whatever_is_in_it(path, sae, stage, folder):
 
 
 def _result(directory):
-    from sae_cli.stages.result import StageResult
+    from sae_cli.jobs.result import StageResult
 
     return StageResult(directory=directory)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sae_cli.commands.compare import basis_of
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import StdlibData, SyntheticData
 from sae_cli.config.hook import Basis, HookConfig, HookPoint
@@ -9,7 +10,6 @@ from sae_cli.config.model import ModelConfig
 from sae_cli.models import load_language_model
 from sae_cli.models.hooks import Site, find_tap
 from sae_cli.models.targets import LogitsTarget, LogitUpdateTarget, MlpActTarget, TappedTarget, make_target
-from sae_cli.stages.compare import basis_of
 
 EXPECTED = {
     "mlp_act": (Basis.neurons, MlpActTarget, "mlp_act.2"),

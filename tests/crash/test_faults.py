@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
+from sae_cli.activations.shuffle import Cut, ShuffleBuffer
 from sae_cli.artifacts.files import check_hash, check_size
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.stored_run import UnfinishedRun, read_run
-from sae_cli.data.shuffle import Cut, ShuffleBuffer
-from sae_cli.stages.checkpoint import read_checkpoint
+from sae_cli.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.crash
 

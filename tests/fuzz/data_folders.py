@@ -30,17 +30,18 @@ from data_files import KINDS, Archive, Holds, is_of_kind
 from data_maker import Maker
 from data_trees import Folder, Reached, reach
 
-from sae_cli import console
 from sae_cli.config.data import HfData, TextData
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.split import Split
-from sae_cli.data import streams, text
-from sae_cli.data.documents import Corpus
-from sae_cli.data.hub import HubCorpus
-from sae_cli.data.provenance import record_of_files
-from sae_cli.data.text import TextCorpus
 from sae_cli.errors import SaeError
 from sae_cli.escaping import visible
+from sae_cli.terminal import console
+from sae_cli.text import local_text as text
+from sae_cli.text import streams
+from sae_cli.text.documents import Corpus
+from sae_cli.text.hub import HubCorpus
+from sae_cli.text.local_text import TextCorpus
+from sae_cli.text.provenance import record_of_files
 
 SECONDS = 5.0
 """Of the processor's time: what reading one folder once may take."""

@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from handmade import Maker
 
-from sae_cli import console
+from sae_cli import build
+from sae_cli.activations.harvested import ACTIVATIONS, ROWS, HarvestedActivations, harvested_rows
+from sae_cli.activations.shuffle import Cut, ShuffleBuffer
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST, Manifest, read_manifest, seal
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, read_run
+from sae_cli.commands.report import report_of
+from sae_cli.commands.train import TrainingGroup
 from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
@@ -26,20 +30,16 @@ from sae_cli.config.sae import MatryoshkaSae, ReluSae, TopKSae
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml, read_config
 from sae_cli.config.train import Kernel, TrainingConfig
-from sae_cli.dashboard.page import page
-from sae_cli.data.harvested import ACTIVATIONS, ROWS, HarvestedActivations, harvested_rows
-from sae_cli.data.shuffle import Cut, ShuffleBuffer
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.gated import GatedDictionary
 from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
-from sae_cli.stages import build
-from sae_cli.stages.checkpoint import read_checkpoint
-from sae_cli.stages.dictionary_run import read_density, read_dictionary_run
-from sae_cli.stages.evaluate import read_features
-from sae_cli.stages.feature_sheet import show
-from sae_cli.stages.file_names import (
+from sae_cli.evaluation.evaluate import read_features
+from sae_cli.reports.feature_sheet import show
+from sae_cli.reports.page import page
+from sae_cli.runs.dictionary_run import read_density, read_dictionary_run
+from sae_cli.runs.file_names import (
     COMPARE_FILE,
     CONTEXTS_FILE,
     CURVE,
@@ -50,10 +50,10 @@ from sae_cli.stages.file_names import (
     SHEETS_JSON,
     SIMILARITY_FILE,
 )
-from sae_cli.stages.recipe import recipe_of
-from sae_cli.stages.report import report_of
-from sae_cli.stages.sheets import Sheets
-from sae_cli.stages.train import TrainingGroup
+from sae_cli.runs.sheets import Sheets
+from sae_cli.terminal import console
+from sae_cli.training.checkpoint import read_checkpoint
+from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trainer import Trainer
 
 F, D, SHARD = 6, 4, 5

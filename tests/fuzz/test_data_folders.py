@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from data_folders import failure, folder_of, with_seed
 
-from sae_cli.data import content, local_files, streams, text
-from sae_cli.data.local_files import PassedOver, find_files
-from sae_cli.data.streams import sources
+from sae_cli.text import content, local_files, streams
+from sae_cli.text import local_text as text
+from sae_cli.text.local_files import PassedOver, find_files
+from sae_cli.text.streams import sources
 
 
 def test_a_few_folders():

@@ -5,9 +5,9 @@ from itertools import islice
 import pytest
 import torch
 
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.sae import BiasInit
 from sae_cli.config.split import Split
-from sae_cli.data.synthetic import SyntheticActivations
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.training.trainer import Recipe, Trainer
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import sae_cli
+from sae_cli.commands import train
 from sae_cli.config.compose import Composer, typed
-from sae_cli.stages import train
 
 SIZE = "data=synthetic data.n_features=96 data.d=48 data.mean_active=4 dict_size=128 tokens=60_000 device=cpu"
 SPARSITY = {

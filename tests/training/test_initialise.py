@@ -5,12 +5,12 @@ import torch
 from scipy.optimize import minimize
 
 from sae_cli.config.sae import BiasInit
+from sae_cli.dictionaries.objective import tied_encoder_scale
 from sae_cli.training.initialise import (
     activation_scale,
     geometric_median,
     initial_decoder_bias,
     random_directions,
-    tied_encoder_scale,
 )
 from sae_cli.training.schedules import warmup, warmup_then_decay
 

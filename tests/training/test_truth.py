@@ -7,9 +7,9 @@ import sys
 import pytest
 
 import sae_cli
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.data import SyntheticData
 from sae_cli.metrics.similarity import max_cosines
-from sae_cli.stages import build
 
 SIZE = "data.n_features=128 data.d=96 data.mean_active=4 dict_size=192 tokens=250_000 train.shuffle_buffer=16_384"
 
@@ -27,7 +27,7 @@ def test_the_truth_is_recovered(architectures, sparsity, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     runs = done.stdout.split()
     assert len(runs) == len(architectures.split(","))
-    truth = build.synthetic(SyntheticData(n_features=128, d=96, mean_active=4)).directions()
+    truth = SyntheticActivations.of(SyntheticData(n_features=128, d=96, mean_active=4)).directions()
     for run in runs:
         dictionary = sae_cli.load(tmp_path / run)
         found = max_cosines(truth, dictionary.W_dec)

@@ -1,0 +1,1 @@
+"""Where batches of activations come from: harvests, a running model, a known truth."""

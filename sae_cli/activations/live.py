@@ -1,0 +1,167 @@
+"""Activations of a running model on text, at as many sites as are asked for, from one forward pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterator
+from functools import cache, cached_property
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sae_cli import build
+from sae_cli.activations.ahead import made_ahead
+from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock, drop, live_blocks
+from sae_cli.activations.sharing import SharedStream
+from sae_cli.activations.text_read import FIRST_ROWS, text_facts, text_record
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.commands import HarvestConfig, TrainConfig
+from sae_cli.config.settings import flatten
+from sae_cli.config.split import Split
+from sae_cli.models import LanguageModel, Site, model_identity, model_run
+from sae_cli.terminal import console
+from sae_cli.text.packing import TokenRows
+from sae_cli.text.provenance import TextRecord, tokens_hash
+from sae_cli.text.rows import RowStream
+
+
+class Pass(NamedTuple):
+    """What one forward pass gives: its number, rows of tokens, and the activations at each site."""
+
+    number: int
+    rows: TokenRows
+    blocks: dict[Site, ActivationBlock]
+
+
+class LiveActivations:
+    """The training activations of one model on one text.
+
+    Every site is named with `watch`, and every reader made, before the first pass.
+
+    Args:
+        config: names the model and the text.
+        device: where the model runs; activations come to the CPU.
+    """
+
+    def __init__(self, config: HarvestConfig | TrainConfig, device: torch.device) -> None:
+        console.log(f"loading the model {config.model.path}")
+        self.model = build.language_model(config.model, config.data, device)
+        self.stream = build.row_stream(config.data, self.model, Split.train)
+        self._held_out = build.row_stream(config.data, self.model, Split.held_out)
+        self._config = config
+        self._sites: list[Site] = []
+        # On a GPU the next pass runs while dictionaries train on this one; on a CPU they would only disturb each other.
+        on_gpu = device.type == "cuda"
+        self._queue = torch.cuda.Stream(device) if on_gpu else None
+        self._passes = SharedStream(lambda first: made_ahead(self._run(first)) if on_gpu else self._run(first))
+        self.forward_seconds = 0.0
+        self.held_out_sha256 = ""
+        self.held_out = cache(self._held_out_activations)
+
+    def watch(self, config: HarvestConfig | TrainConfig) -> Site:
+        """Take the hook point of this configuration into the passes to come."""
+        site = build.site(config.hook, config.layer, self.model)
+        if site not in self._sites:
+            self._sites.append(site)
+        return site
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: the model, and how text becomes rows. Shows the first rows to the user."""
+        config = self._config.model
+        return {
+            "model": model_identity(config.path, config.revision),
+            **_describe_rows(self.stream, self.model),
+            **text_facts(self.text),
+        }
+
+    @cached_property
+    def text(self) -> TextRecord | None:
+        """The text as it is now."""
+        return text_record(self._config.data)
+
+    @property
+    def parents(self) -> tuple[FinishedRun, ...]:
+        """The run that the model is from, where it is from one."""
+        run = model_run(self._config.model.path, self._config.model.revision)
+        return (run,) if run else ()
+
+    def passes(self, first: int = 0) -> Iterator[Pass]:
+        """The passes from number `first` on, without end; all readers share them."""
+        return self._passes.reader(first)
+
+    def _run(self, first: int) -> Iterator[Pass]:
+        rows = islice(enumerate(self.stream.forever(self._config.model_rows)), first, None)
+        for number, block in made_ahead(rows):
+            yield Pass(number, block, next(live_blocks([block], self.capture)))
+
+    def blocks(self, site: Site, first: int = 0) -> Iterator[ActivationBlock]:
+        """The activations at one site from number `first` on; all readers share the forward passes."""
+        a_pass = self._config.model_rows * (self.stream.policy.context - FIRST_POSITION)
+        passes = self.passes(first // a_pass)
+        return drop((each.blocks[site] for each in passes), first % a_pass)
+
+    def capture(self, rows: torch.Tensor) -> dict[Site, torch.Tensor]:
+        """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, on the CPU."""
+        before = time.monotonic()
+        with torch.cuda.stream(self._queue):
+            captured = self.model.capture(rows, self._sites)
+            at_rest = {site: activations.float().cpu() for site, activations in captured.items()}
+        self.forward_seconds += time.monotonic() - before
+        return at_rest
+
+    def epochs(self, tokens: int) -> float:
+        """How often the text is read for so many activations: 1 where it does not run out."""
+        per_pass = (self.stream.policy.context - FIRST_POSITION) * self._config.model_rows
+        return self.stream.epochs(self._config.model_rows, ceil(tokens / per_pass))
+
+    def _held_out_activations(self, n: int) -> dict[Site, ActivationBlock]:
+        """The first n held-out activations at each watched site, or as many as there are."""
+        per_row = self._held_out.policy.context - FIRST_POSITION
+        rows = self._held_out.one_epoch(self._config.model_rows)
+        read, passes = list(islice(rows, ceil(n / per_row / self._config.model_rows))), []
+        with console.progress(n, "held-out activations", first=console.FIRST_ESTIMATE) as advance:
+            for blocks in live_blocks(read, self.capture):
+                passes.append(blocks)
+                advance(next(iter(blocks.values())).n)
+        if not passes:
+            raise self._held_out.too_little()
+        self.held_out_sha256 = tokens_hash(each.tokens for each in read)
+        return {site: ActivationBlock.join([each[site] for each in passes]).select(slice(n)) for site in self._sites}
+
+    @cached_property
+    def seconds_a_pass(self) -> float:
+        """How long a forward pass takes."""
+        rows = torch.from_numpy(next(self.stream.forever(self._config.model_rows)).tokens)
+        self.capture(rows)  # the first pass is slower
+        started = time.monotonic()
+        self.capture(rows)
+        return time.monotonic() - started
+
+
+def stream_key(request: tuple[HarvestConfig | TrainConfig, Path]) -> Hashable:
+    """Equal for jobs that can share a `LiveActivations`."""
+    config, _ = request
+    settings = flatten(config)
+    named = (settings[key] for key in sorted(settings) if key.startswith(("model.", "data.")))
+    return (*map(str, named), config.device, config.model_rows)
+
+
+def _describe_rows(stream: RowStream, model: LanguageModel) -> dict[str, Any]:
+    """Shows how the first rows begin, so that a wrong tokenizer is seen."""
+    policy = stream.policy
+    first = next(stream.one_epoch(rows=2), None)
+    if first is None:
+        raise stream.too_little()
+    for row in first.tokens:
+        console.log(f"a row begins: {model.tokenizer.decode(row[:24])!r}")
+    return {
+        FIRST_ROWS: tokens_hash([first.tokens]),
+        "context": policy.context,
+        "bos_id": policy.bos_id,
+        "separator_ids": list(policy.separator_ids),
+        "positions": "all but the first of each row",
+    }

@@ -1,0 +1,263 @@
+"""Where training runs get their activations: a harvest on disk, the live model, or a known truth.
+
+Runs that are opened together share what they can: the model and its forward passes, the reading of a harvest,
+the shuffling.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sae_cli.activations.blocks import ActivationBlock, take
+from sae_cli.activations.harvest_search import epochs_of_a_part, find_harvest
+from sae_cli.activations.harvested import HarvestedActivations
+from sae_cli.activations.live import LiveActivations
+from sae_cli.activations.non_finite import LEAVE_OUT, finite_block, refused
+from sae_cli.activations.sharing import SharedStream
+from sae_cli.activations.shuffle import Cut, ShuffleBuffer, ShuffledBatches, ShuffledFetches
+from sae_cli.activations.synthetic import SyntheticActivations
+from sae_cli.artifacts.files import FileRecord
+from sae_cli.artifacts.run_directory import Run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
+from sae_cli.config.commands import TrainConfig
+from sae_cli.config.data import NonFinite, SyntheticData
+from sae_cli.config.split import Split
+from sae_cli.models import Site
+from sae_cli.state import State, number
+from sae_cli.terminal import console
+
+
+@dataclass(frozen=True)
+class ActivationSource:
+    """What one dictionary is trained on.
+
+    Attributes:
+        batches: the training activations, shuffled.
+        held_out: the first n held-out activations, float32 [n, d].
+        facts: for the manifest: where activations come from, and how rows were made.
+        epochs: how often the text is read for so many activations.
+        parents: the runs that it comes from: a harvest, a model.
+        held_out_facts: for the manifest, once `held_out` was called: the hash of its tokens.
+        coordinates: what else a dictionary's file must say of how activations are computed (`Target.coordinates`).
+    """
+
+    batches: Batches
+    held_out: Callable[[int], torch.Tensor]
+    facts: dict[str, Any]
+    epochs: Callable[[int], float]
+    parents: tuple[FinishedRun, ...] = ()
+    held_out_facts: Callable[[], dict[str, Any]] = dict
+    coordinates: Callable[[], dict[str, torch.Tensor]] = dict
+
+
+MakeShuffle = Callable[[State | None], ShuffledBatches]
+"""From the state in which an earlier one was left, if there was one."""
+
+
+@dataclass(frozen=True)
+class SavedBatches:
+    """Where an earlier attempt stood in its batches.
+
+    Attributes:
+        attempt: the run as it was left.
+        drawn: batches that had been drawn from the window.
+        pending: those of them that it had not trained on, because others of its sweep were ahead [m, batch_size, d].
+        go_on: makes the shuffling anew from its state, which is read then; a `JobError` if that does not fit.
+    """
+
+    attempt: UnfinishedRun
+    drawn: int
+    pending: torch.Tensor
+    go_on: Callable[[MakeShuffle], ShuffledBatches]
+
+
+class Batches:
+    """One reader's view of shuffled batches; ask for `sample` before the first of them."""
+
+    def __init__(self, shuffled: SharedShuffle, pending: Iterable[torch.Tensor] = ()) -> None:
+        self._shuffled = shuffled
+        self._pending = deque(pending)
+        self._reader = shuffled.batches.reader()
+
+    @property
+    def sample(self) -> torch.Tensor:
+        """The activations that the shuffle buffer holds: at first those at the beginning of the stream."""
+        return self._shuffled.source.window
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        while self._pending:
+            yield self._pending.popleft()
+        yield from self._reader
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """`drawn` and `pending` of `SavedBatches`."""
+        pending = [*self._pending, *self._reader.waiting]
+        return {
+            "drawn": number(self._shuffled.source.drawn),
+            "pending": torch.stack(pending) if pending else torch.zeros(0),
+        }
+
+    def save_shuffle(self, run: Run, name: str) -> None:
+        """Write the state of the shuffling into a run; runs that share it share the file too."""
+        self._shuffled.save(run, name)
+
+
+class _SavedShuffle(NamedTuple):
+    drawn: int
+    path: Path
+    record: FileRecord
+
+
+class SharedShuffle:
+    """Shuffled batches that are begun when they are first needed, and may have several readers."""
+
+    def __init__(self, begin: Callable[[], ShuffledBatches]) -> None:
+        self._begin = begin
+        self._saved: _SavedShuffle | None = None
+        self.batches = SharedStream(lambda _: self.source)
+
+    @cached_property
+    def source(self) -> ShuffledBatches:
+        return self._begin()
+
+    def save(self, run: Run, name: str) -> None:
+        """Write its state into a run, or link the file that another run has of it."""
+        if self._saved and self._saved.drawn == self.source.drawn:
+            with suppress(OSError):
+                return run.link_file(name, self._saved.path, self._saved.record)
+        run.write_tensors(name, self.source.state())
+        self._saved = _SavedShuffle(self.source.drawn, run.directory / name, run.manifest.files[name])
+        return None
+
+
+class ActivationSources:
+    """The sources of training runs that share model and text; open all before one is read.
+
+    Args:
+        device: where the model runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._live: LiveActivations | None = None
+        self._truth: SyntheticActivations | None = None
+        self._checked: set[Path] = set()
+        self._shuffles: dict[tuple[object, NonFinite, Cut, int], SharedShuffle] = {}
+
+    def open(
+        self, config: TrainConfig, settings: dict[str, Any], saved: SavedBatches | None = None
+    ) -> ActivationSource:
+        """The source of one run; nothing is written.
+
+        Args:
+            config: of the run.
+            settings: those of it that change the result.
+            saved: where an earlier attempt stood, to go on from there.
+
+        Raises:
+            RequestError: a model, layer, corpus or harvest that does not exist or does not fit.
+            JobError: the harvest is damaged.
+        """
+        if isinstance(config.data, SyntheticData):
+            return self._synthetic(config, config.data, saved)
+        if self._live is None:
+            self._live = LiveActivations(config, self._device)
+        live, site = self._live, self._live.watch(config)
+        harvest = find_harvest(config, settings, live.text, saved and saved.attempt)
+        if harvest is None:
+            return self._from_model(config, live, site, saved)
+        return self._from_disk(config, live, site, harvest, saved)
+
+    def _from_model(
+        self, config: TrainConfig, live: LiveActivations, site: Site, saved: SavedBatches | None
+    ) -> ActivationSource:
+        return ActivationSource(
+            batches=self._stream(config, site, partial(live.blocks, site), saved),
+            held_out=lambda n: _finite_held_out(live.held_out(n)[site], config),
+            facts={"source": "live", **live.facts},
+            epochs=live.epochs,
+            parents=live.parents,
+            held_out_facts=lambda: {"held_out_sha256": live.held_out_sha256},
+            coordinates=live.model.target(site).coordinates,
+        )
+
+    def _from_disk(
+        self,
+        config: TrainConfig,
+        live: LiveActivations,
+        site: Site,
+        harvest: FinishedRun,
+        saved: SavedBatches | None,
+    ) -> ActivationSource:
+        console.log(f"reading activations from {harvest.directory}")
+        if harvest.directory not in self._checked:
+            harvest.check_files(config.verify)
+            self._checked.add(harvest.directory)
+        return ActivationSource(
+            batches=self._store(config, harvest, saved),
+            held_out=lambda n: _finite_held_out(live.held_out(n)[site], config),
+            facts={"source": "harvest", **live.facts},
+            epochs=lambda tokens: epochs_of_a_part(harvest, tokens),
+            parents=(harvest, *live.parents),
+            held_out_facts=lambda: {"held_out_sha256": live.held_out_sha256},
+            coordinates=live.model.target(site).coordinates,
+        )
+
+    def _synthetic(self, config: TrainConfig, data: SyntheticData, saved: SavedBatches | None) -> ActivationSource:
+        if self._truth is None:
+            self._truth = SyntheticActivations.of(data)
+        truth = self._truth
+        return ActivationSource(
+            batches=self._stream(config, "synthetic", partial(truth.blocks, Split.train), saved),
+            held_out=lambda n: ActivationBlock.join(list(take(truth.blocks(Split.held_out), n))).activations,
+            facts={"source": "synthetic"},
+            epochs=lambda tokens: 1,
+        )
+
+    def _stream(
+        self,
+        config: TrainConfig,
+        key: object,
+        blocks: Callable[[int], Iterator[ActivationBlock]],
+        saved: SavedBatches | None,
+    ) -> Batches:
+        def prepare(cut: Cut) -> MakeShuffle:
+            # Now, so that everyone who reads the model is known before the first pass.
+            incoming = blocks(cut.arrived(saved.drawn) if saved else 0)
+            if config.non_finite is NonFinite["raise"]:
+                incoming = refused(incoming, "training activations", LEAVE_OUT)
+            return partial(ShuffleBuffer, incoming, cut)
+
+        return self._shared(config, key, prepare, saved)
+
+    def _store(self, config: TrainConfig, harvest: FinishedRun, saved: SavedBatches | None) -> Batches:
+        def prepare(cut: Cut) -> MakeShuffle:
+            return partial(ShuffledFetches, HarvestedActivations(harvest, config.non_finite).fetch, cut)
+
+        return self._shared(config, harvest.directory, prepare, saved)
+
+    def _shared(
+        self,
+        config: TrainConfig,
+        key: object,
+        prepare: Callable[[Cut], MakeShuffle],
+        saved: SavedBatches | None,
+    ) -> Batches:
+        cut = Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
+        place = (key, config.non_finite, cut, saved.drawn if saved else 0)
+        if place not in self._shuffles:
+            make = prepare(cut)
+            self._shuffles[place] = SharedShuffle(partial(saved.go_on, make) if saved else partial(make, None))
+        return Batches(self._shuffles[place], saved.pending if saved else ())
+
+
+def _finite_held_out(block: ActivationBlock, config: TrainConfig) -> torch.Tensor:
+    return finite_block(block, "held-out activations", config.non_finite).activations

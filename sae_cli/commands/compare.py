@@ -1,0 +1,322 @@
+"""`sae compare`: the directions of dictionaries against each other, with the floors that similarities stand on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_cli import build
+from sae_cli.activations.synthetic import SyntheticActivations
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.commands import CompareConfig, TrainConfig
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.evaluation import Space
+from sae_cli.config.hook import Basis
+from sae_cli.config.paths import TRUTH
+from sae_cli.config.settings import result_settings
+from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.dictionaries.files import load_dictionary
+from sae_cli.errors import JobError, RequestError
+from sae_cli.evaluation import evaluate
+from sae_cli.jobs.result import StageResult
+from sae_cli.metrics import VERSION
+from sae_cli.metrics.similarity import (
+    MOST_ASSIGNED,
+    NearestRows,
+    mmcs_figures,
+    nearest_both_ways,
+    one_to_one,
+    quantiles,
+    random_floor,
+    subspace_floor,
+)
+from sae_cli.runs.definitions import VERSION_KEY
+from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
+from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
+from sae_cli.runs.stored_figures import old_definitions, shows_stored
+from sae_cli.seeds import generator
+from sae_cli.terminal import console
+from sae_cli.terminal.plus_minus import plus_minus
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The directions of one contestant.
+
+    Attributes:
+        name: run directory, or `truth`.
+        rows: one a feature that is alive [A, D].
+        number: of each in its dictionary [A].
+        about: figures of the dictionary, for the table and the report.
+    """
+
+    name: str
+    rows: Tensor
+    number: Tensor
+    about: dict[str, Any]
+
+
+def run(config: CompareConfig, directory: Path) -> StageResult:
+    """Compare the dictionary `config.a` with those of `config.b`, and these with each other."""
+    settings, overwrite = result_settings(config), config.overwrite
+    if (finished := finished_run(directory, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; comparing again")
+        finished, overwrite = None, True
+    if finished:
+        console.log(f"found finished: {directory}")
+        return _result(finished)
+    check_writable(directory, ANOTHER_PLACE)
+    started = time.monotonic()
+    if config.a == TRUTH:
+        raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
+    names = [config.a, *config.b]
+    sources = {name: _source(name, "a" if name == config.a else "b") for name in names if name != TRUTH}
+    space = _check_space(config, list(sources.values()))
+    contestants = [_truth(sources[config.a]) if name == TRUTH else _directions(sources[name], config) for name in names]
+    contestants = _mapped(contestants, sources, space, config)
+    _check_widths(contestants)
+    floors = floor_generator(config.seed)
+    pairs, tensors = [], {}
+    for (i, a), (j, b) in combinations(enumerate(contestants), 2):
+        forward, back = nearest_both_ways(a.rows, b.rows)
+        pairs.append({"a": i, "b": j, **_pair(a, b, forward, back, config, floors)})
+        tensors |= _similarities(f"{i}_{j}", a, b, forward) | _similarities(f"{j}_{i}", b, a, back)
+    report = {
+        "space": space.value,
+        "runs": [{"run": each.name, **each.about} for each in contestants],
+        "pairs": pairs,
+        VERSION_KEY: VERSION,
+    }
+    parents = [source.run for source in sources.values()]
+    with open_run(directory, "compare", settings, overwrite, parents) as claimed:
+        claimed.write_text(CONFIG_FILE, as_yaml(config))
+        claimed.write_tensors(SIMILARITY_FILE, tensors)
+        claimed.write_json(COMPARE_FILE, report)
+        finished = claimed.finish(seconds=time.monotonic() - started)
+    return _result(finished)
+
+
+def _source(path: str, key: str) -> DictionaryRun:
+    try:
+        return read_dictionary_run(path)
+    except RequestError as error:
+        raise RequestError(f"{key}={error}") from error
+
+
+def floor_generator(seed: int) -> torch.Generator:
+    """Of the random directions; others than those that the dictionary of this seed began with."""
+    return generator("floors of similarity", seed)
+
+
+def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Space:
+    """The space of the comparison; refused where there is no map to it."""
+    trained = [source.trained_with for source in sources]
+    sites = {basis_of(each) for each in trained}
+    synthetic = [isinstance(each.data, SyntheticData) for each in trained]
+    if TRUTH in config.b and not synthetic[0]:
+        raise RequestError("b=truth: expected a= to be a dictionary of data=synthetic, whose directions are known")
+    space = config.space
+    if space is Space.auto:
+        space = Space.activations if len(sites) == 1 else Space.resid
+    if space is Space.activations:
+        if len(sites) > 1 and not all(synthetic):
+            raise RequestError(
+                f"space=activations: the dictionaries are of {' and '.join(sorted(sites))}, whose dimensions differ; "
+                "use space=resid or space=logits"
+            )
+        return space
+    if any(synthetic):
+        raise RequestError(
+            f"space={config.space.value}: data=synthetic has no residual stream and no logits in which "
+            f"{' and '.join(sorted(sites))} could meet; space=activations compares directions as they are"
+        )
+    models = sorted({f"{each.model.path}@{each.model.revision or 'main'}" for each in trained})
+    if len(models) > 1:
+        raise RequestError(
+            f"space={space.value}: hooks of one model are mapped to one {space.value} space, found the models "
+            f"{' and '.join(models)}; compare dictionaries of one hook with space=activations"
+        )
+    return space
+
+
+def basis_of(config: TrainConfig) -> str:
+    """Equal for dictionaries whose activations have the same dimensions: those of the residual stream all do."""
+    if isinstance(config.data, SyntheticData):
+        return f"synthetic activations of data.seed={config.data.seed}"
+    match config.hook.point.basis:
+        case Basis.neurons:
+            return f"{config.hook.point.value}.{config.layer}"
+        case Basis.logits:
+            revision = f"@{config.model.revision}" if config.model.revision else ""
+            return f"the logits of {config.model.name or config.model.path}{revision}"
+        case Basis.residual:
+            return "the residual stream"
+
+
+def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
+    dictionary = load_dictionary(source.run, config.verify)
+    settings = evaluate.settings_for(source.run.directory, config)
+    finished = evaluate.evaluation(source, settings, evaluate.default_name(settings))
+    features = evaluate.read_features(finished, dictionary.n_features)
+    report = finished.read_json(EVAL_FILE)
+    alive = (features["count"] > 0).nonzero()[:, 0]
+    if not len(alive):
+        raise JobError(f"{source.run.directory}: no feature is alive: there is nothing to compare")
+    frequency, projection = features["frequency"][alive], features["de_projection"][alive]
+    about = {
+        "features": dictionary.n_features,
+        **{key: report.get(key) for key in ("alive", "l0", "dense_1", "dense_10", "token_entropy_median")},
+        "frequency": quantiles(frequency),
+        "de_projection": quantiles(projection),
+    }
+    return Directions(str(source.run.directory), dictionary.W_dec[alive], alive, about)
+
+
+def _truth(source: DictionaryRun) -> Directions:
+    data = source.trained_with.data
+    assert isinstance(data, SyntheticData)
+    truth = SyntheticActivations.of(data)
+    rows, frequency = truth.directions(), truth.frequencies()
+    about = {
+        "features": len(rows),
+        "alive": len(rows),
+        "l0": float(frequency.sum()),
+        "dense_1": int((frequency > 0.01).sum()),
+        "dense_10": int((frequency > 0.1).sum()),
+        "frequency": quantiles(frequency),
+    }
+    return Directions(TRUTH, rows, torch.arange(len(rows)), about)
+
+
+def _mapped(
+    contestants: Sequence[Directions], sources: dict[str, DictionaryRun], space: Space, config: CompareConfig
+) -> list[Directions]:
+    if space is Space.activations:
+        return list(contestants)
+    trained = [sources[name].trained_with for name in (config.a, *config.b)]
+    model = build.language_model(trained[0].model, trained[0].data, torch.device("cpu"))
+    targets = [model.target(build.site(each.hook, each.layer, model)) for each in trained]
+    return [
+        replace(
+            each, rows=target.rows_to_resid(each.rows) if space is Space.resid else target.rows_to_logits(each.rows)
+        )
+        for each, target in zip(contestants, targets, strict=True)
+    ]
+
+
+def _check_widths(contestants: Sequence[Directions]) -> None:
+    widths = {each.name: each.rows.shape[1] for each in contestants}
+    if len(set(widths.values())) > 1:
+        found = ", ".join(f"{width} ({name})" for name, width in widths.items())
+        raise RequestError(f"expected dictionaries of one width, found {found}")
+
+
+def _pair(
+    a: Directions,
+    b: Directions,
+    forward: NearestRows,
+    back: NearestRows,
+    config: CompareConfig,
+    floors: torch.Generator,
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "a_to_b": mmcs_figures(forward.cosine) | _floors(a.rows, b.rows, floors),
+        "b_to_a": mmcs_figures(back.cosine) | _floors(b.rows, a.rows, floors),
+        "one_to_one": None,
+    }
+    most = max(len(a.rows), len(b.rows))
+    if config.one_to_one and most <= MOST_ASSIGNED:
+        assigned = one_to_one(a.rows, b.rows)
+        figures["one_to_one"] = {"mean": float(assigned.mean()), "share_0.9": float((assigned > 0.9).float().mean())}
+    elif config.one_to_one:
+        console.log(f"no one-to-one assignment: {most:,} features, more than {MOST_ASSIGNED:,}")
+    return figures
+
+
+def _floors(a: Tensor, b: Tensor, floors: torch.Generator) -> dict[str, float]:
+    isotropic, isotropic_sd = random_floor(a, len(b), floors)
+    subspace, subspace_sd = subspace_floor(a, b, floors)
+    return {
+        "floor_random": isotropic,
+        "floor_random_sd": isotropic_sd,
+        "floor_subspace": subspace,
+        "floor_subspace_sd": subspace_sd,
+    }
+
+
+def _similarities(name: str, a: Directions, b: Directions, nearest: NearestRows) -> dict[str, Tensor]:
+    """For each alive feature of a: its number, the cosine with its nearest in b, and that one's number."""
+    return {
+        f"{name}.feature": a.number,
+        f"{name}.cosine": nearest.cosine,
+        f"{name}.nearest": b.number[nearest.index],
+    }
+
+
+@shows_stored
+def _result(finished: FinishedRun) -> StageResult:
+    report = finished.read_json(COMPARE_FILE)
+    first, rows = report["pairs"][0], _matrix_rows if len(report["runs"]) > 2 else _pair_rows
+    figures = {"mmcs": first["a_to_b"]["mmcs"], "mmcs_back": first["b_to_a"]["mmcs"]}
+    return StageResult(
+        directory=finished.directory,
+        title=f"compare (directions in {report['space']})",
+        document={"command": "compare", "compare": report, "figures": figures},
+        table=[*_about_rows(report["runs"]), *rows(report), ("run", str(finished.directory))],
+    )
+
+
+def _about_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("", "alive", "L0", "> 10 %", "median frequency", "median D/E", "run")]
+    for number, each in enumerate(runs):
+        projection = each.get("de_projection", {}).get("q50")
+        rows.append((
+            f"[{number}]",
+            f"{each['alive']:,} of {each['features']:,}",
+            f"{each['l0']:.1f}",
+            f"{each['dense_10']:,}",
+            f"{each['frequency']['q50']:.2g}",
+            "" if projection is None else f"{projection:.2f}",
+            each["run"],
+        ))  # fmt: skip
+    return rows
+
+
+def _pair_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("from -> to", "MMCS", "random floor", "subspace floor", "median", "> .9", "1:1")]
+    for pair in report["pairs"]:
+        matched = pair["one_to_one"]
+        for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
+            each = pair[key]
+            rows.append((
+                f"[{start}] -> [{end}]",
+                f"{each['mmcs']:.3f}",
+                plus_minus(each["floor_random"], each["floor_random_sd"], 3),
+                plus_minus(each["floor_subspace"], each["floor_subspace_sd"], 3),
+                f"{each['q50']:.3f}",
+                f"{each['share_0.9']:.1%}",
+                f"{matched['mean']:.3f}" if matched else "",
+            ))  # fmt: skip
+    return rows
+
+
+def _matrix_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """MMCS with, in brackets, the higher of the two floors."""
+    numbers = range(len(report["runs"]))
+    cells = {}
+    for pair in report["pairs"]:
+        for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
+            each = pair[key]
+            floor = max(each["floor_random"], each["floor_subspace"])
+            cells[start, end] = f"{each['mmcs']:.3f} ({floor:.3f})"
+    header = ("MMCS (floor)", *(f"-> [{number}]" for number in numbers))
+    return [header, *((f"[{i}]", *(cells.get((i, j), "") for j in numbers)) for i in numbers)]

@@ -1,0 +1,190 @@
+"""`sae harvest`: run text through the model and write the activations at one hook point to disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_cli import build
+from sae_cli.activations.blocks import FIRST_POSITION
+from sae_cli.activations.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
+from sae_cli.activations.live import LiveActivations, Pass, stream_key
+from sae_cli.activations.text_read import check_begun_with, say_if_changed
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
+from sae_cli.artifacts.run_directory import finished_run, open_run, unfinished_run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
+from sae_cli.config.commands import HarvestConfig
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.settings import result_settings
+from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.errors import JobError, RequestError
+from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
+from sae_cli.jobs.result import StageResult
+from sae_cli.jobs.shortage import say_dropped, say_repeated
+from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.runs.file_names import COORDINATES_FILE
+from sae_cli.runs.stored_figures import shows_stored
+from sae_cli.terminal import console
+
+MOST_SHARDS = 20_000
+"""As many as a manifest can list: more would pass the size to which JSON is read."""
+
+
+def run(config: HarvestConfig, directory: Path) -> StageResult:
+    """Write at least `config.tokens` activations, in whole rows."""
+    return run_one((config, directory), HarvestGroup())
+
+
+def run_together(requests: Sequence[tuple[HarvestConfig, Path]]) -> list[Outcome]:
+    """Write several harvests; those of one model and text come from the same forward passes."""
+    return run_all(requests, stream_key, HarvestGroup)
+
+
+class HarvestGroup(Group[tuple[HarvestConfig, Path]]):
+    """Harvests that share model and text."""
+
+    def __init__(self) -> None:
+        self._live: LiveActivations | None = None
+
+    def make(self, request: tuple[HarvestConfig, Path]) -> Job | StageResult:
+        config, directory = request
+        settings = result_settings(config)
+        if finished := finished_run(directory, settings, config.overwrite):
+            console.log(f"found finished: {directory}")
+            say_if_changed(finished, config.data)
+            return _result(finished)
+        check_writable(directory, ANOTHER_PLACE)
+        if isinstance(config.data, SyntheticData):
+            raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
+        if self._live is None:
+            self._live = LiveActivations(config, build.device(config.device))
+        return Harvest(config, directory, settings, self._live)
+
+
+class Harvest(Job):
+    """The activations at one hook point: from the first row of text to the last shard."""
+
+    title = "harvest"
+
+    def __init__(self, config: HarvestConfig, directory: Path, settings: dict[str, Any], live: LiveActivations) -> None:
+        self.config, self.directory, self.settings, self.live = config, directory, settings, live
+        self.site = live.watch(config)
+        self.plan = ShardPlan.of(config.tokens, config.shard_tokens, live.stream.policy.context - FIRST_POSITION)
+        if self.plan.shards > MOST_SHARDS:
+            raise RequestError(
+                f"shard_tokens={config.shard_tokens:,}: makes {self.plan.shards:,} shards of tokens={config.tokens:,}, "
+                f"expected at most {MOST_SHARDS:,}; raise it"
+            )
+        self.width = live.model.width(self.site)
+
+    def steps(self) -> Generator[Step, None, None]:
+        facts = self.live.facts
+        self.needs = self._estimate()
+        require_disk(self.directory, self.needs.disk)
+        expect_memory(self.needs.memory)
+        attempt = unfinished_run(self.directory, self.config.overwrite)
+        keep = _sound_shards(attempt, self.config.verify) if attempt else ()
+        if attempt and keep:
+            check_begun_with(attempt, facts)
+        with open_run(
+            self.directory, "harvest", self.settings, self.config.overwrite, self.live.parents, attempt, keep
+        ) as claimed:
+            claimed.write_text(CONFIG_FILE, as_yaml(self.config))
+            claimed.manifest.facts.update(facts)
+            if coordinates := self.live.model.target(self.site).coordinates():
+                claimed.write_tensors(COORDINATES_FILE, coordinates)
+            first = complete_shards(claimed, self.plan)
+            writer = ShardWriter(
+                claimed, self.plan, getattr(torch, self.config.dtype.value), first, self.config.non_finite
+            )
+            if first:
+                there = writer.rows_added * self.plan.per_row
+                console.log(f"going on after {there:,} activations that are there already")
+            self.tokens = (self.plan.rows - writer.rows_added) * self.plan.per_row
+            passes = self.live.passes(writer.rows_added // self.config.model_rows)
+            yield Step()
+            started, forward = time.monotonic(), self.live.forward_seconds
+            with writer:
+                yield from self._write(writer, passes)
+            seconds, forward = time.monotonic() - started, self.live.forward_seconds - forward
+            left = count_activations(claimed)
+            say_dropped(self.plan.tokens - left, self.plan.tokens)
+            say_repeated(epochs := self.live.epochs(self.plan.tokens))
+            self.finished = claimed.finish(
+                **facts,
+                seconds=seconds,
+                tokens_per_second=self.tokens / seconds,
+                forward_tokens_per_second=self.tokens / forward if forward else 0.0,
+                tokens=left,
+                dropped=self.plan.tokens - left,
+                epochs=epochs,
+                rows=self.plan.rows,
+                width=self.width,
+            )
+
+    def _write(self, writer: ShardWriter, passes: Iterator[Pass]) -> Iterator[Step]:
+        # Passes begin where an uninterrupted harvest begins them: the last bits of an activation can depend on
+        # the rows that it is computed with.
+        skip, per_row = writer.rows_added % self.config.model_rows, self.plan.per_row
+        while not writer.full:
+            each = next(passes)
+            new = each.blocks[self.site].select(slice(skip * per_row, None))
+            writer.add(each.rows.select(slice(skip, None)), new)
+            skip = 0
+            yield Step(tokens=new.n)
+
+    def _estimate(self) -> Estimate:
+        width, item = self.width, getattr(torch, self.config.dtype.value).itemsize
+        origin = 3 * torch.int64.itemsize
+        shard = 2 * min(self.plan.rows, self.plan.rows_a_shard) * self.plan.per_row  # one is written, one collected
+        return Estimate(
+            disk=self.plan.tokens * (width * item + origin),
+            memory=shard * (width * (4 + item) + 2 * origin) + sum(p.nbytes for p in self.live.model.hf.parameters()),
+            reading=self.live.seconds_a_pass * self.plan.rows / self.config.model_rows,
+        )
+
+    def result(self) -> StageResult:
+        return _result(self.finished)
+
+
+def _sound_shards(attempt: UnfinishedRun, verify: bool) -> list[str]:
+    """The shards that an earlier attempt has written and that are still what was written."""
+    sound = []
+    for name in attempt.file_names(ACTIVATIONS) + attempt.file_names(ROWS):
+        try:
+            attempt.check_file(name, verify)
+        except JobError as error:
+            console.warn(f"{error}: it is made again")
+        else:
+            sound.append(name)
+    return sound
+
+
+@shows_stored
+def _result(finished: FinishedRun) -> StageResult:
+    facts = finished.manifest.facts
+    shards = finished.file_names(ACTIVATIONS)
+    return StageResult(
+        directory=finished.directory,
+        title="harvest",
+        document={
+            "run": str(finished.directory),
+            "command": "harvest",
+            "facts": facts,
+            "figures": {"tokens": facts["tokens"], "tokens_per_second": facts["tokens_per_second"]},
+        },
+        table=[
+            ("model", facts["model"]),
+            ("activations", f"{facts['tokens']:,} of width {facts['width']}, {len(shards)} shards"),
+            (
+                "speed",
+                f"{facts['tokens_per_second']:,.0f} tokens/s "
+                f"(bare forward pass {facts['forward_tokens_per_second']:,.0f})",
+            ),
+            ("run", str(finished.directory)),
+        ],
+    )

@@ -1,0 +1,138 @@
+"""`sae prune-high-freq`: a dictionary without its most, or its least, frequent features, and what that changes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sae_cli import build
+from sae_cli.activations.text_read import text_facts, text_of
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.commands import PruneConfig
+from sae_cli.config.settings import result_settings
+from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
+from sae_cli.dictionaries.topk import TopKDictionary
+from sae_cli.edits.prune import Limits, kept_features, recentred
+from sae_cli.errors import RequestError
+from sae_cli.evaluation import evaluate
+from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.evaluation.subject import make_subject
+from sae_cli.jobs.result import StageResult
+from sae_cli.models.logit_space import LOGIT_ROOT
+from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
+from sae_cli.terminal import console
+from sae_cli.training.finetune import finetuned
+from sae_cli.training.forbidden_run import FORBIDDEN
+
+KEPT = "kept_index"
+"""The numbers that the features had in the dictionary as it was trained, int64 [F]."""
+_LAYOUTS = {KEPT: "I64 F", FORBIDDEN: "F32 D", LOGIT_ROOT: "F32 D D"}
+
+
+def run(config: PruneConfig, directory: Path) -> StageResult:
+    """Prune the dictionary of `config.run` and evaluate it before and after."""
+    settings = result_settings(config)
+    if finished_run(directory, settings, config.overwrite):
+        console.log(f"found finished: {directory}")
+    else:
+        check_writable(directory, ANOTHER_PLACE)
+        _prune(config, directory)
+    after = evaluate.settings_for(directory, config)
+    result = evaluate.run(after, directory, evaluate.default_name(after))
+    result.title = PRUNE
+    result.document |= {"command": PRUNE, "facts": read_dictionary_run(directory).run.manifest.facts}
+    return result
+
+
+def _prune(config: PruneConfig, directory: Path) -> None:
+    started, device = time.monotonic(), build.device(config.device)
+    source = read_dictionary_run(config.run)
+    dictionary = load_dictionary(source.run, config.verify)
+    source.run.expect(DICTIONARY_FILE, {"W_enc": "F32 F D", **_added(source.run)}, others=True)
+    parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
+    frequency = _frequencies(config, source, dictionary.n_features)
+    limits = Limits(max_freq=config.max_freq, target_l0=config.target_l0, top_n=config.top_n, min_freq=config.min_freq)
+    kept = _checked(kept_features(frequency, limits), frequency, dictionary, config)
+    pruned = dictionary.keep(kept).to(device)
+    if config.recenter:
+        pruned = recentred(pruned, _mean_error(pruned, source, config, device))
+    if config.finetune_tokens:
+        pruned = finetuned(
+            pruned,
+            source.trained_with,
+            config.finetune,
+            config.finetune_tokens,
+            config.finetune_lr,
+            device,
+            parent_tensors.get(FORBIDDEN),
+        )
+    in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
+    facts = {name: source.run.fact(name, kind) for name, kind in (("tokens", int), ("source", str), ("width", int))}
+    facts |= text_facts(text_of(source.run.manifest))
+    with open_run(directory, PRUNE, result_settings(config), config.overwrite, [source.run]) as claimed:
+        claimed.write_text(CONFIG_FILE, as_yaml(config))
+        claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
+        header = source.run.read_metadata(DICTIONARY_FILE)
+        kept_out = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
+        save_dictionary(claimed, pruned, header, extra={KEPT: in_original, **kept_out})
+        claimed.finish(
+            **facts,
+            killed=dictionary.n_features - pruned.n_features,
+            threshold=float(frequency[kept].max()),
+            seconds=time.monotonic() - started,
+        )
+
+
+def _added(run: FinishedRun) -> dict[str, str]:
+    """The layout of those tensors that not every dictionary has."""
+    held = run.read_header(DICTIONARY_FILE).tensors
+    return {name: layout for name, layout in _LAYOUTS.items() if name in held}
+
+
+def _frequencies(config: PruneConfig, source: DictionaryRun, n_features: int) -> Tensor:
+    """From the evaluation of what is to be pruned, which is made if there is none."""
+    before = evaluate.settings_for(source.run.directory, config)
+    finished = evaluate.evaluation(source, before, evaluate.default_name(before))
+    return evaluate.read_features(finished, n_features)["frequency"]
+
+
+def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: PruneConfig) -> Tensor:
+    """Refuse to kill all; say so where nothing is killed, or L0 will not fall."""
+    most, least = float(frequency.max()), float(frequency.min())
+    if not len(kept):
+        raise RequestError(
+            f"run={config.run}: this would kill all {len(frequency):,} features; expected limits that leave some of "
+            f"their frequencies, {least:.2g} to {most:.2g}"
+        )
+    if len(kept) == len(frequency):
+        console.warn(
+            f"nothing is killed: the frequencies of all {len(frequency):,} features, {least:.2g} to {most:.2g}, and "
+            f"their L0, {float(frequency.sum()):.1f}, are within the limits"
+        )
+    elif isinstance(dictionary, TopKDictionary):
+        console.warn(
+            f"a TopK dictionary fills its support again: {int(dictionary.k)} of the features that are left fire on "
+            "each token, so L0 does not fall"
+        )
+    return kept
+
+
+@torch.no_grad()
+def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device) -> Tensor:
+    """Mean of x - x̂ over the activations that features are counted on."""
+    subject = make_subject(source.trained_with, None, config.model_rows, device)
+    total, n = torch.zeros(dictionary.width, dtype=torch.float64, device=device), 0
+    with console.progress(config.features.tokens, "recenter") as advance:
+        for block in Measurement(subject, config.eval, config.features).training_blocks():
+            for x in block.activations.to(device).split(max(1, FEATURES_AT_ONCE // dictionary.n_features)):
+                total += (x - dictionary(x)).sum(dim=0, dtype=torch.float64)
+            n += block.n
+            advance(block.n)
+    return total / n

@@ -1,0 +1,82 @@
+"""`sae randomize-weights`: a run that is a model folder, with random numbers for weights."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.commands import RandomizeConfig
+from sae_cli.config.edits import ModelPart, RandomScheme
+from sae_cli.config.settings import result_settings
+from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.edits.randomize import is_tied, randomize
+from sae_cli.jobs.result import StageResult
+from sae_cli.models import load_language_model, model_identity
+from sae_cli.models.load import fresh_model, save_model
+from sae_cli.runs.stored_figures import shows_stored
+from sae_cli.terminal import console
+
+_WEIGHTS_FILE = "weights.json"
+
+
+def run(config: RandomizeConfig, directory: Path) -> StageResult:
+    """Randomize the weights of `config.model` and write it as a Hugging Face folder."""
+    settings = result_settings(config)
+    if finished := finished_run(directory, settings, config.overwrite):
+        console.log(f"found finished: {directory}")
+        return _result(finished)
+    started = time.monotonic()
+    chosen = config.model
+    model = load_language_model(
+        chosen.path,
+        revision=chosen.revision,
+        dtype=getattr(torch, chosen.dtype.value),
+        trust_remote_code=chosen.trust_remote_code,
+    )
+    fresh = fresh_model(model.hf, config.seed) if config.scheme is RandomScheme.reinit else None
+    keep = [part.value for part in config.keep]
+    if is_tied(model.hf, model.parts) and (ModelPart.embed in config.keep) != (ModelPart.unembed in config.keep):
+        console.warn("the embedding and the unembedding of this model are one tensor: both are kept")
+    report = [asdict(each) for each in randomize(model.hf, model.parts, fresh, config.scheme.value, keep, config.seed)]
+    with open_run(directory, "randomize-weights", settings, config.overwrite) as claimed:
+        claimed.write_text(CONFIG_FILE, as_yaml(config))
+        claimed.write_json(_WEIGHTS_FILE, report)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".model-") as folder:
+            save_model(model, Path(folder))
+            for file in sorted(Path(folder).iterdir()):
+                claimed.take_file(file)
+        finished = claimed.finish(
+            model=model_identity(chosen.path, chosen.revision),
+            changed=sum(not each["kept"] for each in report),
+            kept=sum(each["kept"] for each in report),
+            seconds=time.monotonic() - started,
+        )
+    return _result(finished)
+
+
+@shows_stored
+def _result(finished: FinishedRun) -> StageResult:
+    report: list[dict[str, Any]] = finished.read_json(_WEIGHTS_FILE)
+    rows = [
+        (each["name"], "x".join(map(str, each["shape"])), *_statistics(each), "kept" if each["kept"] else "random")
+        for each in report
+    ]
+    facts = finished.manifest.facts
+    return StageResult(
+        directory=finished.directory,
+        title="randomize-weights",
+        document={"command": "randomize-weights", "facts": facts, "weights": report},
+        table=[*rows, ("run", str(finished.directory))],
+        header=("tensor", "shape", "mean before", "after", "std before", "after", ""),
+    )
+
+
+def _statistics(tensor: dict[str, Any]) -> list[str]:
+    return [f"{value:.3g}" for value in (*tensor["mean"], *tensor["std"])]

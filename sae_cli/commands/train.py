@@ -1,0 +1,303 @@
+"""`sae train`: train one dictionary and leave it, in raw activation units, in its run directory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_cli import build
+from sae_cli.activations.live import stream_key
+from sae_cli.activations.non_finite import usable_rows
+from sae_cli.activations.source import ActivationSource, ActivationSources
+from sae_cli.activations.text_read import check_begun_with, say_if_changed
+from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
+from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
+from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
+from sae_cli.config.agreement import check_agreement
+from sae_cli.config.commands import TrainConfig
+from sae_cli.config.hook import LogitUpdateHook
+from sae_cli.config.paths import absolute
+from sae_cli.config.settings import result_settings
+from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
+from sae_cli.jobs.estimate import expect_memory, require_disk
+from sae_cli.jobs.result import StageResult
+from sae_cli.jobs.shortage import say_dropped, say_repeated, say_short
+from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.kernels.choice import check_kernel
+from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.runs.file_names import CURVE, DENSITY_FILE
+from sae_cli.runs.stored_figures import shows_stored
+from sae_cli.terminal import console
+from sae_cli.terminal.board import Field
+from sae_cli.training.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
+from sae_cli.training.forbidden_run import FORBIDDEN, Forbidden, check_width, forbidden
+from sae_cli.training.needs import disk_bytes, estimate, memory_bytes
+from sae_cli.training.recipe import recipe_of
+from sae_cli.training.trackers.tracking import Tracking, check_trackers
+from sae_cli.training.trainer import TRAINING, Recipe, Trainer
+
+_MISSED = 0.05
+"""Share of `k` by which L0 may differ without a word."""
+
+
+def run(config: TrainConfig, directory: Path) -> StageResult:
+    """Train a dictionary on `config.tokens` activations."""
+    return run_one((config, directory), TrainingGroup())
+
+
+def run_together(requests: Sequence[tuple[TrainConfig, Path]]) -> list[Outcome]:
+    """Train several; those on one text and model share its forward passes."""
+    return run_all(requests, stream_key, TrainingGroup)
+
+
+class TrainingGroup(Group[tuple[TrainConfig, Path]]):
+    """Trainings that share model and text."""
+
+    def __init__(self) -> None:
+        self._sources: ActivationSources | None = None
+
+    def make(self, request: tuple[TrainConfig, Path]) -> Job | StageResult:
+        config, directory = request
+        settings = result_settings(config)
+        if finished := finished_run(directory, settings, config.overwrite):
+            console.log(f"found finished: {directory}")
+            say_if_changed(finished, config.data)
+            return _result(finished)
+        check_writable(directory, ANOTHER_PLACE)
+        check_agreement(config)
+        recipe, device = recipe_of(config), build.device(config.device)
+        check_kernel(recipe.kernel, device)
+        check_trackers(config.tracker)
+        kept_out = forbidden(config)
+        attempt = unfinished_run(directory, config.overwrite)
+        saved = attempt and read_checkpoint(attempt, config.verify)
+        if self._sources is None:
+            self._sources = ActivationSources(device)
+        source = self._sources.open(config, settings, saved and saved.batches)
+        return Training(config, directory, settings, recipe, source, kept_out, device, attempt, saved)
+
+
+class Training(Job):
+    """One dictionary: from its first batch to the saved file."""
+
+    title = "train"
+    drawn = "loss"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        directory: Path,
+        settings: dict[str, Any],
+        recipe: Recipe,
+        source: ActivationSource,
+        kept_out: Forbidden | None,
+        device: torch.device,
+        attempt: UnfinishedRun | None,
+        saved: SavedTraining | None,
+    ) -> None:
+        self.config, self.directory, self.settings = config, directory, settings
+        self.recipe, self.source, self.forbidden, self.device = recipe, source, kept_out, device
+        self._attempt, self._saved = attempt, saved
+        self._parents = [*source.parents, *([kept_out.run] if kept_out else [])]
+        self.save_every = config.checkpoint.every_seconds
+        self.done_before = saved.step * config.train.batch_size if saved else 0
+        self.tokens = recipe.steps * config.train.batch_size - self.done_before
+        if saved:
+            saved.check(self._parents)
+            check_begun_with(saved.attempt, source.facts)
+
+    def steps(self) -> Generator[Step, None, None]:
+        config, self._started = self.config, time.monotonic() - (self._saved.seconds if self._saved else 0)
+        held_out = self.source.held_out(config.train.held_out_tokens)
+        say_short("train.held_out_tokens", config.train.held_out_tokens, len(held_out), "the held-out text")
+        width = held_out.shape[1]
+        make_objective = build.objective(config, width)
+        require_disk(self.directory, needed=disk_bytes(config, width))
+        expect_memory(memory_bytes(config, width))
+        if self.forbidden:
+            check_width(self.forbidden, width)
+        keep = self._saved.attempt.manifest.files if self._saved else ()
+        with (
+            open_run(
+                self.directory, "train", self.settings, config.overwrite, self._parents, self._attempt, keep
+            ) as claimed,
+            Tracking(config.tracker, self.directory, self.settings, anew=self._attempt is None) as tracking,
+        ):
+            self._begin(claimed, tracking)
+            filling = time.monotonic()
+            sample = usable_rows(self.source.batches.sample, config.non_finite)
+            filling = time.monotonic() - filling
+            direction = self.forbidden.direction if self.forbidden else None
+            trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
+            if self._saved:
+                self._saved.take_up(trainer, width)
+            self._run, self._trainer, self._saved = claimed, trainer, None
+            if trainer.kernels.waits_for_compiler:
+                console.log("the first steps compile the loops for this processor: once, some seconds")
+            self.needs = estimate(trainer, sample, config, filling)
+            yield Step()
+            yield from self._train(trainer, held_out, claimed, tracking)
+            self.finished = self._finish(trainer, held_out, claimed)
+
+    def _begin(self, claimed: Run, tracking: Tracking) -> None:
+        if self._saved:
+            console.log(f"going on with {self.directory} after step {self._saved.step:,} of {self.recipe.steps:,}")
+        elif self._attempt:
+            console.log(f"an unfinished attempt is in {self.directory}, without a checkpoint: starting it again")
+        if CURVE in claimed.manifest.files:
+            claimed.go_on_with_log(CURVE)
+        lines = claimed.log_lines(CURVE)
+        self.past = [line[self.drawn] for line in lines]
+        for line in lines:
+            tracking.log(line)
+        claimed.write_text(CONFIG_FILE, as_yaml(self.config))
+        claimed.manifest.facts.update(self.source.facts)
+        claimed.save_progress()
+
+    def save(self) -> None:
+        save_checkpoint(self._run, self._trainer, self.source.batches, time.monotonic() - self._started)
+
+    def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, tracking: Tracking) -> Iterator[Step]:
+        train, started, before = self.config.train, time.monotonic(), trainer.tokens
+        for batch in self.source.batches:
+            trainer.step(usable_rows(batch, self.config.non_finite).to(self.device))
+            shown: dict[str, Field] = {}
+            last = trainer.step_number == self.recipe.steps
+            if last or trainer.ends_phase or trainer.step_number % train.log_every == 0:
+                line: dict[str, Any] = trainer.close_window()
+                line["tokens_per_second"] = (trainer.tokens - before) / (time.monotonic() - started)
+                if last or trainer.step_number % train.held_out_every == 0:
+                    line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
+                claimed.append_line(CURVE, line)
+                tracking.log(line)
+                shown = _shown(line)
+            if trainer.ends_phase:
+                console.log_once(_begins_decoder_fit(trainer))
+            if trainer.step_number in train.save_at:
+                self._save_dictionary(trainer, claimed, snapshot_file(trainer.step_number))
+            yield Step(tokens=len(batch), shown=shown)
+
+    def _finish(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> FinishedRun:
+        figures, history = held_out_figures(trainer, held_out), trainer.history()
+        # Batches are drawn before anything is left out of them, so that an activation's place depends on no other.
+        tokens = self.done_before + self.tokens
+        dropped, epochs = tokens - trainer.tokens, self.source.epochs(tokens)
+        say_dropped(dropped, tokens)
+        say_repeated(epochs)
+        _say_missed(self.config, figures["l0"])
+        self._save_dictionary(trainer, claimed, DICTIONARY_FILE)
+        claimed.write_tensors(DENSITY_FILE, history)
+        checkpoints = () if self.config.keep_checkpoints else checkpoint_files(claimed.manifest.files)
+        return claimed.finish(
+            checkpoints,
+            **self._facts_of_the_forbidden(),
+            **self.source.held_out_facts(),
+            tokens=trainer.tokens,
+            dropped=dropped,
+            epochs=epochs,
+            held_out_tokens=len(held_out),
+            steps=trainer.step_number,
+            width=held_out.shape[1],
+            scale=trainer.scale,
+            seconds=time.monotonic() - self._started,
+            held_out_fvu=figures["fvu"],
+            held_out_l0=figures["l0"],
+            **trainer.silent,
+            resampled=int(history["resampled"].sum()),
+        )
+
+    def _save_dictionary(self, trainer: Trainer, claimed: Run, name: str) -> None:
+        """The dictionary as it stands, in raw units; a `JobError` if that is not finite."""
+        trainer.check_finite()
+        extra = self.source.coordinates() | ({FORBIDDEN: self.forbidden.direction} if self.forbidden else {})
+        save_dictionary(claimed, trainer.dictionary(), {**_origin(self.config), "scale": trainer.scale}, extra, name)
+
+    def _facts_of_the_forbidden(self) -> dict[str, Any]:
+        if self.forbidden is None:
+            return {}
+        return {"forbidden_features": self.forbidden.features, "forbidden_alignment": self.forbidden.alignment}
+
+    def result(self) -> StageResult:
+        return _result(self.finished)
+
+
+def _say_missed(config: TrainConfig, l0: float | None) -> None:
+    """Say that a dictionary is not as sparse as was asked for, which can happen where `k` is an aim, not a rule."""
+    if config.sae.sparsity_setting() == "k" and l0 is not None and abs(l0 - config.k) > _MISSED * config.k:
+        console.warn(f"held-out L0 is {l0:.1f} and k={config.k} was asked for: compare it at the L0 that it has")
+
+
+def _begins_decoder_fit(trainer: Trainer) -> str:
+    return (
+        f"after step {trainer.step_number:,} of {trainer.recipe.steps:,} the decoder is fitted to features that no "
+        "longer change: the penalty is off, so the loss falls to the squared error"
+    )
+
+
+def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
+    """Those figures of a line of the curve that are shown while training goes on."""
+    silent = {key.replace("_", " "): f"{line[key]:,}" for key in ("dead", "never_fired") if key in line}
+    phase = {"phase": line["phase"]} if line["phase"] != TRAINING else {}
+    return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent, **phase}
+
+
+def _origin(config: TrainConfig) -> dict[str, Any]:
+    """What the dictionary is of, for the header of its file."""
+    place = {"layer": config.layer} if config.hook.has_layer else {}
+    mode = {"mode": config.hook.mode.value} if isinstance(config.hook, LogitUpdateHook) else {}
+    return {"hook": config.hook.point.value, **place, **mode, "model": absolute(config.model.path)}
+
+
+def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, float | None]:
+    """Reconstruction metrics of the dictionary as it stands, on held-out activations; a `JobError` if not finite."""
+    trainer.check_finite()
+    dictionary = trainer.dictionary()
+    sums = ReconstructionSums(origin=dictionary.activation_mean)
+    for x in held_out.to(dictionary.W_dec.device).split(4096):
+        f = dictionary.encode(x)
+        sums.add(x, dictionary.decode(f), f, dictionary.decoder_norms())
+    figures = sums.results()
+    if not math.isfinite(figures["fvu"] or 0.0):
+        raise trainer.diverged(f"the held-out FVU is {figures['fvu']}")
+    return figures
+
+
+def silent_features(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
+    """The features of a finished training that are `dead` or have `never_fired`, whichever is defined; of a run stored
+    by a version that called none dead too early, nothing."""
+    key = "dead" if facts["tokens"] >= settings.get("train.dead_after", 0) else "never_fired"
+    return {key: facts[key]} if key in facts else {}
+
+
+def _silent_rows(silent: Mapping[str, int], tokens: int, features: int) -> list[tuple[str, str]]:
+    within = {"dead": "", "never_fired": f" in {tokens:,} tokens"}
+    return [(key.replace("_", " "), f"{count:,} of {features:,}{within[key]}") for key, count in silent.items()]
+
+
+@shows_stored
+def _result(finished: FinishedRun) -> StageResult:
+    facts, settings = finished.manifest.facts, finished.manifest.settings
+    silent = silent_features(facts, settings)
+    figures = {"l0": facts["held_out_l0"], "fvu": facts["held_out_fvu"], **silent}
+    return StageResult(
+        directory=finished.directory,
+        title="train",
+        document={"run": str(finished.directory), "command": "train", "facts": facts, "figures": figures},
+        table=[
+            (
+                "dictionary",
+                f"{settings['sae.architecture']}, {settings['dict_size']:,} features of width {facts['width']}",
+            ),
+            ("trained on", f"{facts['tokens']:,} activations ({facts['source']}) in {facts['seconds']:.0f} s"),
+            ("held-out L0", f"{facts['held_out_l0']:.1f}"),
+            ("held-out FVU", f"{facts['held_out_fvu']:.4f}"),
+            *_silent_rows(silent, facts["tokens"], settings["dict_size"]),
+            ("run", str(finished.directory)),
+        ],
+    )

@@ -1,1 +1,0 @@
-"""Corpora -> token rows -> activation batches."""

@@ -1,0 +1,1 @@
+"""Measuring a dictionary on a language model, or on a known truth."""

@@ -1,0 +1,140 @@
+"""What single features do to the language model: its logits, on all paths, with one feature taken out.
+
+The reconstruction error stays in: x - fᵢ dᵢ stands for x, at every position of the mask on which the feature fires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_cli.activations.blocks import FIRST_POSITION
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.errors import RequestError
+from sae_cli.evaluation.held_out import HeldOutText
+from sae_cli.metrics.ablation import AblationSums
+from sae_cli.metrics.logit_weights import SHOWN
+from sae_cli.models import LanguageModel, Site
+from sae_cli.models.hooks import recorder, stand_in
+from sae_cli.tensor_types import Float, Int
+
+
+class Ablation:
+    """Takes features out, one at a time.
+
+    Args:
+        model: the language model.
+        site: where the dictionary is.
+        dictionary: whose features they are.
+        features: their numbers.
+        text: on which they fire.
+
+    Raises:
+        RequestError: a feature that the dictionary does not have, or a hook point that acts on the direct path only.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        site: Site,
+        dictionary: Dictionary,
+        features: Sequence[int],
+        text: HeldOutText,
+    ) -> None:
+        check_features(features, dictionary.n_features)
+        target = model.target(site)
+        if target.replaced is None:
+            raise RequestError(
+                f"ablate={list(features)}: hook={site.hook.value} acts on the direct path only, where the logit "
+                "weights in features.safetensors are the exact effect; leave ablate out"
+            )
+        self.model, self.target, self.replaced, self.dictionary = model, target, target.replaced, dictionary
+        self.text = text
+        self.sums = {feature: AblationSums(model.vocab_size) for feature in features}
+
+    def results(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+        """Run the text; of each feature its figures, and what it adds to the logits of every token [A, V]."""
+        for rows in self.text.rows("ablation"):
+            self.add(rows.tokens)
+        return self.reports(), self.tensors()
+
+    @torch.no_grad()
+    def add(self, tokens: Int[Tensor, "B T"]) -> None:
+        """Add rows of tokens."""
+        seen: dict[Site, Tensor] = {}
+        taps = {*self.target.taps, self.model.end.final_resid}
+        clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
+        x = self.target.read(seen).float()
+        f = self.dictionary.encode(x)
+        f[:, :FIRST_POSITION] = 0
+        for feature, sums in self.sums.items():
+            if (f[..., feature] > 0).any():
+                without = x - f[..., feature, None] * self.dictionary.W_dec[feature]
+                put = self.target.put(without, seen).to(seen[self.replaced].dtype)
+                self._compare(sums, f[..., feature], tokens, clean, replaced(stand_in(put)), x, without, seen)
+
+    def _compare(
+        self,
+        sums: AblationSums,
+        f: Tensor,
+        tokens: Tensor,
+        clean: Tensor,
+        ablated: Tensor,
+        x: Tensor,
+        without: Tensor,
+        seen: dict[Site, Tensor],
+    ) -> None:
+        fires = f > 0
+        direct = self.target.normalised(x, seen) - self.target.normalised(without, seen)
+        direct = direct[fires] @ self.model.end.logit_space.W.T
+        sums.add_logits(f[fires].cpu(), (clean - ablated)[fires].float().cpu(), direct.cpu())
+        targets = tokens[:, 1:].to(clean.device)
+        increase = _surprise(ablated, targets) - _surprise(clean, targets)
+        sums.add_losses(fires[:, :-1].cpu(), increase.cpu())
+
+    def reports(self) -> list[dict[str, Any]]:
+        """The figures of each feature."""
+        return [{"feature": feature, **self._report(sums)} for feature, sums in self.sums.items()]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What each feature adds to the logits where it fires."""
+        effects = [sums.mean_effects() for sums in self.sums.values()]
+        return {
+            "feature": torch.tensor(list(self.sums)),
+            "tokens": torch.tensor([sums.n for sums in self.sums.values()]),
+            "logit_effect": torch.stack([all_paths for all_paths, _ in effects]),
+            "logit_effect_direct": torch.stack([direct for _, direct in effects]),
+        }
+
+    def _report(self, sums: AblationSums) -> dict[str, Any]:
+        if not sums.n:
+            return {"tokens": 0, "ce_increase": None, "ce_increase_se": None, "raises": [], "lowers": []}
+        all_paths, direct = sums.mean_effects()
+        increase, error = sums.loss_increase()
+        return {
+            "tokens": sums.n,
+            "mean_act": sums.activation / sums.n,
+            "ce_increase": increase,
+            "ce_increase_se": error,
+            "cosine_direct": float(torch.cosine_similarity(all_paths, direct, dim=0)),
+            "raises": self._largest(all_paths),
+            "lowers": self._largest(-all_paths),
+        }
+
+    def _largest(self, effect: Float[Tensor, " V"]) -> list[str]:
+        tokens = effect.topk(min(SHOWN, len(effect))).indices
+        return self.model.tokenizer.batch_decode(tokens[:, None])
+
+
+def check_features(features: Iterable[int], n_features: int) -> None:
+    """A `RequestError` for a feature that there is not."""
+    for feature in features:
+        if not 0 <= feature < n_features:
+            raise RequestError(f"ablate={feature}: expected features from 0 to {n_features - 1}, found {feature}")
+
+
+def _surprise(logits: Float[Tensor, "B T V"], targets: Int[Tensor, "B S"]) -> Float[Tensor, "B S"]:
+    return torch.nn.functional.cross_entropy(logits[:, :-1].float().transpose(1, 2), targets, reduction="none")

@@ -1,0 +1,129 @@
+"""Contexts of features: one pass over rows of text, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sae_cli import build
+from sae_cli.activations.ahead import made_ahead
+from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock
+from sae_cli.activations.harvested import harvested_rows
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.evaluation import ContextsConfig
+from sae_cli.config.split import Split
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.evaluation.subject import ModelSubject
+from sae_cli.kernels.codes import Codes
+from sae_cli.metrics.contexts import NO_DOCUMENT, ContextCollector, ContextShape
+from sae_cli.terminal import console
+from sae_cli.text.document_keys import DocumentKeys
+from sae_cli.text.packing import TokenRows
+from sae_cli.text.rows import RowStream
+
+FEATURES_AT_ONCE = 2**23
+"""Largest feature matrix [n, F] made at once, in elements."""
+
+_KEYS_HELD = 10_000
+
+
+class Contexts(NamedTuple):
+    """What a pass has found.
+
+    Attributes:
+        tensors: of `contexts.safetensors`.
+        documents: keys of the documents in them, by id.
+        tokens: positions looked at.
+    """
+
+    tensors: dict[str, Tensor]
+    documents: dict[int, str]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ContextPass:
+    """A pass over the text of one split.
+
+    Held at once are the contexts (`ContextShape.bytes_a_feature`), `FEATURES_AT_ONCE` activations of four bytes, and
+    the entries of so many rows of text as make that number, at least one: with 32,768 features and rows of 1,024
+    tokens at most 2²⁵ of eight bytes.
+
+    Attributes:
+        subject: model, site and text.
+        split: of the text.
+        config: how much is read and kept.
+        harvest: of the beginning of this text, read instead of running the model.
+    """
+
+    subject: ModelSubject
+    split: Split
+    config: ContextsConfig
+    harvest: FinishedRun | None = None
+
+    @property
+    def shape(self) -> ContextShape:
+        return ContextShape(self.config.top, self.config.bands, self.config.per_band, self.config.window)
+
+    @torch.no_grad()
+    def of(self, dictionary: Dictionary, features: Tensor) -> Contexts:
+        """The contexts of these features [C].
+
+        Raises:
+            JobError: there is not a row of text, or the model's activations are not finite.
+        """
+        stream = build.row_stream(self.subject.data, self.subject.model, self.split)
+        documents = DocumentKeys(stream.corpus)
+        stream, context = replace(stream, corpus=documents), stream.policy.context
+        collector = ContextCollector(
+            features, dictionary.n_features, context, FIRST_POSITION, self.shape, self.config.seed
+        )
+        most_keys = _KEYS_HELD
+        wanted = -(-self.config.tokens // (context - FIRST_POSITION))
+        with console.progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
+            for rows, block in made_ahead(_first(self._rows(stream), wanted)):
+                for part, codes in _encoded(dictionary, rows, block):
+                    collector.add(codes, torch.from_numpy(part.tokens), torch.from_numpy(part.document))
+                if len(documents.keys) > most_keys:
+                    documents.forget_before(int(rows.document[0, 0]), but=collector.documents)
+                    most_keys = _KEYS_HELD + 2 * len(documents.keys)
+                advance(block.n)
+        if not collector.tokens:
+            raise stream.too_little()
+        held = collector.tensors()
+        shown = set(held["document"].unique().tolist()) - {NO_DOCUMENT}
+        return Contexts(held, documents.keys_of(shown, self.split, stream.seed), collector.tokens)
+
+    def _rows(self, stream: RowStream) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+        """Rows of text once: those of the harvest, then those that the model reads now."""
+        skip = 0
+        if self.harvest is not None:
+            for rows, block in harvested_rows(self.harvest, self.subject.model_rows):
+                yield rows, block
+                skip += len(rows.tokens)
+        yield from self.subject.rows(stream, skip)
+
+
+def _first(blocks: Iterator[tuple[TokenRows, ActivationBlock]], n: int) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+    """The first n rows of text."""
+    for rows, block in blocks:
+        counted = block.n // len(rows.tokens)
+        yield rows.select(slice(n)), block.select(slice(n * counted))
+        n -= len(rows.tokens)
+        if n <= 0:
+            return
+
+
+def _encoded(dictionary: Dictionary, rows: TokenRows, block: ActivationBlock) -> Iterator[tuple[TokenRows, Codes]]:
+    """Some rows of text after the others, with the entries of all their counted positions."""
+    counted = block.n // len(rows.tokens)
+    tokens_at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
+    rows_at_once = max(1, tokens_at_once // counted)
+    for i in range(0, len(rows.tokens), rows_at_once):
+        x = block.activations[i * counted : (i + rows_at_once) * counted].to(dictionary.W_dec.device)
+        codes = Codes.join([dictionary.codes(part) for part in x.split(tokens_at_once)])
+        yield rows.select(slice(i, i + rows_at_once)), codes

@@ -1,0 +1,188 @@
+"""Evaluations of one dictionary: every metric, made or found; of one that was pruned, beside those of what it was made
+of."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sae_cli import build
+from sae_cli.activations.text_read import check_served, measured_text, text_facts
+from sae_cli.artifacts.files import damaged, take_file, write_json
+from sae_cli.artifacts.lock import owner_of, wait_until_free
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.artifacts.survey import EVALUATIONS
+from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.names import evaluation_name
+from sae_cli.config.settings import flatten, result_settings
+from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.dictionaries.files import load_dictionary
+from sae_cli.errors import BusyError, RequestError
+from sae_cli.evaluation.evaluate_table import BEFORE, result
+from sae_cli.evaluation.held_out import LOGITS_AT_ONCE
+from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.evaluation.rare_features import rare_report
+from sae_cli.evaluation.references import References
+from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject, make_subject
+from sae_cli.jobs.estimate import Estimate, announce, expect_memory
+from sae_cli.jobs.result import StageResult
+from sae_cli.metrics import VERSION
+from sae_cli.runs.definitions import VERSION_KEY
+from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
+from sae_cli.runs.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
+from sae_cli.runs.outside import can_keep, check_place, folder_of, root_of
+from sae_cli.runs.parents import check_model, model_facts
+from sae_cli.runs.stored_figures import old_definitions
+from sae_cli.terminal import console
+
+_FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
+
+_FACTS = ("tokens_sha256",)
+
+
+def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResult:
+    """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`."""
+    source = read_dictionary_run(directory)
+    return result(source, _evaluate(source, config, evaluation_name))
+
+
+def settings_for(directory: Path, like: PruneConfig | CompareConfig) -> EvalConfig:
+    """The evaluation of a run that another command asks for, with that command's own settings."""
+    return EvalConfig(
+        run=str(directory),
+        runs_dir=like.runs_dir,
+        device=like.device,
+        verify=like.verify,
+        model_rows=like.model_rows,
+        eval=like.eval,
+        features=like.features,
+    )
+
+
+def default_name(config: EvalConfig) -> str:
+    """The name of an evaluation of these settings."""
+    return evaluation_name(config, flatten(EvalConfig(run=config.run)))
+
+
+def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
+    """The finished evaluation of a dictionary that another command needs, made if the run has none; if another process
+    makes it, it is waited for.
+
+    It is made in `config.out`; without that in the run, or below `config.runs_dir` where the run cannot be written.
+    What is unlike the training of the dictionary is said, unless that was `said`.
+    """
+    while True:
+        placed = _placed(source, config, name)
+        try:
+            return _evaluate(source, placed, name, said)
+        except BusyError:
+            if owner := owner_of(folder := folder_of(source.run, placed.out, EVALUATIONS, name)):
+                console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
+            wait_until_free(folder)
+
+
+def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
+    """With `out` as it has to be: none where the run has this evaluation, and some where it cannot be written."""
+    folder = folder_of(source.run, None, EVALUATIONS, name)
+    with suppress(BusyError):  # it is being made
+        if (finished := finished_run(folder, _settings(config), overwrite=False)) and not old_definitions(finished):
+            return replace(config, out=None)
+    if config.out is not None or can_keep(source.run, folder):
+        return config
+    out = str(Path(config.runs_dir, EVALUATIONS))
+    console.log(f"{source.run.directory}: cannot be written; its evaluation is kept in {out}")
+    return replace(config, out=out)
+
+
+def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
+    folder = folder_of(source.run, config.out, EVALUATIONS, name)
+    settings, overwrite = _settings(config), config.overwrite
+    if (finished := finished_run(folder, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; measuring again")
+        finished, overwrite = None, True
+    if finished:
+        check_served(finished, source, config.data, said)
+        console.log(f"found finished: {folder}")
+        return finished
+    check_place(source.run, config.out, folder, "eval")
+    if not isinstance(source.trained_with.data, SyntheticData):
+        check_model(source)
+    text = measured_text(source, config.data, said)
+    started, before = time.monotonic(), _before(source.run, config, name)
+    device = build.device(config.device)
+    dictionary = load_dictionary(source.run, config.verify).to(device)
+    subject = make_subject(source.trained_with, config.data, config.model_rows, device)
+    if isinstance(subject, ModelSubject):
+        n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
+        needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
+        announce([needs])
+        expect_memory(needs.memory)
+    references = _references(source, subject, config)
+    measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
+    ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
+
+    with open_run(folder, "eval", settings, overwrite, [source.run]) as claimed:
+        claimed.write_text(CONFIG_FILE, as_yaml(config))
+        figures, tensors = measurement.of(dictionary)
+        report = {**figures, **before, VERSION_KEY: VERSION}
+        report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
+        claimed.write_tensors(FEATURES_FILE, tensors)
+        if ablation:
+            report["ablation"], effects = ablation.results()
+            claimed.write_tensors(ABLATION_FILE, effects)
+        claimed.write_json(EVAL_FILE, report)
+        if name == DEFAULT:
+            # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
+            write_json(copy := folder / f".{EVAL_FILE}", report)
+            take_file(copy, root_of(source.run, config.out) / EVAL_FILE)
+        facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
+        return claimed.finish(**facts, seconds=time.monotonic() - started)
+
+
+def _settings(config: EvalConfig) -> dict[str, Any]:
+    """What makes an evaluation of a run another one."""
+    return {key: value for key, value in result_settings(config).items() if key != "run"}
+
+
+def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:
+    """The statistics of the features of a dictionary.
+
+    Raises:
+        JobError: they are damaged, or not of a dictionary of so many features.
+    """
+    sizes = finished.expect(FEATURES_FILE, _FEATURES, others=True)
+    if sizes["F"] != n_features:
+        raise damaged(finished.directory / FEATURES_FILE, f"{n_features} features", f"{sizes['F']}")
+    return finished.read_tensors(FEATURES_FILE)
+
+
+def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> References | None:
+    """The references that are asked for, which can be had."""
+    if not config.references:
+        return None
+    if isinstance(subject, SyntheticSubject):
+        raise RequestError("references are language models, and data=synthetic has none; leave references out")
+    references = References.of(source.trained_with.model, config.references, config.model_rows)
+    references.check(subject.data)
+    return references
+
+
+def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
+    """Of a pruned dictionary: the same evaluation of what it was made of."""
+    parent = pruned_from(run)
+    if parent is None:
+        if run.manifest.command == PRUNE:
+            made_of = run.manifest.parents[0].path
+            console.warn(f"{made_of}: {run.directory} was made of it, and it is gone or has changed: no figures before")
+        return {}
+    same = replace(config, run=str(parent.directory), baselines=[], references=[], ablate=[], overwrite=False)
+    before = evaluation(read_dictionary_run(parent.directory), same, default_name(same), said=True)
+    report = before.read_json(EVAL_FILE)
+    return {"before": {key: report[key] for key in BEFORE if key in report}, "killed": run.fact("killed", int)}

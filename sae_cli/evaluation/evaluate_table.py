@@ -1,0 +1,142 @@
+"""What an evaluation of one dictionary has found out, as people and scripts read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.evaluation.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
+from sae_cli.jobs.result import StageResult
+from sae_cli.runs.dictionary_run import DictionaryRun
+from sae_cli.runs.file_names import EVAL_FILE
+from sae_cli.runs.stored_figures import shows_stored
+from sae_cli.terminal.plus_minus import plus_minus
+
+_FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
+BEFORE = (
+    "features",
+    "l0",
+    "mse",
+    "fvu",
+    "loss_recovered",
+    "loss_recovered_mean",
+    "loss_recovered_direct",
+    "ce_increase",
+    "kl_sae",
+    "alive",
+    "dense_10",
+)
+"""Figures of a pruned dictionary that are shown beside those of what it was made of."""
+
+
+@shows_stored
+def result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
+    """What a finished evaluation has found out."""
+    report = finished.read_json(EVAL_FILE)
+    figures = {key: report[key] for key in _FIGURES if key in report}
+    directory = source.run.directory
+    rows = [
+        *_table(source, report),
+        *_baseline_rows(report),
+        *ablation_rows(report),
+        *domain_rows(report),
+        *reference_rows(report),
+    ]
+    rows += [("run", str(directory)), ("evaluation", str(finished.directory))]
+    header: tuple[str, ...] = ()
+    if "before" in report:
+        header, compared = _before_and_after(report)
+        rows = [*compared, *((label, "", value) for label, value in rows)]
+    return StageResult(
+        directory=directory,
+        title="eval",
+        document={"run": str(directory), "command": "eval", "eval": report, "figures": figures},
+        table=rows,
+        header=header,
+    )
+
+
+def _before_and_after(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    before = report["before"]
+    rows = [("killed", "", f"{report['killed']:,}")]
+    for key in BEFORE:
+        if before.get(key) is not None or (key in before and report.get(key) is not None):
+            rows.append((LABELS.get(key, key), _shown(before[key]), _shown(report.get(key))))
+    return ("", "before", "after"), rows
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...]]:
+    trained, facts = source.trained_with, source.run.manifest.facts
+    rows: list[tuple[str, ...]] = [
+        ("dictionary", f"{trained.sae.architecture}, {report['features']:,} features of width {facts['width']}"),
+        ("trained on", f"{facts['tokens']:,} activations ({facts['source']})"),
+        ("held-out tokens", f"{report['tokens']:,}"),
+        ("L0", f"{report['l0']:.1f}"),
+        ("FVU", f"{report['fvu']:.4f}"),
+    ]
+    if "mmcs_truth_to_dictionary" in report:
+        rows.append(("MMCS truth -> dictionary", f"{report['mmcs_truth_to_dictionary']:.4f}"))
+    rows += [
+        *loss_rows(report),
+        ("alive / dead", f"{report['alive']:,} / {report['dead']:,} (of {report['feature_tokens']:,} tokens)"),
+        ("on > 1 % / > 10 % of tokens", f"{report['dense_1']:,} / {report['dense_10']:,}"),
+    ]
+    if report.get("token_entropy_median") is not None:
+        shares = f"{report['top1_share_median']:.2f} / {report['top3_share_median']:.2f}"
+        rows.append(("token entropy, bits (median)", f"{report['token_entropy_median']:.2f}"))
+        rows.append(("share of the top token / top 3", shares))
+    if report["rare"]["rare"]["features"]:
+        rows.append((f"rare (on < {report['rare']['below']:g} of tokens)", _rare(report["rare"])))
+    if report.get("logit_kurtosis_median") is not None:
+        kurtosis = f"{report['logit_kurtosis_median']:.1f} / {report['logit_skew_median']:+.2f}"
+        rows.append(("logit weights, kurtosis / skew", kurtosis))
+    if report.get("fvu_logit") is not None:
+        resid = "-" if report["fvu_resid"] is None else f"{report['fvu_resid']:.4f}"
+        rows.append(("FVU in residual stream / logits", f"{resid} / {report['fvu_logit']:.4f}"))
+    if report.get("nullspace") is not None:
+        share = f"{report['nullspace']:.4f} (random {report['nullspace_floor']:.4f}, activations "
+        rows.append(("null-space share", f"{share}{report['nullspace_variance']:.4f})"))
+    return rows
+
+
+def _rare(report: dict[str, Any]) -> str:
+    rare, others = report["rare"], report["others"]
+    parts = [f"{rare['features']:,}"]
+    if others["features"]:
+        parts.append(f"D/E median {rare['de_projection']['q50']:.2f} (others {others['de_projection']['q50']:.2f})")
+        if rare["encoder_alignment"] is not None and others["encoder_alignment"] is not None:
+            alignment = f"{rare['encoder_alignment']:.3f} (others {others['encoder_alignment']:.3f})"
+            parts.append(f"mean cosine of encoder rows {alignment}")
+    return ", ".join(parts)
+
+
+def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows = []
+    for name, each in report.get("baselines", {}).items():
+        recovered = each["loss_recovered"]
+        shown = f"no loss recovered, CE increase {_shown(each['ce_increase'])}"
+        if recovered is not None:
+            shown = f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}"
+        value = f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}, {shown}, "
+        rows.append((f"baseline {name}", f"{value}entropy {each['token_entropy_median']:.2f} bits"))
+    return rows
+
+
+def ablation_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A line for each feature that was taken out."""
+    rows = []
+    for each in report.get("ablation", []):
+        if not each["tokens"]:
+            rows.append((f"without feature {each['feature']}", "fires on none of the tokens"))
+            continue
+        raises = " ".join(map(repr, each["raises"][:5]))
+        increase = f"CE {plus_minus(each['ce_increase'] or 0.0, each['ce_increase_se'], sign='+')}"
+        value = f"{increase} on its {each['tokens']:,} tokens; it raises {raises}; direct path cosine "
+        rows.append((f"without feature {each['feature']}", f"{value}{each['cosine_direct']:.2f}"))
+    return rows

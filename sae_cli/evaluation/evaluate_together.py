@@ -1,0 +1,184 @@
+"""`sae eval run=[A,B,C]`: a language model that runs on several dictionaries at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sae_cli import build
+from sae_cli.activations.text_read import check_served, measured_text, text_facts
+from sae_cli.artifacts.run_directory import finished_run, open_run
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.commands import EvalConfig
+from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.paths import absolute
+from sae_cli.config.settings import flatten, result_settings
+from sae_cli.config.split import Split
+from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.files import load_dictionary
+from sae_cli.errors import JobError, RequestError
+from sae_cli.evaluation.held_out import HeldOutText, check_losses
+from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
+from sae_cli.evaluation.references import References
+from sae_cli.evaluation.splice_together import JointSplicer
+from sae_cli.jobs.result import StageResult
+from sae_cli.jobs.shortage import say_short
+from sae_cli.metrics import VERSION
+from sae_cli.models import LanguageModel, Site
+from sae_cli.runs.definitions import VERSION_KEY
+from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
+from sae_cli.runs.file_names import EVAL_FILE
+from sae_cli.runs.parents import check_model, model_facts
+from sae_cli.runs.stored_figures import old_definitions, shows_stored
+from sae_cli.terminal import console
+from sae_cli.text.provenance import TokensHash
+
+_FIGURES = ("ce_increase", "loss_recovered", "kl_sae")
+
+
+def run(config: EvalConfig, directory: Path) -> StageResult:
+    """Evaluate the dictionaries of `config.run` spliced in together; `directory` is a run of its own."""
+    settings = result_settings(config)
+    overwrite = config.overwrite
+    if (finished := finished_run(directory, settings, overwrite)) and (old := old_definitions(finished)):
+        console.log(f"{old}; measuring again")
+        finished, overwrite = None, True
+    if finished:
+        for source in map(read_dictionary_run, config.run):
+            check_served(finished, source, config.data)
+        console.log(f"found finished: {directory}")
+        return _result(finished)
+    started = time.monotonic()
+    sources = [read_dictionary_run(each) for each in config.run]
+    data = _check(sources, config.data)
+    for source in sources:
+        check_model(source)
+    texts = [measured_text(source, config.data) for source in sources]
+    model = build.language_model(sources[0].trained_with.model, data, build.device(config.device))
+    at = _by_site(sources, model)
+    references = None
+    if config.references:
+        references = References.of(sources[0].trained_with.model, config.references, config.model_rows)
+        references.check(data)
+    dictionaries = {site: _load(source, site, model, config.verify) for site, source in at.items()}
+    text = HeldOutText(model, data, config.model_rows, config.eval.tokens)
+
+    parents = [source.run for source in at.values()]
+    with open_run(directory, "eval", settings, overwrite, parents) as claimed:
+        claimed.write_text(CONFIG_FILE, as_yaml(config))
+        splicer = JointSplicer(model, dictionaries)
+        read = TokensHash()
+        for rows in text.rows("losses"):
+            splicer.add(*rows)
+            read.add(rows.tokens.numpy())
+        check_losses(splicer.losses, "the model and the dictionaries in it")
+        placed = references.place(text, splicer.losses) if references else {}
+        report = {**_report(splicer, text, at), **placed, "tokens_sha256": read.hexdigest()}
+        say_short("eval.tokens", config.eval.tokens, report["tokens"], "the held-out text")
+        claimed.write_json(EVAL_FILE, report)
+        facts = {**text_facts(texts[0]), **model_facts(sources[0]), "tokens_sha256": report["tokens_sha256"]}
+        finished = claimed.finish(**facts, seconds=time.monotonic() - started)
+    return _result(finished)
+
+
+def _check(sources: Sequence[DictionaryRun], data: DataConfig | None) -> DataConfig:
+    """The text of the evaluation; refused where the dictionaries are not of one model, or of several texts."""
+    trained = [source.trained_with for source in sources]
+    if any(isinstance(each.data, SyntheticData) for each in trained) or isinstance(data, SyntheticData):
+        raise RequestError("run=[…] of several: expected dictionaries of a language model, found data=synthetic")
+    first = sources[0].run.directory
+    for run, each in sources[1:]:
+        if found := _difference(trained[0].model, each.model, "model"):
+            raise RequestError(f"{run.directory}: expected the model of {first}, found {found}; leave one out")
+        if data is None and (found := _difference(trained[0].data, each.data, "data")):
+            raise RequestError(
+                f"{run.directory}: expected the text of {first}, found {found}; say which text with data="
+            )
+    return data or trained[0].data
+
+
+def _difference(expected: Any, found: Any, group: str) -> str:
+    """The first setting that differs, but for what the model is called."""
+    one, other = flatten(expected), flatten(found)
+    for settings in (one, other):
+        if path := settings.get("path"):
+            settings["path"] = absolute(path)
+    for key in {**one, **other}:
+        if one.get(key) != other.get(key) and f"{group}.{key}" != "model.name":
+            return f"{group}.{key}={other.get(key)} instead of {one.get(key)}"
+    return ""
+
+
+def _by_site(sources: Sequence[DictionaryRun], model: LanguageModel) -> dict[Site, DictionaryRun]:
+    """The dictionaries by where they go, in the order of the layers; refused where two would go to one place."""
+    at: dict[Site, DictionaryRun] = {}
+    taken: dict[Site, DictionaryRun] = {}
+    for source in sources:
+        site = build.site(source.trained_with.hook, source.trained_with.layer, model)
+        place = model.target(site).replaced
+        if place is None:
+            raise RequestError(
+                f"run=[…]: {source.run.directory} is of {_name(site)}, which acts on the direct path only and cannot "
+                "be put into the model together with others; evaluate it alone"
+            )
+        if place in taken:
+            both = f"{taken[place].run.directory} and {source.run.directory}"
+            raise RequestError(f"run=[…]: expected one dictionary for {_name(place)}, found {both}; leave one out")
+        at[site] = taken[place] = source
+    return dict(sorted(at.items(), key=lambda item: (item[0].layer, item[0].hook.value)))
+
+
+def _load(source: DictionaryRun, site: Site, model: LanguageModel, verify: bool) -> Dictionary:
+    dictionary = load_dictionary(source.run, verify).to(model.device)
+    if dictionary.width != (width := model.width(site)):
+        raise JobError(
+            f"{source.run.directory}: the dictionary has width {dictionary.width}, but {_name(site)} has {width}"
+        )
+    return dictionary
+
+
+def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryRun]) -> dict[str, Any]:
+    dictionaries = {
+        _name(site): {
+            "run": str(source.run.directory),
+            "features": splicer.dictionaries[site].n_features,
+            **splicer.of_site(site),
+        }
+        for site, source in at.items()
+    }
+    return {
+        **splicer.losses.results(),
+        "dictionaries": dictionaries,
+        **text.domain_results(splicer.losses),
+        "tokens": next(iter(splicer.alone.values())).n,
+        "loss_tokens": int(splicer.losses.total[0]),
+        "rows": splicer.losses.rows,
+        "split": Split.held_out.value,
+        "positions": "all but the first of each row",
+        VERSION_KEY: VERSION,
+    }
+
+
+def _name(site: Site) -> str:
+    mode = f"-{site.mode.value}" if site.mode else ""
+    return f"{site.hook.value}{mode}.{site.layer}"
+
+
+@shows_stored
+def _result(finished: FinishedRun) -> StageResult:
+    report = finished.read_json(EVAL_FILE)
+    figures = {key: report[key] for key in _FIGURES}
+    rows = [("held-out tokens", f"{report['tokens']:,}"), *loss_rows(report)]
+    for name, each in report["dictionaries"].items():
+        l0, fvu = (f"{each[key]:.4g} (alone {each[f'{key}_alone']:.4g})" for key in ("l0", "fvu"))
+        rows.append((name, f"{each['features']:,} features, L0 {l0}, FVU {fvu}"))
+    rows += [*domain_rows(report), *reference_rows(report), ("run", str(finished.directory))]
+    return StageResult(
+        directory=finished.directory,
+        title=f"eval of {len(report['dictionaries'])} dictionaries at once",
+        document={"run": str(finished.directory), "command": "eval", "eval": report, "figures": figures},
+        table=rows,
+    )

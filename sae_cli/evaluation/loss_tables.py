@@ -1,0 +1,158 @@
+"""Rows of the table of an evaluation that are about losses: of all text, of its domains, among reference models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sae_cli.metrics.language_loss import EFFECTS, is_harm
+from sae_cli.runs.definitions import UNDEFINED
+from sae_cli.terminal.plus_minus import plus_minus
+
+CE, BITS_PER_BYTE = "ce", "bits_per_byte"
+"""Units of a loss that models are placed by."""
+PARAMETERS, STEPS = "parameters", "steps"
+"""What they are placed among."""
+
+LABELS = {
+    "l0": "L0",
+    "mse": "MSE",
+    "fvu": "FVU",
+    "loss_recovered": "loss recovered (zero)",
+    "loss_recovered_mean": "loss recovered (mean)",
+    "loss_recovered_direct": "loss recovered (zero, direct path)",
+    "ce_clean": "CE clean, nats",
+    "ce_increase": "CE increase, nats",
+    "ce_increase_direct": "CE increase (direct path), nats",
+    "zero_ablation_effect": "CE increase by zero, nats",
+    "zero_ablation_effect_direct": "CE increase by zero (direct path), nats",
+    "kl_sae": "KL, nats",
+    "kl_sae_direct": "KL (direct path), nats",
+    "dense_10": "on > 10 % of tokens",
+}
+DOMAINS_SHOWN = 8
+
+_ALWAYS = ("loss_recovered", "loss_recovered_mean", "loss_recovered_direct", "ce_clean")
+_OF_A_PATH = ("ce_increase", "zero_ablation_effect", "kl_sae")
+
+Rows = list[tuple[str, ...]]
+
+
+def loss_rows(report: Mapping[str, Any]) -> Rows:
+    """Losses with their standard errors; on the direct path where nothing else was measured."""
+    path = "" if "ce_sae" in report else "_direct"
+    keys = (*_ALWAYS, *(f"{key}{path}" for key in _OF_A_PATH))
+    return [(LABELS[key], _with_error(report, key) or why_missing(report, key)) for key in keys if key in report]
+
+
+def why_missing(figures: Mapping[str, Any], key: str) -> str:
+    """Why loss recovered does not exist among these figures; nothing for other figures, or where it is not known."""
+    effect = EFFECTS.get(key, "")
+    if figures.get(effect) is None:
+        return ""
+    ablation = "mean" if effect.startswith("mean") else "zero"
+    return f"{UNDEFINED}: {ablation} ablation does not clearly raise the loss ({_with_error(figures, effect)} nats)"
+
+
+def domain_rows(report: Mapping[str, Any]) -> Rows:
+    """The largest domains, and all others in one row."""
+    domains = report.get("domains", {})
+    names = sorted(domains, key=lambda name: -domains[name]["tokens"])
+    shown, rest = names[:DOMAINS_SHOWN], names[DOMAINS_SHOWN:]
+    rows: Rows = [(f"domain {name}", _domain(domains[name])) for name in shown]
+    if rest:
+        rows.append((f"domain other ({len(rest)})", _domain(_pooled([domains[name] for name in rest]))))
+    return rows
+
+
+def _domain(figures: Mapping[str, Any]) -> str:
+    path = "" if "ce_sae" in figures else "_direct"
+    size = f"{figures['tokens']:,} tokens, CE {figures['ce_clean']:.3f}"
+    parts = [size, f"increase {_with_error(figures, f'ce_increase{path}')}"]
+    if figures.get(f"loss_recovered{path}") is not None:
+        parts.append(f"loss recovered {_with_error(figures, f'loss_recovered{path}')}")
+    else:
+        parts.append("no loss recovered")
+    return ", ".join(parts)
+
+
+def _pooled(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of several domains as of one; without their errors, for which rows would be needed."""
+    tokens = sum(each["tokens"] for each in domains)
+    pooled: dict[str, Any] = {"tokens": tokens}
+    for key in ("ce_clean", "ce_sae", "ce_zero", "ce_sae_direct", "ce_zero_direct"):
+        if key in domains[0]:
+            pooled[key] = sum(each["tokens"] * each[key] for each in domains) / tokens
+    for path in ("", "_direct"):
+        if f"ce_sae{path}" in pooled:
+            clean, sae, zero = (pooled[key] for key in ("ce_clean", f"ce_sae{path}", f"ce_zero{path}"))
+            # An upper bound of the error of the whole: the domains share rows.
+            errors = [each["tokens"] * (each.get(f"zero_ablation_effect{path}_se") or 0) for each in domains]
+            recovered = (zero - sae) / (zero - clean) if is_harm(zero - clean, sum(errors) / tokens) else None
+            pooled |= {f"ce_increase{path}": sae - clean, f"loss_recovered{path}": recovered}
+    return pooled
+
+
+def reference_rows(report: Mapping[str, Any]) -> Rows:
+    """Which model the spliced one is as good as, and the models that this was read from."""
+    if "references" not in report:
+        return []
+    unit, references = report["references_unit"], report["references"]
+    name = "CE" if unit == CE else "bits per byte"
+    rows: Rows = [("as good as", _equivalent(report["equivalent_model"], references))]
+    for each in sorted(references, key=lambda each: -each[unit]):
+        size = _count(each["parameters"]) + (f", step {each['step']:,}" if "step" in each else "")
+        loss = plus_minus(each[unit], each["se"])
+        difference = plus_minus(each["difference_to_sae"], each["difference_se"], sign="+")
+        rows.append((f"reference {each['name']} ({size})", f"{name} {loss}, {difference} against the spliced model"))
+    return rows
+
+
+def _equivalent(found: Mapping[str, Any] | None, references: Sequence[Mapping[str, Any]]) -> str:
+    if found is None:
+        return "no reference has a place on the axis"
+    axis = found["axis"]
+    key, shown, unit = ("parameters", _count, "parameters") if axis == PARAMETERS else ("step", _step, "training steps")
+    curve = " … ".join(f"{each['name']} {shown(each[key])}" for each in _ends(found, references, key))
+    caveat = caveat_of(found)
+    if found["outside"]:
+        return f"{found['outside']} of the references ({curve}; nothing is extrapolated{caveat})"
+    low, high = ("…" if found[end] is None else shown(found[end]) for end in ("low", "high"))
+    return f"a model of {shown(found['value'])} {unit} ({low}–{high}; {curve}{caveat})"
+
+
+def caveat_of(found: Mapping[str, Any]) -> str:
+    """What a reader must know of the curve, and of the spliced model where it has a lower loss than the intact one."""
+    said = "; the references' losses do not fall with size throughout" if not found["monotone"] else ""
+    if left_out := found.get("left_out"):
+        said += f", left out: {', '.join(left_out)}"
+    if found.get("better_than_intact"):
+        said += "; the dictionary lowers the loss of its model: this says nothing about how good it is"
+    return said
+
+
+def _ends(found: Mapping[str, Any], references: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
+    """The neighbours, or the ends of the curve where the loss is outside."""
+    if found["outside"]:
+        curve = sorted((each for each in references if each.get(key)), key=lambda each: each[key])
+        return [curve[0], curve[-1]] if len(curve) > 1 else curve
+    names = dict.fromkeys((found["below"], found["above"]))
+    return [next(each for each in references if each["name"] == name) for name in names]
+
+
+def _with_error(figures: Mapping[str, Any], key: str) -> str:
+    value, error = figures.get(key), figures.get(f"{key}_se")
+    if value is None:
+        return ""
+    return plus_minus(value, error)
+
+
+def _count(n: float) -> str:
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= size:
+            return f"{n / size:.3g}{unit}"
+    return f"{n:.0f}"
+
+
+def _step(n: float) -> str:
+    return f"{n:,.0f}"

@@ -1,0 +1,238 @@
+"""Measuring a dictionary: reconstruction and losses on held-out text, features on more, baselines beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_cli import build
+from sae_cli.activations.blocks import ActivationBlock, take
+from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.hook import Basis
+from sae_cli.config.split import Split
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.errors import JobError, RequestError
+from sae_cli.evaluation.ablation import Ablation
+from sae_cli.evaluation.baselines import SAMPLE, check_ica, fit_baseline
+from sae_cli.evaluation.held_out import HeldOutText, check_losses
+from sae_cli.evaluation.references import References
+from sae_cli.evaluation.splice import Splicer
+from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject
+from sae_cli.jobs.shortage import say_short
+from sae_cli.metrics.directions import kurtosis, participation_ratio
+from sae_cli.metrics.features import FeatureSums
+from sae_cli.metrics.logit_weights import logit_weights
+from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.metrics.similarity import max_cosines
+from sae_cli.metrics.token_counts import TokenCounts
+from sae_cli.models.targets import TappedTarget
+from sae_cli.terminal import console
+from sae_cli.text.provenance import TokensHash
+
+# Largest feature matrix [n, F] made at once, in elements.
+FEATURES_AT_ONCE = 2**24
+
+_OF_BASELINES = (
+    "l0",
+    "fvu",
+    "loss_recovered",
+    "loss_recovered_se",
+    "ce_increase",
+    "ce_increase_se",
+    "token_entropy_median",
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How much is measured, on what.
+
+    Attributes:
+        subject: what the dictionary reads.
+        evaluation: held-out text for reconstruction and losses.
+        features: text for the statistics of features.
+        baselines: what is measured beside it.
+        references: models that the one with the dictionary in it is placed among.
+    """
+
+    subject: Subject
+    evaluation: EvaluationConfig
+    features: FeaturePassConfig
+    baselines: tuple[Baseline, ...] = ()
+    references: References | None = None
+
+    def of(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Every figure by its name, and the tensors of per-feature statistics."""
+        self.subject.check(dictionary)
+        self._check_baselines()
+        whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
+        self._say_short(whole["tokens"], counted["feature_tokens"])
+        figures = whole | counted
+        match self.subject:
+            case ModelSubject():
+                shape, weights = _logit_weights(self.subject, dictionary, whole["final_norm_inverse_scale"])
+                tensors |= weights
+                figures |= {name: _median(values[tensors["count"] > 0]) for name, values in shape.items()}
+            case SyntheticSubject():
+                figures |= _truth_figures(self.subject.truth.directions(), dictionary.W_dec.cpu(), tensors["count"])
+        figures |= {
+            "features": dictionary.n_features,
+            "split": Split.held_out.value,
+            "feature_split": self.features.split.value,
+        }
+        if self.baselines:
+            figures["baselines"] = self._baselines(dictionary, l0=figures["l0"])
+        return figures, tensors
+
+    def _say_short(self, tokens: int, feature_tokens: int) -> None:
+        say_short("eval.tokens", self.evaluation.tokens, tokens, "the held-out text")
+        say_short("features.tokens", self.features.tokens, feature_tokens, f"the {self.features.split.value} text")
+
+    def ablation(self, dictionary: Dictionary, features: Sequence[int]) -> Ablation:
+        """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
+        if not isinstance(self.subject, ModelSubject):
+            raise RequestError("ablate: features are taken out of a language model; data=synthetic has none")
+        return Ablation(self.subject.model, self.subject.site, dictionary, features, self._text(self.subject))
+
+    def _text(self, subject: ModelSubject) -> HeldOutText:
+        return HeldOutText(subject.model, subject.data, subject.model_rows, self.evaluation.tokens)
+
+    def _whole(self, dictionary: Dictionary, references: References | None = None) -> dict[str, Any]:
+        """Reconstruction and, where there is a language model, losses, among those of references."""
+        match self.subject:
+            case ModelSubject():
+                return self._splice(self.subject, dictionary, references)
+            case SyntheticSubject():
+                return self._reconstruct(dictionary)
+
+    def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> dict[str, Any]:
+        text = self._text(subject)
+        splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
+        read = TokensHash()
+        for rows in text.rows("losses"):
+            splicer.add(*rows)
+            read.add(rows.tokens.numpy())
+        check_losses(splicer.losses, "the model and the dictionary in it")
+        return {
+            **splicer.results(),
+            **text.domain_results(splicer.losses),
+            **(references.place(text, splicer.losses) if references else {}),
+            "tokens": splicer.reconstruction.n,
+            "loss_tokens": int(splicer.losses.total[0]),
+            "rows": splicer.losses.rows,
+            "positions": "all but the first of each row",
+            "tokens_sha256": read.hexdigest(),
+        }
+
+    @torch.no_grad()
+    def _reconstruct(self, dictionary: Dictionary) -> dict[str, Any]:
+        reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
+        for block in take(self.subject.blocks(Split.held_out), self.evaluation.tokens):
+            x = block.activations.to(dictionary.W_dec.device)
+            f = dictionary.encode(x)
+            reconstruction.add(x, dictionary.decode(f), f, dictionary.decoder_norms())
+        return {**reconstruction.results(), "tokens": reconstruction.n}
+
+    @torch.no_grad()
+    def _features(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Summaries, over features that fired (neurons: over all), and the statistics that they are of."""
+        sums, tokens = self._count(dictionary)
+        W_dec, alive = dictionary.W_dec.cpu(), sums.count > 0
+        by_feature = {
+            "de_projection": dictionary.de_projection().cpu(),
+            "de_cosine": dictionary.de_cosine().cpu(),
+            **(tokens.results() if tokens else {}),
+        }
+        by_neuron = {}
+        figures: dict[str, Any] = {**sums.summary()}
+        if isinstance(self.subject, ModelSubject) and (null_space := self.subject.null_space):
+            by_feature |= {"decoder_kurtosis": kurtosis(W_dec), "decoder_participation": participation_ratio(W_dec)}
+            by_neuron = {"neuron_kurtosis": kurtosis(W_dec.T), "neuron_participation": participation_ratio(W_dec.T)}
+            by_feature["nullspace"] = null_space.share(W_dec)
+            figures["nullspace"] = float(by_feature["nullspace"][alive].mean()) if alive.any() else None
+            figures["nullspace_floor"] = null_space.floor
+        medians = {name: _median(values[alive]) for name, values in by_feature.items() if name != "nullspace"}
+        medians |= {name: _median(values) for name, values in by_neuron.items()}
+        figures |= {f"{name}_median": value for name, value in medians.items()}
+        return figures, {**sums.tensors(), "b_enc": dictionary.encoder_bias, **by_feature, **by_neuron}
+
+    def _count(self, dictionary: Dictionary) -> tuple[FeatureSums, TokenCounts | None]:
+        """Counts and sums of every feature over a stream of activations, in bounded memory."""
+        wanted, sums = self.features, FeatureSums.empty(dictionary.n_features)
+        vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
+        tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
+        at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
+        with console.progress(wanted.tokens, "features") as advance:
+            for block in self.training_blocks():
+                for part in (block.select(slice(i, i + at_once)) for i in range(0, block.n, at_once)):
+                    f = dictionary.encode(part.activations.to(dictionary.W_dec.device))
+                    sums.add(f)
+                    if tokens:
+                        tokens.add(f > 0, part.tokens)
+                advance(block.n)
+        if not sums.n:
+            raise self._no_rows()
+        return sums, tokens
+
+    def _no_rows(self) -> JobError:
+        assert isinstance(self.subject, ModelSubject), "synthetic activations are without end"
+        return build.row_stream(self.subject.data, self.subject.model, self.features.split).too_little()
+
+    def training_blocks(self) -> Iterator[ActivationBlock]:
+        """The activations that features are counted on."""
+        return take(self.subject.blocks(self.features.split), self.features.tokens)
+
+    def _check_baselines(self) -> None:
+        """Refuse what cannot be measured before anything is."""
+        if self.baselines and isinstance(self.subject, SyntheticSubject):
+            raise RequestError("baselines are measured on a language model; data=synthetic has its truth instead")
+        if Baseline.ica in self.baselines:
+            check_ica()
+        if (
+            Baseline.neurons in self.baselines
+            and isinstance(self.subject, ModelSubject)
+            and self.subject.site.hook.basis is not Basis.neurons
+        ):
+            raise RequestError(
+                f"baselines=neurons: expected hook=mlp_act, whose dimensions are neurons, found "
+                f"{self.subject.site.hook.value}; leave neurons out, or use random"
+            )
+
+    def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, dict[str, Any]]:
+        x = torch.cat([block.activations for block in take(self.training_blocks(), SAMPLE)])
+        found = {}
+        for name in self.baselines:
+            console.log(f"baseline: {name.value}")
+            basis = fit_baseline(name.value, x, mean=dictionary.activation_mean.cpu(), l0=l0)
+            basis = basis.to(dictionary.W_dec.device)
+            figures = self._whole(basis) | self._features(basis)[0]
+            found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
+        return found
+
+
+def _logit_weights(
+    subject: ModelSubject, dictionary: Dictionary, inverse_scale: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The shapes of the features' logit weights [F], and all that is kept of them."""
+    target = subject.model.target(subject.site)
+    rows = target.rows_to_normalised(dictionary.W_dec) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
+    weights = logit_weights(rows, subject.model.end.logit_space.W)
+    shape = {"logit_kurtosis_median": weights.kurtosis.cpu(), "logit_skew_median": weights.skew.cpu()}
+    return shape, weights.tensors()
+
+
+def _median(values: Tensor) -> float | None:
+    return float(values.float().median()) if len(values) else None
+
+
+def _truth_figures(truth: Tensor, W_dec: Tensor, count: Tensor) -> dict[str, Any]:
+    alive = W_dec[count > 0]
+    found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
+    return {
+        "mmcs_truth_to_dictionary": float(found.mean()),
+        "truth_recovered_0.9": float((found > 0.9).float().mean()),
+    }

@@ -1,0 +1,83 @@
+"""Rare features of a dictionary: what they look like, and how they became rare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.files import load_dictionary, saved_steps, snapshot_file
+from sae_cli.metrics.rare import DensityHistory, Trajectory, encoder_alignment, exempt_and_resampled, trajectory
+from sae_cli.metrics.similarity import quantiles
+from sae_cli.runs.dictionary_run import read_density
+from sae_cli.runs.file_names import DENSITY_FILE
+
+_EARLY = (0.1, 0.3)
+"""The part of training in which features that are followed were rare already, in shares of its tokens."""
+
+
+def rare_report(
+    run: FinishedRun, dictionary: Dictionary, features: Mapping[str, Tensor], below: float
+) -> dict[str, Any]:
+    """Of the features that fire, but on a smaller share of tokens than `below`, beside all others that fire.
+
+    Args:
+        run: the dictionary's.
+        dictionary: as it was trained.
+        features: its statistics, as in `features.safetensors`.
+        below: a frequency.
+    """
+    alive, frequency = features["count"] > 0, features["frequency"]
+    rare = alive & (frequency < below)
+    groups = {"rare": rare, "others": alive & ~rare}
+    report: dict[str, Any] = {"below": below}
+    report |= {name: _looks(dictionary, chosen, frequency) for name, chosen in groups.items()}
+    if DENSITY_FILE in run.manifest.files:
+        history = read_density(run)
+        report["trajectories"] = _trajectories(history, rare, below)
+        report["snapshots"] = _snapshots(run, groups)
+    return report
+
+
+def _looks(dictionary: Dictionary, chosen: Tensor, frequency: Tensor) -> dict[str, Any]:
+    """How many they are, the mean cosine of two of their encoder rows, and quantiles over them."""
+    if not chosen.any():
+        return {"features": 0}
+    found = {"frequency": frequency} if len(frequency) else {}
+    found |= {"b_enc": dictionary.encoder_bias.cpu(), "de_projection": dictionary.de_projection().cpu()}
+    return {
+        "features": int(chosen.sum()),
+        "encoder_alignment": encoder_alignment(dictionary.W_enc.cpu()[chosen]),
+        **{name: quantiles(values[chosen].float()) for name, values in found.items()},
+    }
+
+
+def _trajectories(history: DensityHistory, rare: Tensor, below: float) -> dict[str, Any]:
+    """Of the features that are rare now, and of those that were rare early: exempt from resampling or not."""
+    followed = {"rare_now": trajectory(history, rare), **exempt_and_resampled(history, _EARLY, below)}
+    return {"early": list(_EARLY), **{name: _plain(each) for name, each in followed.items()}}
+
+
+def _plain(each: Trajectory) -> dict[str, Any]:
+    return {
+        "features": each.features,
+        "late_slope": each.late.slope,
+        "firing": each.firing.tolist(),
+        "step": each.whole.step.tolist(),
+        "tokens_seen": each.whole.tokens_seen.tolist(),
+        "density": each.whole.density.tolist(),
+    }
+
+
+def _snapshots(run: FinishedRun, groups: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """What the same features looked like at the steps that `train.save_at` has kept."""
+    nothing = torch.zeros(0)
+    found = []
+    for step in saved_steps(run):
+        then = load_dictionary(run, name=snapshot_file(step))
+        found.append({"step": step, **{name: _looks(then, chosen, nothing) for name, chosen in groups.items()}})
+    return found

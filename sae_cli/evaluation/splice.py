@@ -1,0 +1,143 @@
+"""Splicing a dictionary into its language model: the clean pass, and passes with something else at the hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sae_cli.activations.blocks import FIRST_POSITION
+from sae_cli.activations.non_finite import check_positions
+from sae_cli.config.hook import HookPoint
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.metrics.directions import NullSpace
+from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
+from sae_cli.metrics.mapped_error import MappedErrorSums
+from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
+from sae_cli.models.hooks import recorder, stand_in
+
+
+class CleanRun(NamedTuple):
+    """What a run without any change leaves.
+
+    Attributes:
+        logits: [B, T, V].
+        captured: the activations at the taps of the target and at the final residual stream.
+        seen: the same at the positions of the mask.
+        x: what the dictionary reads, at the positions of the mask [B, T', d].
+        replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
+    """
+
+    logits: Tensor
+    captured: dict[Site, Tensor]
+    seen: dict[Site, Tensor]
+    x: Tensor
+    replaced: Callable[[Visitor], Tensor] | None
+
+
+class Splicer:
+    """Runs rows of tokens clean and with stand-ins at one site, and adds what comes out to the sums.
+
+    Positions outside the mask keep their own activations in every condition.
+
+    Attributes:
+        reconstruction: of the activations at the site.
+        losses: with x̂, 0 and x̄_train at the site, on the direct path alone and, where they can be, on all paths.
+        resid_error, logit_error: the reconstruction error mapped to the residual update and to centred logits.
+        inverse_scale: of the final norm, Σ 1/σ.
+        unseen: the activations' part in the null space, where there is one.
+    """
+
+    def __init__(
+        self, model: LanguageModel, site: Site, dictionary: Dictionary, null_space: NullSpace | None = None
+    ) -> None:
+        self.model, self.target, self.dictionary = model, model.target(site), dictionary
+        self.path, self.final_resid = DirectPath(model), model.end.final_resid
+        self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
+        on_all_paths = self.target.replaced is not None or site.hook is HookPoint.logits
+        self.losses = LossSums((ALL_PATHS if on_all_paths else ()) + DIRECT_PATH)
+        self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
+        self.inverse_scale = 0.0
+        self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
+
+    @torch.no_grad()
+    def add(self, tokens: Tensor, domains: Tensor, n_bytes: Tensor) -> None:
+        """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
+        run = self._clean_run(tokens)
+        f = self.dictionary.encode(run.x.flatten(0, 1))
+        reconstructed = self.dictionary.decode(f)
+        self.reconstruction.add(run.x.flatten(0, 1), reconstructed, f, self.dictionary.decoder_norms())
+        stand_ins = {
+            "sae": reconstructed.view_as(run.x),
+            "zero": torch.zeros_like(run.x),
+            "mean": self.dictionary.activation_mean.expand_as(run.x),
+        }
+        self._add_errors(run, stand_ins["sae"])
+        conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
+        self.losses.add(tokens, n_bytes, run.logits.cpu(), conditions, FIRST_POSITION, domains)
+
+    def _clean_run(self, tokens: Tensor) -> CleanRun:
+        captured: dict[Site, Tensor] = {}
+        watched = {tap: recorder(captured, tap) for tap in {*self.target.taps, self.final_resid}}
+        if self.target.replaced is None:
+            clean, replaced = self.model.logits(tokens, watched), None
+        else:
+            clean, replaced = self.model.branches(tokens, self.target.replaced, watched)
+        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
+        x = self.target.read(seen).float()
+        check_positions(x, tokens, "held-out activations")
+        return CleanRun(clean, captured, seen, x, replaced)
+
+    def _all_paths(self, run: CleanRun, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        if run.replaced is None or self.target.replaced is None:
+            return
+        there = run.captured[self.target.replaced]
+        for name, values in stand_ins.items():
+            put = self.target.put(values, run.seen).to(there.dtype)
+            yield name, run.replaced(stand_in(torch.cat([there[:, :FIRST_POSITION], put], dim=1))).cpu()
+
+    def _direct_path(self, run: CleanRun, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Of the logits themselves, which have no other path, under both names."""
+        uncapped = self.path.uncapped(run.captured[self.final_resid], run.logits)
+        there = self.target.normalised(run.x, run.seen)
+        for name, values in stand_ins.items():
+            change = _with_first_position(self.target.normalised(values, run.seen) - there)
+            logits = self.path.logits(change, uncapped).cpu()
+            if self.target.site.hook is HookPoint.logits:
+                yield name, logits
+            yield f"{name}_direct", logits
+
+    def _add_errors(self, run: CleanRun, reconstructed: Tensor) -> None:
+        """The reconstruction error, seen from other spaces."""
+        if self.unseen:
+            self.unseen.add(reconstructed - run.x, run.x)
+        there, instead = (self.target.resid(values, run.seen) for values in (run.x, reconstructed))
+        if there is not None and instead is not None:
+            self.resid_error.add(instead - there, there)
+        end = self.model.end
+        there, instead = (
+            end.logit_space.coordinates(self.target.normalised(values, run.seen).double())
+            for values in (run.x, reconstructed)
+        )
+        self.logit_error.add(instead - there, there)
+        self.inverse_scale += float(end.final_norm.scale(run.seen[self.final_resid]).double().reciprocal().sum())
+
+    def results(self) -> dict[str, float | None]:
+        """Every figure by its name."""
+        mapped = {
+            "fvu_resid": self.resid_error.fvu() if self.resid_error.n else None,
+            "fvu_logit": self.logit_error.fvu(),
+            "final_norm_inverse_scale": self.inverse_scale / self.reconstruction.n,
+        }
+        unseen = self.unseen.variance_sum() / self.reconstruction.variance_sum if self.unseen else None
+        null_space = {} if unseen is None else {"nullspace_variance": unseen}
+        return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}
+
+
+def _with_first_position(change: Tensor) -> Tensor:
+    """The change [B, T', D] with no change at the positions before the mask."""
+    return torch.nn.functional.pad(change, (0, 0, FIRST_POSITION, 0))

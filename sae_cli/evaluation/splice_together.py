@@ -1,0 +1,94 @@
+"""Splicing several dictionaries into their language model at once: each reads what the earlier ones leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_cli.activations.blocks import FIRST_POSITION
+from sae_cli.activations.non_finite import check_positions
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.metrics.language_loss import LossSums
+from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.models import LanguageModel, Site, Target
+from sae_cli.models.hooks import recorder
+from sae_cli.models.targets import Seen
+
+StandIn = Callable[[Site, Tensor], Tensor]
+"""From the activations [B, T, D] that arrive at a site to what takes their place."""
+
+
+class JointSplicer:
+    """Runs rows of tokens clean and with stand-ins at all sites at once, and adds what comes out to the sums.
+
+    Positions outside the mask keep their own activations in every condition: the first of each row cannot see any
+    that was replaced. What a logit hook needs of the end of the model is that of the clean run.
+
+    Attributes:
+        alone: the reconstruction of the clean run's activations, for each site.
+        together: that of the activations that arrive with the other dictionaries in place.
+        losses: with x̂, 0 and x̄_train at all sites.
+    """
+
+    def __init__(self, model: LanguageModel, dictionaries: Mapping[Site, Dictionary]) -> None:
+        self.model, self.dictionaries = model, dictionaries
+        self.targets = {site: model.target(site) for site in dictionaries}
+        self.alone, self.together = (
+            {site: ReconstructionSums(origin=each.activation_mean) for site, each in dictionaries.items()}
+            for _ in range(2)
+        )
+        self.losses = LossSums()
+
+    @torch.no_grad()
+    def add(self, tokens: Tensor, domains: Tensor, n_bytes: Tensor) -> None:
+        """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
+        captured: dict[Site, Tensor] = {}
+        taps = {self.model.end.final_resid}.union(*(target.taps for target in self.targets.values()))
+        clean = self.model.logits(tokens, {tap: recorder(captured, tap) for tap in taps}).cpu()
+        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
+        for site, target in self.targets.items():
+            x = target.read(seen).float()
+            check_positions(x, tokens, f"held-out activations of {site.hook.value}.{site.layer}")
+            self._reconstructed(self.alone, site, x)
+        self.losses.add(tokens, n_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
+
+    def _conditions(self, tokens: Tensor, seen: Seen) -> Iterator[tuple[str, Tensor]]:
+        stand_ins: dict[str, StandIn] = {
+            "sae": partial(self._reconstructed, self.together),
+            "zero": lambda site, x: torch.zeros_like(x),
+            "mean": lambda site, x: self.dictionaries[site].activation_mean.expand_as(x),
+        }
+        for name, stand_in in stand_ins.items():
+            visitors = {
+                place: partial(_replace, target, seen, partial(stand_in, site))
+                for site, target in self.targets.items()
+                if (place := target.replaced)
+            }
+            yield name, self.model.logits(tokens, visitors).cpu()
+
+    def _reconstructed(self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Tensor) -> Tensor:
+        dictionary = self.dictionaries[site]
+        f = dictionary.encode(x.flatten(0, 1))
+        reconstructed = dictionary.decode(f)
+        sums[site].add(x.flatten(0, 1), reconstructed, f, dictionary.decoder_norms())
+        return reconstructed.view_as(x)
+
+    def of_site(self, site: Site) -> dict[str, Any]:
+        """Figures of one dictionary as it reads the spliced model, and, named `<name>_alone`, the clean one."""
+        found = {"": self.together[site].results(), "_alone": self.alone[site].results()}
+        return {f"{name}{where}": figures[name] for where, figures in found.items() for name in _SHOWN}
+
+
+_SHOWN = ("l0", "mse", "fvu")
+
+
+def _replace(target: Target, seen: Seen, stand_in: Callable[[Tensor], Tensor], there: Tensor) -> Tensor:
+    """What takes the place of the activations [B, T, D] that arrive where the target is replaced."""
+    assert target.replaced is not None
+    arrived = {**seen, target.replaced: there[:, FIRST_POSITION:]}
+    put = target.put(stand_in(target.read(arrived).float()), arrived)
+    return torch.cat([there[:, :FIRST_POSITION], put.to(there.dtype)], dim=1)

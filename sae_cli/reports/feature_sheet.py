@@ -1,0 +1,94 @@
+"""Showing the sheet of a feature to people, in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sae_cli.artifacts.stored_run import FinishedRun, read_run
+from sae_cli.runs.sheets import Sheets
+from sae_cli.runs.stored_figures import shows_stored
+from sae_cli.terminal import console
+from sae_cli.terminal.console import Excerpt
+from sae_cli.terminal.plus_minus import plus_minus
+
+_STATISTICS = (
+    ("frequency", "fires on", "{:.3%} of tokens"),
+    ("max_act", "largest activation", "{:.3g}"),
+    ("mean_act", "mean where it fires", "{:.3g}"),
+    ("b_enc", "encoder bias", "{:.3g}"),
+    ("de_projection", "encoder · decoder", "{:.3f}"),
+    ("de_cosine", "cosine of the two", "{:.3f}"),
+    ("token_entropy", "token entropy", "{:.2f} bits"),
+    ("top1_share", "share of its commonest token", "{:.1%}"),
+    ("logit_kurtosis", "kurtosis of logit weights", "{:.1f}"),
+    ("nullspace", "null-space share", "{:.3f}"),
+)
+
+
+def show(directory: Path, features: Sequence[int]) -> None:
+    """Show the sheets of some features.
+
+    Args:
+        directory: of finished sheets.
+        features: their numbers.
+
+    Raises:
+        RequestError: there is no sheet of a feature.
+    """
+    _show(read_run(directory, "features"), features)
+
+
+@shows_stored
+def _show(run: FinishedRun, features: Sequence[int]) -> None:
+    sheets = Sheets(run)
+    for row, feature in [(sheets.row(each), each) for each in features]:
+        console.table(f"feature {feature}", _rows(sheets, row))
+        for title, excerpts in _groups(sheets, row):
+            console.excerpts(title, excerpts)
+
+
+def _rows(sheets: Sheets, row: int) -> list[tuple[str, str]]:
+    tensors = sheets.tensors
+    rows = [(label, form.format(float(tensors[name][row]))) for name, label, form in _STATISTICS if name in tensors]
+    rows.append(("these from", f"{sheets.about['statistics_tokens']:,} tokens"))
+    for side, label in (("top", "raises"), ("bottom", "lowers")):
+        if f"{side}_token" in tensors:
+            pairs = zip(tensors[f"{side}_token"][row].tolist(), tensors[f"{side}_weight"][row].tolist(), strict=True)
+            rows.append((label, "  ".join(f"{_quoted(sheets.token(token))} {weight:+.2f}" for token, weight in pairs)))
+    pairs = zip(tensors["nearest"][row].tolist(), tensors["nearest_cosine"][row].tolist(), strict=True)
+    rows.append(("nearest features", "  ".join(f"{other} ({cosine:.2f})" for other, cosine in pairs)))
+    for each in sheets.about["ablation"]:
+        if each["feature"] == int(tensors["feature"][row]) and each["ce_increase"] is not None:
+            increase = plus_minus(each["ce_increase"], each["ce_increase_se"], sign="+")
+            rows.append(("without it", f"CE {increase} on its {each['tokens']:,} tokens"))
+    return rows
+
+
+def _groups(sheets: Sheets, row: int) -> list[tuple[str, list[Excerpt]]]:
+    quantile, taken = sheets.contexts["quantile"][row], sheets.contexts["document"][row] >= 0
+    bands, there = sheets.about["bands"], sorted(set(quantile[taken].tolist()))
+    groups = []
+    for group in [each for each in there if each == 0] + [each for each in reversed(there) if each > 0]:
+        slots = ((quantile == group) & taken).nonzero()[:, 0].tolist()
+        title = f"quantiles {(group - 1) / bands:.0%} to {group / bands:.0%}" if group else "largest activations"
+        groups.append((title, [_excerpt(sheets, row, slot) for slot in slots]))
+    return groups or [("fires nowhere in the text", [])]
+
+
+def _excerpt(sheets: Sheets, row: int, slot: int) -> Excerpt:
+    contexts = sheets.contexts
+    tokens, activations = contexts["tokens"][row, slot], contexts["activations"][row, slot]
+    largest = float(contexts["peak"][row].max())
+    inside = (tokens >= 0).nonzero()[:, 0]
+    return Excerpt(
+        label=f"{float(contexts['peak'][row, slot]):.3g}",
+        words=[sheets.token(each) for each in tokens[inside].tolist()],
+        shades=(activations[inside] / largest).tolist() if largest > 0 else [0.0] * len(inside),
+        peak=int((inside < len(tokens) // 2).sum()),
+        source=sheets.document(int(contexts["document"][row, slot])),
+    )
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'"

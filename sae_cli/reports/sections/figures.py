@@ -1,0 +1,250 @@
+"""The figures of an evaluation: reconstruction, losses, domains, baselines, ablations, the place among other models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sae_cli.evaluation.loss_tables import CE, LABELS, caveat_of, why_missing
+from sae_cli.reports.sources import Subject
+from sae_cli.reports.values import Axis, Chart, Line, Section, Series, Table
+from sae_cli.reports.words import HEADINGS, figure_cell, number, with_error
+from sae_cli.runs.definitions import UNDEFINED, is_undefined
+
+_RECONSTRUCTION = {
+    "l0": "L0, features a token",
+    "l1": "L1, activation units",
+    "mse": "MSE, squared activation units",
+    "mse_per_dim": "MSE a dimension",
+    "fvu": "FVU",
+    "explained_variance": "explained variance",
+    "cosine": "cosine",
+    "norm_ratio": "norm ratio",
+    "reconstruction_bias": "reconstruction bias",
+    "fvu_resid": "FVU in the residual stream",
+    "fvu_logit": "FVU in the logits",
+    "nullspace": "null-space share of the features",
+    "nullspace_floor": "null-space share of random directions",
+    "nullspace_variance": "null-space share of the activations",
+    "mmcs_truth_to_dictionary": "MMCS truth -> dictionary",
+}
+_CONDITIONS = {"clean": "untouched", "sae": "dictionary", "zero": "zero", "mean": "mean activation"}
+_LOSSES = {"ce": "CE, nats", "kl": "KL, nats", "bits_per_byte": "bits per byte"}
+_SUMMARIES = {
+    "loss_recovered": "loss recovered (zero)",
+    "loss_recovered_mean": "loss recovered (mean)",
+    "ce_increase": "CE increase, nats",
+    "zero_ablation_effect": "CE increase by zero, nats",
+    "mean_ablation_effect": "CE increase by the mean, nats",
+}
+_OF_DOMAINS = ("tokens", "ce_clean", "ce_sae", "ce_increase", "ce_increase_direct", "loss_recovered")
+_OF_BASELINES = ("l0", "fvu", "loss_recovered", "ce_increase", "token_entropy_median")
+
+
+def figures(subject: Subject) -> Section:
+    """The key figures; of a pruned dictionary beside those before."""
+    name, title = "figures", "Key figures"
+    if not subject.evaluations:
+        return Section(name=name, title=title, missing=[f"No evaluation: sae eval {subject.run.directory}"])
+    first = subject.evaluations[0]
+    report = first.figures
+    tables = [
+        *_before_and_after(report),
+        Table(rows=[(label, number(report[key])) for key, label in _RECONSTRUCTION.items() if _has(report, key)]),
+        *_losses(report),
+        *_domains(report),
+        Table(rows=_everything(report), title="Every figure by its name", folded=True),
+    ]
+    text = f"{number(report.get('tokens'))} held-out tokens; evaluation {first.name}; ± is one standard error."
+    return Section(name=name, title=title, text=text, tables=[each for each in tables if each.rows])
+
+
+def joint_figures(report: Mapping[str, Any]) -> Section:
+    """Of several dictionaries that were put into a model at once."""
+    alone = ("run", "features", "l0", "l0_alone", "fvu", "fvu_alone")
+    rows = [(name, *(figure_cell(each, key) for key in alone)) for name, each in report["dictionaries"].items()]
+    tables = [*_losses(report), *_domains(report)]
+    tables.insert(0, Table(rows=rows, header=("place", *(HEADINGS[key] for key in alone)), sortable=True))
+    tables.append(Table(rows=_everything(report), title="Every figure by its name", folded=True))
+    text = f"{number(report.get('tokens'))} held-out tokens; ± is one standard error."
+    return Section(name="figures", title="Key figures", text=text, tables=tables)
+
+
+def baselines(subject: Subject) -> Section | None:
+    """What other bases do at the same L0."""
+    report = subject.figures_with("baselines")
+    if report is None:
+        missing = f"No baselines: sae eval {subject.run.directory} 'baselines=[random,pca]'"
+        return Section(name="baselines", title="Baselines", missing=[missing]) if subject.is_of_a_model else None
+    of_all = {"dictionary": report, **report["baselines"]}
+    rows = [(name, *(figure_cell(each, key) for key in _OF_BASELINES)) for name, each in of_all.items()]
+    header = ("at the same L0", *(HEADINGS[key] for key in _OF_BASELINES))
+    columns = {"basis": list(of_all)} | {
+        key: np.array([_float(each.get(key)) for each in of_all.values()])
+        for key in ("loss_recovered", "loss_recovered_se", "fvu")
+    }
+    recovered = Series(
+        name="loss recovered", columns=columns, x="basis", y="loss_recovered", error="loss_recovered_se", label="basis"
+    )
+    unexplained = Series(name="FVU", columns=columns, x="basis", y="fvu", label="basis", panel=1, colour=1)
+    chart = Chart(
+        name="baselines",
+        title="The dictionary beside other bases at its L0",
+        series=[recovered, unexplained],
+        x=Axis(title="basis"),
+        y=[Axis(title="loss recovered"), Axis(title="FVU")],
+        key=[
+            (name, f"loss recovered {with_error(each, 'loss_recovered') or UNDEFINED}") for name, each in of_all.items()
+        ],
+    )
+    return Section(
+        name="baselines", title="Baselines", tables=[Table(rows=rows, header=header, sortable=True)], charts=[chart]
+    )
+
+
+def equivalent(subject: Subject) -> Section | None:
+    """Where the model with the dictionary in it falls among reference models, if these were asked for."""
+    if not subject.is_of_a_model:
+        return None
+    missing = f"No reference models: sae eval {subject.run.directory} 'references=[demo-xs,demo-s]'"
+    found = references(subject.figures_with("references"))
+    return found or Section(name="equivalent", title="Equivalent model", missing=[missing])
+
+
+def references(report: Mapping[str, Any] | None) -> Section | None:
+    """Where the model with the dictionary in it falls among reference models."""
+    if report is None or not report.get("references"):
+        return None
+    unit, found, placed = report["references_unit"], report["references"], report.get("equivalent_model")
+    shown = "CE, nats" if unit == CE else "bits per byte"
+    loss = found[0][unit] - found[0]["difference_to_sae"]
+    axis = placed["axis"] if placed else "parameters"
+    key = "parameters" if axis == "parameters" else "step"
+    curve = sorted((each for each in found if each.get(key)), key=lambda each: each[key])
+    columns = {
+        "model": [str(each["name"]) for each in curve],
+        key: np.array([float(each[key]) for each in curve]),
+        unit: np.array([each[unit] for each in curve]),
+        "se": np.array([_float(each["se"]) for each in curve]),
+    }
+    series = [Series(name="references", columns=columns, x=key, y=unit, error="se", label="model", mark="line+points")]
+    if placed and placed["value"] is not None:
+        at = {"model": ["with the dictionary"], key: np.array([float(placed["value"])]), unit: np.array([loss])}
+        series.append(Series(name="with the dictionary", columns=at, x=key, y=unit, label="model", colour=5))
+    rows = [
+        (
+            str(each["name"]),
+            number(each.get("parameters")),
+            number(each.get("step")),
+            f"{each[unit]:.4f}",
+            f"{each['difference_to_sae']:+.4f}",
+        )
+        for each in found
+    ]
+    chart = Chart(
+        name="equivalent_model",
+        title="The model with the dictionary among reference models",
+        series=series,
+        x=Axis(title="parameters" if key == "parameters" else "training steps", log=True),
+        y=[Axis(title=shown)],
+        lines=[Line(axis="y", value=loss, label="with the dictionary")],
+        caption="Linear in the logarithm of size between references; nothing is extrapolated.",
+        key=[("loss with the dictionary", f"{loss:.4f}"), ("as good as", _as_good_as(placed, key))],
+    )
+    table = Table(rows=rows, header=("reference", "parameters", "step", shown, "minus the spliced model"))
+    return Section(name="equivalent", title="Equivalent model", tables=[table], charts=[chart])
+
+
+def ablations(subject: Subject) -> Section | None:
+    """What taking single features out does."""
+    report = subject.figures_with("ablation")
+    if report is None:
+        return None
+    rows = [
+        (
+            str(each["feature"]),
+            number(each["tokens"]),
+            with_error(each, "ce_increase"),
+            " ".join(map(repr, each["raises"][:5])),
+            " ".join(map(repr, each["lowers"][:5])),
+        )
+        for each in report["ablation"]
+    ]
+    header = ("without feature", "tokens it fires on", "CE increase there, nats", "raises", "lowers")
+    return Section(name="ablation", title="Features taken out", tables=[Table(rows=rows, header=header)])
+
+
+def _before_and_after(report: Mapping[str, Any]) -> list[Table]:
+    before = report.get("before")
+    if not before:
+        return []
+    rows = [
+        (
+            LABELS.get(str(key), str(key)),
+            *(UNDEFINED if is_undefined(each, key) else number(each.get(key)) for each in (before, report)),
+        )
+        for key, value in before.items()
+        if value is not None or report.get(key) is not None
+    ]
+    rows.insert(0, ("killed", "", number(report.get("killed"))))
+    return [Table(rows=rows, title="Before and after", header=("", "before", "after"))]
+
+
+def _losses(report: Mapping[str, Any]) -> list[Table]:
+    rows = []
+    for condition, label in _CONDITIONS.items():
+        cells = [
+            with_error(report, f"{kind}_{condition}{path}")
+            or (with_error(report, f"{kind}_clean") if condition == "clean" else "")
+            for kind in _LOSSES
+            for path in ("", "_direct")
+        ]
+        rows.append((label, *cells))
+    header = (
+        "in the place of the activations",
+        *(f"{label}{path}" for label in _LOSSES.values() for path in ("", ", direct path")),
+    )
+    recovered = [
+        (label, *(with_error(report, each) or why_missing(report, each) for each in (key, f"{key}_direct")))
+        for key, label in _SUMMARIES.items()
+        if any(_has(report, each) or is_undefined(report, each) for each in (key, f"{key}_direct"))
+    ]
+    if not any(any(row[1:]) for row in rows):
+        return []
+    return [Table(rows=rows, header=header), Table(rows=recovered, header=("", "all paths", "direct path"))]
+
+
+def _domains(report: Mapping[str, Any]) -> list[Table]:
+    domains = report.get("domains") or {}
+    rows = [(name, *(figure_cell(each, key) for key in _OF_DOMAINS)) for name, each in domains.items()]
+    header = ("domain", *(LABELS.get(key, key) for key in _OF_DOMAINS))
+    return [Table(rows=rows, header=header, title="By domain", sortable=True)] if rows else []
+
+
+def _everything(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    plain = {key: value for key, value in report.items() if isinstance(value, int | float | str)}
+    return [(key, f"{value:,}" if type(value) is int else str(value)) for key, value in sorted(plain.items())]
+
+
+def _as_good_as(placed: Mapping[str, Any] | None, key: str) -> str:
+    if placed is None:
+        return "no reference has a place on the axis"
+    if placed["outside"]:
+        return f"{placed['outside']} of the references{caveat_of(placed)}"
+    ends = " to ".join(number(float(placed[end])) if placed[end] is not None else "…" for end in ("low", "high"))
+    return f"a model of {number(float(placed['value']))} {key} ({ends}){caveat_of(placed)}"
+
+
+def _has(report: Mapping[str, Any], key: str) -> bool:
+    return report.get(key) is not None
+
+
+def _float(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def optional(sections: Sequence[Section | None]) -> list[Section]:
+    """Those that there are."""
+    return [each for each in sections if each is not None]

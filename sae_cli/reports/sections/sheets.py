@@ -1,0 +1,40 @@
+"""The sheets of features, as the feature browser takes them."""
+
+from __future__ import annotations
+
+from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.reports.values import FeatureSheets
+from sae_cli.runs.sheets import LOGITS, Sheets
+
+
+def feature_sheets(run: FinishedRun) -> FeatureSheets:
+    """The sheets in a run of `sae features`.
+
+    Raises:
+        JobError: a file is damaged, or holds something else.
+    """
+    sheets = Sheets(run)
+    about, contexts, tensors = sheets.about, sheets.contexts, dict(sorted(sheets.tensors.items()))
+    n = len(contexts["feature"])
+    plain = {name: each.numpy() for name, each in tensors.items() if each.shape == (n,) and name != "feature"}
+    text = (
+        f"{n:,} features: contexts from {about['tokens_seen']:,} tokens of the {about['split']} split, "
+        f"statistics from the {about['statistics_tokens']:,} tokens of the evaluation."
+    )
+    return FeatureSheets(
+        feature=contexts["feature"].numpy(),
+        statistics=plain,
+        tokens=contexts["tokens"].numpy(),
+        activations=contexts["activations"].numpy(),
+        document=contexts["document"].numpy(),
+        quantile=contexts["quantile"].numpy(),
+        peak=contexts["peak"].numpy(),
+        vocabulary={int(key): str(value) for key, value in about["vocabulary"].items()},
+        documents={int(key): str(value) for key, value in about["documents"].items()},
+        bands=int(about["bands"]),
+        nearest=tensors["nearest"].numpy(),
+        nearest_cosine=tensors["nearest_cosine"].numpy(),
+        logits={name: tensors[name].numpy() for name in LOGITS if name in tensors},
+        ablation={int(each["feature"]): each for each in about["ablation"]},
+        about=text,
+    )

@@ -1,0 +1,63 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sae_cli.reports.values import Cell
+from sae_cli.runs.definitions import UNDEFINED, is_undefined
+from sae_cli.terminal.plus_minus import plus_minus
+
+HEADINGS = {
+    "l0": "L0",
+    "fvu": "FVU",
+    "loss_recovered": "loss recovered",
+    "ce_increase": "CE increase, nats",
+    "features": "features",
+    "alive": "alive",
+    "dead": "dead",
+    "dense_1": "on > 1 %",
+    "dense_10": "on > 10 %",
+    "token_entropy_median": "token entropy, bits",
+    "l0_alone": "L0 alone",
+    "fvu_alone": "FVU alone",
+    "run": "run",
+}
+"""What columns of figures are called."""
+
+
+def number(value: Any) -> str:
+    """Whole numbers with their thousands set apart, others with four digits; nothing for what is missing."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def with_error(figures: Mapping[str, Any], key: str) -> str:
+    """A figure with its standard error, where there is one."""
+    value, error = figures.get(key), figures.get(f"{key}_se")
+    if value is None:
+        return ""
+    return plus_minus(value, error)
+
+
+def figure_cell(figures: Mapping[str, Any], key: str) -> Cell:
+    """A figure in a table that is sorted by its value."""
+    value = figures.get(key)
+    order = float(value) if isinstance(value, int | float) else None
+    if is_undefined(figures, key):
+        return Cell(text=UNDEFINED, order=None)
+    if f"{key}_se" in figures:
+        return Cell(text=with_error(figures, key), order=order)
+    return Cell(text=number(value), order=order)
+
+
+def share(part: int, whole: int) -> str:
+    """`596 (29.1 %)`"""
+    return f"{part:,} ({part / whole:.1%})".replace("%)", " %)") if whole else f"{part:,}"

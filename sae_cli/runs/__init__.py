@@ -1,0 +1,1 @@
+"""The kinds of runs, and what lies in each."""

@@ -1,1 +1,0 @@
-"""One file a command: open the run, loop, write its artifacts."""

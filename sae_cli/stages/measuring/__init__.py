@@ -1,1 +1,0 @@
-"""How a dictionary is measured in its language model: what `sae eval` is made of, and other commands use."""

@@ -1,0 +1,80 @@
+"""Training a dictionary further: its decoder alone, or all of it on the loss that it came from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from sae_cli import build
+from sae_cli.activations.non_finite import usable_rows
+from sae_cli.activations.source import ActivationSources
+from sae_cli.config.commands import TrainConfig
+from sae_cli.config.edits import Finetune
+from sae_cli.config.settings import result_settings
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.frozen_codes import FrozenCodes
+from sae_cli.dictionaries.objective import Objective
+from sae_cli.errors import RequestError
+from sae_cli.tensor_types import Float, Tensor
+from sae_cli.terminal import console
+from sae_cli.training.initialise import activation_scale
+from sae_cli.training.recipe import recipe_of
+from sae_cli.training.resampling import NO_RESAMPLING
+from sae_cli.training.trainer import Trainer
+
+_LR = 0.1  # of the run's own
+
+
+def finetuned(
+    dictionary: Dictionary,
+    trained_with: TrainConfig,
+    what: Finetune,
+    tokens: int,
+    lr: float | None,
+    device: torch.device,
+    forbidden: Float[Tensor, " D"] | None = None,
+) -> Dictionary:
+    """The dictionary after `tokens` activations of its training data more.
+
+    Args:
+        dictionary: in raw units.
+        trained_with: model, hook and text; for `all`, loss and coefficients too.
+        what: is trained.
+        tokens: activations, each once.
+        lr: peak learning rate; None for a tenth of the run's own.
+        device: where it is trained.
+        forbidden: a unit direction that its encoder rows are orthogonal to and stay so; None for none.
+
+    Raises:
+        RequestError: `all` on a dictionary whose decoder was fitted with its codes frozen, or less than a batch.
+    """
+    train = replace(trained_with.train, lr=trained_with.train.lr * _LR if lr is None else lr)
+    k = min(trained_with.k, dictionary.n_features)
+    config = replace(trained_with, dict_size=dictionary.n_features, tokens=tokens, k=k, train=train)
+    if what is Finetune.all and dictionary.b_pre is not None:
+        raise RequestError(
+            "finetune=all: expected one bias for input and output, found two (the dictionary was recentred, or its "
+            "decoder fine-tuned); use finetune=decoder"
+        )
+    source = ActivationSources(device).open(config, result_settings(config))
+    sample = usable_rows(source.batches.sample, config.non_finite)
+    in_training_units = dictionary.for_inputs_divided_by(1 / activation_scale(sample)).to(device)
+
+    def make(rows: torch.Tensor, b_dec: torch.Tensor) -> Objective:
+        if what is Finetune.decoder:
+            return FrozenCodes(in_training_units)
+        objective = build.objective(config, dictionary.width)(rows, b_dec)
+        objective.start_from(in_training_units)
+        return objective
+
+    recipe = replace(recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0, resampling=NO_RESAMPLING)
+    trainer = Trainer(recipe, make, sample, device, forbidden)
+    with console.progress(tokens, f"finetune {what.value}") as advance:
+        for batch in source.batches:
+            trainer.step(usable_rows(batch, config.non_finite).to(device))
+            advance(len(batch))
+            if trainer.step_number % config.train.log_every == 0:
+                trainer.close_window()
+    trainer.check_finite()
+    return trainer.dictionary().replace(activation_mean=dictionary.activation_mean)
