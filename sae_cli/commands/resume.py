@@ -41,7 +41,7 @@ def go_on(directory: Path) -> StageResult:
 
     Raises:
         RequestError: runs of this command do not go on where they were stopped.
-        JobError: its manifest or its configuration cannot be read, or what its stage raises.
+        JobError: its manifest or its configuration cannot be read, or what its command raises.
     """
     found = look_at(directory)
     if found.manifest is None:

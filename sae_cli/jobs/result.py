@@ -1,4 +1,4 @@
-"""What a stage hands back to the command line."""
+"""What a command hands back to the command line."""
 
 from __future__ import annotations
 
