@@ -97,7 +97,7 @@ def _dictionary(directory: Path, verify: bool) -> Any:
 
 
 def _config(directory: Path, verify: bool) -> Any:
-    return read_dictionary_run(directory).trained_with
+    return read_dictionary_run(directory).card, trained_with(read_run(directory))
 
 
 def _checkpoint(directory: Path, verify: bool) -> Any:
