@@ -19,7 +19,6 @@ from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import CompareConfig
 from sae_cli.config.evaluation import Space
-from sae_cli.config.hook import Basis
 from sae_cli.config.paths import TRUTH
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
@@ -118,7 +117,7 @@ def floor_generator(seed: int) -> torch.Generator:
 
 def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Space:
     """The space of the comparison; refused where there is no map to it."""
-    sites = {basis_of(source) for source in sources}
+    sites = {source.card.basis for source in sources}
     synthetic = [source.card.truth is not None for source in sources]
     if TRUTH in config.b and not synthetic[0]:
         raise RequestError("b=truth: expected a= to be a dictionary of data=synthetic, whose directions are known")
@@ -144,21 +143,6 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
             f"{' and '.join(models)}; compare dictionaries of one hook with space=activations"
         )
     return space
-
-
-def basis_of(source: DictionaryRun) -> str:
-    """Equal for dictionaries whose activations have the same dimensions: those of the residual stream all do."""
-    if truth := source.card.truth:
-        return f"synthetic activations of data.seed={truth.seed}"
-    site, model = source.site(), source.model()
-    match site.hook.point.basis:
-        case Basis.neurons:
-            return site.label
-        case Basis.logits:
-            revision = f"@{model.revision}" if model.revision else ""
-            return f"the logits of {model.name or model.path}{revision}"
-        case Basis.residual:
-            return "the residual stream"
 
 
 def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:

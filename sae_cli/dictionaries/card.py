@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
 from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.data import DataConfig, SyntheticData
-from sae_cli.config.hook import LogitUpdateHook, SiteConfig
+from sae_cli.config.hook import Basis, LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
-from sae_cli.config.plain import INVALID, plain, plain_group, typed_group
+from sae_cli.config.plain import INVALID, plain_group, typed_group
 
 CARD = "card"
 _VERSION = 1
@@ -70,6 +68,17 @@ class Card:
             raise ValueError("expected an autoencoder of one place in a language model")
         return self.wiring.reads[0]
 
+    @property
+    def basis(self) -> str:
+        """What the dimensions of its decoder rows are: equal for dictionaries whose rows can be compared as they are.
+
+        Those of the residual stream all can, also of different models: there it is a question, not a mistake.
+        """
+        if self.truth:
+            return f"synthetic activations of data.seed={self.truth.seed}"
+        assert self.model and self.wiring
+        return " and ".join(dict.fromkeys(_basis(site, self.model) for site in self.wiring.writes))
+
     def header(self) -> dict[str, Any]:
         """For the header of a dictionary's file: the card, and beside it its most telling entries by themselves."""
         telling: dict[str, Any] = {}
@@ -84,7 +93,7 @@ class Card:
         card = with_absolute_paths(self)
         return {
             "version": _VERSION,
-            "model": plain(card.model),
+            "model": card.model and plain_group("model", card.model),
             "wiring": card.wiring and {name: list(map(_plain_site, sites)) for name, sites in _named(card.wiring)},
             "data": card.data and plain_group("data", card.data),
             **{name: getattr(card, name) for name in ("scale", "tokens", "source")},
@@ -106,7 +115,7 @@ class Card:
         try:
             _check_types(found)
             card = cls(
-                model=found["model"] and _typed_model(found["model"]),
+                model=found["model"] and typed_group("model", found["model"]),
                 wiring=found["wiring"] and Wiring(*(_typed_sites(found["wiring"][name]) for name in Wiring._fields)),
                 data=found["data"] and typed_group("data", found["data"]),
                 **{name: found[name] for name in ("scale", "tokens", "source")},
@@ -118,6 +127,17 @@ class Card:
             for complaint in out_of_bounds(each) if each else ():
                 raise ValueError(f"a card, found {complaint}")
         return card
+
+
+def _basis(site: SiteConfig, model: ModelConfig) -> str:
+    match site.hook.point.basis:
+        case Basis.neurons:
+            return site.label
+        case Basis.logits:
+            revision = f"@{model.revision}" if model.revision else ""
+            return f"the logits of {model.name or model.path}{revision}"
+        case Basis.residual:
+            return "the residual stream"
 
 
 def _check_types(found: Mapping[str, Any]) -> None:
@@ -138,10 +158,4 @@ def _typed_sites(sites: Sequence[Mapping[str, Any]]) -> tuple[SiteConfig, ...]:
     found = tuple(SiteConfig(typed_group("hook", each["hook"]), each["layer"]) for each in sites)
     if not found or not all(each.layer is None or isinstance(each.layer, int) for each in found):
         raise ValueError(f"places in a model: {sites}")
-    return found
-
-
-def _typed_model(values: Mapping[str, Any]) -> ModelConfig:
-    found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), dict(values)))
-    assert isinstance(found, ModelConfig)
     return found

@@ -55,7 +55,7 @@ def test_evaluation_and_pages_of_an_imported_dictionary_equal_those_of_the_train
     asked = ["only=[0,1]", "contexts.tokens=300", *SMALL, "--json"]
     pages = [sae("features", trained / name, *asked).document["features"] for name in ("trained", "full")]
     for each in pages:
-        del each["evaluation"], each["dictionary"]
+        del each["evaluation"]
     assert pages[0] == pages[1]
 
 
@@ -117,7 +117,7 @@ def test_other_wirings_are_no_autoencoders():
         ({"wiring": {"reads": [], "writes": []}}, "places in a model"),
         ({"wiring": {"reads": [{"hook": {"schema": "hook", "point": "nowhere"}, "layer": 0}]}}, "nowhere"),
         ({"data": {"schema": "text", "path": "/t", "held_out_fraction": 7}}, "held_out_fraction=7"),
-        ({"model": {"path": "/m", "trust_remote_code": True}}, "SAE_TRUST_REMOTE_CODE"),
+        ({"model": {"schema": "causal_lm", "path": "/m", "trust_remote_code": True}}, "SAE_TRUST_REMOTE_CODE"),
     ],
 )  # fmt: skip
 def test_a_card_that_is_none_is_one_line(trained, tmp_path, sae, change, said):
