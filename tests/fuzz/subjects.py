@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -202,11 +203,11 @@ def _stopped(directory: Path) -> None:
         resample=ResampleConfig(at=[4], inputs=BATCH, rewarm_steps=1), checkpoint=CheckpointConfig(every_seconds=0),
     )  # fmt: skip
     training = TrainingGroup().make((config, directory))
-    steps = training.steps()
-    for _ in range(4):  # the first says that all is ready
-        next(steps)
-    training.save()
-    steps.close()
+    with suppress(GeneratorExit), training.open() as work:
+        for _ in range(3):
+            next(work.steps)
+        work.save()
+        raise GeneratorExit
 
 
 def same(one: Any, other: Any) -> bool:
