@@ -22,7 +22,8 @@ from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.metrics import VERSION
+from sae_cli.metrics import VERSION, catalogue
+from sae_cli.metrics.figure import Of
 from sae_cli.metrics.similarity import (
     MOST_ASSIGNED,
     NearestRows,
@@ -263,7 +264,9 @@ def _about_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _pair_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("from -> to", "MMCS", "random floor", "subspace floor", "median", "> .9", "1:1")]
+    known = catalogue.figures(Of.PAIR)
+    shown = [known[key].short for key in ("mmcs", "floor_random", "floor_subspace", "q50", "share_0.9")]
+    rows: list[tuple[str, ...]] = [("from -> to", *shown, "1:1")]
     for pair in report["pairs"]:
         matched = pair["one_to_one"]
         for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
