@@ -82,22 +82,27 @@ def site(named: SiteConfig, model: LanguageModel) -> Site:
 
 
 def objective(config: TrainConfig, width: int) -> MakeObjective:
-    """How an architecture's training starts from random unit rows and a decoder bias."""
+    """How an architecture's training begins.
+
+    Args:
+        config: of the training.
+        width: of what is written.
+    """
     sae, features = config.sae, config.dict_size
     unit = sae.decoder_norm is DecoderNorm.unit
     short = tied_encoder_scale(features, width)
     match sae:
         case ReluSae():
-            return lambda rows, b_dec: ReluObjective(rows * short, rows, b_dec, unit, config.l1)
+            return lambda start: ReluObjective(start.read * short, start.written, start.b_dec, unit, config.l1)
         case GatedSae():
-            return lambda rows, b_dec: GatedObjective(rows * short, rows, b_dec, unit, config.l1)
+            return lambda start: GatedObjective(start.read * short, start.written, start.b_dec, unit, config.l1)
         case JumpReluSae():
             length = width**0.5  # of the mean activation, once scaled
             weight = sae.l0_coefficient * width if sae.penalty is JumpPenalty.l0_target else config.l1
-            return lambda rows, b_dec: JumpReluObjective(
-                rows * short,
-                rows,
-                b_dec,
+            return lambda start: JumpReluObjective(
+                start.read * short,
+                start.written,
+                start.b_dec,
                 unit,
                 penalty=sae.penalty.value,
                 coefficient=weight,
@@ -108,13 +113,15 @@ def objective(config: TrainConfig, width: int) -> MakeObjective:
         case MatryoshkaSae():
             sizes = group_sizes(sae.fractions, features)
             auxiliary = _auxiliary(sae, width)
-            return lambda rows, b_dec: MatryoshkaObjective(rows, rows, b_dec, unit, config.k, auxiliary, sizes)
+            return lambda start: MatryoshkaObjective(
+                start.read, start.written, start.b_dec, unit, config.k, auxiliary, sizes
+            )
         case BatchTopKSae():
             auxiliary = _auxiliary(sae, width)
-            return lambda rows, b_dec: BatchTopKObjective(rows, rows, b_dec, unit, config.k, auxiliary)
+            return lambda start: BatchTopKObjective(start.read, start.written, start.b_dec, unit, config.k, auxiliary)
         case TopKSae():
             auxiliary = _auxiliary(sae, width)
-            return lambda rows, b_dec: TopKObjective(rows, rows, b_dec, unit, config.k, auxiliary)
+            return lambda start: TopKObjective(start.read, start.written, start.b_dec, unit, config.k, auxiliary)
     raise AssertionError(f"no objective for {type(sae).__name__}")
 
 

@@ -67,7 +67,7 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
         )
     in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
     card = source.card
-    facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.width}
+    facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.d_out}
     facts = {name: fact for name, fact in facts.items() if fact is not None}
     facts |= text_facts(text_of(source.run.manifest))
     with claim.open(parents=[source.run]) as claimed:
@@ -121,7 +121,7 @@ def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: Pr
 def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device) -> Tensor:
     """Mean of x - x̂ over the activations that features are counted on."""
     subject = make_subject(source, None, config.model_rows, device)
-    total, n = torch.zeros(dictionary.width, dtype=torch.float64, device=device), 0
+    total, n = torch.zeros(dictionary.d_out, dtype=torch.float64, device=device), 0
     with console.progress(config.features.tokens, "recenter") as advance:
         for block in Measurement(subject, config.eval, config.features).training_blocks():
             for x in block.activations.to(device).split(max(1, FEATURES_AT_ONCE // dictionary.n_features)):

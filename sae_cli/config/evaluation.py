@@ -17,7 +17,7 @@ class Baseline(Enum):
 
 
 class Space(Enum):
-    """`activations`: as they are; `resid`: mapped to the residual stream; `logits`: to centred logits; `auto`: as
+    """`activations`: as they are; `resid`: mapped to the residual stream; `logits`: to centered logits; `auto`: as
     they are if all belong to one hook, else the residual stream."""
 
     auto = "auto"

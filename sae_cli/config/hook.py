@@ -14,7 +14,7 @@ class Basis(Enum):
     residual = "residual"
     """Of the residual stream; width d_model."""
     logits = "logits"
-    """Coordinates of the centred logits of one model; width d_model."""
+    """Coordinates of the centered logits of one model; width d_model."""
 
 
 class HookPoint(Enum):

@@ -13,13 +13,13 @@ from sae_cli.tensor_types import Float, Tensor
 
 @dataclass(frozen=True)
 class AuxiliaryLoss:
-    """coefficient · min(1, dead / k) · ‖(x - x̂) - W_decᵀ z‖², z the k largest dead pre-activations of each token.
+    """coefficient · min(1, dead / k) · ‖(y - ŷ) - W_decᵀ z‖², z the k largest dead pre-activations of each token.
 
-    What the dictionary leaves over, x - x̂, is a target and gets no gradient.
+    What the dictionary leaves over, y - ŷ, is a target and gets no gradient.
 
     Attributes:
         coefficient: 1/32 in the paper.
-        k: about half the width of the activations.
+        k: about half the width of what is written.
     """
 
     coefficient: float
@@ -28,28 +28,29 @@ class AuxiliaryLoss:
     def accumulate(
         self,
         objective: Objective,
-        centred: Float[Tensor, "N D"],
-        error: Float[Tensor, "N D"],
+        centered: Float[Tensor, "N D"],
+        error: Float[Tensor, "N E"],
         kernel: Kernel,
         moment: Moment,
     ) -> float:
-        """Add its gradients, given x - b_dec and x̂ - x; returns the sum of the loss over tokens."""
+        """Add its gradients, given x - center and ŷ - y; returns the sum of the loss over tokens."""
         dead = moment.dead.nonzero().squeeze(1)
         if self.coefficient == 0 or len(dead) == 0:
             return 0.0
         k = min(self.k, len(dead))
         weight = self.coefficient * k / self.k
         W_enc, W_dec = objective.W_enc[dead], objective.W_dec[dead]
-        codes = kernel.top_k(centred, W_enc, objective.b_enc[dead], k)
+        codes = kernel.top_k(centered, W_enc, objective.b_enc[dead], k)
         missing, along = kernel.residual(codes, codes.values, W_dec, -error)
 
         scale = 2 * weight / moment.batch_size
         d_pre = along.mul_(scale)
         d_W_enc, d_W_dec, d_b_enc = torch.zeros_like(W_enc), torch.zeros_like(W_dec), codes.column_sums(d_pre)
-        kernel.add_outer_sums(codes, d_pre, centred, d_W_enc)
+        kernel.add_outer_sums(codes, d_pre, centered, d_W_enc)
         kernel.add_outer_sums(codes, codes.values * scale, missing, d_W_dec)
         gradient(objective.W_enc).index_add_(0, dead, d_W_enc)
         gradient(objective.W_dec).index_add_(0, dead, d_W_dec)
         gradient(objective.b_enc).index_add_(0, dead, d_b_enc)
-        gradient(objective.b_dec).sub_(d_b_enc @ W_enc)
+        if objective.b_pre is None:
+            gradient(objective.b_dec).sub_(d_b_enc @ W_enc)
         return weight * squared_sum(missing)

@@ -15,20 +15,22 @@ from sae_cli.tensor_types import Float, Int
 
 
 class Dictionary(nn.Module, ABC):
-    """A sparse autoencoder: x̂ = decode(encode(x)), features are rows.
+    """A sparse dictionary: ŷ = decode(encode(x)), features are rows; an autoencoder's y is x.
 
     Attributes:
-        W_enc: encoder directions [F, d].
+        W_enc: encoder directions [F, d_in].
         b_enc: encoder biases [F].
-        W_dec: decoder directions [F, d].
-        b_dec: what is added to the output and, unless there is a `b_pre`, subtracted from the input [d].
-        b_pre: what is subtracted from the input [d], where the output's bias was changed and codes were not to be.
-        activation_mean: the mean of the activations it was trained on [d], in its own units.
+        W_dec: decoder directions [F, d_out].
+        b_dec: what is added to the output and, unless there is a `b_pre`, subtracted from the input [d_out].
+        b_pre: what is subtracted from the input [d_in]: of a dictionary that writes elsewhere than it reads, and where
+            the output's bias was changed and codes were not to be.
+        activation_mean: the mean of what it was trained to write [d_out], in its own units.
     """
 
     architecture: ClassVar[str]
     tensor_names: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec", "b_dec", "activation_mean")
-    in_activation_units: ClassVar[frozenset[str]] = frozenset({"b_enc", "b_dec", "b_pre", "activation_mean"})
+    in_activation_units: ClassVar[frozenset[str]] = frozenset({"b_enc", "b_dec", "activation_mean"})
+    """The tensors in units of what is written; `b_pre` is in those of what is read."""
     per_feature: ClassVar[frozenset[str]] = frozenset({"W_enc", "b_enc", "W_dec"})
 
     W_enc: Tensor
@@ -44,22 +46,24 @@ class Dictionary(nn.Module, ABC):
             raise JobError(
                 f"a {self.architecture} dictionary needs the tensors {', '.join(missing)}; found {', '.join(tensors)}"
             )
-        n_features, width = tensors["W_enc"].shape
-        for name, shape in self.shapes(n_features, width).items():
+        n_features, d_in = tensors["W_enc"].shape
+        d_out = tensors["W_dec"].shape[-1] if tensors.get("b_pre") is not None else d_in
+        for name, shape in self.shapes(n_features, d_in, d_out).items():
             if tuple(tensors[name].shape) != shape:
                 raise JobError(f"{name}: expected shape {shape}, found {tuple(tensors[name].shape)}")
         for name in self.tensor_names:
             self.register_buffer(name, tensors[name].float())
         b_pre = tensors.get("b_pre")
-        if b_pre is not None and b_pre.shape != (width,):
-            raise JobError(f"b_pre: expected shape {(width,)}, found {tuple(b_pre.shape)}")
+        if b_pre is not None and b_pre.shape != (d_in,):
+            raise JobError(f"b_pre: expected shape {(d_in,)}, found {tuple(b_pre.shape)}")
         self.register_buffer("b_pre", None if b_pre is None else b_pre.float())
 
     @classmethod
-    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
+    def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
         """The shapes of its tensors, those that follow from its size."""
-        F, d = n_features, width
-        return {"W_enc": (F, d), "b_enc": (F,), "W_dec": (F, d), "b_dec": (d,), "activation_mean": (d,)}
+        F = n_features
+        written = {"W_dec": (F, d_out), "b_dec": (d_out,), "activation_mean": (d_out,)}
+        return {"W_enc": (F, d_in), "b_enc": (F,), **written}
 
     @classmethod
     def complaint(cls, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
@@ -71,12 +75,18 @@ class Dictionary(nn.Module, ABC):
         return self.W_enc.shape[0]
 
     @property
-    def width(self) -> int:
+    def d_in(self) -> int:
+        """Width of what it reads."""
         return self.W_enc.shape[1]
 
     @property
-    def centre(self) -> Tensor:
-        """What is subtracted from the input [d]."""
+    def d_out(self) -> int:
+        """Width of what it writes."""
+        return self.W_dec.shape[1]
+
+    @property
+    def center(self) -> Tensor:
+        """What is subtracted from the input [d_in]."""
         return self.b_dec if self.b_pre is None else self.b_pre
 
     @property
@@ -86,17 +96,17 @@ class Dictionary(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        """Feature activations, non-negative, in the units of x."""
+        """Feature activations, non-negative, in the units of what is written."""
 
     def codes(self, x: Float[Tensor, "N D"]) -> Codes:
         """The positive entries of `encode(x)`, on the CPU."""
         return Codes.of_dense(self.encode(x))
 
-    def decode(self, f: Float[Tensor, "*N F"]) -> Float[Tensor, "*N D"]:
-        """x̂ = W_decᵀ f + b_dec."""
+    def decode(self, f: Float[Tensor, "*N F"]) -> Float[Tensor, "*N E"]:
+        """ŷ = W_decᵀ f + b_dec."""
         return f @ self.W_dec + self.b_dec
 
-    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
         return self.decode(self.encode(x))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -112,25 +122,28 @@ class Dictionary(nn.Module, ABC):
         """The same dictionary with other tensors in some places."""
         return type(self)({**self.tensors(), **tensors})
 
-    def for_inputs_divided_by(self, scale: float) -> Dictionary:
-        """The same dictionary for x / scale, decoder rows as they are: scaled training back to raw units.
+    def in_units_divided_by(self, read: float, written: float) -> Dictionary:
+        """The same dictionary for x / read and y / written, decoder rows as they are: from scaled to raw units.
 
-        A dictionary trained on s·x becomes one for x with `for_inputs_divided_by(s)`: whatever is in
-        units of activations is divided, directions are kept.
+        A dictionary that was trained to make written·y of read·x becomes one that makes y of x: whatever is in units of
+        activations is divided, and encoder rows take up the ratio of the two.
         """
-        return type(self)(
-            {name: t / scale if name in self.in_activation_units else t for name, t in self.tensors().items()}
-        )
+        tensors = {name: t / written if name in self.in_activation_units else t for name, t in self.tensors().items()}
+        if self.b_pre is not None:
+            tensors["b_pre"] = self.b_pre / read
+        if read != written:
+            tensors["W_enc"] = self.W_enc * (read / written)
+        return type(self)(tensors)
 
     def decoder_norms(self) -> Float[Tensor, " F"]:
         return self.W_dec.norm(dim=1)
 
     @torch.no_grad()
     def de_projection(self) -> Float[Tensor, " F"]:
-        """Encoder row · decoder row: about 1 for a working feature, whatever its scale."""
+        """Encoder row · decoder row, of an autoencoder: about 1 for a working feature, whatever its scale."""
         return (self.W_enc * self.W_dec).sum(dim=1)
 
     @torch.no_grad()
     def de_cosine(self) -> Float[Tensor, " F"]:
-        """The cosine of encoder row and decoder row."""
+        """The cosine of encoder row and decoder row, of an autoencoder."""
         return torch.nn.functional.cosine_similarity(self.W_enc, self.W_dec, dim=1)

@@ -25,11 +25,11 @@ class ThresholdDictionary(Dictionary):
     threshold: Tensor
 
     @classmethod
-    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
-        return {**super().shapes(n_features, width), "threshold": (n_features,)}
+    def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
+        return {**super().shapes(n_features, d_in, d_out), "threshold": (n_features,)}
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = ((x - self.centre) @ self.W_enc.T + self.b_enc).relu()
+        pre = ((x - self.center) @ self.W_enc.T + self.b_enc).relu()
         return pre * (pre > self.threshold)
 
 
@@ -55,8 +55,8 @@ class BatchTopKObjective(LargestObjective):
         super().__init__(W_enc, W_dec, b_dec, unit_rows, k, auxiliary)
         self._smallest_sum, self._smallest_weight = 0.0, 0.0
 
-    def _select(self, centred: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
-        codes = kernel.batch_top_k(centred, self.W_enc, self.b_enc, self.k)
+    def _select(self, centered: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
+        codes = kernel.batch_top_k(centered, self.W_enc, self.b_enc, self.k)
         if len(codes.values):
             self._smallest_sum = _DECAY * self._smallest_sum + (1 - _DECAY) * float(codes.values.min())
             self._smallest_weight = _DECAY * self._smallest_weight + (1 - _DECAY)

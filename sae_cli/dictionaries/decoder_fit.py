@@ -16,7 +16,7 @@ from sae_cli.tensor_types import Float, Tensor
 
 
 class DecoderFit(Objective):
-    """‖x - x̂‖² as a function of W_dec and b_dec; f = ReLU(W_enc x + offset) with `b_dec` folded into the offset.
+    """‖y - ŷ‖² as a function of W_dec and b_dec; f = ReLU(W_enc x + offset) with what is subtracted folded into it.
 
     Rows are free while they are fitted; where `start` keeps them at norm 1, each norm goes to its feature at
     the end.
@@ -27,13 +27,13 @@ class DecoderFit(Objective):
 
     def __init__(self, start: ReluObjective) -> None:
         self.unit_rows, self.unit_rows_at_end = False, start.unit_rows
-        self.W_enc = start.W_enc
-        self.offset = start.b_enc - start.W_enc @ start.b_dec
+        self.W_enc, self.b_pre = start.W_enc, start.b_pre
+        self.offset = start.b_enc - start.W_enc @ start.center
         self._set(W_dec=start.W_dec, b_dec=start.b_dec)
 
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
         codes = kernel.positive(x, self.W_enc, self.offset)
-        error = kernel.decode(codes, codes.values, self.W_dec).add_(self.b_dec).sub_(x)
+        error = kernel.decode(codes, codes.values, self.W_dec).add_(self.b_dec).sub_(y)
         scale = 2 / moment.batch_size
         kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
@@ -45,9 +45,10 @@ class DecoderFit(Objective):
     def tensors(self) -> Mapping[str, Tensor]:
         norms = self.W_dec.norm(dim=1).clamp_min(1e-12) if self.unit_rows_at_end else self.offset.new_ones(())
         norms = norms.expand(len(self.W_dec))
-        return {
+        tensors = {
             "W_enc": self.W_enc * norms[:, None],
-            "b_enc": (self.offset + self.W_enc @ self.b_dec) * norms,
+            "b_enc": (self.offset + self.W_enc @ self.center) * norms,
             "W_dec": self.W_dec / norms[:, None],
             "b_dec": self.b_dec.clone(),
         }
+        return tensors if self.b_pre is None else {**tensors, "b_pre": self.b_pre.clone()}

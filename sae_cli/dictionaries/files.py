@@ -105,7 +105,10 @@ def check_entries(path: Path, kind: type[Dictionary], header: Header) -> None:
         raise damaged(path, f"a {kind.architecture} dictionary with {', '.join(missing)}", ", ".join(entries) or "none")
     if len(size := entries["W_enc"].shape) != 2 or 0 in size:
         raise damaged(path, "W_enc of shape [features, width]", str(list(size)))
-    shapes = kind.shapes(*size) | {"b_pre": (size[1],)}
+    n_features, d_in = size
+    # Without a center of its own it is an autoencoder, which writes where it reads.
+    d_out = entries["W_dec"].shape[-1] if "b_pre" in entries and entries["W_dec"].shape else d_in
+    shapes = kind.shapes(n_features, d_in, d_out) | {"b_pre": (d_in,)}
     for name in (*kind.tensor_names, "b_pre"):
         if name in entries and entries[name].dtype != "F32":
             raise damaged(path, f"{name} in F32", entries[name].dtype)

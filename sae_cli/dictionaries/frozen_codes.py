@@ -11,7 +11,7 @@ from sae_cli.tensor_types import Float, Tensor
 
 
 class FrozenCodes(Objective):
-    """‖x - x̂‖² as a function of W_dec, whose rows are free, and b_dec; what the encoder subtracts becomes `b_pre`.
+    """‖y - ŷ‖² as a function of W_dec, whose rows are free, and b_dec; what the encoder subtracts becomes `b_pre`.
 
     Args:
         start: the dictionary as it is, in the units that it is trained in.
@@ -25,9 +25,9 @@ class FrozenCodes(Objective):
         self.unit_rows = False
         self._set(W_dec=start.W_dec, b_dec=start.b_dec)
 
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
         f = self.start.encode(x)
-        error = (f @ self.W_dec).add_(self.b_dec).sub_(x)
+        error = (f @ self.W_dec).add_(self.b_dec).sub_(y)
         scale = 2 / moment.batch_size
         gradient(self.W_dec).addmm_(f.T, error, alpha=scale)
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
@@ -36,4 +36,4 @@ class FrozenCodes(Objective):
 
     def tensors(self) -> Mapping[str, Tensor]:
         trained = {"W_dec": self.W_dec.detach().clone(), "b_dec": self.b_dec.detach().clone()}
-        return {**self.start.tensors(), "b_pre": self.start.centre, **trained}
+        return {**self.start.tensors(), "b_pre": self.start.center, **trained}

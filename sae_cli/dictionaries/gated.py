@@ -26,17 +26,16 @@ class GatedDictionary(Dictionary):
     b_mag: Tensor
 
     @classmethod
-    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
-        F, d = n_features, width
-        vectors = {"b_gate": (F,), "r_mag": (F,), "b_mag": (F,), "b_dec": (d,), "activation_mean": (d,)}
-        return {"W_enc": (F, d), "W_dec": (F, d), **vectors}
+    def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
+        base = super().shapes(n_features, d_in, d_out)
+        return {name: base.get(name, (n_features,)) for name in cls.tensor_names}
 
     @property
     def encoder_bias(self) -> Tensor:
         return self.b_gate
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = (x - self.centre) @ self.W_enc.T
+        pre = (x - self.center) @ self.W_enc.T
         return (self.r_mag.exp() * pre + self.b_mag).relu() * (pre + self.b_gate > 0)
 
 
@@ -62,26 +61,27 @@ class GatedObjective(Objective):
         self.l1 = l1
         self._set(b_gate=self.b_enc, r_mag=self.b_enc, b_mag=self.b_enc)
 
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
         n, l1 = moment.batch_size, self.l1 * moment.sparsity
-        centred, norms = x - self.b_dec, self.decoder_norms()
-        gate = kernel.positive(centred, self.W_enc, self.b_gate)
+        (centered, target), norms = self.centered(x, y), self.decoder_norms()
+        gate = kernel.positive(centered, self.W_enc, self.b_gate)
         features, pi = gate.indices, gate.values
         gain, pre = self.r_mag.exp()[features], pi - self.b_gate[features]
         magnitude = gain * pre + self.b_mag[features]
         f = magnitude.relu()
-        error, along = kernel.residual(gate, f, self.W_dec, centred)
-        gate_error, gate_along = kernel.residual(gate, pi, self.W_dec, centred)
+        error, along = kernel.residual(gate, f, self.W_dec, target)
+        gate_error, gate_along = kernel.residual(gate, pi, self.W_dec, target)
 
         d_m = along.mul_(2 / n) * (magnitude > 0)
         d_pi = gate_along.mul_(2).add_(l1 * norms[features]).div_(n)
         d_pre = d_m * gain + d_pi
-        kernel.add_outer_sums(gate, d_pre, centred, gradient(self.W_enc))
+        kernel.add_outer_sums(gate, d_pre, centered, gradient(self.W_enc))
         kernel.add_outer_sums(gate, f * (2 / n), error, gradient(self.W_dec))
         gradient(self.b_gate).add_(gate.column_sums(d_pi))
         gradient(self.b_mag).add_(gate.column_sums(d_m))
         gradient(self.r_mag).add_(gate.column_sums(d_m * gain * pre))
-        gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n).sub_(gate.column_sums(d_pre) @ self.W_enc)
+        gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n)
+        self.add_center_gradient(gate.column_sums(d_pre))
         sum_pi = gate.column_sums(pi)
         if not self.unit_rows:
             gradient(self.W_dec).addcmul_(self.W_dec, (sum_pi / norms.clamp_min(1e-12))[:, None], value=l1 / n)

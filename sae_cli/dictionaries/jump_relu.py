@@ -74,15 +74,15 @@ class JumpReluObjective(Objective):
         self._crowded = torch.ones_like(self.b_enc)
         self._pressure = 0.0
 
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
         n, theta, half = moment.batch_size, self.log_threshold.exp(), self.bandwidth / 2
-        centred, norms = x - self.b_dec, self.decoder_norms()
+        (centered, target), norms = self.centered(x, y), self.decoder_norms()
         # Entries from half a bandwidth below θ on, because those below it have a gradient too.
-        near = kernel.positive(centred, self.W_enc, self.b_enc - theta + half)
+        near = kernel.positive(centered, self.W_enc, self.b_enc - theta + half)
         above = near.values - half
         active = above > 0
         f = (above + theta[near.indices]) * active
-        error, along = kernel.residual(near, f, self.W_dec, centred)
+        error, along = kernel.residual(near, f, self.W_dec, target)
 
         d_f = along.mul_(2 / n)
         penalty = 0.0
@@ -96,7 +96,7 @@ class JumpReluObjective(Objective):
                 radial = near.column_sums(d_squashed * f) / norms.clamp_min(1e-12)
                 gradient(self.W_dec).addcmul_(self.W_dec, radial[:, None])
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n)
-        self.add_encoder_gradients(near, d_f * active, centred, kernel)
+        self.add_encoder_gradients(near, d_f * active, centered, kernel)
         kernel.add_outer_sums(near, f * (2 / n), error, gradient(self.W_dec))
         self._add_threshold_gradients(near, d_f, above.abs() < half, theta)
         l0 = int(active.sum())

@@ -60,10 +60,15 @@ class MatryoshkaObjective(BatchTopKObjective):
         self.group_sizes = tuple(group_sizes)
 
     def _add_reconstruction(
-        self, codes: Codes, centred: Float[Tensor, "N D"], kernel: Kernel, moment: Moment
-    ) -> tuple[Float[Tensor, "N D"], float]:
+        self,
+        codes: Codes,
+        centered: Float[Tensor, "N D"],
+        target: Float[Tensor, "N E"],
+        kernel: Kernel,
+        moment: Moment,
+    ) -> tuple[Float[Tensor, "N E"], float]:
         groups = self._groups(codes)
-        errors, error, loss = [], -centred, 0.0
+        errors, error, loss = [], -target, 0.0
         for group, features, _ in groups:
             error = error + kernel.decode(group, group.values, self.W_dec[features])
             errors.append(error)
@@ -77,7 +82,7 @@ class MatryoshkaObjective(BatchTopKObjective):
             d_pre[chosen] = kernel.products(group, d_output, self.W_dec[features])
             kernel.add_outer_sums(group, group.values, d_output, gradient(self.W_dec)[features])
         gradient(self.b_dec).add_(d_output.sum(dim=0))
-        self.add_encoder_gradients(codes, d_pre, centred, kernel)
+        self.add_encoder_gradients(codes, d_pre, centered, kernel)
         return error, loss
 
     def _groups(self, codes: Codes) -> list[tuple[Codes, slice, Tensor]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -66,13 +66,34 @@ class BatchSums:
         )
 
 
+class Start(NamedTuple):
+    """What a dictionary in training begins with, in the units of training.
+
+    Attributes:
+        read: random unit rows where it reads [F, d_in].
+        written: random unit rows where it writes [F, d_out]; of an autoencoder the same.
+        b_dec: the decoder's bias [d_out].
+        b_pre: what is subtracted from what it reads [d_in]; None for an autoencoder, which subtracts `b_dec`.
+    """
+
+    read: Float[Tensor, "F D"]
+    written: Float[Tensor, "F E"]
+    b_dec: Float[Tensor, " E"]
+    b_pre: Float[Tensor, " D"] | None = None
+
+    def to(self, device: torch.device) -> Start:
+        """The same on a device."""
+        b_pre = None if self.b_pre is None else self.b_pre.to(device)
+        return Start(self.read.to(device), self.written.to(device), self.b_dec.to(device), b_pre)
+
+
 class Objective(ABC):
     """The parameters of one dictionary in training, with a gradient each.
 
     Args:
-        W_enc: first encoder rows [F, d].
-        W_dec: first decoder rows [F, d].
-        b_dec: first decoder bias [d].
+        W_enc: first encoder rows [F, d_in].
+        W_dec: first decoder rows [F, d_out].
+        b_dec: first decoder bias [d_out].
         unit_rows: decoder rows are kept at norm 1, so gradients along them do not matter.
     """
 
@@ -91,9 +112,11 @@ class Objective(ABC):
     b_enc: Tensor
     W_dec: Tensor
     b_dec: Tensor
+    b_pre: Tensor | None = None
+    """What is subtracted from the input, where that is not `b_dec`; not trained, because `b_enc` does as well."""
 
     def __init__(
-        self, W_enc: Float[Tensor, "F D"], W_dec: Float[Tensor, "F D"], b_dec: Float[Tensor, " D"], unit_rows: bool
+        self, W_enc: Float[Tensor, "F D"], W_dec: Float[Tensor, "F E"], b_dec: Float[Tensor, " E"], unit_rows: bool
     ) -> None:
         self.unit_rows = unit_rows
         self._set(W_enc=W_enc, b_enc=W_enc.new_zeros(len(W_enc)), W_dec=W_dec, b_dec=b_dec)
@@ -108,9 +131,28 @@ class Objective(ABC):
     def parameters(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in self.trained}
 
+    @property
+    def center(self) -> Tensor:
+        """What is subtracted from the input [d_in]."""
+        return self.b_dec if self.b_pre is None else self.b_pre
+
     @abstractmethod
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
-        """Add the gradients of these tokens' share of the loss to those that are there."""
+    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
+        """Add the gradients of these tokens' share of the loss to those that are there.
+
+        Args:
+            x: what is read.
+            y: what is to be written: x itself for an autoencoder.
+            kernel: carries out the products.
+            moment: where training is.
+        """
+
+    def centered(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]
+    ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N E"]]:
+        """What the encoder sees, and what the decoder's rows are to sum to; one tensor for an autoencoder."""
+        read = x - self.center
+        return read, read if y is x and self.b_pre is None else y - self.b_dec
 
     def finish_gradients(self, moment: Moment) -> None:  # noqa: B027
         """Called once all of a batch is accumulated; most losses leave nothing to be done."""
@@ -130,7 +172,7 @@ class Objective(ABC):
         return ("W_enc", "W_dec", *self.first_values)
 
     def begin_again(
-        self, features: Int[Tensor, " K"], W_enc: Float[Tensor, "K D"], W_dec: Float[Tensor, "K D"]
+        self, features: Int[Tensor, " K"], W_enc: Float[Tensor, "K D"], W_dec: Float[Tensor, "K E"]
     ) -> None:
         """Give features new rows; their other parameters are what they were at the start."""
         self.W_enc[features], self.W_dec[features] = W_enc, W_dec
@@ -139,11 +181,12 @@ class Objective(ABC):
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the dictionary, but for `activation_mean`."""
-        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        tensors = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        return tensors if self.b_pre is None else {**tensors, "b_pre": self.b_pre.clone()}
 
     def state(self) -> dict[str, Tensor]:
-        """All that changes from step to step, between two of them."""
-        return self.parameters
+        """All that changes from step to step, between two of them, and what the beginning of the data has set."""
+        return self.parameters if self.b_pre is None else {**self.parameters, "b_pre": self.b_pre}
 
     def restore(self, state: State) -> None:
         """Take up the state of an objective that was made in the same way."""
@@ -154,13 +197,18 @@ class Objective(ABC):
         return self.W_dec.new_ones(len(self.W_dec)) if self.unit_rows else self.W_dec.norm(dim=1)
 
     def add_encoder_gradients(
-        self, codes: Codes, d_pre: Float[Tensor, " E"], centred: Float[Tensor, "N D"], kernel: Kernel
+        self, codes: Codes, d_pre: Float[Tensor, " E"], centered: Float[Tensor, "N D"], kernel: Kernel
     ) -> None:
-        """Gradients of W_enc, b_enc and b_dec through pre = W_enc (x - b_dec) + b_enc at the entries."""
+        """Gradients of W_enc, b_enc and b_dec through pre = W_enc (x - center) + b_enc at the entries."""
         d_b_enc = codes.column_sums(d_pre)
-        kernel.add_outer_sums(codes, d_pre, centred, gradient(self.W_enc))
+        kernel.add_outer_sums(codes, d_pre, centered, gradient(self.W_enc))
         gradient(self.b_enc).add_(d_b_enc)
-        gradient(self.b_dec).sub_(d_b_enc @ self.W_enc)
+        self.add_center_gradient(d_b_enc)
+
+    def add_center_gradient(self, d_pre: Float[Tensor, " F"]) -> None:
+        """The gradient of what is subtracted from the input, given the sums over tokens of those of pre-activations."""
+        if self.b_pre is None:
+            gradient(self.b_dec).sub_(d_pre @ self.W_enc)
 
 
 def gradient(parameter: Tensor) -> Tensor:
@@ -174,8 +222,8 @@ def squared_sum(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(x, dim=1).double().square().sum())
 
 
-MakeObjective = Callable[[Tensor, Tensor], Objective]
-"""From random unit rows [F, d] and the decoder bias [d], on the device, to an objective."""
+MakeObjective = Callable[[Start], Objective]
+"""From what a training begins with, on the device, to an objective."""
 
 
 def tied_encoder_scale(n_features: int, width: int) -> float:

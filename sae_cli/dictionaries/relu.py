@@ -18,12 +18,12 @@ class ReluDictionary(Dictionary):
     architecture = "relu"
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        return ((x - self.centre) @ self.W_enc.T + self.b_enc).relu()
+        return ((x - self.center) @ self.W_enc.T + self.b_enc).relu()
 
     def codes(self, x: Float[Tensor, "N D"]) -> Codes:
         if x.is_cuda:
             return super().codes(x)
-        return self._kernel.positive(x - self.centre, self.W_enc, self.b_enc)
+        return self._kernel.positive(x - self.center, self.W_enc, self.b_enc)
 
     @cached_property
     def _kernel(self) -> SparseKernel:
@@ -43,16 +43,16 @@ class ReluObjective(Objective):
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self.l1 = l1
 
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
         n, l1 = moment.batch_size, self.l1 * moment.sparsity
-        centred, norms = x - self.b_dec, self.decoder_norms()
-        codes = kernel.positive(centred, self.W_enc, self.b_enc)
+        (centered, target), norms = self.centered(x, y), self.decoder_norms()
+        codes = kernel.positive(centered, self.W_enc, self.b_enc)
         f = codes.values
-        error, along = kernel.residual(codes, f, self.W_dec, centred)
+        error, along = kernel.residual(codes, f, self.W_dec, target)
 
         d_f = along.mul_(2).add_(l1 * norms[codes.indices]).div_(n)
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n)
-        self.add_encoder_gradients(codes, d_f, centred, kernel)
+        self.add_encoder_gradients(codes, d_f, centered, kernel)
         kernel.add_outer_sums(codes, f * (2 / n), error, gradient(self.W_dec))
         sum_f = codes.column_sums(f)
         if not self.unit_rows:  # on the sphere this part is radial

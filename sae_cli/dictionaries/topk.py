@@ -24,8 +24,8 @@ class TopKDictionary(Dictionary):
     k: Tensor
 
     @classmethod
-    def shapes(cls, n_features: int, width: int) -> dict[str, tuple[int, ...]]:
-        return {**super().shapes(n_features, width), "k": (1,)}
+    def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
+        return {**super().shapes(n_features, d_in, d_out), "k": (1,)}
 
     @classmethod
     def complaint(cls, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
@@ -37,7 +37,7 @@ class TopKDictionary(Dictionary):
         return kept.replace(k=self.k.clamp_max(kept.n_features))
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = ((x - self.centre) @ self.W_enc.T + self.b_enc).relu()
+        pre = ((x - self.center) @ self.W_enc.T + self.b_enc).relu()
         largest = pre.topk(int(self.k), dim=-1)
         return torch.zeros_like(pre).scatter_(-1, largest.indices, largest.values)
 
@@ -57,25 +57,30 @@ class LargestObjective(Objective):
         self.k = k
         self.auxiliary = auxiliary
 
-    def accumulate(self, x: Float[Tensor, "N D"], kernel: Kernel, moment: Moment) -> BatchSums:
-        centred = x - self.b_dec
-        codes = self._select(centred, kernel)
-        error, squared_error = self._add_reconstruction(codes, centred, kernel, moment)
-        auxiliary = self.auxiliary.accumulate(self, centred, error, kernel, moment)
+    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
+        centered, target = self.centered(x, y)
+        codes = self._select(centered, kernel)
+        error, squared_error = self._add_reconstruction(codes, centered, target, kernel, moment)
+        auxiliary = self.auxiliary.accumulate(self, centered, error, kernel, moment)
         return BatchSums(squared_error, auxiliary, l0=len(codes.values), count=codes.counts())
 
     @abstractmethod
-    def _select(self, centred: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
+    def _select(self, centered: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
         """The entries that are active."""
 
     def _add_reconstruction(
-        self, codes: Codes, centred: Float[Tensor, "N D"], kernel: Kernel, moment: Moment
-    ) -> tuple[Float[Tensor, "N D"], float]:
-        """Add the gradients of the squared error; returns x̂ - x and the sum of the loss over tokens."""
-        error, along = kernel.residual(codes, codes.values, self.W_dec, centred)
+        self,
+        codes: Codes,
+        centered: Float[Tensor, "N D"],
+        target: Float[Tensor, "N E"],
+        kernel: Kernel,
+        moment: Moment,
+    ) -> tuple[Float[Tensor, "N E"], float]:
+        """Add the gradients of the squared error; returns ŷ - y and the sum of the loss over tokens."""
+        error, along = kernel.residual(codes, codes.values, self.W_dec, target)
         scale = 2 / moment.batch_size
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
-        self.add_encoder_gradients(codes, along.mul_(scale), centred, kernel)
+        self.add_encoder_gradients(codes, along.mul_(scale), centered, kernel)
         kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
         return error, squared_sum(error)
 
@@ -85,8 +90,8 @@ class TopKObjective(LargestObjective):
 
     dictionary = TopKDictionary
 
-    def _select(self, centred: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
-        return kernel.top_k(centred, self.W_enc, self.b_enc, self.k)
+    def _select(self, centered: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
+        return kernel.top_k(centered, self.W_enc, self.b_enc, self.k)
 
     def tensors(self) -> dict[str, Tensor]:
         return {**super().tensors(), "k": torch.tensor([float(self.k)])}

@@ -55,7 +55,7 @@ def recentred(dictionary: Dictionary, mean_error: Float[Tensor, " D"]) -> Dictio
         dictionary: whose error it is.
         mean_error: mean of x - x̂.
     """
-    return dictionary.replace(b_dec=dictionary.b_dec + mean_error.float(), b_pre=dictionary.centre)
+    return dictionary.replace(b_dec=dictionary.b_dec + mean_error.float(), b_pre=dictionary.center)
 
 
 def _below_threshold(frequency: Float[Tensor, " F"], l0: float) -> Bool[Tensor, " F"]:

@@ -49,8 +49,8 @@ def fit_baseline(
             numbers = torch.randn(width, width, generator=generator("random basis", seed))
             analysis = synthesis = torch.linalg.qr(numbers)[0].T
         case "pca":
-            centred = (x - x.mean(dim=0)).double()
-            analysis = synthesis = torch.linalg.eigh(centred.T @ centred)[1].T.float()
+            centered = (x - x.mean(dim=0)).double()
+            analysis = synthesis = torch.linalg.eigh(centered.T @ centered)[1].T.float()
         case "ica":
             analysis, synthesis = _ica(x, seed)
         case _:

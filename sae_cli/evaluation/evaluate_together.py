@@ -128,9 +128,10 @@ def _by_site(sources: Sequence[DictionaryRun], model: LanguageModel) -> dict[Sit
 
 def _load(source: DictionaryRun, site: Site, model: LanguageModel, verify: bool) -> Dictionary:
     dictionary = load_dictionary(source.run, verify).to(model.device)
-    if dictionary.width != (width := model.width(site)):
+    if dictionary.d_out != (width := model.width(site)):
         raise JobError(
-            f"{source.run.directory}: the dictionary has width {dictionary.width}, but {_name(site)} has {width}"
+            f"{source.run.directory}: the dictionary writes activations of width {dictionary.d_out}, but {_name(site)} "
+            f"has {width}"
         )
     return dictionary
 

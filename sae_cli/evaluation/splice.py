@@ -47,7 +47,7 @@ class Splicer:
     Attributes:
         reconstruction: of the activations at the site.
         losses: with x̂, 0 and x̄_train at the site, on the direct path alone and, where they can be, on all paths.
-        resid_error, logit_error: the reconstruction error mapped to the residual update and to centred logits.
+        resid_error, logit_error: the reconstruction error mapped to the residual update and to centered logits.
         inverse_scale: of the final norm, Σ 1/σ.
         unseen: the activations' part in the null space, where there is one.
     """

@@ -69,8 +69,11 @@ class ModelSubject:
 
     def check(self, dictionary: Dictionary) -> None:
         """A `JobError` if the dictionary is for other activations."""
-        if dictionary.width != (width := self.model.width(self.site)):
-            raise JobError(f"the dictionary has width {dictionary.width}, but {self.site.hook.value} has {width}")
+        width = self.model.width(self.site)
+        for what, found in (("reads", dictionary.d_in), ("writes", dictionary.d_out)):
+            if found != width:
+                hook = self.site.hook.value
+                raise JobError(f"the dictionary {what} activations of width {found}, but {hook} has width {width}")
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ class SyntheticSubject:
 
     def check(self, dictionary: Dictionary) -> None:
         """A `JobError` if the dictionary is for other activations."""
-        if dictionary.width != self.truth.d:
-            raise JobError(f"the dictionary has width {dictionary.width}, but data.d={self.truth.d}")
+        if (found := dictionary.d_in) != self.truth.d:
+            raise JobError(f"the dictionary reads activations of width {found}, but data.d={self.truth.d}")
 
 
 Subject = ModelSubject | SyntheticSubject

@@ -17,7 +17,7 @@ class AblationSums:
     Attributes:
         n: tokens.
         activation: Σ fᵢ.
-        all_paths, direct_path: Σ of what the feature adds to the centred logits [V].
+        all_paths, direct_path: Σ of what the feature adds to the centered logits [V].
         rows: for each row of text in which it fires before the last token, on how many, and the sum of what taking
             it out adds to the loss there.
     """

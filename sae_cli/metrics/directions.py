@@ -9,16 +9,16 @@ from sae_cli.tensor_types import Float, Tensor
 
 def kurtosis(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     """E[(x - x̄)⁴] / E[(x - x̄)²]² of the entries of each row: 3 for Gaussian ones, D for a single one that is not 0."""
-    centred = rows.double() - rows.double().mean(dim=1, keepdim=True)
-    square = centred.square().mean(dim=1)
-    return (centred.pow(4).mean(dim=1) / square.square().clamp_min(1e-300)).float()
+    centered = rows.double() - rows.double().mean(dim=1, keepdim=True)
+    square = centered.square().mean(dim=1)
+    return (centered.pow(4).mean(dim=1) / square.square().clamp_min(1e-300)).float()
 
 
 def skew(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
     """E[(x - x̄)³] / E[(x - x̄)²]^1.5 of the entries of each row: 0 for symmetric ones."""
-    centred = rows.double() - rows.double().mean(dim=1, keepdim=True)
-    square = centred.square().mean(dim=1)
-    return (centred.pow(3).mean(dim=1) / square.pow(1.5).clamp_min(1e-300)).float()
+    centered = rows.double() - rows.double().mean(dim=1, keepdim=True)
+    square = centered.square().mean(dim=1)
+    return (centered.pow(3).mean(dim=1) / square.pow(1.5).clamp_min(1e-300)).float()
 
 
 def participation_ratio(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:

@@ -17,7 +17,7 @@ _WEIGHTS_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class LogitWeights:
-    """Of F features; weights are centred over the vocabulary, in logits a unit of the feature.
+    """Of F features; weights are centered over the vocabulary, in logits a unit of the feature.
 
     Attributes:
         top_tokens, bottom_tokens: the tokens with the largest and the smallest weights [F, K], from the end inwards.

@@ -1,4 +1,4 @@
-"""The reconstruction error seen from another space: the residual update, or centred logits.
+"""The reconstruction error seen from another space: the residual update, or centered logits.
 
 Equal errors at two hooks can differ greatly in what the rest of the network sees of them; in one space
 dictionaries of different hooks compare.

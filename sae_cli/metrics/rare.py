@@ -119,8 +119,8 @@ def _groups_that_fired(fired: Sequence[int]) -> list[slice]:
 def _slope(x: Float[Tensor, " P"], y: Float[Tensor, " P"]) -> float | None:
     if len(x) < 2:
         return None
-    centred = x - x.mean()
-    return float(centred @ y / centred.square().sum())
+    centered = x - x.mean()
+    return float(centered @ y / centered.square().sum())
 
 
 def final_frequency(history: DensityHistory, share: float = 0.1) -> Float[Tensor, " F"]:

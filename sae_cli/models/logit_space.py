@@ -3,7 +3,7 @@
 Logits have the width of the vocabulary, but those that a model can make lie in a space of at most d_model
 dimensions: W z, W the unembedding times the final norm's gain and z the normalised residual stream. Softmax
 ignores a constant, so W_c = (I - 11ᵀ/V) W. With S = (W_cᵀ W_c)^½ we have ‖S z‖ = ‖W_c z‖ for every z: squared
-errors, norms and cosines of y = S z are those of the centred logits. The symmetric root is the one that is
+errors, norms and cosines of y = S z are those of the centered logits. The symmetric root is the one that is
 unique: coordinates do not depend on the machine that made them.
 """
 
@@ -52,6 +52,6 @@ class LogitSpace:
         mean = self.W.mean(dim=0, dtype=torch.float64)
         gram = mean.new_zeros(len(mean), len(mean))
         for part in self.W.split(_ROWS_AT_ONCE):
-            centred = part.double() - mean
-            gram.addmm_(centred.T, centred)
+            centered = part.double() - mean
+            gram.addmm_(centered.T, centered)
         return gram

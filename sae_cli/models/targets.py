@@ -94,7 +94,7 @@ class Target(ABC):
         return self.end.final_norm.linear(resid, resid.new_ones(len(resid), 1))
 
     def rows_to_logits(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
-        """What directions do to the centred logits on the direct path, in the coordinates of `LogitSpace`."""
+        """What directions do to the centered logits on the direct path, in the coordinates of `LogitSpace`."""
         return self.end.logit_space.coordinates(self.rows_to_normalised(rows).double()).float()
 
 
@@ -199,8 +199,8 @@ class LogitUpdateTarget(LogitTarget):
         """u + σ(r_L) S⁺(values - y): the update itself where `values` are y, with its own mean under a LayerNorm."""
         norm, update = self.end.final_norm, seen[self._update]
         change = self.end.logit_space.normalised(values - self.read(seen))
-        centred = norm.linear(change, torch.ones_like(change[..., :1]))
-        return update + norm.scale(seen[self.end.final_resid]) * centred
+        centered = norm.linear(change, torch.ones_like(change[..., :1]))
+        return update + norm.scale(seen[self.end.final_resid]) * centered
 
     def resid(self, values: SiteActivations, seen: Seen) -> Activations | None:
         return self.put(values, seen) if self._linear else None

@@ -120,7 +120,7 @@ def save(directory: str | Path, dictionary: Dictionary, card: Card, overwrite: b
     header = card.header()
     with open_run(Path(directory), IMPORT, {"card": header[CARD]}, overwrite) as claimed:
         save_dictionary(claimed, dictionary, header)
-        facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.width}
+        facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.d_out}
         return claimed.finish(**{name: fact for name, fact in facts.items() if fact is not None})
 
 

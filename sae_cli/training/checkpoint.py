@@ -68,14 +68,14 @@ class SavedTraining:
             console.warn(f"going on with other versions: {', '.join(others)}; the last digits may differ")
 
     def take_up(self, trainer: Trainer, width: int) -> None:
-        """Bring a trainer to where it stood; activations are of this width.
+        """Bring a trainer to where it stood; what it reads is of this width.
 
         Raises:
             JobError: it was saved by another training than this.
         """
         with _fitting(self.path):
             trainer.restore(self.trainer)
-            widths = {len(trainer.activation_sum), *self.batches.pending.shape[2:]}
+            widths = {trainer.objective.W_enc.shape[1], *self.batches.pending.shape[2:]}
             if widths != {width}:
                 raise ValueError(f"activations of width {widths}")
 

@@ -14,7 +14,7 @@ from sae_cli.config.edits import Finetune
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.frozen_codes import FrozenCodes
-from sae_cli.dictionaries.objective import Objective
+from sae_cli.dictionaries.objective import Objective, Start
 from sae_cli.errors import RequestError
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
@@ -59,12 +59,13 @@ def finetuned(
         )
     source = ActivationSources(device).open(config, result_settings(config))
     sample = usable_rows(source.batches.sample, config.non_finite)
-    in_training_units = dictionary.for_inputs_divided_by(1 / activation_scale(sample)).to(device)
+    unit = 1 / activation_scale(sample)
+    in_training_units = dictionary.in_units_divided_by(unit, unit).to(device)
 
-    def make(rows: torch.Tensor, b_dec: torch.Tensor) -> Objective:
+    def make(start: Start) -> Objective:
         if what is Finetune.decoder:
             return FrozenCodes(in_training_units)
-        objective = build.objective(config, dictionary.width)(rows, b_dec)
+        objective = build.objective(config, dictionary.d_out)(start)
         objective.start_from(in_training_units)
         return objective
 

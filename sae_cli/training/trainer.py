@@ -15,7 +15,7 @@ import torch
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.decoder_fit import DecoderFit
-from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Moment, Objective, gradient
+from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Moment, Objective, Start, gradient
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
@@ -94,10 +94,10 @@ class Window:
 
 
 class Trainer:
-    """Trains one dictionary by batches.
+    """Trains one dictionary by batches of what it reads, x, and what it is to write, y: x itself for an autoencoder.
 
-    Activations are scaled so that their mean norm is √d, estimated with `b_dec` from `sample`; then an
-    L1 coefficient means the same at every hook. `dictionary()` gives the result in raw units.
+    Both are scaled so that their mean norm is √d, estimated with `b_dec` from a sample; then an L1 coefficient means
+    the same at every hook. `dictionary()` gives the result in raw units.
 
     Args:
         recipe: how.
@@ -105,6 +105,7 @@ class Trainer:
         sample: activations that set the scale and `b_dec`.
         device: where.
         forbidden: a unit direction that encoder rows are kept orthogonal to; None for none.
+        written: what is to be written for the sample; None for an autoencoder.
     """
 
     def __init__(
@@ -114,15 +115,22 @@ class Trainer:
         sample: Float[Tensor, "N D"],
         device: torch.device,
         forbidden: Float[Tensor, " D"] | None = None,
+        written: Float[Tensor, "N E"] | None = None,
     ) -> None:
         self.recipe = recipe
-        self.scale = activation_scale(sample)
-        scaled = sample * self.scale
+        targets = sample if written is None else written
+        self.read_scale = activation_scale(sample)
+        self.scale = self.read_scale if written is None else activation_scale(written)
+        scaled = targets * self.scale
         self.variance = float((scaled - scaled.mean(dim=0)).double().square().sum(dim=1).mean())
         b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
-        self.objective = make_objective(
-            random_directions(recipe.dict_size, sample.shape[1], recipe.seed).to(device), b_dec.to(device)
-        )
+        rows = random_directions(recipe.dict_size, targets.shape[1], recipe.seed)
+        start = Start(rows, rows, b_dec)
+        if written is not None:
+            b_pre = initial_decoder_bias(sample * self.read_scale, recipe.b_dec_init)
+            start = Start(random_directions(recipe.dict_size, sample.shape[1], recipe.seed), rows, b_dec, b_pre)
+        self.objective = make_objective(start := start.to(device))
+        self.objective.b_pre = start.b_pre
         self.forbidden = None if forbidden is None else ForbiddenDirection(forbidden.to(device))
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
@@ -132,9 +140,14 @@ class Trainer:
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
         self.density = DensityCounter(recipe.dict_size, recipe.steps, recipe.density_windows, device)
         self.resampler = Resampler(
-            recipe.resampling, recipe.dict_size, sample.shape[1], recipe.seed, self.scale, device
+            recipe.resampling,
+            recipe.dict_size,
+            (sample.shape[1], targets.shape[1]),
+            recipe.seed,
+            (self.read_scale, self.scale),
+            device,
         )
-        self.activation_sum = torch.zeros(sample.shape[1], dtype=torch.float64, device=device)
+        self.activation_sum = torch.zeros(targets.shape[1], dtype=torch.float64, device=device)
         self.tokens = 0
         self.window = Window()
 
@@ -164,19 +177,24 @@ class Trainer:
         return warmup(self.step_number, self.recipe.main_steps, self.recipe.sparsity_warmup)
 
     @torch.no_grad()
-    def step(self, x: Float[Tensor, "N D"]) -> None:
+    def step(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"] | None = None) -> None:
         """One step on a batch of raw activations: its loss and the gradients, the optimizer, the counts.
+
+        Args:
+            x: what is read.
+            y: what is to be written; None for an autoencoder.
 
         Raises:
             JobError: the loss is no longer finite.
         """
+        y = x if y is None else y
         if self.resampler.is_due(self.step_number):
             self._resample()
         if self.fitting_decoder:
             self._begin_decoder_fit()
-        self.resampler.remember(x, self.step_number)
+        self.resampler.remember(x, y, self.step_number)
 
-        sums = self._add_gradients(self.objective, x)
+        sums = self._add_gradients(self.objective, x, y)
         loss = sums.squared_error + sums.penalty
         if not math.isfinite(loss):
             raise self.diverged(f"the loss is {loss}")
@@ -193,16 +211,17 @@ class Trainer:
         self.tokens += len(x)
         self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(sums.fired, 0)
         self.density.add(sums.count, len(x), self.step_number)
-        self.activation_sum += x.sum(dim=0)
+        self.activation_sum += y.sum(dim=0)
         self.window.add(len(x), sums)
 
-    def _add_gradients(self, objective: Objective, x: Float[Tensor, "N D"]) -> BatchSums:
+    def _add_gradients(self, objective: Objective, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> BatchSums:
         """The batch's loss; its gradients are added to those that are there: none, but for a trial."""
-        scaled, kernel = x * self.scale, self.kernels.kernel
+        kernel = self.kernels.kernel
         moment = Moment(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
-        divided = objective.divisible and kernel.rows_at_once
-        parts = scaled.split(kernel.rows_at_once) if divided else [scaled]
-        sums = reduce(add, (objective.accumulate(part, kernel, moment) for part in parts))
+        rows = kernel.rows_at_once if objective.divisible and kernel.rows_at_once else len(x)
+        read = (x * self.read_scale).split(rows)
+        written = read if y is x else (y * self.scale).split(rows)
+        sums = reduce(add, (objective.accumulate(*part, kernel, moment) for part in zip(read, written, strict=True)))
         objective.finish_gradients(moment)
         return sums
 
@@ -239,13 +258,14 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def time_of_a_step(self, x: Float[Tensor, "N D"]) -> float:
+    def time_of_a_step(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"] | None = None) -> float:
         """Seconds that the loss and its gradients take; nothing is changed."""
         trial = copy.copy(self.objective)  # with the same parameters and gradients, which are zero
         x = x.to(self.activation_sum.device)
-        self._add_gradients(trial, x)  # the first call is slower
+        y = x if y is None else y.to(x.device)
+        self._add_gradients(trial, x, y)  # the first call is slower
         started = time.monotonic()
-        self._add_gradients(trial, x)
+        self._add_gradients(trial, x, y)
         seconds = time.monotonic() - started
         for parameter in trial.parameters.values():
             gradient(parameter).zero_()
@@ -283,6 +303,7 @@ class Trainer:
             "step_number": number(self.step_number),
             "tokens": number(self.tokens),
             "scale": number(self.scale),
+            **({} if self.objective.b_pre is None else {"read_scale": number(self.read_scale)}),
             "variance": number(self.variance),
             "tokens_since_fired": self.tokens_since_fired,
             "activation_sum": self.activation_sum,
@@ -304,6 +325,7 @@ class Trainer:
             self._begin_decoder_fit()
         check_like(state, self.state(), _GROWING)
         self.scale, self.variance = float(state["scale"]), float(state["variance"])
+        self.read_scale = float(state.get("read_scale", state["scale"]))
         self.tokens_since_fired = state["tokens_since_fired"].to(device)
         self.activation_sum = state["activation_sum"].to(device)
         self.window = Window.of(of("window", state))
@@ -327,4 +349,4 @@ class Trainer:
         """The dictionary in raw units: the scale folded in, decoder rows as they are."""
         mean = self.activation_sum / max(1, self.tokens) * self.scale
         tensors = {**self.objective.tensors(), "activation_mean": mean.float()}
-        return self.objective.dictionary(tensors).for_inputs_divided_by(self.scale)
+        return self.objective.dictionary(tensors).in_units_divided_by(self.read_scale, self.scale)

@@ -55,7 +55,7 @@ class World(NamedTuple):
         with open_run(directory, "train", result_settings(config), overwrite=True) as run:
             run.write_text(CONFIG_FILE, as_yaml(config))
             save_dictionary(run, dictionary, about)
-            run.finish(tokens=1, source="by hand", width=dictionary.width)
+            run.finish(tokens=1, source="by hand", width=dictionary.d_out)
         return dictionary
 
     def _config(self, kind, directory, **changes):

@@ -161,7 +161,7 @@ def test_what_cannot_be_evaluated_is_named(world, tmp_path):
     with pytest.raises(RequestError, match="no run here"):
         evaluate.run(world.eval(tmp_path / "none"), tmp_path / "none", "default")
     install(
-        world, tmp_path / "run", ReluDictionary({n: torch.zeros(s) for n, s in ReluDictionary.shapes(3, 5).items()})
+        world, tmp_path / "run", ReluDictionary({n: torch.zeros(s) for n, s in ReluDictionary.shapes(3, 5, 5).items()})
     )
     with pytest.raises(JobError, match="width 5, but mlp_out has 16"):
         evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default")

@@ -33,7 +33,7 @@ def test_gradients_against_autograd(x):
     W_dec, b_dec = (tensor.clone().requires_grad_(True) for tensor in (before.W_dec, before.b_dec))
     loss = (x - codes(before.parameters, x) @ W_dec - b_dec).square().sum() / N
     expected = torch.autograd.grad(loss, (W_dec, b_dec))
-    result = fit.accumulate(x, ReferenceKernel(), MOMENT)
+    result = fit.accumulate(x, x, ReferenceKernel(), MOMENT)
     fit.finish_gradients(MOMENT)
     torch.testing.assert_close((fit.W_dec.grad, fit.b_dec.grad), expected)
     assert list(fit.parameters) == ["W_dec", "b_dec"]

@@ -17,7 +17,7 @@ F, D = 7, 4
 @pytest.fixture
 def tensors():
     generator = torch.Generator().manual_seed(0)
-    shapes = ReluDictionary.shapes(F, D)
+    shapes = ReluDictionary.shapes(F, D, D)
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
@@ -36,10 +36,21 @@ def test_encode_and_decode_are_the_equations(tensors, x):
 
 def test_folding_the_scale_commutes_with_scaling_the_input(tensors, x):
     trained = ReluDictionary(tensors)
-    raw = trained.for_inputs_divided_by(2.5)
+    raw = trained.in_units_divided_by(2.5, 2.5)
     torch.testing.assert_close(raw(x), trained(2.5 * x) / 2.5)
     torch.testing.assert_close(raw.encode(x), trained.encode(2.5 * x) / 2.5)
     assert torch.equal(raw.W_dec, trained.W_dec) and torch.equal(raw.W_enc, trained.W_enc)
+
+
+def test_units_of_what_is_read_and_of_what_is_written_are_folded_in_each_by_itself(tensors, x):
+    tensors |= {"W_dec": torch.randn(F, 7), "b_dec": torch.randn(7), "activation_mean": torch.randn(7)}
+    trained = ReluDictionary({**tensors, "b_pre": torch.randn(D)})
+    assert (trained.d_in, trained.d_out) == (D, 7)
+    raw = trained.in_units_divided_by(read=2.5, written=0.4)
+    torch.testing.assert_close(raw(x), trained(2.5 * x) / 0.4)
+    assert torch.equal(raw.W_dec, trained.W_dec)
+    with pytest.raises(JobError, match="W_dec: expected shape"):
+        ReluDictionary(tensors)
 
 
 def test_saved_and_loaded_again(tmp_path, tensors, x):

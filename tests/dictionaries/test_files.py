@@ -29,7 +29,7 @@ def written(directory, tensors, metadata, name=DICTIONARY_FILE):
 def test_what_is_written_is_read(tmp_path, kind, tensors):
     extra = {"b_pre": torch.ones(D), "kept_index": torch.arange(F)}
     dictionary = load(written(tmp_path / "run", tensors | extra, {"architecture": kind}).directory)
-    assert dictionary.architecture == kind and torch.equal(dictionary.centre, torch.ones(D))
+    assert dictionary.architecture == kind and torch.equal(dictionary.center, torch.ones(D))
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,18 @@ OBJECTIVES = {
 }
 
 
-def make(name, unit_rows, dtype=torch.float64, shape=(F, D), **changes):
-    """An objective whose parameters are all random."""
+def make(name, unit_rows, dtype=torch.float64, shape=(F, D), d_out=None, **changes):
+    """An objective whose parameters are all random; with `d_out` one that writes elsewhere than it reads."""
     kind, settings = OBJECTIVES[name]
     g = torch.Generator().manual_seed(0)
     W_enc, W_dec = torch.randn(2, *shape, generator=g, dtype=dtype)
+    if d_out:
+        W_dec = torch.randn(shape[0], d_out, generator=g, dtype=dtype)
     if unit_rows:
         W_dec = W_dec / W_dec.norm(dim=1, keepdim=True)
-    objective = kind(W_enc, W_dec, torch.randn(shape[1], generator=g, dtype=dtype), unit_rows, **settings | changes)
+    b_dec = torch.randn(d_out or shape[1], generator=g, dtype=dtype)
+    objective = kind(W_enc, W_dec, b_dec, unit_rows, **settings | changes)
+    objective.b_pre = torch.randn(shape[1], generator=g, dtype=dtype) if d_out else None
     for key, parameter in objective.parameters.items():
         if parameter.ndim == 1 and key != "b_dec":
             parameter += 0.3 * torch.randn(shape[0], generator=g, dtype=dtype)
@@ -63,58 +67,62 @@ def squared(x):
     return x.square().sum()
 
 
-def auxiliary(o, p, x, x_hat):
+def center(o, p):
+    return p["b_dec"] if o.b_pre is None else o.b_pre
+
+
+def auxiliary(o, p, x, y, y_hat):
     """Gao et al.: the dead features' reconstruction of what is left over, which is held fixed."""
-    left = (x - x_hat).detach()
-    pre = ((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"])[:, DEAD]
+    left = (y - y_hat).detach()
+    pre = ((x - center(o, p)) @ p["W_enc"].T + p["b_enc"])[:, DEAD]
     k = min(o.auxiliary.k, int(DEAD.sum()))
     top = pre.topk(k, dim=1)
     z = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
     return o.auxiliary.coefficient * k / o.auxiliary.k * squared(left - z @ p["W_dec"][DEAD])
 
 
-def relu(o, p, x):
-    f = torch.relu((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"])
+def relu(o, p, x, y):
+    f = torch.relu((x - center(o, p)) @ p["W_enc"].T + p["b_enc"])
     penalty = o.l1 * MOMENT.sparsity * (f * p["W_dec"].norm(dim=1)).sum()
-    return squared(x - f @ p["W_dec"] - p["b_dec"]) + penalty
+    return squared(y - f @ p["W_dec"] - p["b_dec"]) + penalty
 
 
-def topk(o, p, x):
-    pre = (x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]
+def topk(o, p, x, y):
+    pre = (x - center(o, p)) @ p["W_enc"].T + p["b_enc"]
     top = pre.topk(o.k, dim=1)
     f = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
-    x_hat = f @ p["W_dec"] + p["b_dec"]
-    return squared(x - x_hat) + auxiliary(o, p, x, x_hat)
+    y_hat = f @ p["W_dec"] + p["b_dec"]
+    return squared(y - y_hat) + auxiliary(o, p, x, y, y_hat)
 
 
 def batch_top(o, p, x):
-    pre = ((x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"]).relu()
+    pre = ((x - center(o, p)) @ p["W_enc"].T + p["b_enc"]).relu()
     return pre * (pre >= pre.flatten().topk(o.k * len(x)).values[-1])
 
 
-def batch_topk(o, p, x):
-    x_hat = batch_top(o, p, x) @ p["W_dec"] + p["b_dec"]
-    return squared(x - x_hat) + auxiliary(o, p, x, x_hat)
+def batch_topk(o, p, x, y):
+    y_hat = batch_top(o, p, x) @ p["W_dec"] + p["b_dec"]
+    return squared(y - y_hat) + auxiliary(o, p, x, y, y_hat)
 
 
-def matryoshka(o, p, x):
+def matryoshka(o, p, x, y):
     f, total, end = batch_top(o, p, x), 0, 0
     for size in o.group_sizes:
         end += size
-        x_hat = f[:, :end] @ p["W_dec"][:end] + p["b_dec"]
-        total = total + squared(x - x_hat) / len(o.group_sizes)
-    return total + auxiliary(o, p, x, x_hat)
+        y_hat = f[:, :end] @ p["W_dec"][:end] + p["b_dec"]
+        total = total + squared(y - y_hat) / len(o.group_sizes)
+    return total + auxiliary(o, p, x, y, y_hat)
 
 
-def gated(o, p, x):
+def gated(o, p, x, y):
     """Equations 8 and 9 of the paper; the gate itself is a step, with no gradient."""
-    centred = x - p["b_dec"]
+    centred = x - center(o, p)
     pi = centred @ p["W_enc"].T + p["b_gate"]
     magnitude = torch.relu(centred @ (p["r_mag"].exp()[:, None] * p["W_enc"]).T + p["b_mag"])
-    x_hat = (magnitude * (pi > 0)) @ p["W_dec"] + p["b_dec"]
+    y_hat = (magnitude * (pi > 0)) @ p["W_dec"] + p["b_dec"]
     frozen = pi.relu() @ p["W_dec"].detach() + p["b_dec"].detach()
     penalty = o.l1 * MOMENT.sparsity * (pi.relu() * p["W_dec"].norm(dim=1)).sum()
-    return squared(x - x_hat) + penalty + squared(x - frozen)
+    return squared(y - y_hat) + penalty + squared(y - frozen)
 
 
 class Step(torch.autograd.Function):
@@ -131,12 +139,12 @@ class Step(torch.autograd.Function):
         return None, -(window * d_output[0]).sum(dim=0), None
 
 
-def jump_relu(o, p, x):
+def jump_relu(o, p, x, y):
     """z H(z - θ) has the pseudo-derivative -θ/ε with respect to θ: that of the step, at z = θ."""
-    z, theta = (x - p["b_dec"]) @ p["W_enc"].T + p["b_enc"], p["log_threshold"].exp()
+    z, theta = (x - center(o, p)) @ p["W_enc"].T + p["b_enc"], p["log_threshold"].exp()
     jump = Step.apply(z, theta, o.bandwidth)
     f = z * jump.detach() + theta.detach() * (jump - jump.detach())
-    loss = squared(x - f @ p["W_dec"] - p["b_dec"])
+    loss = squared(y - f @ p["W_dec"] - p["b_dec"])
     weight = o.coefficient * MOMENT.sparsity
     if o.penalty == "tanh":
         return loss + weight * torch.tanh(4 * f * p["W_dec"].norm(dim=1)).sum()
@@ -156,9 +164,10 @@ def triton_kernel():
 LOSSES = dict(zip(NAMES, (relu, topk, batch_topk, matryoshka, gated, jump_relu, jump_relu), strict=True))
 
 
-def gradients(objective, x, kernel, parts=1, moment=MOMENT):
+def gradients(objective, x, kernel, parts=1, moment=MOMENT, y=None):
     """All gradients and the sums, after one batch given in so many parts."""
-    sums = [objective.accumulate(part, kernel, moment) for part in x.chunk(parts)]
+    pairs = [(part, part) for part in x.chunk(parts)] if y is None else [(x, y)]
+    sums = [objective.accumulate(*pair, kernel, moment) for pair in pairs]
     objective.finish_gradients(moment)
     found = {name: p.grad.clone() for name, p in objective.parameters.items()}
     if objective.unit_rows:  # along the sphere: the rest does not matter
@@ -167,17 +176,20 @@ def gradients(objective, x, kernel, parts=1, moment=MOMENT):
     return found, sum(sums[1:], start=sums[0])
 
 
+@pytest.mark.parametrize("d_out", [None, D, 7], ids=["autoencoder", "written elsewhere", "of another width"])
 @pytest.mark.parametrize("unit_rows", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_against_autograd(name, unit_rows, x):
-    objective = make(name, unit_rows)
-    found, sums = gradients(objective, x, ReferenceKernel())
+def test_gradients_against_autograd(name, unit_rows, d_out, x):
+    objective, y = make(name, unit_rows, d_out=d_out), x
+    if d_out:
+        y = torch.randn(N, d_out, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found, sums = gradients(objective, x, ReferenceKernel(), y=y)
 
     leaves = {key: parameter.detach().clone().requires_grad_() for key, parameter in objective.parameters.items()}
     used = dict(leaves)
     if unit_rows:  # the loss as a function of directions
         used["W_dec"] = leaves["W_dec"] / leaves["W_dec"].norm(dim=1, keepdim=True)
-    loss = LOSSES[name](objective, used, x)
+    loss = LOSSES[name](objective, used, x, y)
     expected = torch.autograd.grad(loss / N, list(leaves.values()))
     for key, gradient in zip(leaves, expected, strict=True):
         torch.testing.assert_close(found[key], gradient, msg=lambda text, key=key: f"{key}: {text}")

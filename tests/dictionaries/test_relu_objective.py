@@ -53,7 +53,7 @@ def numerical_gradient(function, at, h=1e-6):
 def test_gradients_against_finite_differences(name, unit_rows, x):
     """With unit rows, the gradient along the sphere is that of the loss as a function of each row's direction."""
     of = objective(unit_rows)
-    of.accumulate(x, ReferenceKernel(), MOMENT)
+    of.accumulate(x, x, ReferenceKernel(), MOMENT)
     of.finish_gradients(MOMENT)
 
     def of_one(value):
@@ -69,7 +69,7 @@ def test_gradients_against_finite_differences(name, unit_rows, x):
 
 def test_sums(x):
     of = objective(unit_rows=False)
-    result = of.accumulate(x, ReferenceKernel(), MOMENT)
+    result = of.accumulate(x, x, ReferenceKernel(), MOMENT)
     f = torch.relu((x - of.b_dec) @ of.W_enc.T + of.b_enc)
     assert result.l0 == int((f > 0).sum())
     assert torch.equal(result.count, (f > 0).sum(dim=0))

@@ -18,7 +18,7 @@ def kept(**limits):
 def dictionary(architecture, seed=0):
     g = torch.Generator().manual_seed(seed)
     kind = ARCHITECTURES[architecture]
-    tensors = {name: torch.randn(shape, generator=g) for name, shape in kind.shapes(F, D).items()}
+    tensors = {name: torch.randn(shape, generator=g) for name, shape in kind.shapes(F, D, D).items()}
     tensors |= {"k": torch.tensor([3.0]), "group_sizes": torch.tensor([2.0, 1.0, 3.0])}
     if "threshold" in tensors:
         tensors["threshold"] = tensors["threshold"].abs()
@@ -91,5 +91,5 @@ def test_recentring_leaves_codes_and_lowers_the_error(architecture):
     torch.testing.assert_close(before - after, mean_error.square().sum(), rtol=1e-4, atol=1e-6)
     again = recentred(moved, torch.ones(D))
     assert torch.equal(again.encode(x), whole.encode(x))
-    scaled = moved.for_inputs_divided_by(4.0)
+    scaled = moved.in_units_divided_by(4.0, 4.0)
     torch.testing.assert_close(scaled(x / 4), moved(x) / 4)

@@ -95,7 +95,7 @@ def _shards(directory: Path, verify: bool) -> Any:
 
 def _dictionary(directory: Path, verify: bool) -> Any:
     dictionary = load_dictionary(read_run(directory), verify)
-    return dictionary.tensors(), dictionary(torch.ones(3, dictionary.width))
+    return dictionary.tensors(), dictionary(torch.ones(3, dictionary.d_out))
 
 
 def _config(directory: Path, verify: bool) -> Any:

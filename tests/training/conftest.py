@@ -40,7 +40,7 @@ class Small:
         return x[: n * size].split(size)
 
     def relu(self, unit_rows=True, l1=1.0):
-        return lambda rows, b_dec: ReluObjective(rows, rows, b_dec, unit_rows, l1)
+        return lambda start: ReluObjective(start.read, start.written, start.b_dec, unit_rows, l1)
 
     def trainer(self, recipe, make, data, forbidden=None):
         return Trainer(recipe, make, torch.cat(data), torch.device("cpu"), forbidden)

@@ -16,6 +16,10 @@ from sae_cli.kernels.choice import bfloat16_is_fast
 from sae_cli.training.density import window_ends
 
 
+def relu(start):
+    return ReluObjective(start.read, start.written, start.b_dec, True, 1.0)
+
+
 @given(st.integers(1, 10**6), st.integers(1, 100))
 def test_windows_cover_all_steps(steps, windows):
     ends = window_ends(steps, windows)
@@ -35,7 +39,7 @@ def test_counts_are_those_of_every_batch_encoded_by_hand(small, kernel):
     coarse = kernel == "auto" and bfloat16_is_fast()
     data = small.batches(50)
     recipe = replace(small.recipe, kernel=kernel, density_windows=12)
-    trainer = small.trainer(recipe, lambda rows, b: ReluObjective(rows, rows, b, True, 1.0), data)
+    trainer = small.trainer(recipe, relu, data)
     by_hand, unsure = [], []
     for x in data:
         dictionary = trainer.dictionary()
@@ -58,10 +62,10 @@ def test_counts_are_those_of_every_batch_encoded_by_hand(small, kernel):
 
 def test_frozen_codes_are_counted_too(small):
     data = small.batches(6)
-    before = small.trainer(small.recipe, lambda rows, b: ReluObjective(rows, rows, b, True, 1.0), data)
-    in_training_units = before.dictionary().for_inputs_divided_by(1 / before.scale)
+    before = small.trainer(small.recipe, relu, data)
+    in_training_units = before.dictionary().in_units_divided_by(1 / before.scale, 1 / before.scale)
     recipe = replace(small.recipe, steps=6, decoder_fit=0.0)
-    trainer = small.trainer(recipe, lambda rows, b: FrozenCodes(in_training_units), data)
+    trainer = small.trainer(recipe, lambda start: FrozenCodes(in_training_units), data)
     for x in data:
         trainer.step(x)
     expected = sum((in_training_units.encode(x * trainer.scale) > 0).sum(dim=0) for x in data)

@@ -14,9 +14,9 @@ from sae_cli.training.resampling import ResamplePlan
 
 V = F.normalize(torch.randn(16, generator=torch.Generator().manual_seed(3)), dim=0)
 MAKE = {
-    "relu": lambda rows, b_dec: ReluObjective(rows, rows, b_dec, True, 1.0),
-    "gated": lambda rows, b_dec: GatedObjective(rows, rows, b_dec, True, 1.0),
-    "topk": lambda rows, b_dec: TopKObjective(rows, rows, b_dec, True, 3, AuxiliaryLoss(1 / 32, 8)),
+    "relu": lambda start: ReluObjective(start.read, start.written, start.b_dec, True, 1.0),
+    "gated": lambda start: GatedObjective(start.read, start.written, start.b_dec, True, 1.0),
+    "topk": lambda start: TopKObjective(start.read, start.written, start.b_dec, True, 3, AuxiliaryLoss(1 / 32, 8)),
 }
 
 

@@ -71,8 +71,8 @@ def test_as_published(name, monkeypatch):
 
     monkeypatch.setattr(resampling, "draw", draw)
     scale = 0.5
-    resampler = Resampler(PLAN, F, D, seed=1, scale=scale, device=CPU)
-    resampler.remember(raw, 6)
+    resampler = Resampler(PLAN, F, (D, D), seed=1, scales=(scale, scale), device=CPU)
+    resampler.remember(raw, raw, 6)
     chosen = resampler.resample(objective, adam, DEAD, 7)
 
     x = raw.double().numpy() * scale
@@ -113,13 +113,14 @@ def test_an_input_that_is_reconstructed_is_never_drawn():
     x = torch.eye(3).repeat(20, 1) * torch.linspace(1, 2, 60)[:, None]
     dead = torch.tensor([False] * 4 + [True] * 2)
     plan = replace(PLAN, inputs=60, exempt_fraction=0.0)
-    resampler = Resampler(plan, 6, 3, 0, 1.0, CPU)
-    resampler.remember(x, 6)
+    resampler = Resampler(plan, 6, (3, 3), 0, (1.0, 1.0), CPU)
+    resampler.remember(x, x, 6)
     assert resampler.resample(objective, Adam(objective, (0.9, 0.999)), dead, 7).tolist() == dead.tolist()
     torch.testing.assert_close(objective.W_dec[4:], torch.eye(3)[[2, 2]])
     torch.testing.assert_close(objective.W_enc[4:], 0.2 * torch.eye(3)[[2, 2]])
 
-    resampler.remember(x[:2].repeat(30, 1), 6)  # now all have none
+    x = x[:2].repeat(30, 1)  # now all have none
+    resampler.remember(x, x, 6)
     before = objective.W_dec.clone()
     assert not resampler.resample(objective, Adam(objective, (0.9, 0.999)), dead, 7).any()
     assert torch.equal(objective.W_dec, before)
@@ -129,8 +130,8 @@ def test_the_same_seed_draws_the_same_and_each_step_its_own():
     rows = []
     for seed, step in ((0, 7), (0, 7), (0, 8), (1, 7)):
         objective, adam, x = in_the_middle("relu")
-        resampler = Resampler(replace(PLAN, at=(9,), exempt_fraction=0.0), F, D, seed, 1.0, CPU)
-        resampler.remember(x, 8)
+        resampler = Resampler(replace(PLAN, at=(9,), exempt_fraction=0.0), F, (D, D), seed, (1.0, 1.0), CPU)
+        resampler.remember(x, x, 8)
         resampler.resample(objective, adam, DEAD, step)
         rows.append(objective.W_dec)
     assert torch.equal(rows[0], rows[1])
@@ -141,11 +142,11 @@ def test_losses_are_of_the_most_recent_inputs(small, monkeypatch):
     seen, kept = [], []
     losses, remember = resampling.losses, Resampler.remember
 
-    def remembering(self, x, steps_done):
-        remember(self, x, steps_done)
-        kept.append(sum(map(len, self._recent)))
+    def remembering(self, x, y, steps_done):
+        remember(self, x, y, steps_done)
+        kept.append(sum(len(read) for read, _ in self._recent))
 
-    monkeypatch.setattr(resampling, "losses", lambda objective, x: seen.append(x) or losses(objective, x))
+    monkeypatch.setattr(resampling, "losses", lambda objective, x, y: seen.append(x) or losses(objective, x, y))
     monkeypatch.setattr(Resampler, "remember", remembering)
     plan = ResamplePlan(at=(3, 20, 22), inputs=600, rewarm_steps=2, exempt_fraction=0.0)
     data = small.batches(50)

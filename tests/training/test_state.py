@@ -17,13 +17,13 @@ from sae_cli.training.resampling import ResamplePlan
 
 AUXILIARY = AuxiliaryLoss(coefficient=1 / 32, k=8)
 MAKE = {
-    "relu": lambda W, b: ReluObjective(W, W, b, True, 3.0),
-    "free": lambda W, b: ReluObjective(W, W, b, False, 3.0),
-    "gated": lambda W, b: GatedObjective(W, W, b, True, 3.0),
-    "topk": lambda W, b: TopKObjective(W, W, b, True, 3, AUXILIARY),
-    "batch_topk": lambda W, b: BatchTopKObjective(W, W, b, True, 3, AUXILIARY),
-    "matryoshka": lambda W, b: MatryoshkaObjective(W, W, b, True, 3, AUXILIARY, (8, 24)),
-    "jump_relu": lambda W, b: JumpReluObjective(W, W, b, True, "l0_target", 1.0, 2.0, 0.1, 0.3),
+    "relu": lambda s: ReluObjective(s.read, s.written, s.b_dec, True, 3.0),
+    "free": lambda s: ReluObjective(s.read, s.written, s.b_dec, False, 3.0),
+    "gated": lambda s: GatedObjective(s.read, s.written, s.b_dec, True, 3.0),
+    "topk": lambda s: TopKObjective(s.read, s.written, s.b_dec, True, 3, AUXILIARY),
+    "batch_topk": lambda s: BatchTopKObjective(s.read, s.written, s.b_dec, True, 3, AUXILIARY),
+    "matryoshka": lambda s: MatryoshkaObjective(s.read, s.written, s.b_dec, True, 3, AUXILIARY, (8, 24)),
+    "jump_relu": lambda s: JumpReluObjective(s.read, s.written, s.b_dec, True, "l0_target", 1.0, 2.0, 0.1, 0.3),
 }
 RESAMPLED = {"relu", "free", "gated", "jump_relu"}
 

@@ -13,8 +13,10 @@ from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
 K = 3
 AUXILIARY = AuxiliaryLoss(coefficient=1 / 32, k=8)
 MAKE = {
-    "batch_topk": lambda rows, b_dec: BatchTopKObjective(rows, rows, b_dec, True, K, AUXILIARY),
-    "matryoshka": lambda rows, b_dec: MatryoshkaObjective(rows, rows, b_dec, True, K, AUXILIARY, (8, 24)),
+    "batch_topk": lambda start: BatchTopKObjective(start.read, start.written, start.b_dec, True, K, AUXILIARY),
+    "matryoshka": lambda start: MatryoshkaObjective(
+        start.read, start.written, start.b_dec, True, K, AUXILIARY, (8, 24)
+    ),
 }
 
 
@@ -33,8 +35,8 @@ def test_l0_of_a_short_training_is_k(name, small):
     ("coefficient", "first"), [(0.2, 0.3), (1e-9, 0.3), (1e-9, 1.0)], ids=["by default", "from above", "from below"]
 )
 def test_l0_of_jump_relu_is_k_also_where_the_penalty_has_no_say(coefficient, first, small):
-    def make(rows, b_dec):
-        return JumpReluObjective(rows, rows, b_dec, True, "l0_target", coefficient, K, 0.2, first)
+    def make(start):
+        return JumpReluObjective(start.read, start.written, start.b_dec, True, "l0_target", coefficient, K, 0.2, first)
 
     data = small.batches(464)
     trainer = small.trainer(replace(small.recipe, steps=400, decoder_fit=0.0), make, data)
