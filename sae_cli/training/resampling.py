@@ -50,6 +50,7 @@ class Resampler:
         widths: of what is read, and of what is written.
         seed: of the draws.
         scales: what brings both to the units of training.
+        tied: whether what is read is what is written.
         device: where the dictionary is.
 
     Attributes:
@@ -64,9 +65,10 @@ class Resampler:
         widths: tuple[int, int],
         seed: int,
         scales: tuple[float, float],
+        tied: bool,
         device: torch.device,
     ) -> None:
-        self._plan, self._seed, self._scales = plan, seed, scales
+        self._plan, self._seed, self._scales, self._tied = plan, seed, scales, tied
         order = torch.randperm(n_features, generator=generator("exempt from resampling", seed))
         self.exempt = torch.zeros(n_features, dtype=torch.bool)
         self.exempt[order[: round(plan.exempt_fraction * n_features)]] = True
@@ -141,12 +143,9 @@ class Resampler:
         """The most recent inputs and what was to be written for them, in the units of training; one tensor for an
         autoencoder."""
         x = torch.cat([read for read, _ in self._recent])[-self._plan.inputs :] * self._scales[0]
-        if self._ties():
+        if self._tied:
             return x, x
         return x, torch.cat([written for _, written in self._recent])[-self._plan.inputs :] * self._scales[1]
-
-    def _ties(self) -> bool:
-        return all(written is read for read, written in self._recent)
 
     def state(self) -> dict[str, Tensor]:
         """What has been `resampled` [R, F], and the `recent` inputs [M, d_in], batch after batch of these `sizes`; of
@@ -154,7 +153,7 @@ class Resampler:
         recent = torch.cat([self._none[0], *(read for read, _ in self._recent)])
         sizes = torch.tensor([len(read) for read, _ in self._recent], dtype=torch.int64)
         state = {"scale": number(self._scales[1]), "resampled": self._resampled(), "recent": recent, "sizes": sizes}
-        if self._ties():
+        if self._tied:
             return state
         written = torch.cat([self._none[1], *(written for _, written in self._recent)])
         return {**state, "written": written, "read_scale": number(self._scales[0])}
@@ -164,7 +163,7 @@ class Resampler:
         self._scales = float(state.get("read_scale", state["scale"])), scale
         sizes = state["sizes"].tolist()
         read = state["recent"].to(self.exempt.device).split(sizes)
-        written = state["written"].to(self.exempt.device).split(sizes) if "written" in state else read
+        written = state["written"].to(self.exempt.device).split(sizes) if not self._tied else read
         self._recent = deque(zip(read, written, strict=True))
 
     def _resampled(self) -> Bool[Tensor, "R F"]:

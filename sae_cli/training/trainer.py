@@ -32,7 +32,7 @@ TRAINING, DECODER_FIT = "training", "decoder fit"
 """The phases: of most architectures there is but the first."""
 _GROWING = {
     *(f"density.{name}" for name in ("count", "tokens", "step")),
-    *(f"resampler.{name}" for name in ("resampled", "recent", "sizes")),
+    *(f"resampler.{name}" for name in ("resampled", "recent", "written", "sizes")),
 }
 """What gets longer in the state of a trainer."""
 
@@ -145,6 +145,7 @@ class Trainer:
             (sample.shape[1], targets.shape[1]),
             recipe.seed,
             (self.read_scale, self.scale),
+            written is None,
             device,
         )
         self.activation_sum = torch.zeros(targets.shape[1], dtype=torch.float64, device=device)

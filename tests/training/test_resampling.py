@@ -71,7 +71,7 @@ def test_as_published(name, monkeypatch):
 
     monkeypatch.setattr(resampling, "draw", draw)
     scale = 0.5
-    resampler = Resampler(PLAN, F, (D, D), seed=1, scales=(scale, scale), device=CPU)
+    resampler = Resampler(PLAN, F, (D, D), seed=1, scales=(scale, scale), tied=True, device=CPU)
     resampler.remember(raw, raw, 6)
     chosen = resampler.resample(objective, adam, DEAD, 7)
 
@@ -113,7 +113,7 @@ def test_an_input_that_is_reconstructed_is_never_drawn():
     x = torch.eye(3).repeat(20, 1) * torch.linspace(1, 2, 60)[:, None]
     dead = torch.tensor([False] * 4 + [True] * 2)
     plan = replace(PLAN, inputs=60, exempt_fraction=0.0)
-    resampler = Resampler(plan, 6, (3, 3), 0, (1.0, 1.0), CPU)
+    resampler = Resampler(plan, 6, (3, 3), 0, (1.0, 1.0), True, CPU)
     resampler.remember(x, x, 6)
     assert resampler.resample(objective, Adam(objective, (0.9, 0.999)), dead, 7).tolist() == dead.tolist()
     torch.testing.assert_close(objective.W_dec[4:], torch.eye(3)[[2, 2]])
@@ -130,7 +130,7 @@ def test_the_same_seed_draws_the_same_and_each_step_its_own():
     rows = []
     for seed, step in ((0, 7), (0, 7), (0, 8), (1, 7)):
         objective, adam, x = in_the_middle("relu")
-        resampler = Resampler(replace(PLAN, at=(9,), exempt_fraction=0.0), F, (D, D), seed, (1.0, 1.0), CPU)
+        resampler = Resampler(replace(PLAN, at=(9,), exempt_fraction=0.0), F, (D, D), seed, (1.0, 1.0), True, CPU)
         resampler.remember(x, x, 8)
         resampler.resample(objective, adam, DEAD, step)
         rows.append(objective.W_dec)
