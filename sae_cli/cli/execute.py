@@ -22,7 +22,8 @@ def execute(request: Request) -> None:
     Raises:
         SaeError: it could not be done, or its result does not meet the requirements.
     """
-    typed = [overrides.in_digits(overrides.at_home(each), request.command) for each in request.overrides]
+    given = overrides.with_runs(request.overrides, request.command)
+    typed = [overrides.in_digits(overrides.at_home(each), request.command) for each in given]
     request = with_its_source(replace(request, overrides=typed))
     if request.cfg or request.info:
         _print_configuration(request)
@@ -49,7 +50,7 @@ def _run_single(request: Request) -> None:
     plan = make_plan(request)
     check_fields(required, request.command, [each.config for each in plan.jobs])
     console.configure(quiet=request.quiet)
-    job = SingleJob(request.stage, plan.jobs[0])
+    job = SingleJob(plan.jobs[0])
     launch(request, job, request.overrides)
     if job.error is not None:
         raise job.error

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from sae_cli.artifacts.files import unwritable
 from sae_cli.cli.errors import EXPECTED, expected, explain, report
 from sae_cli.cli.output import as_document
 from sae_cli.cli.plan import PlannedJob
+from sae_cli.commands import module_of
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import Interrupted
 from sae_cli.jobs.memory import memory_explained
@@ -41,14 +41,13 @@ class Outcome:
 class SingleJob:
     """The task of a single run; keeps its result, or the error that it ended with."""
 
-    stage: str
     job: PlannedJob
     result: StageResult | None = None
     error: BaseException | None = None
 
     def __call__(self, _: Any) -> None:
         try:
-            self.result = _run(self.stage, self.job)
+            self.result = _run(self.job)
         except EXPECTED as error:  # raised again by the caller: Hydra would add lines of its own
             self.error = error
 
@@ -58,7 +57,6 @@ class SweepJob:
     """The task of a sweep: can be sent to other processes, where `hydra.job.num` says which job it is.
 
     Attributes:
-        stage: module whose `run` does the work.
         jobs: all of them.
         numbers: see `Plan`.
         outcomes: folder that each job leaves its outcome in.
@@ -67,7 +65,6 @@ class SweepJob:
         ended: how jobs ended that have run already, side by side.
     """
 
-    stage: str
     jobs: tuple[PlannedJob, ...]
     numbers: tuple[int | None, ...]
     outcomes: Path
@@ -92,7 +89,7 @@ class SweepJob:
 
     def _attempt(self, number: int) -> Outcome:
         try:
-            result = self.ended[number] if self.ended else _run(self.stage, self.jobs[number])
+            result = self.ended[number] if self.ended else _run(self.jobs[number])
             if isinstance(result, Exception):
                 raise result
             return Outcome(exit_code=0, document=as_document(result))
@@ -105,9 +102,9 @@ class SweepJob:
             return Outcome(exit_code=code, error=message)
 
 
-def run_side_by_side(stage: str, jobs: Sequence[PlannedJob]) -> tuple[StageResult | Exception, ...]:
-    """Run the jobs in this process, those that share a stream together; nothing where the stage cannot."""
-    module = import_module(stage)
+def run_side_by_side(jobs: Sequence[PlannedJob]) -> tuple[StageResult | Exception, ...]:
+    """Run the jobs in this process, those that share a stream together; nothing where the command cannot."""
+    module = module_of(jobs[0].config.command)
     if not hasattr(module, "run_together"):
         console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command share nothing: in turn")
         return ()
@@ -123,8 +120,8 @@ def read_outcome(path: Path) -> Outcome:
     return Outcome(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def _run(stage: str, job: PlannedJob) -> StageResult:
-    module = import_module(stage)
+def _run(job: PlannedJob) -> StageResult:
+    module = module_of(job.config.command)
     gc.enable()
     with memory_explained(job.config):
         return module.run(job.config, *job.place)

@@ -14,8 +14,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sae_cli.config.bounds import out_of_bounds
-from sae_cli.config.commands import PRIMARIES, CommandConfig, TrainConfig
+from sae_cli.config.agreement import out_of_bounds
+from sae_cli.config.command import CommandConfig
+from sae_cli.config.commands import schema_of
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.groups import GROUPS
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
@@ -86,7 +88,7 @@ def parse_config(path: Path, content: bytes, command: str) -> Any:
             "read it with the version of sae that wrote it, or make the run again"
         )
     try:
-        config = _typed(plain, PRIMARIES[command])
+        config = _typed(plain, schema_of(command))
     except _INVALID as error:
         raise JobError(f"{path}: not a {command} configuration: {_first_line(error)}") from error
     for complaint in out_of_bounds(config):

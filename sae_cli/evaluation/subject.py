@@ -13,7 +13,7 @@ from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, live_blocks
 from sae_cli.activations.non_finite import ELSEWHERE, refused
 from sae_cli.activations.synthetic import SyntheticActivations
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.paths import PathKind, PathSetting, is_absolute, path_settings, placed
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, parse_config
 from sae_cli.errors import JobError, SaeError

@@ -3,7 +3,7 @@
 import pytest
 
 from sae_cli.commands.compare import basis_of
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import StdlibData, SyntheticData
 from sae_cli.config.hook import Basis, HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
