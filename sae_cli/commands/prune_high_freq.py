@@ -23,7 +23,7 @@ from sae_cli.evaluation.subject import make_subject
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.models.logit_space import LOGIT_ROOT
-from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
+from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, is_trained_here, read_dictionary_run, trained_with
 from sae_cli.terminal import console
 from sae_cli.training.finetune import finetuned
 from sae_cli.training.forbidden_run import FORBIDDEN
@@ -58,7 +58,7 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
     if config.finetune_tokens:
         pruned = finetuned(
             pruned,
-            source.trained_with,
+            trained_with(source.run),
             config.finetune,
             config.finetune_tokens,
             config.finetune_lr,
@@ -66,13 +66,15 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
             parent_tensors.get(FORBIDDEN),
         )
     in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
-    facts = {name: source.run.fact(name, kind) for name, kind in (("tokens", int), ("source", str), ("width", int))}
+    card = source.card
+    facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.width}
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
     facts |= text_facts(text_of(source.run.manifest))
     with claim.open(parents=[source.run]) as claimed:
-        claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
-        header = source.run.read_metadata(DICTIONARY_FILE)
+        if is_trained_here(source.run):
+            claimed.write_text(TRAINING_FILE, as_yaml(trained_with(source.run)))
         kept_out = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
-        save_dictionary(claimed, pruned, header, extra={KEPT: in_original, **kept_out})
+        save_dictionary(claimed, pruned, card.header(), extra={KEPT: in_original, **kept_out})
         return claimed.finish(
             **facts,
             killed=dictionary.n_features - pruned.n_features,
@@ -118,7 +120,7 @@ def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: Pr
 @torch.no_grad()
 def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device) -> Tensor:
     """Mean of x - x̂ over the activations that features are counted on."""
-    subject = make_subject(source.trained_with, None, config.model_rows, device)
+    subject = make_subject(source, None, config.model_rows, device)
     total, n = torch.zeros(dictionary.width, dtype=torch.float64, device=device), 0
     with console.progress(config.features.tokens, "recenter") as advance:
         for block in Measurement(subject, config.eval, config.features).training_blocks():

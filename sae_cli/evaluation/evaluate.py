@@ -20,7 +20,6 @@ from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
-from sae_cli.config.data import SyntheticData
 from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
@@ -109,13 +108,13 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
 
 def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: bool) -> FinishedRun:
     config = claim.config
-    if not isinstance(source.trained_with.data, SyntheticData):
+    if not source.card.truth:
         check_model(source)
     text = measured_text(source, config.data, said)
     before = _before(source.run, config, name)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
-    subject = make_subject(source.trained_with, config.data, config.model_rows, device)
+    subject = make_subject(source, config.data, config.model_rows, device)
     if isinstance(subject, ModelSubject):
         n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
         needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
@@ -160,7 +159,7 @@ def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> 
         return None
     if isinstance(subject, SyntheticSubject):
         raise RequestError("references are language models, and data=synthetic has none; leave references out")
-    references = References.of(source.trained_with.model, config.references, config.model_rows)
+    references = References.of(source.model(), config.references, config.model_rows)
     references.check(subject.data)
     return references
 
