@@ -1,6 +1,6 @@
 """From YAML and overrides to typed configuration: how it is composed, and what is refused.
 
-`hydra.main` launches jobs; everything else that has to look at a configuration (planning a sweep, the
+`hydra.main` launches sweeps and prints configurations; everything else that has to look at one (planning jobs, the
 defaults that a run's name is measured against, tab completion, suggestions) composes through here.
 """
 
