@@ -125,14 +125,16 @@ def _where_they_have_effect(drafter: _Drafter, drafts: Sequence[_Draft]) -> tupl
     """The jobs of a sweep without the settings that have an effect in others of them only; with a line for each."""
     idle = [{each.key for each in draft.config.idle()} for draft in drafts]
     everywhere, left_out = set.intersection(*idle), Counter[str]()
-    kept = []
+    made, kept = {draft.overrides: draft for draft in drafts}, []
     for draft in drafts:
         asked = [each for each in asked_without_effect(draft.config, draft.baseline) if each.key not in everywhere]
-        rest = [text for text in draft.overrides if not any(each.is_of(key_of(text)) for each in asked)]
+        rest = tuple(text for text in draft.overrides if not any(each.is_of(key_of(text)) for each in asked))
         if len(rest) == len(draft.overrides):
             kept.append(draft)
             continue
-        kept.append(drafter.draft(rest, drafter.composed(rest)))
+        if rest not in made:  # several jobs may be one without it
+            made[rest] = drafter.draft(rest, drafter.composed(rest))
+        kept.append(made[rest])
         left_out.update(f"{each.shown} is left out where it has no effect, {each.beside}" for each in asked)
     return kept, tuple(f"{line} ({count} of {len(drafts)} jobs)" for line, count in left_out.items())
 

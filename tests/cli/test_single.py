@@ -286,3 +286,8 @@ def test_version_and_help(sae):
     assert sae("--version").out.startswith("sae ")
     assert "harvest" in sae("--help").out
     assert sae().out == sae("--help").out
+
+
+def test_what_was_planned_is_run_without_a_second_pass_through_hydra(sae, stage, monkeypatch):
+    monkeypatch.delattr("hydra.main")
+    assert sae("train").out == f"{RUN}\n"
