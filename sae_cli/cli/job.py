@@ -100,7 +100,7 @@ def run_side_by_side(jobs: Sequence[PlannedJob]) -> tuple[StageResult | Exceptio
     """Run the jobs in this process, those that share a stream together; nothing where the command cannot."""
     module = module_of(jobs[0].config.command)
     if not hasattr(module, "run_together"):
-        console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command share nothing: in turn")
+        console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command run one after another")
         return ()
     gc.enable()
     with memory_explained(*(job.config for job in jobs)):

@@ -241,7 +241,7 @@ def test_requirements_hold_for_every_job(sae, stage):
 def test_the_task_can_be_sent_to_another_process(tmp_path):
     request = Request(command="train", overrides=[])
     plan = make_plan(request)
-    task = SweepJob("sae_cli.commands.train", plan.jobs, plan.numbers, tmp_path, quiet=True, parent=os.getpid())
+    task = SweepJob(plan.jobs, plan.numbers, tmp_path, quiet=True, parent=os.getpid())
     assert pickle.loads(pickle.dumps(task)) == task
 
 
