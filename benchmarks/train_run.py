@@ -21,7 +21,7 @@ from torch import Tensor
 import sae_cli
 from sae_cli.activations.source import ActivationSource, ActivationSources
 from sae_cli.commands import harvest, train
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.objective import tied_encoder_scale

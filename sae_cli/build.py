@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import DataConfig, HfData, RecordData, StdlibData, TextData
 from sae_cli.config.hook import LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig

@@ -10,7 +10,7 @@ from sae_cli.activations.text_read import split_otherwise, text_of
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, read_run
 from sae_cli.artifacts.survey import run_directories
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import DataConfig, NonFinite
 from sae_cli.config.model import Dtype
 from sae_cli.errors import JobError, RequestError, SaeError

@@ -17,7 +17,8 @@ from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock, drop, li
 from sae_cli.activations.sharing import SharedStream
 from sae_cli.activations.text_read import FIRST_ROWS, text_facts, text_record
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import HarvestConfig, TrainConfig
+from sae_cli.config.commands.harvest import HarvestConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.hook import SiteConfig
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split

@@ -27,7 +27,7 @@ from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import NonFinite, SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.models import Site

@@ -11,7 +11,7 @@ from typing import Any
 from sae_cli import build
 from sae_cli.artifacts.manifest import Manifest
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
-from sae_cli.config.commands import PRIMARIES
+from sae_cli.config.commands import command_names
 from sae_cli.config.data import DataConfig, HfData, SyntheticData, TextData
 from sae_cli.config.inheritance import other_settings, same_text
 from sae_cli.config.paths import placed, with_absolute_paths
@@ -176,7 +176,7 @@ def say_if_changed(finished: FinishedRun, data: DataConfig) -> None:
 def changed_text(directory: Path, manifest: Manifest) -> str:
     """What has become of the text that a run has read, if it names one and that is not there as it was."""
     run, before, command = FinishedRun(directory, manifest), text_of(manifest), manifest.command
-    if before is None or command not in PRIMARIES or CONFIG_FILE not in manifest.files:
+    if before is None or command not in command_names() or CONFIG_FILE not in manifest.files:
         return ""
     try:
         config = parse_config(run.directory / CONFIG_FILE, run.read_bytes(CONFIG_FILE), command)

@@ -1,11 +1,12 @@
-"""What every command of the line looks like: one function from its options to a request."""
+"""What every configured command of the line looks like: one function from its options to a request."""
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,46 +34,58 @@ Require = Annotated[
     typer.Option(metavar="EXPR", help="Exit with 3 unless this holds: loss_recovered>=0.9. Several allowed."),
 ]
 
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
-def stage_command(name: str, stage: str, summary: str, on_a_run: bool = False) -> Callable[..., None]:
-    """The command that runs a stage.
+
+def request_of(
+    overrides: Overrides = None,
+    multirun: Multirun = False,
+    cfg: Cfg = None,
+    resolve: Resolve = False,
+    info: Info = False,
+    config_dir: ConfigDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    require: Require = None,
+    *,
+    command: str,
+    **more: Any,
+) -> Request:
+    """What these options ask of a command, which may have `more`."""
+    return Request(
+        command=command,
+        overrides=overrides or (),
+        multirun=multirun,
+        cfg=cfg,
+        resolve=resolve,
+        info=info,
+        config_dir=config_dir,
+        as_json=json,
+        quiet=quiet,
+        requirements=require or (),
+        **more,
+    )
+
+
+def configured_command(name: str, summary: str, **own: tuple[Any, Callable[[Any], Any]]) -> Callable[..., None]:
+    """The command that is configured by `KEY=VALUE`, as its schema says, and run by the module of its name.
 
     Args:
         name: of the command and of its primary configuration.
-        stage: module whose `run` does the work; imported when work starts.
         summary: the line that `--help` shows.
-        on_a_run: a bare path means run=PATH.
+        own: options that only this command has: for each its annotation, and how its value enters the request.
     """
 
-    def command(
-        overrides: Overrides = None,
-        multirun: Multirun = False,
-        cfg: Cfg = None,
-        resolve: Resolve = False,
-        info: Info = False,
-        config_dir: ConfigDir = None,
-        json: Json = False,
-        quiet: Quiet = False,
-        require: Require = None,
-    ) -> None:
+    def command(**given: Any) -> None:
         from sae_cli.cli.execute import execute
 
-        execute(
-            Request(
-                command=name,
-                stage=stage,
-                overrides=[as_run(argument) if on_a_run else argument for argument in overrides or ()],
-                multirun=multirun,
-                cfg=cfg,
-                resolve=resolve,
-                info=info,
-                config_dir=config_dir,
-                as_json=json,
-                quiet=quiet,
-                requirements=require or (),
-            )
-        )
+        more = {option: read(given.pop(option)) for option, (_, read) in own.items()}
+        execute(request_of(**given, command=name, **more))
 
+    shared = inspect.signature(request_of, eval_str=True).parameters.values()
+    first, *others = [each.replace(kind=_KEYWORD) for each in shared if each.kind is each.POSITIONAL_OR_KEYWORD]
+    added = [inspect.Parameter(option, _KEYWORD, default=None, annotation=kind) for option, (kind, _) in own.items()]
+    command.__signature__ = inspect.Signature([first, *added, *others])  # type: ignore[attr-defined]
     command.__doc__ = summary
     return command
 
@@ -85,13 +98,3 @@ def local_path(argument: str | Path) -> Path:
 def local_paths(arguments: list[Path] | None) -> list[Path] | None:
     """Paths as they were typed; see `local_path`."""
     return arguments and [local_path(each) for each in arguments]
-
-
-def as_run(argument: str) -> str:
-    """An override as it is, a path as `run=PATH`; what exists on disk is a path even with a `=` in it."""
-    is_override = "=" in argument or argument.startswith(("~", "+"))
-    if Path(argument).exists() or argument.startswith("~/") or not is_override:
-        from sae_cli.cli.overrides import quoted
-
-        return f"run={quoted(argument)}"
-    return argument

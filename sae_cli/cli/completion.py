@@ -65,10 +65,10 @@ def _query(command: str, given: Sequence[str], word: str, config_dir: Path | Non
 
 def _top_level(command: str, config_dir: Path | None) -> list[str]:
     """`key=` for the command's settings and groups, `key.` for what has settings of its own."""
-    from sae_cli.config.commands import PRIMARIES
+    from sae_cli.config.commands import schema_of
 
     names = []
-    for field in fields(PRIMARIES[command]):
+    for field in fields(schema_of(command)):
         is_group = bool(option_files(field.name, config_dir))
         is_node = is_group or is_dataclass(field.type)
         names += [f"{field.name}."] * is_node + [f"{field.name}="] * (is_group or not is_node)

@@ -1,4 +1,4 @@
-"""From a request to Hydra: plan, then let `hydra.main` run the job, or print the configuration."""
+"""From a request to what is done: plan, then run the job or the sweep, or print the configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def execute(request: Request) -> None:
     Raises:
         SaeError: it could not be done, or its result does not meet the requirements.
     """
-    typed = [overrides.in_digits(overrides.at_home(each), request.command) for each in request.overrides]
+    given = overrides.with_runs(request.overrides, request.command)
+    typed = [overrides.in_digits(overrides.at_home(each), request.command) for each in given]
     request = with_its_source(replace(request, overrides=typed))
     if request.cfg or request.info:
         _print_configuration(request)
@@ -39,7 +40,7 @@ def execute(request: Request) -> None:
 
 
 def _run_single(request: Request) -> None:
-    from sae_cli.cli.job import SingleJob
+    from sae_cli.cli.job import run_job
     from sae_cli.cli.output import as_document, show
     from sae_cli.cli.plan import make_plan
     from sae_cli.cli.required_fields import check_fields
@@ -49,17 +50,13 @@ def _run_single(request: Request) -> None:
     plan = make_plan(request)
     check_fields(required, request.command, [each.config for each in plan.jobs])
     console.configure(quiet=request.quiet)
-    job = SingleJob(request.stage, plan.jobs[0])
-    launch(request, job, request.overrides)
-    if job.error is not None:
-        raise job.error
-    assert job.result is not None
+    result = run_job(plan.jobs[0])
     if request.show:  # before stdout says that all went well
         from sae_cli.reports.feature_sheet import show as show_sheets
 
-        show_sheets(Path(job.result.document["sheets"]), request.show)
-    show(job.result, request.as_json)
-    requirements.check(required, as_document(job.result))
+        show_sheets(Path(result.document["sheets"]), request.show)
+    show(result, request.as_json)
+    requirements.check(required, as_document(result))
 
 
 def _print_configuration(request: Request) -> None:

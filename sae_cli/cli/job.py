@@ -1,7 +1,8 @@
-"""What Hydra runs: one job, in this process or in a worker of a launcher.
+"""Jobs, run as they were planned: one by itself, or those of a sweep by Hydra's launchers.
 
-A job never raises an error that a user can cause: in a sweep the others go on. It leaves an `Outcome`,
-in memory for a single job and as a small file for each job of a sweep, which the parent collects.
+A single job is configured once, when it is planned, and Hydra has no part in running it. In a sweep Hydra says which
+job's turn it is, here or in a worker. Such a job never raises an error that a user can cause, so that the others go on:
+it leaves an `Outcome`, a small file, which the parent collects.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from sae_cli.artifacts.files import unwritable
-from sae_cli.cli.errors import EXPECTED, expected, explain, report
+from sae_cli.cli.errors import expected, explain, report
 from sae_cli.cli.output import as_document
 from sae_cli.cli.plan import PlannedJob
+from sae_cli.commands import module_of
 from sae_cli.config.store import SHARED_LAUNCHER
 from sae_cli.errors import Interrupted
 from sae_cli.jobs.memory import memory_explained
@@ -37,28 +38,11 @@ class Outcome:
     document: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class SingleJob:
-    """The task of a single run; keeps its result, or the error that it ended with."""
-
-    stage: str
-    job: PlannedJob
-    result: StageResult | None = None
-    error: BaseException | None = None
-
-    def __call__(self, _: Any) -> None:
-        try:
-            self.result = _run(self.stage, self.job)
-        except EXPECTED as error:  # raised again by the caller: Hydra would add lines of its own
-            self.error = error
-
-
 @dataclass(frozen=True)
 class SweepJob:
     """The task of a sweep: can be sent to other processes, where `hydra.job.num` says which job it is.
 
     Attributes:
-        stage: module whose `run` does the work.
         jobs: all of them.
         numbers: see `Plan`.
         outcomes: folder that each job leaves its outcome in.
@@ -67,7 +51,6 @@ class SweepJob:
         ended: how jobs ended that have run already, side by side.
     """
 
-    stage: str
     jobs: tuple[PlannedJob, ...]
     numbers: tuple[int | None, ...]
     outcomes: Path
@@ -92,7 +75,7 @@ class SweepJob:
 
     def _attempt(self, number: int) -> Outcome:
         try:
-            result = self.ended[number] if self.ended else _run(self.stage, self.jobs[number])
+            result = self.ended[number] if self.ended else run_job(self.jobs[number])
             if isinstance(result, Exception):
                 raise result
             return Outcome(exit_code=0, document=as_document(result))
@@ -105,11 +88,19 @@ class SweepJob:
             return Outcome(exit_code=code, error=message)
 
 
-def run_side_by_side(stage: str, jobs: Sequence[PlannedJob]) -> tuple[StageResult | Exception, ...]:
-    """Run the jobs in this process, those that share a stream together; nothing where the stage cannot."""
-    module = import_module(stage)
+def run_job(job: PlannedJob) -> StageResult:
+    """Run one job in this process, as it was planned."""
+    module = module_of(job.config.command)
+    gc.enable()
+    with memory_explained(job.config):
+        return module.run(job.config, *job.place)
+
+
+def run_side_by_side(jobs: Sequence[PlannedJob]) -> tuple[StageResult | Exception, ...]:
+    """Run the jobs in this process, those that share a stream together; nothing where the command cannot."""
+    module = module_of(jobs[0].config.command)
     if not hasattr(module, "run_together"):
-        console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command share nothing: in turn")
+        console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command run one after another")
         return ()
     gc.enable()
     with memory_explained(*(job.config for job in jobs)):
@@ -121,13 +112,6 @@ def read_outcome(path: Path) -> Outcome:
     if not path.exists():
         return Outcome(exit_code=1, error="it did not run to its end")
     return Outcome(**json.loads(path.read_text(encoding="utf-8")))
-
-
-def _run(stage: str, job: PlannedJob) -> StageResult:
-    module = import_module(stage)
-    gc.enable()
-    with memory_explained(job.config):
-        return module.run(job.config, *job.place)
 
 
 def _write(outcome: Outcome, path: Path) -> None:

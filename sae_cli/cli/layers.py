@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from sae_cli.cli import overrides
 from sae_cli.cli.request import Request
+from sae_cli.config.commands import schema_of
 from sae_cli.config.store import SHARED_LAUNCHER
 
-_COMMANDS = ("harvest", "train")
 _LAUNCHER = "hydra/launcher"
 
 
 def one_run_a_layer(request: Request) -> Request:
     """The sweep that a list of layers stands for; any other request as it is."""
     listed = [text for text in request.overrides if text.replace(" ", "").startswith("layer=[")]
-    if request.command not in _COMMANDS or len(listed) != 1:
+    has_layer = any(each.name == "layer" for each in fields(schema_of(request.command)))
+    if not has_layer or len(listed) != 1:
         return request
     (given,) = overrides.parse(listed, request.multirun)
     layers = given.value()

@@ -11,31 +11,32 @@ import typer
 from typer.main import get_command
 
 from sae_cli.cli import completion
-from sae_cli.cli.compare import compare
+from sae_cli.cli.command import configured_command
 from sae_cli.cli.errors import expected, report, report_bug
-from sae_cli.cli.eval import evaluate
 from sae_cli.cli.features import features
-from sae_cli.cli.harvest import harvest
 from sae_cli.cli.help import ConfiguredCommand
 from sae_cli.cli.leaving import Leaving
 from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.plot import plot
-from sae_cli.cli.prune_high_freq import prune_high_freq
-from sae_cli.cli.randomize_weights import randomize_weights
 from sae_cli.cli.report import report as report_runs
 from sae_cli.cli.resume import resume
 from sae_cli.cli.signals import stopping_signals
-from sae_cli.cli.train import train
 from sae_cli.cli.verify import verify
 from sae_cli.errors import Interrupted
 
+_CONFIGURED = {
+    "harvest": "Write activations to disk: sae harvest model=demo layer=3 tokens=750_000",
+    "train": "Train a dictionary: sae train model=demo layer=3 l1=1 dict_size=2048",
+    "eval": "Evaluate a dictionary: sae eval runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0",
+    "prune-high-freq": "Kill the most frequent features: sae prune-high-freq RUN max_freq=0.038",
+    "randomize-weights": "Write the model with random weights: sae randomize-weights keep=[embed] seed=0",
+    "compare": "Compare the directions of dictionaries: sae compare a=RUN b=[RUN,RUN]",
+}
+"""Commands that have a schema and no options of their own: the line that `--help` shows of each."""
+
 app = typer.Typer(rich_markup_mode=None)
-app.command("harvest", cls=ConfiguredCommand)(harvest)
-app.command("train", cls=ConfiguredCommand)(train)
-app.command("eval", cls=ConfiguredCommand)(evaluate)
-app.command("prune-high-freq", cls=ConfiguredCommand)(prune_high_freq)
-app.command("randomize-weights", cls=ConfiguredCommand)(randomize_weights)
-app.command("compare", cls=ConfiguredCommand)(compare)
+for _name, _summary in _CONFIGURED.items():
+    app.command(_name, cls=ConfiguredCommand)(configured_command(_name, _summary))
 app.command("features", cls=ConfiguredCommand)(features)
 app.command("plot")(plot)
 app.command("list")(list_runs)

@@ -10,12 +10,10 @@ from omegaconf import OmegaConf
 
 from sae_cli.cli import overrides
 from sae_cli.cli.request import Request
+from sae_cli.config.commands import schema_of
 from sae_cli.config.data import DataConfig
 from sae_cli.config.inheritance import DATA, inherit, schema_name
 from sae_cli.errors import RequestError, SaeError
-
-MEASURING = ("eval", "features")
-"""Commands that measure a run on its own data unless other is given."""
 
 _RUN = "run"
 
@@ -23,7 +21,11 @@ _RUN = "run"
 def with_its_source(request: Request) -> Request:
     """`data.context=32` alone changes that one setting of the run's own data, whichever source that is."""
     keys = [key_of(text) for text in request.overrides]
-    if request.command not in MEASURING or DATA in keys or not any(key.startswith(f"{DATA}.") for key in keys):
+    if (
+        not schema_of(request.command).on_data_of_run
+        or DATA in keys
+        or not any(key.startswith(f"{DATA}.") for key in keys)
+    ):
         return request
     runs = [run for text in request.overrides if key_of(text) == _RUN for run in _runs(text, request.multirun)]
     sources = {schema_name(_trained_on(run)): run for run in runs}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException
 
 from sae_cli.config import amounts
+from sae_cli.config.commands import schema_of
 from sae_cli.errors import RequestError
 
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
@@ -19,6 +22,20 @@ _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 def quoted(text: str) -> str:
     """Text as a value of Hydra's grammar that stays as it is, whatever characters are in it."""
     return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def with_runs(arguments: Sequence[str], command: str) -> list[str]:
+    """The arguments of a command with a bare path as `run=PATH`, if it has such a setting."""
+    on_a_run = any(each.name == "run" for each in fields(schema_of(command)))
+    return [as_run(each) if on_a_run else each for each in arguments]
+
+
+def as_run(argument: str) -> str:
+    """An override as it is, a path as `run=PATH`; what exists on disk is a path even with a `=` in it."""
+    is_override = "=" in argument or argument.startswith(("~", "+"))
+    if Path(argument).exists() or argument.startswith("~/") or not is_override:
+        return f"run={quoted(argument)}"
+    return argument
 
 
 def at_home(argument: str) -> str:

@@ -14,12 +14,13 @@ from hydra.core.override_parser.types import Override
 
 from sae_cli.cli import overrides as typed_overrides
 from sae_cli.cli.diagnosis import no_key, request_errors
-from sae_cli.cli.of_the_run import MEASURING, inherit_from_the_run, key_of
+from sae_cli.cli.of_the_run import inherit_from_the_run, key_of
 from sae_cli.cli.request import Request
-from sae_cli.config.commands import CommandConfig, EvalConfig, FeaturesConfig
+from sae_cli.config.command import CommandConfig
+from sae_cli.config.commands import schema_of
 from sae_cli.config.compose import Composed, Composer, typed, unknown_keys
-from sae_cli.config.effects import asked_without_effect, without_effect
-from sae_cli.config.names import baseline_choices, evaluation_name, run_directory
+from sae_cli.config.effects import asked_without_effect
+from sae_cli.config.names import baseline_choices, measurement_name, run_directory
 from sae_cli.errors import RequestError
 
 Place = tuple[Path] | tuple[Path, str]
@@ -113,7 +114,7 @@ class _Drafter(NamedTuple):
         command, (settings, hydra) = self.request.command, composed
         for key in unknown_keys(settings):
             raise RequestError(no_key(key, self.composer, command, self.given))
-        if command in MEASURING:
+        if schema_of(command).on_data_of_run:
             inherit_from_the_run(settings, job, self.request.own_source)
         config = typed(settings)
         choices = baseline_choices(config, hydra.runtime.choices)
@@ -122,16 +123,18 @@ class _Drafter(NamedTuple):
 
 def _where_they_have_effect(drafter: _Drafter, drafts: Sequence[_Draft]) -> tuple[list[_Draft], tuple[str, ...]]:
     """The jobs of a sweep without the settings that have an effect in others of them only; with a line for each."""
-    idle = [{each.key for each in without_effect(draft.config)} for draft in drafts]
+    idle = [{each.key for each in draft.config.idle()} for draft in drafts]
     everywhere, left_out = set.intersection(*idle), Counter[str]()
-    kept = []
+    made, kept = {draft.overrides: draft for draft in drafts}, []
     for draft in drafts:
         asked = [each for each in asked_without_effect(draft.config, draft.baseline) if each.key not in everywhere]
-        rest = [text for text in draft.overrides if not any(each.is_of(key_of(text)) for each in asked)]
+        rest = tuple(text for text in draft.overrides if not any(each.is_of(key_of(text)) for each in asked))
         if len(rest) == len(draft.overrides):
             kept.append(draft)
             continue
-        kept.append(drafter.draft(rest, drafter.composed(rest)))
+        if rest not in made:  # several jobs may be one without it
+            made[rest] = drafter.draft(rest, drafter.composed(rest))
+        kept.append(made[rest])
         left_out.update(f"{each.shown} is left out where it has no effect, {each.beside}" for each in asked)
     return kept, tuple(f"{line} ({count} of {len(drafts)} jobs)" for line, count in left_out.items())
 
@@ -139,8 +142,7 @@ def _where_they_have_effect(drafter: _Drafter, drafts: Sequence[_Draft]) -> tupl
 def _planned(draft: _Draft) -> PlannedJob:
     overrides, config, baseline = draft
     directory = run_directory(config, baseline)
-    inside_a_run = isinstance(config, EvalConfig | FeaturesConfig)
-    place = (directory, evaluation_name(config, baseline)) if inside_a_run else (directory,)
+    place = (directory,) if config.inside() is None else (directory, measurement_name(config, baseline))
     return PlannedJob(overrides=overrides, config=config, place=place)
 
 

@@ -22,7 +22,6 @@ class Request:
 
     Attributes:
         command: name of the command and of its primary configuration.
-        stage: module whose `run` does the work; imported when work starts.
         overrides: `KEY=VALUE` arguments, in Hydra's grammar.
         multirun: sweep over values with commas.
         cfg: print this part of the configuration instead of running.
@@ -37,7 +36,6 @@ class Request:
     """
 
     command: str
-    stage: str
     overrides: Sequence[str]
     multirun: bool = False
     cfg: ConfigPart | None = None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from sae_cli.cli.requirements import Requirement
-from sae_cli.config.commands import CommandConfig, EvalConfig
+from sae_cli.config.command import CommandConfig
+from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.errors import RequestError
 from sae_cli.metrics.catalogue import required_names
 from sae_cli.metrics.figure import Of

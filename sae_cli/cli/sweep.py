@@ -42,9 +42,9 @@ def run_sweep(request: Request) -> None:
     console.configure(quiet=request.quiet)
     for note in plan.notes:
         console.log(note)
-    ended = run_side_by_side(request.stage, plan.jobs) if plan.launcher == SHARED_LAUNCHER else ()
+    ended = run_side_by_side(plan.jobs) if plan.launcher == SHARED_LAUNCHER else ()
     with _bookkeeping(plan.sweep_dir) as folder:
-        task = SweepJob(request.stage, plan.jobs, plan.numbers, folder, request.quiet, os.getpid(), ended)
+        task = SweepJob(plan.jobs, plan.numbers, folder, request.quiet, os.getpid(), ended)
         folder_override = f"hydra.sweep.dir={quoted(str(plan.sweep_dir))}"
         try:
             launch(request, task, [*request.overrides, folder_override, "--multirun"])

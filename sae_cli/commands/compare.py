@@ -14,7 +14,7 @@ from torch import Tensor
 from sae_cli import build
 from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import CompareConfig
+from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.evaluation import Space
 from sae_cli.config.paths import TRUTH
 from sae_cli.dictionaries.files import load_dictionary
@@ -62,7 +62,7 @@ class Directions:
 
 def run(config: CompareConfig, directory: Path) -> StageResult:
     """Compare the dictionary `config.a` with those of `config.b`, and these with each other."""
-    return _result(once(Claim("compare", config, directory, doing="comparing"), _compare))
+    return _result(once(Claim(config, directory, doing="comparing"), _compare))
 
 
 def _compare(claim: Claim[CompareConfig]) -> FinishedRun:

@@ -13,7 +13,8 @@ from sae_cli import build
 from sae_cli.activations.harvest_search import trained_on
 from sae_cli.activations.text_read import check_served, text_facts, text_of
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import EvalConfig, FeaturesConfig
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.features import FeaturesConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
@@ -61,7 +62,7 @@ def run(config: FeaturesConfig, directory: Path, name: str) -> StageResult:
 
 def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> FinishedRun:
     """The finished sheets of a dictionary, made if there are none."""
-    claim = ClaimInside("features", config, source.run, name, doing="making them")
+    claim = ClaimInside(config, source.run, config.out, name, doing="making them")
     found = partial(check_served, source=source, data=config.data)
     return once(claim, partial(_make, source=source), found)
 

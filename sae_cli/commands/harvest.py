@@ -17,7 +17,7 @@ from sae_cli.activations.live import LiveActivations, Pass, stream_key
 from sae_cli.activations.text_read import check_begun_with, say_if_changed
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
-from sae_cli.config.commands import HarvestConfig
+from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
@@ -35,12 +35,12 @@ MOST_SHARDS = 20_000
 
 def run(config: HarvestConfig, directory: Path) -> StageResult:
     """Write at least `config.tokens` activations, in whole rows."""
-    return run_one(Claim("harvest", config, directory), HarvestGroup())
+    return run_one(Claim(config, directory), HarvestGroup())
 
 
 def run_together(requests: Sequence[tuple[HarvestConfig, Path]]) -> list[Outcome]:
     """Write several harvests; those of one model and text come from the same forward passes."""
-    return run_all([Claim("harvest", *each) for each in requests], stream_key, HarvestGroup)
+    return run_all([Claim(*each) for each in requests], stream_key, HarvestGroup)
 
 
 class HarvestGroup(Group[Claim[HarvestConfig]]):

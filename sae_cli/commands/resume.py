@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in
+from sae_cli.commands import module_of
 from sae_cli.config.paths import placed
 from sae_cli.config.stored import CONFIG_FILE, read_config
 from sae_cli.errors import JobError, RequestError
@@ -56,7 +56,7 @@ def go_on(directory: Path) -> StageResult:
         raise JobError(f"{directory}: stopped before its {CONFIG_FILE} was written; {_begin_again(command)}")
     config = placed(read_config(directory, command), found.manifest.settings)
     config.overwrite = False  # it was meant for what was there before
-    return import_module(f"sae_cli.commands.{command}").run(config, directory)
+    return module_of(command).run(config, directory)
 
 
 def _all_runs(paths: Sequence[Path], named: bool) -> Iterator[FoundRun]:

@@ -20,7 +20,7 @@ from sae_cli.activations.text_read import check_begun_with, say_if_changed
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.agreement import check_agreement
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
 from sae_cli.dictionaries.objective import MakeObjective
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
@@ -49,12 +49,12 @@ _MISSED = 0.05
 
 def run(config: TrainConfig, directory: Path) -> StageResult:
     """Train a dictionary on `config.tokens` activations."""
-    return run_one(Claim("train", config, directory), TrainingGroup())
+    return run_one(Claim(config, directory), TrainingGroup())
 
 
 def run_together(requests: Sequence[tuple[TrainConfig, Path]]) -> list[Outcome]:
     """Train several; those on one text and model share its forward passes."""
-    return run_all([Claim("train", *each) for each in requests], stream_key, TrainingGroup)
+    return run_all([Claim(*each) for each in requests], stream_key, TrainingGroup)
 
 
 class TrainingGroup(Group[Claim[TrainConfig]]):

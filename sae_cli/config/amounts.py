@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
-from sae_cli.config.commands import PRIMARIES
-from sae_cli.config.groups import GROUPS
-
-_NO_AMOUNTS = {"seed", "layer", "only", "ablate"}
-"""Names of settings that are numbers of something, not how many."""
+from sae_cli.config.commands import schema_of
+from sae_cli.config.groups import declared_settings
 
 _AMOUNT = re.compile(r"[-+]?(?=\.?\d)(\d[\d_]*)?(\.\d*)?([eE][-+]?\d{1,3})?[kKMGB]?")
 _VALUE = re.compile(r"(?<![^,\[(\s=])[^,\[\]()\s='\"]+(?![^,\])\s])")
@@ -25,7 +20,8 @@ _MOST = 10**18
 @cache
 def amounts_of(command: str) -> frozenset[str]:
     """The dotted keys of a command's settings that are amounts: whole numbers, or lists of them."""
-    return frozenset(_amounts(PRIMARIES[command], ""))
+    declared = declared_settings(schema_of(command))
+    return frozenset(each.key for each in declared if not each.role.ordinal and _counts(each.hint))
 
 
 def whole_number(text: str) -> str:
@@ -46,18 +42,6 @@ def whole_number(text: str) -> str:
 def in_digits(value: str) -> str:
     """A value of Hydra's grammar with amounts in plain digits, in lists and sweeps too; errors as `whole_number`."""
     return _VALUE.sub(lambda found: whole_number(found[0]), value)
-
-
-def _amounts(schema: type, prefix: str) -> Iterator[str]:
-    hints = get_type_hints(schema)
-    for each in fields(schema):
-        if each.name in GROUPS:
-            for option in GROUPS[each.name].values():
-                yield from _amounts(option, f"{prefix}{each.name}.")
-        elif is_dataclass(node := hints[each.name]) and isinstance(node, type):
-            yield from _amounts(node, f"{prefix}{each.name}.")
-        elif each.name not in _NO_AMOUNTS and _counts(node):
-            yield f"{prefix}{each.name}"
 
 
 def _counts(hint: Any) -> bool:

@@ -1,6 +1,6 @@
 """From YAML and overrides to typed configuration: how it is composed, and what is refused.
 
-`hydra.main` launches jobs; everything else that has to look at a configuration (planning a sweep, the
+`hydra.main` launches sweeps and prints configurations; everything else that has to look at one (planning jobs, the
 defaults that a run's name is measured against, tab completion, suggestions) composes through here.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -21,8 +21,8 @@ from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sae_cli.config.agreement import check_agreement
-from sae_cli.config.bounds import out_of_bounds
+from sae_cli.config.agreement import check_agreement, out_of_bounds
+from sae_cli.config.command import CommandConfig
 from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_expanded_paths
 from sae_cli.config.settings import flatten
@@ -84,7 +84,7 @@ def options(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not name.startswith(BASE))
 
 
-def typed(settings: Any) -> Any:
+def typed(settings: Any) -> CommandConfig:
     """The configuration as dataclasses, complete and free of unknown keys.
 
     Raises:
@@ -93,7 +93,7 @@ def typed(settings: Any) -> Any:
     """
     _refuse_missing(settings)
     try:
-        config = with_expanded_paths(OmegaConf.to_object(settings))
+        config = with_expanded_paths(cast(CommandConfig, OmegaConf.to_object(settings)))
     except ValueError as error:  # from a schema's __post_init__, or an empty path
         raise RequestError(str(error)) from error
     for key, value in flatten(settings).items():

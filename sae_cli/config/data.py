@@ -1,10 +1,12 @@
 """The group `data`: which text, and how it becomes rows of tokens. One schema a source."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
-from sae_cli.config.bounds import number
-from sae_cli.config.paths import PathKind, place
+from sae_cli.config.idle import Idle
+from sae_cli.config.paths import absolute, is_absolute
+from sae_cli.config.roles import PathKind, TextRole, number, place, setting, settings
 
 NonFinite = Enum("NonFinite", {"raise": "raise", "drop": "drop"})
 """Activations that are NaN or infinite: `raise` stops the job and names them, `drop` leaves them out and counts."""
@@ -28,11 +30,25 @@ class DataConfig:
 
     context: int = number(0, at_least=0)
     held_out_fraction: float = number(0.05, at_least=0, below=1)
-    seed: int = number(0, at_least=0)
+    seed: int = number(0, at_least=0, ordinal=True)
     bos: bool = True
     separator: str = "eos"
     gaussian_embeddings: bool = False
-    domains: list[str] = field(default_factory=list)
+    domains: list[str] = settings(list, text=TextRole.part)
+
+    def idle(self) -> Iterator[Idle]:
+        """Its settings without effect."""
+        return iter(())
+
+    def contradictions(self, held_out: bool) -> Iterator[str]:
+        """What speaks against it, where figures are measured on `held_out` documents or not."""
+        if self.context == 1:
+            yield "data.context=1: expected at least 2 tokens a row, or 0 for the model's own context"
+        if not self.held_out_fraction and held_out:
+            yield (
+                "data.held_out_fraction=0: expected above 0, because figures are measured on held-out documents; give "
+                "a small share, as 0.01"
+            )
 
 
 @dataclass(kw_only=True)
@@ -61,8 +77,12 @@ class RecordData(DataConfig):
 
     column: str = "text"
     domain: str = ""
-    tokens: bool = False
-    chat: bool = False
+    tokens: bool = setting(False, added=True)
+    chat: bool = setting(False, added=True)
+
+    def idle(self) -> Iterator[Idle]:
+        if self.tokens:
+            yield Idle("data.chat", "with data.tokens=true, which is no text", "give one of the two")
 
 
 @dataclass(kw_only=True)
@@ -73,7 +93,7 @@ class TextData(RecordData):
         path: a file, a folder or a glob.
     """
 
-    path: str = place(PathKind.here)
+    path: str = place(PathKind.here, text=TextRole.source)
 
 
 @dataclass(kw_only=True)
@@ -88,11 +108,16 @@ class HfData(RecordData):
         shuffle_documents: size of the streaming shuffle buffer, in documents.
     """
 
-    path: str = place(PathKind.named)
-    subset: str = ""
-    split: str = "train"
+    path: str = place(PathKind.named, text=TextRole.source)
+    subset: str = setting("", text=TextRole.source)
+    split: str = setting("train", text=TextRole.source)
     revision: str | None = None
     shuffle_documents: int = number(1000, at_least=1)
+
+    def idle(self) -> Iterator[Idle]:
+        yield from super().idle()
+        if is_absolute(absolute(self.path)):
+            yield Idle("data.revision", f"on {self.path}, which has no revisions", "leave it out, or give a hub id")
 
 
 @dataclass(kw_only=True)
@@ -116,3 +141,12 @@ class SyntheticData(DataConfig):
     frequency_exponent: float = number(0.5, at_least=0)
     correlation: float = number(0.0, at_least=0, below=1)
     noise: float = number(0.0, at_least=0)
+
+    def idle(self) -> Iterator[Idle]:
+        for each in fields(DataConfig):
+            if each.name != "seed":
+                yield Idle(f"data.{each.name}", "with data=synthetic, which has no text", "leave it out")
+        yield Idle("activations", "with data=synthetic, which is made while it is read", "leave it out")
+
+    def contradictions(self, held_out: bool) -> Iterator[str]:
+        return iter(())

@@ -1,9 +1,11 @@
 """How dictionaries are measured: the groups `eval` and `features`, and what they are measured against."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from sae_cli.config.bounds import number
+from sae_cli.config.idle import Idle
+from sae_cli.config.roles import number
 from sae_cli.config.split import Split
 
 
@@ -70,4 +72,11 @@ class ContextsConfig:
     bands: int = number(5, at_least=0)
     per_band: int = number(3, at_least=0)
     window: int = number(24, at_least=0)
-    seed: int = number(0, at_least=0)
+    seed: int = number(0, at_least=0, ordinal=True)
+
+    def idle(self) -> Iterator[Idle]:
+        """Its settings without effect."""
+        if not self.bands:
+            yield Idle("contexts.per_band", "with contexts.bands=0", "leave it out")
+        if not self.bands or not self.per_band:
+            yield Idle("contexts.seed", "without random contexts (contexts.bands, contexts.per_band)", "leave it out")

@@ -12,7 +12,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, ListConfig
 
 from sae_cli.config.amounts import amounts_of, in_digits, whole_number
-from sae_cli.config.commands import PRIMARIES
+from sae_cli.config.commands import command_names
 from sae_cli.errors import RequestError
 
 _SWEPT = "hydra.sweeper.params."
@@ -75,4 +75,4 @@ def _number(text: str) -> int | str:
 
 @cache
 def _all_amounts() -> frozenset[str]:
-    return frozenset().union(*map(amounts_of, PRIMARIES))
+    return frozenset().union(*map(amounts_of, command_names()))

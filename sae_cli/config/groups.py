@@ -1,8 +1,16 @@
-"""The groups of the configuration, and the schemas that their options have."""
+"""The groups of the configuration, the schemas that their options have, and the settings that a command declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple, get_type_hints
 
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
+from sae_cli.config.roles import Role, role_of
 from sae_cli.config.sae import BatchTopKSae, GatedSae, JumpReluSae, MatryoshkaSae, ReluSae, TopKSae
 
 GROUPS = {
@@ -18,3 +26,31 @@ GROUPS = {
         "matryoshka": MatryoshkaSae,
     },
 }
+
+
+class Declared(NamedTuple):
+    """A setting as a schema declares it: dotted key, type, role, and its field."""
+
+    key: str
+    hint: Any
+    role: Role
+    field: Field[Any]
+
+
+@cache
+def declared_settings(schema: type) -> tuple[Declared, ...]:
+    """The settings of a schema and of the groups in it, whichever option is chosen."""
+    return tuple(_declared(schema, "", execution=False))
+
+
+def _declared(schema: type, prefix: str, execution: bool) -> Iterator[Declared]:
+    hints = get_type_hints(schema)
+    for each in fields(schema):
+        role, hint, key = role_of(each), hints[each.name], f"{prefix}{each.name}"
+        executed = execution or role.execution
+        nodes = list(GROUPS[each.name].values()) if each.name in GROUPS else [hint]
+        if isinstance(nodes[0], type) and is_dataclass(nodes[0]):
+            for node in nodes:
+                yield from _declared(node, f"{key}.", executed)
+        else:
+            yield Declared(key, hint, replace(role, execution=executed), each)

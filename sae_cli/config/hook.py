@@ -1,9 +1,11 @@
 """Hook points: where in a decoder block activations are read and replaced."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
+
+from sae_cli.config.idle import Idle
 
 
 class Basis(Enum):
@@ -71,12 +73,29 @@ class HookConfig:
     def has_layer(self) -> bool:
         return self.point is not HookPoint.logits
 
+    def label(self) -> str:
+        """What runs are called by it."""
+        return self.point.value
+
+    def idle(self) -> Iterator[Idle]:
+        """Settings without effect beside it."""
+        if not self.has_layer:
+            yield Idle("layer", f"with hook={self.point.value}: the logits belong to no layer", "leave layer out")
+
 
 @dataclass(kw_only=True)
 class LogitUpdateHook(HookConfig):
     """`hook=logit_update`."""
 
     mode: LogitMode = LogitMode.exact
+
+    def label(self) -> str:
+        return super().label() + (f"-{self.mode.value}" if self.mode is not LogitMode.exact else "")
+
+    def idle(self) -> Iterator[Idle]:
+        yield from super().idle()
+        if self.point is not HookPoint.logit_update:
+            yield Idle("hook.mode", f"with hook.point={self.point.value}", f"give hook={self.point.value}")
 
 
 class SiteConfig(NamedTuple):

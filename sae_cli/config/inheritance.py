@@ -14,15 +14,10 @@ from sae_cli.config.data import DataConfig, RecordData, SyntheticData
 from sae_cli.config.groups import GROUPS
 from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_absolute_paths
+from sae_cli.config.roles import TextRole, role_of
 from sae_cli.config.settings import flatten
 
 DATA = "data"
-_CHOICE = ("domains",)
-"""Settings of all sources that say which text is read, not how: a text that is asked for is read whole."""
-
-_TEXT = ("path", "subset", "split")
-"""Settings that say which text a source reads, as far as the keys of its documents depend on them."""
-
 _PLACE = "path"
 
 
@@ -33,14 +28,18 @@ def schema_name(data: DataConfig) -> str:
 
 def same_text(one: DataConfig, other: DataConfig) -> bool:
     """Whether two configurations name one text, in which documents have the same keys."""
-    return type(one) is type(other) and all(_absolute(one).get(key) == _absolute(other).get(key) for key in _TEXT)
+    return type(one) is type(other) and all(
+        _absolute(one)[each.name] == _absolute(other)[each.name]
+        for each in fields(one)
+        if role_of(each).text is TextRole.source
+    )
 
 
 def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str, Any, Any]]:
     """Dotted key and both values of each setting that differs of those that two sources share."""
     one, other = _absolute(trained), _absolute(data)
     for key in _shared(trained, type(data), one.get(_PLACE) == other.get(_PLACE)):
-        if one[key] != other[key] and key not in _CHOICE:
+        if one[key] != other[key] and not _is_part(key):
             yield f"{DATA}.{key}", one[key], other[key]
 
 
@@ -59,7 +58,7 @@ def inherit(settings: Any, given: Collection[str], trained: DataConfig) -> None:
     kind = GROUPS[DATA][name]
     one_place = _alike(trained, kind) and (DATA not in given or _is_at(chosen, of_run))
     for key in _shared(trained, kind, one_place):
-        whole = DATA in given and key in _CHOICE
+        whole = DATA in given and _is_part(key)  # a text that is asked for is read whole
         if f"{DATA}.{key}" not in given and not whole and _left_as_it_is(chosen, plain, key):
             OmegaConf.update(settings, f"{DATA}.{key}", of_run[key])
 
@@ -83,6 +82,11 @@ def _shared(trained: DataConfig, kind: type[DataConfig], one_place: bool) -> lis
     if not one_place or not _alike(trained, kind):
         return [each.name for each in fields(DataConfig)]
     return [each.name for each in fields(trained if kind is type(trained) else RecordData)]
+
+
+def _is_part(key: str) -> bool:
+    """Whether this setting of all sources says which part of the text is read."""
+    return any(each.name == key and role_of(each).text is TextRole.part for each in fields(DataConfig))
 
 
 def _alike(trained: DataConfig, kind: type[DataConfig]) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import omegaconf
 import yaml
 
-from sae_cli.config.commands import PRIMARIES, CommandConfig
+from sae_cli.config.command import CommandConfig
+from sae_cli.config.commands import schema_of
 from sae_cli.config.location import conf_dir, option_files, runs_folder
 
 _RUNS_FOLDER = "${runs_folder:}"  # what conf/ says for the folder that SAE_RUNS or its default names
@@ -62,7 +63,7 @@ def settings_of(command: str) -> Settings:
     """The settings at the top of a command that are no groups: its own, then those of every command."""
     given, listed = _primary(command), Settings([], [], [])
     common = {each.name for each in fields(CommandConfig)}
-    for each in sorted(fields(PRIMARIES[command]), key=lambda each: each.name in common):
+    for each in sorted(fields(schema_of(command)), key=lambda each: each.name in common):
         value = given.get(each.name, _default(each))
         if option_files(each.name):
             continue

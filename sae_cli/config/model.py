@@ -1,9 +1,12 @@
 """The group `model`: which causal language model."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from sae_cli.config.paths import PathKind, place
+from sae_cli.config.idle import Idle
+from sae_cli.config.paths import absolute, is_absolute
+from sae_cli.config.roles import PathKind, place
 
 
 class Dtype(Enum):
@@ -31,3 +34,8 @@ class ModelConfig:
     revision: str | None = None
     dtype: Dtype = Dtype.float32
     trust_remote_code: bool = False
+
+    def idle(self) -> Iterator[Idle]:
+        """Its settings without effect."""
+        if is_absolute(absolute(self.path)):
+            yield Idle("model.revision", f"on {self.path}, which has no revisions", "leave it out, or give a hub id")

@@ -8,27 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field, fields, is_dataclass, replace
-from enum import Enum
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from omegaconf import MISSING
+
+from sae_cli.config.roles import PathKind, settings_in
 
 Config = TypeVar("Config")
 
 TRUTH = "truth"
 """In place of a run: the known directions of data=synthetic."""
-
-_PATH = "path"
-
-
-class PathKind(Enum):
-    """`here`: always a place on this machine; `run_or_truth`: the same, but for `TRUTH`; `named`: a folder if there is
-    one, else a name on the hub."""
-
-    here = "here"
-    run_or_truth = "run_or_truth"
-    named = "named"
 
 
 class PathSetting(NamedTuple):
@@ -39,19 +29,11 @@ class PathSetting(NamedTuple):
     value: Any
 
 
-def place(kind: PathKind, default: Any = MISSING) -> Any:
-    """A field of a schema that names a place; without a default it must be given."""
-    return field(default=default, metadata={_PATH: kind})
-
-
 def path_settings(config: Any, prefix: str = "") -> Iterator[PathSetting]:
     """Those of a configuration that are given."""
-    for each in fields(config):
-        value = getattr(config, each.name)
-        if is_dataclass(value):
-            yield from path_settings(value, f"{prefix}{each.name}.")
-        elif _PATH in each.metadata and value is not None and value != MISSING:
-            yield PathSetting(f"{prefix}{each.name}", each.metadata[_PATH], value)
+    for each in settings_in(config, prefix):
+        if each.role.path and each.value is not None and each.value != MISSING:
+            yield PathSetting(each.key, each.role.path, each.value)
 
 
 def with_paths(config: Config, change: Callable[[PathSetting], Any], prefix: str = "") -> Config:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from sae_cli.config.bounds import number
+from sae_cli.config.roles import number
 
 
 @dataclass(kw_only=True)

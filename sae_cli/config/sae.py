@@ -4,10 +4,12 @@ How sparse a dictionary is follows from one top-level setting: `l1`, a penalty's
 active features.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sae_cli.config.bounds import number
+from sae_cli.config.idle import Idle
+from sae_cli.config.roles import number
 
 
 class DecoderNorm(Enum):
@@ -44,6 +46,18 @@ class SaeConfig:
         """The top-level setting that this dictionary's sparsity follows from."""
         return "k"
 
+    def idle_with(self, l1: float) -> Iterator[Idle]:
+        """Its settings without effect, and what has none beside it."""
+        return iter(())
+
+    def last_steps(self, steps: int) -> int:
+        """How many of the steps, at the end, features are not trained in any more."""
+        return 0
+
+    def contradictions(self, dict_size: int) -> Iterator[str]:
+        """What speaks against it with so many features."""
+        return iter(())
+
 
 @dataclass(kw_only=True)
 class ReluSae(SaeConfig):
@@ -63,6 +77,12 @@ class ReluSae(SaeConfig):
     def sparsity_setting(self) -> str:
         return "l1"
 
+    def idle_with(self, l1: float) -> Iterator[Idle]:
+        return _idle_warmup(l1)
+
+    def last_steps(self, steps: int) -> int:
+        return round(self.decoder_fit * steps)
+
 
 @dataclass(kw_only=True)
 class GatedSae(SaeConfig):
@@ -77,6 +97,9 @@ class GatedSae(SaeConfig):
 
     def sparsity_setting(self) -> str:
         return "l1"
+
+    def idle_with(self, l1: float) -> Iterator[Idle]:
+        return _idle_warmup(l1)
 
 
 @dataclass(kw_only=True)
@@ -104,6 +127,13 @@ class JumpReluSae(SaeConfig):
     def sparsity_setting(self) -> str:
         return "k" if self.penalty is JumpPenalty.l0_target else "l1"
 
+    def idle_with(self, l1: float) -> Iterator[Idle]:
+        if self.penalty is JumpPenalty.tanh:
+            yield Idle("sae.l0_coefficient", "with sae.penalty=tanh", "give l1=")
+        elif not self.l0_coefficient:
+            yield Idle("k", "with sae.l0_coefficient=0", "leave it out")
+            yield Idle("sae.sparsity_warmup", "with sae.l0_coefficient=0", "leave it out")
+
 
 @dataclass(kw_only=True)
 class TopKSae(SaeConfig):
@@ -117,6 +147,12 @@ class TopKSae(SaeConfig):
     architecture: str = "topk"
     aux_coefficient: float = number(1 / 32, at_least=0)
     aux_k: int | None = number(None, at_least=0)
+
+    def idle_with(self, l1: float) -> Iterator[Idle]:
+        if not self.aux_coefficient:
+            yield Idle("sae.aux_k", "with sae.aux_coefficient=0", "leave it out")
+        elif self.aux_k == 0:
+            yield Idle("sae.aux_k", "at 0", "give sae.aux_coefficient=0 for no auxiliary loss")
 
 
 @dataclass(kw_only=True)
@@ -140,6 +176,15 @@ class MatryoshkaSae(TopKSae):
     def __post_init__(self) -> None:
         if not self.fractions or min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise ValueError(f"sae.fractions={list(self.fractions)}: expected positive numbers that sum to 1")
+
+    def contradictions(self, dict_size: int) -> Iterator[str]:
+        if min(sizes := group_sizes(self.fractions, dict_size)) < 1:
+            yield f"sae.fractions={list(self.fractions)}: too fine for dict_size={dict_size}: groups of {sizes}"
+
+
+def _idle_warmup(l1: float) -> Iterator[Idle]:
+    if not l1:
+        yield Idle("sae.sparsity_warmup", "with l1=0", "leave it out")
 
 
 def group_sizes(fractions: list[float], dict_size: int) -> list[int]:

@@ -12,18 +12,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sae_cli.config.commands import (
-    EXECUTION_SETTINGS,
-    CommandConfig,
-    EvalConfig,
-    HarvestConfig,
-    TrainConfig,
-)
-from sae_cli.config.paths import absolute, with_absolute_paths
-from sae_cli.config.references import reference
-
-_ADDED = {"data.tokens": False, "data.chat": False}
-"""Settings that earlier runs do not have, with the values at which a run is what it was without them."""
+from sae_cli.config.command import CommandConfig
+from sae_cli.config.groups import declared_settings
+from sae_cli.config.paths import with_absolute_paths
 
 
 def flatten(settings: Any) -> dict[str, Any]:
@@ -54,30 +45,12 @@ def _plain(value: Any) -> Any:
 def result_settings(config: CommandConfig) -> dict[str, Any]:
     """Every setting that changes the result, flattened; paths are absolute."""
     flat = flatten(with_absolute_paths(config))
-    settings = {key: value for key, value in flat.items() if not is_execution(key)}
-    if isinstance(config, EvalConfig) and config.together():
-        settings["run"] = sorted(settings["run"])
-    if isinstance(config, HarvestConfig | TrainConfig) and not config.hook.has_layer:
-        del settings["layer"]
-    if settings.get("non_finite") == "raise":
-        del settings["non_finite"]  # a run that would have stopped has no result to differ in
-    settings = {key: value for key, value in settings.items() if key not in _ADDED or value != _ADDED[key]}
-    if isinstance(config, EvalConfig):
-        settings["references"] = sorted({_model(each) for each in config.references})
-    if isinstance(config, TrainConfig):
-        del settings[unused_sparsity(config)]
-    return settings
+    declared = declared_settings(type(config))
+    added = {each.key: each.field.default for each in declared if each.role.added}
+    no_result = execution_settings(type(config)) | {key for key in added if flat.get(key) == added[key]}
+    return config.normalized({key: value for key, value in flat.items() if key not in no_result})
 
 
-def _model(name: str) -> str:
-    """A reference by what it is, not by what it is called."""
-    model = reference(name).model
-    return absolute(model.path) + (f"@{model.revision}" if model.revision else "")
-
-
-def is_execution(key: str) -> bool:
-    return any(key == setting or key.startswith(f"{setting}.") for setting in EXECUTION_SETTINGS)
-
-
-def unused_sparsity(config: TrainConfig) -> str:
-    return "k" if config.sae.sparsity_setting() == "l1" else "l1"
+def execution_settings(schema: type[CommandConfig]) -> frozenset[str]:
+    """The dotted keys of a command's settings that change how it is executed, not what comes out."""
+    return frozenset(each.key for each in declared_settings(schema) if each.role.execution)

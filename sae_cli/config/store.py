@@ -10,7 +10,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncherConf
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from sae_cli.config.commands import PRIMARIES
+from sae_cli.config.commands import command_names, schema_of
 from sae_cli.config.files import read_amounts_in_files
 from sae_cli.config.groups import GROUPS
 from sae_cli.config.location import runs_folder
@@ -29,8 +29,8 @@ def register() -> None:
     read_amounts_in_files()
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name=SHARED_LAUNCHER, node=BasicLauncherConf)
-    for command, schema in PRIMARIES.items():
-        store.store(name=BASE + command, node=schema)
+    for command in command_names():
+        store.store(name=BASE + command, node=schema_of(command))
     for group, schemas in GROUPS.items():
         for name, schema in schemas.items():
             store.store(group=group, name=BASE + name, node=schema)

@@ -8,8 +8,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sae_cli.config.bounds import out_of_bounds
-from sae_cli.config.commands import PRIMARIES, CommandConfig, TrainConfig
+from sae_cli.config.agreement import out_of_bounds
+from sae_cli.config.command import CommandConfig
+from sae_cli.config.commands import schema_of
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.groups import GROUPS
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
@@ -79,7 +81,7 @@ def parse_config(path: Path, content: bytes, command: str) -> Any:
             "read it with the version of sae that wrote it, or make the run again"
         )
     try:
-        config = _typed(found, PRIMARIES[command])
+        config = _typed(found, schema_of(command))
     except INVALID as error:
         raise JobError(f"{path}: not a {command} configuration: {_first_line(error)}") from error
     for complaint in out_of_bounds(config):

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sae_cli.config.bounds import number
-from sae_cli.config.paths import PathKind, place
+from sae_cli.config.roles import PathKind, number, place
 
 
 class Kernel(Enum):
@@ -57,8 +56,8 @@ class TrainingConfig:
     lr_decay: float = number(0.2, at_least=0, at_most=1)
     shuffle_buffer: int = number(131_072, at_least=1)
     dead_after: int = number(100_000, at_least=1)
-    log_every: int = number(50, at_least=1)
-    held_out_every: int = number(250, at_least=1)
+    log_every: int = number(50, at_least=1, execution=True)
+    held_out_every: int = number(250, at_least=1, execution=True)
     held_out_tokens: int = number(8_192, at_least=2)
     density_windows: int = number(80, at_least=1)
     save_at: list[int] = field(default_factory=list)

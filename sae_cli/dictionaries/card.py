@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sae_cli.config.bounds import out_of_bounds
+from sae_cli.config.agreement import out_of_bounds
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.hook import Basis, LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig

@@ -17,8 +17,10 @@ from sae_cli.artifacts.files import damaged, take_file, write_json
 from sae_cli.artifacts.lock import owner_of, wait_until_free
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS
-from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
-from sae_cli.config.names import evaluation_name
+from sae_cli.config.commands.compare import CompareConfig
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.prune_high_freq import PruneConfig
+from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, RequestError
@@ -65,7 +67,7 @@ def settings_for(directory: Path, like: PruneConfig | CompareConfig) -> EvalConf
 
 def default_name(config: EvalConfig) -> str:
     """The name of an evaluation of these settings."""
-    return evaluation_name(config, flatten(EvalConfig(run=config.run)))
+    return measurement_name(config, flatten(EvalConfig(run=config.run)))
 
 
 def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
@@ -87,7 +89,7 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool 
 
 def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
     """With `out` as it has to be: none where the run has this evaluation, and some where it cannot be written."""
-    own = ClaimInside("eval", replace(config, out=None, overwrite=False), source.run, name)
+    own = ClaimInside(replace(config, out=None, overwrite=False), source.run, None, name)
     with suppress(BusyError):  # it is being made
         if own.is_finished():
             return replace(config, out=None)
@@ -99,7 +101,7 @@ def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
 
 
 def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
-    claim = ClaimInside("eval", config, source.run, name)
+    claim = ClaimInside(config, source.run, config.out, name)
     found = partial(check_served, source=source, data=config.data, said=said)
     return once(claim, partial(_measure, source=source, name=name, said=said), found)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import EvalConfig
+from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.paths import absolute
 from sae_cli.config.settings import flatten
@@ -43,7 +43,7 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
         for source in map(read_dictionary_run, config.run):
             check_served(finished, source, config.data)
 
-    return _result(once(Claim("eval", config, directory), _evaluate, found))
+    return _result(once(Claim(config, directory), _evaluate, found))
 
 
 def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sae_cli.config.commands import CommandConfig, FeaturesConfig, HarvestConfig, RandomizeConfig, TrainConfig
+from sae_cli.config.command import CommandConfig
 from sae_cli.config.settings import flatten
 from sae_cli.errors import JobError, is_out_of_memory
 from sae_cli.jobs.estimate import expected_memory, size
-
-_OF_TRAINING = ("dict_size", "train.batch_size", "train.shuffle_buffer", "resample.inputs", "model_rows")
-_OF_HARVESTS = ("model_rows", "shard_tokens", "data.context")
-_OF_MEASURING = ("model_rows", "features.tokens", "eval.tokens")
-_OF_CONTEXTS = ("contexts.window", "contexts.per_band", "contexts.top", "model_rows")
-_OF_MODELS = ("model.path", "model.dtype")
 
 
 @contextmanager
@@ -34,25 +28,11 @@ def memory_explained(*configs: CommandConfig) -> Iterator[None]:
 
 def _line(configs: tuple[CommandConfig, ...], error: BaseException) -> str:
     settings = flatten(configs[0])
-    lower = ", ".join(f"{key}= (now {_shown(settings[key])})" for key in _held_in_memory(configs[0]) if key in settings)
+    lower = ", ".join(f"{key}= (now {_shown(settings[key])})" for key in configs[0].held_in_memory if key in settings)
     expected = f"expected to need about {size(expected_memory())}, " if expected_memory() else ""
     several = f" ({len(configs)} jobs at once)" if len(configs) > 1 else ""
     found = " ".join(str(error).split()) or type(error).__name__
     return f"out of memory{several}: {expected}found {found.rstrip('.')}; lower {lower}, or use a larger machine"
-
-
-def _held_in_memory(config: CommandConfig) -> tuple[str, ...]:
-    """The settings that say how much a command holds in memory, those that matter most first."""
-    match config:
-        case TrainConfig():
-            return _OF_TRAINING
-        case HarvestConfig():
-            return _OF_HARVESTS
-        case RandomizeConfig():
-            return _OF_MODELS
-        case FeaturesConfig():
-            return _OF_CONTEXTS
-    return _OF_MEASURING
 
 
 def _shown(value: object) -> str:

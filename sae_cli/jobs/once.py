@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
 from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
-from sae_cli.config.commands import CommandConfig, EvalConfig, FeaturesConfig
+from sae_cli.config.command import CommandConfig, MeasuringConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.runs.outside import check_place, folder_of
@@ -23,7 +23,7 @@ from sae_cli.runs.stored_figures import old_definitions
 from sae_cli.terminal import console
 
 Config = TypeVar("Config", bound=CommandConfig)
-Inside = TypeVar("Inside", EvalConfig, FeaturesConfig)
+Measuring = TypeVar("Measuring", bound=MeasuringConfig)
 Made = TypeVar("Made")
 
 
@@ -31,16 +31,15 @@ class Claim(Generic[Config]):
     """A run that is asked for.
 
     Attributes:
-        command: that makes it.
-        config: what it is made with.
+        config: what it is made with, by the command whose schema that is.
         directory: its place.
         settings: those that would make it another run, flattened.
         overwrite: whether what is there is replaced.
         doing: what it does, in a word, for the line that says that it is done again.
     """
 
-    def __init__(self, command: str, config: Config, directory: Path, doing: str = "measuring") -> None:
-        self.command, self.config, self.directory, self.doing = command, config, directory, doing
+    def __init__(self, config: Config, directory: Path, doing: str = "measuring") -> None:
+        self.config, self.directory, self.doing = config, directory, doing
         self.settings, self.overwrite = result_settings(config), config.overwrite
         self._started = time.monotonic()
 
@@ -76,7 +75,8 @@ class Claim(Generic[Config]):
         self, parents: Iterable[FinishedRun] = (), attempt: UnfinishedRun | None = None, keep: Iterable[str] = ()
     ) -> Iterator[Run]:
         """The run, to be filled and finished; what it is made with is in it already. Arguments as `open_run`."""
-        with open_run(self.directory, self.command, self.settings, self.overwrite, parents, attempt, keep) as run:
+        command, what = self.config.command, (self.settings, self.overwrite, parents, attempt, keep)
+        with open_run(self.directory, command, *what) as run:
             run.write_text(CONFIG_FILE, as_yaml(self.config))
             yield run
 
@@ -89,16 +89,18 @@ class Claim(Generic[Config]):
         return time.monotonic() - self._started
 
 
-class ClaimInside(Claim[Inside]):
+class ClaimInside(Claim[Measuring]):
     """A measurement that lies inside the run that it is of, or beside it in `out`: in `<command>/<name>`."""
 
-    def __init__(self, command: str, config: Inside, run: FinishedRun, name: str, doing: str = "measuring") -> None:
-        super().__init__(command, config, folder_of(run, config.out, command, name), doing)
+    def __init__(
+        self, config: Measuring, run: FinishedRun, out: str | None, name: str, doing: str = "measuring"
+    ) -> None:
+        super().__init__(config, folder_of(run, out, config.command, name), doing)
         del self.settings["run"]  # its place says which
-        self._run, self._out = run, config.out
+        self._run, self._out = run, out
 
     def check_place(self) -> None:
-        check_place(self._run, self._out, self.directory, self.command)
+        check_place(self._run, self._out, self.directory, self.config.command)
 
 
 def once(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.hook import SiteConfig
 from sae_cli.config.model import ModelConfig

@@ -9,7 +9,7 @@ import torch
 from sae_cli import build
 from sae_cli.activations.non_finite import usable_rows
 from sae_cli.activations.source import ActivationSources
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.edits import Finetune
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.base import Dictionary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.paths import with_absolute_paths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.jobs.estimate import Estimate
 from sae_cli.training.trainer import Trainer
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sae_cli.config.agreement import check_batches
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
+from sae_cli.errors import RequestError
 from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe
 
@@ -15,7 +15,8 @@ def recipe_of(config: TrainConfig) -> Recipe:
     Raises:
         RequestError: it would be over before its first step.
     """
-    check_batches(config)
+    for complaint in config.too_few_tokens():
+        raise RequestError(complaint)
     train = config.train
     steps = config.tokens // train.batch_size
     return Recipe(

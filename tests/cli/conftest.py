@@ -78,10 +78,10 @@ def sae(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended
 def stage(monkeypatch: pytest.MonkeyPatch) -> FakeStage:
     """Takes the place of every stage."""
     fake = FakeStage()
-    for name in ("harvest", "train", "evaluate"):
+    for name in ("harvest", "train", "eval"):
         module = ModuleType(f"sae_cli.commands.{name}")
         module.run = fake.run  # type: ignore[attr-defined]
-        if name != "evaluate":
+        if name != "eval":
             module.run_together = fake.run_together  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, module.__name__, module)
     return fake

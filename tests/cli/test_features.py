@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from sae_cli.config.commands import FeaturesConfig
+from sae_cli.config.commands.features import FeaturesConfig
 from sae_cli.jobs.result import StageResult
 
 

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from sae_cli.cli.main import run
-from sae_cli.config.commands import PRIMARIES
+from sae_cli.config.commands import command_names
 from sae_cli.config.compose import Composer, options
 from sae_cli.config.listing import groups_of, settings_of
 
@@ -17,7 +17,7 @@ def help_of(capsys, command, *arguments):
     return " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("command", PRIMARIES)
+@pytest.mark.parametrize("command", command_names())
 def test_groups_and_their_options_are_those_of_the_configuration(command):
     composer = Composer()
     choices = composer.compose(command).hydra.runtime.choices
@@ -27,7 +27,7 @@ def test_groups_and_their_options_are_those_of_the_configuration(command):
         assert group.options == options(composer.loader.get_group_options(group.name))
 
 
-@pytest.mark.parametrize("command", PRIMARIES)
+@pytest.mark.parametrize("command", command_names())
 def test_settings_and_their_defaults_are_those_of_the_configuration(command):
     composer, groups = Composer(), {group.name for group in groups_of(command)}
     settings, listed = composer.compose(command).settings, settings_of(command)

@@ -4,8 +4,7 @@ import pytest
 
 import sae_cli
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.cli.command import as_run
-from sae_cli.cli.overrides import at_home
+from sae_cli.cli.overrides import as_run, at_home
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
 from sae_cli.config.location import runs_folder
@@ -45,7 +44,7 @@ def test_every_path_may_begin_with_home(arguments, setting, typed, home):
     command, *given = [each.replace("~/x", typed) if "=" in each else each for each in arguments]
     on_a_run = command in ("eval", "features", "prune-high-freq")
     given = [at_home(as_run(each) if on_a_run else each) for each in given]
-    config = make_plan(Request(command=command, stage="", overrides=given)).jobs[0].config
+    config = make_plan(Request(command=command, overrides=given)).jobs[0].config
     assert setting(config) == str(home / "x")
 
 

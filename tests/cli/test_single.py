@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from sae_cli.config.commands import EvalConfig, TrainConfig
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import StdlibData
 from sae_cli.config.model import Dtype
 from sae_cli.errors import RequestError
@@ -63,7 +64,7 @@ def test_a_bare_path_is_the_run_whatever_is_in_it(path, sae, stage, folder):
     (folder / path).mkdir(parents=True)
     stage.run = lambda config, directory, evaluation: None
     called = []
-    sys.modules["sae_cli.commands.evaluate"].run = lambda *arguments: called.append(arguments) or _result(arguments[1])  # type: ignore[attr-defined]
+    sys.modules["sae_cli.commands.eval"].run = lambda *arguments: called.append(arguments) or _result(arguments[1])  # type: ignore[attr-defined]
     ended = sae("eval", path)
     config, directory, evaluation = called[0]
     assert isinstance(config, EvalConfig)
@@ -285,3 +286,8 @@ def test_version_and_help(sae):
     assert sae("--version").out.startswith("sae ")
     assert "harvest" in sae("--help").out
     assert sae().out == sae("--help").out
+
+
+def test_what_was_planned_is_run_without_a_second_pass_through_hydra(sae, stage, monkeypatch):
+    monkeypatch.delattr("hydra.main")
+    assert sae("train").out == f"{RUN}\n"

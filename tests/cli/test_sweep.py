@@ -177,7 +177,7 @@ def write(path, text):
 
 
 def planned(folder, *overrides, multirun=False):
-    request = Request(command="train", stage="", overrides=overrides, multirun=multirun, config_dir=folder / "mine")
+    request = Request(command="train", overrides=overrides, multirun=multirun, config_dir=folder / "mine")
     return [each.config for each in make_plan(request).jobs]
 
 
@@ -239,9 +239,9 @@ def test_requirements_hold_for_every_job(sae, stage):
 
 
 def test_the_task_can_be_sent_to_another_process(tmp_path):
-    request = Request(command="train", stage="", overrides=[])
+    request = Request(command="train", overrides=[])
     plan = make_plan(request)
-    task = SweepJob("sae_cli.commands.train", plan.jobs, plan.numbers, tmp_path, quiet=True, parent=os.getpid())
+    task = SweepJob(plan.jobs, plan.numbers, tmp_path, quiet=True, parent=os.getpid())
     assert pickle.loads(pickle.dumps(task)) == task
 
 
@@ -283,7 +283,7 @@ MIXED = {
 @pytest.mark.parametrize("arguments", MIXED)
 def test_a_setting_is_applied_where_it_has_an_effect(arguments):
     expected, line = MIXED[arguments]
-    plan = make_plan(Request(command="train", stage="", overrides=arguments.split(), multirun=True))
+    plan = make_plan(Request(command="train", overrides=arguments.split(), multirun=True))
     assert [" ".join(each.overrides) for each in plan.jobs] == expected
     assert [each for each in plan.numbers if each is not None] == list(range(len(expected)))
     assert any(line in note for note in plan.notes)

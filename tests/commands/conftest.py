@@ -13,7 +13,9 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.cli.main import run as command_line
-from sae_cli.config.commands import EvalConfig, HarvestConfig, TrainConfig
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.harvest import HarvestConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import TextData
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint

@@ -9,7 +9,8 @@ import torch
 from torch.testing import assert_close
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import evaluate, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import train
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import RequestError

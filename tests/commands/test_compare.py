@@ -10,7 +10,7 @@ from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import compare, train
-from sae_cli.config.commands import CompareConfig
+from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig, HookPoint

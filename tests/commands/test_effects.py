@@ -51,7 +51,7 @@ def overrides(settings, **places):
 
 
 def planned(command, arguments):
-    return make_plan(Request(command=command, stage="", overrides=arguments)).jobs[0]
+    return make_plan(Request(command=command, overrides=arguments)).jobs[0]
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
     from sae_cli.commands import train
 
     stage = importlib.import_module(
-        {"eval": "sae_cli.commands.evaluate", "prune-high-freq": "sae_cli.commands.prune"}.get(command)
+        {"eval": "sae_cli.commands.eval", "prune-high-freq": "sae_cli.commands.prune_high_freq"}.get(command)
         or f"sae_cli.commands.{command}"
     )
     small = ["eval.tokens=100", "features.tokens=100", "device=cpu", "model_rows=4"]

@@ -10,7 +10,8 @@ import torch
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.required_fields import EVALUATION, GROUPS
-from sae_cli.commands import evaluate, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import train
 from sae_cli.config.evaluation import Baseline, EvaluationConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml

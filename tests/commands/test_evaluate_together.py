@@ -11,7 +11,7 @@ from sae_cli.build import row_stream
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
 from sae_cli.cli.required_fields import EVALUATION, GROUPS
-from sae_cli.commands import evaluate
+from sae_cli.commands import eval as evaluate
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
@@ -127,7 +127,7 @@ def test_it_is_a_run_of_its_own_with_all_dictionaries_as_parents(world, tmp_path
 def planned(*overrides):
     overrides = (*overrides, "runs_dir=runs")
     multirun = any("],[" in override for override in overrides)
-    plan = make_plan(Request(command="eval", stage="", overrides=overrides, multirun=multirun))
+    plan = make_plan(Request(command="eval", overrides=overrides, multirun=multirun))
     return [job.place[0] for job in plan.jobs]
 
 

@@ -15,8 +15,11 @@ from sae_cli import build
 from sae_cli.artifacts.files import write_json
 from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import features, harvest, prune, train
-from sae_cli.config.commands import EvalConfig, FeaturesConfig, PruneConfig
+from sae_cli.commands import features, harvest, train
+from sae_cli.commands import prune_high_freq as prune
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.features import FeaturesConfig
+from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook

@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import compare, evaluate, harvest, prune, train
-from sae_cli.config.commands import CompareConfig, PruneConfig
+from sae_cli.commands import compare, harvest, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import prune_high_freq as prune
+from sae_cli.config.commands.compare import CompareConfig
+from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig, HookPoint, LogitMode, LogitUpdateHook

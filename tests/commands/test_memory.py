@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sae_cli.config.commands import HarvestConfig
+from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.errors import JobError, is_out_of_memory
 from sae_cli.jobs import estimate
 from sae_cli.jobs.estimate import available_memory, expect_memory

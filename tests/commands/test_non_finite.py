@@ -10,7 +10,8 @@ from sae_cli.activations.blocks import ActivationBlock
 from sae_cli.activations.harvest_search import find_harvest
 from sae_cli.activations.harvested import ACTIVATIONS, HarvestedActivations
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import evaluate, harvest, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import harvest, train
 from sae_cli.config.data import NonFinite, TextData
 from sae_cli.config.model import Dtype, ModelConfig
 from sae_cli.config.settings import result_settings

@@ -66,7 +66,7 @@ def test_an_option_of_the_group_that_says_so_itself_stands(world, sae, tmp_path)
     from sae_cli.cli.request import Request
 
     run = installed(world, tmp_path / "r", gaussian_embeddings=False)
-    request = Request(command="eval", stage="", overrides=[f"run={run}", "data=gaussian"])
+    request = Request(command="eval", overrides=[f"run={run}", "data=gaussian"])
     data = make_plan(request).jobs[0].config.data
     assert (data.gaussian_embeddings, data.context, data.bos, data.exclude) == (True, 24, False, ["encodings/*"])
 

@@ -14,7 +14,7 @@ from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.artifacts.tensors import read_tensors
 from sae_cli.commands.plot import Kind, PlotRequest, charts_of, run
-from sae_cli.config.commands import PruneConfig
+from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
 from sae_cli.errors import RequestError

@@ -9,8 +9,9 @@ import torch
 import sae_cli
 from sae_cli.activations.blocks import take
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import prune, train
-from sae_cli.config.commands import PruneConfig
+from sae_cli.commands import prune_high_freq as prune
+from sae_cli.commands import train
+from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.edits import Finetune
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
 from sae_cli.config.sae import TopKSae

@@ -7,8 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import randomize, train
-from sae_cli.config.commands import RandomizeConfig
+from sae_cli.commands import randomize_weights as randomize
+from sae_cli.commands import train
+from sae_cli.config.commands.randomize_weights import RandomizeConfig
 from sae_cli.config.edits import ModelPart, RandomScheme
 from sae_cli.config.model import ModelConfig
 from sae_cli.errors import JobError

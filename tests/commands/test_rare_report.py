@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sae_cli.artifacts.stored_run import read_run
-from sae_cli.commands import evaluate, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import train
 from sae_cli.config.evaluation import FeaturePassConfig
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.runs.file_names import FEATURES_FILE

@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
-from sae_cli.commands import compare, features, harvest, list_runs, prune, report, train
-from sae_cli.config.commands import CompareConfig, FeaturesConfig, PruneConfig
+from sae_cli.commands import compare, features, harvest, list_runs, report, train
+from sae_cli.commands import prune_high_freq as prune
+from sae_cli.config.commands.compare import CompareConfig
+from sae_cli.config.commands.features import FeaturesConfig
+from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.errors import JobError
 from sae_cli.evaluation import evaluate

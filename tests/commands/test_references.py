@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from sae_cli.build import row_stream
-from sae_cli.commands import evaluate
+from sae_cli.commands import eval as evaluate
 from sae_cli.config.data import TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError

@@ -7,8 +7,15 @@ import pytest
 
 from sae_cli.cli.output import as_document
 from sae_cli.cli.required_fields import EVALUATION, FIGURES, GROUPS
-from sae_cli.commands import compare, evaluate, features, harvest, prune, randomize, train
-from sae_cli.config.commands import CompareConfig, EvalConfig, FeaturesConfig, PruneConfig, RandomizeConfig
+from sae_cli.commands import compare, features, harvest, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import prune_high_freq as prune
+from sae_cli.commands import randomize_weights as randomize
+from sae_cli.config.commands.compare import CompareConfig
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.features import FeaturesConfig
+from sae_cli.config.commands.prune_high_freq import PruneConfig
+from sae_cli.config.commands.randomize_weights import RandomizeConfig
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import Baseline, ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook

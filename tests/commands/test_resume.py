@@ -230,7 +230,7 @@ def test_a_checkpoint_that_another_process_has_gone_on_from_meanwhile_is_not_dam
         train.run(config, directory)
         return attempt
 
-    monkeypatch.setattr(train, "unfinished_run", looked_at_late)
+    monkeypatch.setattr("sae_cli.jobs.once.unfinished_run", looked_at_late)
     with pytest.raises(BusyError, match="another process has just worked on this run; run the command again"):
         train.run(config, tmp_path / "run")
     assert read_manifest(tmp_path / "run").status == "complete"

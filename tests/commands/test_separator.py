@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.build import corpus, packing_policy, row_stream
 from sae_cli.cli.main import run as command_line
-from sae_cli.commands import evaluate, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import train
 from sae_cli.config.data import TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError

@@ -15,7 +15,9 @@ from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.build import row_stream
 from sae_cli.cli.main import run as command_line
-from sae_cli.commands import evaluate, features, harvest, prune, train
+from sae_cli.commands import eval as evaluate
+from sae_cli.commands import features, harvest, train
+from sae_cli.commands import prune_high_freq as prune
 from sae_cli.commands import verify as verification
 from sae_cli.config.data import HfData, StdlibData, TextData
 from sae_cli.config.split import Split
@@ -95,7 +97,8 @@ def said(capsys):
 
 
 def test_a_changed_text_is_said_by_prune_and_features(world, run, text, tmp_path, capsys):
-    from sae_cli.config.commands import FeaturesConfig, PruneConfig
+    from sae_cli.config.commands.features import FeaturesConfig
+    from sae_cli.config.commands.prune_high_freq import PruneConfig
     from sae_cli.config.evaluation import ContextsConfig
 
     spoil(text)

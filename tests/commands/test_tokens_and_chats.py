@@ -95,7 +95,7 @@ def test_a_run_on_ids_is_measured_on_ids(world, made, sae, tmp_path):
     settings = read_run(other).manifest.settings
     assert [settings[f"data.{name}"] for name in ("context", "tokens", "column")] == [24, True, "ids"]
     overrides = [f"run={run}", "data=hf", f"data.path={made.root / 'ids'}"]
-    data = make_plan(Request(command="eval", stage="", overrides=overrides)).jobs[0].config.data
+    data = make_plan(Request(command="eval", overrides=overrides)).jobs[0].config.data
     assert (data.tokens, data.column) == (True, "ids")
     # Other text is read as it is said to be.
     sae("eval", run, "data=text", f"data.path={made.root / 'text'}", *SMALL)
@@ -122,13 +122,13 @@ def test_a_tokenizer_without_a_template_is_one_line(world, made, sae, tmp_path):
     assert "error: data.chat=true: expected a tokenizer with a chat template, found none" in ended.err
     assert ended.err.strip().splitlines()[-1].startswith("sae: error:")
     with pytest.raises(RequestError, match=r"data\.chat=True has no effect with data\.tokens=true"):
-        make_plan(Request(command="train", stage="", overrides=[*arguments, "data.tokens=true"]))
+        make_plan(Request(command="train", overrides=[*arguments, "data.tokens=true"]))
 
 
 def test_names_of_runs_stay_unless_the_tokens_differ(made):
     def name(*more):
         overrides = ["data=text", f"data.path={made.root / 'ids'}", *more]
-        return make_plan(Request(command="train", stage="", overrides=overrides)).jobs[0].place[0]
+        return make_plan(Request(command="train", overrides=overrides)).jobs[0].place[0]
 
     names = [name(), name("data.tokens=true"), name("data.chat=true")]
     assert len(set(names)) == 3

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sae_cli.config.commands import EvalConfig, HarvestConfig, TrainConfig
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.harvest import HarvestConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import Composer, options, typed, unknown_keys
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookPoint

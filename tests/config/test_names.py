@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sae_cli.config.compose import Composer, typed
-from sae_cli.config.names import baseline_choices, evaluation_name, run_directory
+from sae_cli.config.names import baseline_choices, measurement_name, run_directory
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.errors import RequestError
 
@@ -142,7 +142,7 @@ def test_synthetic_data_takes_no_model(override):
 
 def evaluation(*overrides: str) -> str:
     config = typed(COMPOSER.compose("eval", ["run=runs/a", *overrides]).settings)
-    return evaluation_name(config, COMPOSER.baseline("eval", []))
+    return measurement_name(config, COMPOSER.baseline("eval", []))
 
 
 def test_evaluations():
@@ -160,7 +160,7 @@ def test_evaluations():
 
 def sheets(*overrides: str) -> str:
     config = typed(COMPOSER.compose("features", ["run=runs/a", *overrides]).settings)
-    return evaluation_name(config, COMPOSER.baseline("features", []))
+    return measurement_name(config, COMPOSER.baseline("features", []))
 
 
 def test_sheets_of_features():

@@ -4,7 +4,7 @@ import pytest
 
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.model import ModelConfig
-from sae_cli.config.names import evaluation_name
+from sae_cli.config.names import measurement_name
 from sae_cli.config.references import reference, training_step
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.errors import RequestError
@@ -71,7 +71,7 @@ def test_steps_of_training(path, revision, step):
 
 def evaluation(*overrides):
     config = typed(COMPOSER.compose("eval", ["run=runs/a", *overrides]).settings)
-    return evaluation_name(config, COMPOSER.baseline("eval", [])), result_settings(config)["references"]
+    return measurement_name(config, COMPOSER.baseline("eval", [])), result_settings(config)["references"]
 
 
 def test_references_are_part_of_an_evaluations_name_whatever_they_are_called():

@@ -11,7 +11,7 @@ import torch
 
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import TextData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig

@@ -22,7 +22,7 @@ from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, read_run
 from sae_cli.commands.report import report_of
 from sae_cli.commands.train import TrainingGroup
 from sae_cli.config.checkpoint import CheckpointConfig
-from sae_cli.config.commands import TrainConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
@@ -203,7 +203,7 @@ def _stopped(directory: Path) -> None:
         train=TrainingConfig(batch_size=BATCH, shuffle_buffer=SHUFFLED, held_out_tokens=BATCH, kernel=Kernel.reference),
         resample=ResampleConfig(at=[4], inputs=BATCH, rewarm_steps=1), checkpoint=CheckpointConfig(every_seconds=0),
     )  # fmt: skip
-    training = TrainingGroup().make(Claim("train", config, directory))
+    training = TrainingGroup().make(Claim(config, directory))
     with suppress(GeneratorExit), training.open() as work:
         for _ in range(3):
             next(work.steps)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sae_cli.config.commands import RandomizeConfig
+from sae_cli.config.commands.randomize_weights import RandomizeConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.once import Claim, once
@@ -28,7 +28,7 @@ def make():
 
 def claim(folder, seed=0, **settings):
     config = RandomizeConfig(model=ModelConfig(path="embedded:demo"), seed=seed, **settings)
-    return Claim("randomize-weights", config, folder / "a")
+    return Claim(config, folder / "a")
 
 
 def test_a_finished_run_is_found_with_its_configuration(tmp_path, make, capsys):

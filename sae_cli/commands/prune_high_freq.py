@@ -10,7 +10,7 @@ from torch import Tensor
 from sae_cli import build
 from sae_cli.activations.text_read import text_facts, text_of
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import PruneConfig
+from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.stored import TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
@@ -35,7 +35,7 @@ _LAYOUTS = {KEPT: "I64 F", FORBIDDEN: "F32 D", LOGIT_ROOT: "F32 D D"}
 
 def run(config: PruneConfig, directory: Path) -> StageResult:
     """Prune the dictionary of `config.run` and evaluate it before and after."""
-    once(Claim(PRUNE, config, directory), _prune)
+    once(Claim(config, directory), _prune)
     after = evaluate.settings_for(directory, config)
     result = evaluate.run(after, directory, evaluate.default_name(after))
     result.title = PRUNE

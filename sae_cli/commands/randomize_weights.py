@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import RandomizeConfig
+from sae_cli.config.commands.randomize_weights import RandomizeConfig
 from sae_cli.config.edits import ModelPart, RandomScheme
 from sae_cli.edits.randomize import is_tied, randomize
 from sae_cli.jobs.once import Claim, once
@@ -25,7 +25,7 @@ _WEIGHTS_FILE = "weights.json"
 
 def run(config: RandomizeConfig, directory: Path) -> StageResult:
     """Randomize the weights of `config.model` and write it as a Hugging Face folder."""
-    return _result(once(Claim("randomize-weights", config, directory), _randomize))
+    return _result(once(Claim(config, directory), _randomize))
 
 
 def _randomize(claim: Claim[RandomizeConfig]) -> FinishedRun:

@@ -1,0 +1,94 @@
+"""`sae eval`: every metric of a dictionary."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from sae_cli.config.command import MeasuringConfig
+from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.naming import RunName, model_part, short_hash
+from sae_cli.config.paths import absolute
+from sae_cli.config.references import reference
+from sae_cli.config.roles import PathKind, place, settings
+from sae_cli.config.settings import flatten, result_settings
+from sae_cli.config.stored import trained_with
+
+_MOST_PLACES = 4
+"""Hook points that the name of an evaluation of several dictionaries spells out."""
+
+
+@dataclass(kw_only=True)
+class EvalConfig(MeasuringConfig):
+    """`sae eval`: every metric of a dictionary; `sae eval PATH` means `run=PATH`.
+
+    Attributes:
+        run: the dictionary's run directory; a list of several, of one model, splices them in at once.
+        data: another corpus than the one the dictionary was trained on; null for the same.
+        baselines: bases measured beside it, each held to its L0 by keeping the largest coefficients.
+        ablate: numbers of features whose effect on the logits is measured on all paths, by taking each of them out.
+        references: models that the spliced one is placed among by its loss: options of `model`, folders or hub ids,
+            with `@revision` for a checkpoint.
+        out: a folder for the evaluation, where the run cannot be written; null for the run's own.
+    """
+
+    command: ClassVar[str] = "eval"
+    lives: ClassVar[str] = "an evaluation lives in its"
+
+    eval: EvaluationConfig = settings(EvaluationConfig)
+    features: FeaturePassConfig = settings(FeaturePassConfig)
+    baselines: list[Baseline] = settings(list)
+    ablate: list[int] = settings(list, ordinal=True)
+    references: list[str] = settings(list)
+    out: str | None = place(PathKind.here, None, execution=True)
+
+    def __post_init__(self) -> None:
+        if self.run != MISSING:
+            self.run = _one_or_several(self.run)
+        if self.together() and (self.baselines or self.features != FeaturePassConfig()):
+            raise ValueError(
+                "features and baselines are measured for each dictionary by itself and have no effect with "
+                "run=[…] of several: leave them out"
+            )
+        if self.together() and self.ablate:
+            raise ValueError(f"ablate={self.ablate} has no effect with run=[…] of several: give one run")
+        if self.together() and self.out is not None:
+            raise ValueError(f"out={self.out} has no effect with run=[…] of several, a run of its own: give runs_dir=")
+        for each in self.references:
+            reference(each)
+
+    def together(self) -> bool:
+        """Whether several dictionaries are spliced in at once."""
+        return isinstance(self.run, list)
+
+    def inside(self) -> str | None:
+        return None if self.together() else self.run
+
+    def run_name(self) -> RunName:
+        """Of several dictionaries: by their places, where these are few enough to name."""
+        trained = sorted(
+            (trained_with(Path(run)) for run in self.run), key=lambda each: (each.layer, each.hook.point.value)
+        )
+        places = [f"{each.hook.point.value}.{each.layer}" for each in trained]
+        what = "-".join(places) if len(places) <= _MOST_PLACES else f"{len(places)}_dictionaries"
+        where = "synthetic" if trained[0].is_synthetic else model_part(trained[0].model)[0]
+        return RunName(f"eval/{where}", f"{what}-{short_hash(result_settings(self))}", set(flatten(self)))
+
+    def normalized(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """With runs in any order, and references by what they are, not by what they are called."""
+        runs = {"run": sorted(settings["run"])} if self.together() else {}
+        models = (reference(each).model for each in self.references)
+        named = {absolute(each.path) + (f"@{each.revision}" if each.revision else "") for each in models}
+        return {**settings, **runs, "references": sorted(named)}
+
+
+def _one_or_several(run: Any) -> str | list[str]:
+    """A run directory, or several; a list of one is that one."""
+    runs = run if isinstance(run, list) else [run]
+    if not runs or not all(isinstance(each, str | int) and str(each) for each in runs):
+        raise ValueError(f"run={run}: expected a run directory or a list of them")
+    runs = [str(each) for each in runs]
+    if twice := [each for each in runs if runs.count(each) > 1]:
+        raise ValueError(f"run=[…] has {twice[0]} twice: give each dictionary once")
+    return runs if len(runs) > 1 else runs[0]
