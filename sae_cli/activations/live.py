@@ -23,6 +23,7 @@ from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
 from sae_cli.terminal import console
+from sae_cli.terminal.progress import FIRST_ESTIMATE, progress
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.provenance import TextRecord, tokens_hash
 from sae_cli.text.rows import RowStream
@@ -123,7 +124,7 @@ class LiveActivations:
         per_row = self._held_out.policy.context - FIRST_POSITION
         rows = self._held_out.one_epoch(self._config.model_rows)
         read, passes = list(islice(rows, ceil(n / per_row / self._config.model_rows))), []
-        with console.progress(n, "held-out activations", first=console.FIRST_ESTIMATE) as advance:
+        with progress(n, "held-out activations", first=FIRST_ESTIMATE) as advance:
             for blocks in live_blocks(read, self.capture):
                 passes.append(blocks)
                 advance(next(iter(blocks.values())).n)

@@ -20,7 +20,7 @@ import torch
 from sae_cli.activations.blocks import ActivationBlock, rechunk
 from sae_cli.state import State, number
 from sae_cli.tensor_types import Float, Int, Tensor
-from sae_cli.terminal import console
+from sae_cli.terminal.progress import FIRST_ESTIMATE, Advance, progress
 
 
 class Cut(NamedTuple):
@@ -126,7 +126,7 @@ class ShuffleBuffer(ShuffledBatches):
 
     def __init__(self, blocks: Iterable[ActivationBlock], cut: Cut, state: State | None = None) -> None:
         super().__init__(cut, state)
-        self._advance: console.Advance | None = None
+        self._advance: Advance | None = None
         self._arrived = 0
         self._incoming = (block.activations for block in rechunk(self._counted(blocks), cut.batch_size))
         if state is None:
@@ -137,7 +137,7 @@ class ShuffleBuffer(ShuffledBatches):
     def _filled(self) -> list[Tensor]:
         """The first batches, as many as the window holds; shows how far it is, as they may take minutes."""
         total = self.cut.held * self.cut.batch_size
-        with console.progress(total, "filling the shuffle window", first=console.FIRST_ESTIMATE) as advance:
+        with progress(total, "filling the shuffle window", first=FIRST_ESTIMATE) as advance:
             self._advance, self._arrived = advance, 0
             held = list(islice(self._incoming, self.cut.held))
         self._advance = None

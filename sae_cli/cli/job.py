@@ -109,7 +109,7 @@ def run_side_by_side(stage: str, jobs: Sequence[PlannedJob]) -> tuple[StageResul
     """Run the jobs in this process, those that share a stream together; nothing where the stage cannot."""
     module = import_module(stage)
     if not hasattr(module, "run_together"):
-        console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command share nothing: in turn")
+        console.log(f"hydra/launcher={SHARED_LAUNCHER}: jobs of this command have nothing to share: one after another")
         return ()
     gc.enable()
     with memory_explained(*(job.config for job in jobs)):

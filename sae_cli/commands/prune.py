@@ -28,6 +28,7 @@ from sae_cli.jobs.result import StageResult
 from sae_cli.models.logit_space import LOGIT_ROOT
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
 from sae_cli.terminal import console
+from sae_cli.terminal.progress import progress
 from sae_cli.training.finetune import finetuned
 from sae_cli.training.forbidden_run import FORBIDDEN
 
@@ -129,7 +130,7 @@ def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConf
     """Mean of x - x̂ over the activations that features are counted on."""
     subject = make_subject(source.trained_with, None, config.model_rows, device)
     total, n = torch.zeros(dictionary.width, dtype=torch.float64, device=device), 0
-    with console.progress(config.features.tokens, "recenter") as advance:
+    with progress(config.features.tokens, "recenter") as advance:
         for block in Measurement(subject, config.eval, config.features).training_blocks():
             for x in block.activations.to(device).split(max(1, FEATURES_AT_ONCE // dictionary.n_features)):
                 total += (x - dictionary(x)).sum(dim=0, dtype=torch.float64)

@@ -20,7 +20,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.kernels.codes import Codes
 from sae_cli.metrics.contexts import NO_DOCUMENT, ContextCollector, ContextShape
-from sae_cli.terminal import console
+from sae_cli.terminal.progress import progress
 from sae_cli.text.document_keys import DocumentKeys
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
@@ -84,7 +84,7 @@ class ContextPass:
         )
         most_keys = _KEYS_HELD
         wanted = -(-self.config.tokens // (context - FIRST_POSITION))
-        with console.progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
+        with progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
             for rows, block in made_ahead(_first(self._rows(stream), wanted)):
                 for part, codes in _encoded(dictionary, rows, block):
                     collector.add(codes, torch.from_numpy(part.tokens), torch.from_numpy(part.document))

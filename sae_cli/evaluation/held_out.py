@@ -19,7 +19,7 @@ from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.models import LanguageModel
-from sae_cli.terminal import console
+from sae_cli.terminal.progress import progress
 from sae_cli.text.domains import DomainsOf
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
@@ -73,7 +73,7 @@ class HeldOutText:
         """
         counted = self.context - FIRST_POSITION
         wanted = -(-self.tokens // counted)
-        with console.progress(wanted * counted, shown) as advance:
+        with progress(wanted * counted, shown) as advance:
             for block in _first_rows(self._some_blocks(), wanted):
                 yield self._with_domains(block)
                 advance(len(block.tokens) * counted)
@@ -85,7 +85,7 @@ class HeldOutText:
             JobError: there is not one.
         """
         left = n_bytes
-        with console.progress(n_bytes, shown, unit="bytes") as advance:
+        with progress(n_bytes, shown, unit="bytes") as advance:
             for block in self._some_blocks():
                 so_far = _bytes_of(block).cumsum(0)
                 wanted = int((so_far < left).sum()) + 1

@@ -31,6 +31,7 @@ from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
 from sae_cli.terminal import console
+from sae_cli.terminal.progress import progress
 from sae_cli.text.provenance import TokensHash
 
 # Largest feature matrix [n, F] made at once, in elements.
@@ -166,7 +167,7 @@ class Measurement:
         vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
         tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
         at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
-        with console.progress(wanted.tokens, "features") as advance:
+        with progress(wanted.tokens, "features") as advance:
             for block in self.training_blocks():
                 for part in (block.select(slice(i, i + at_once)) for i in range(0, block.n, at_once)):
                     f = dictionary.encode(part.activations.to(dictionary.W_dec.device))

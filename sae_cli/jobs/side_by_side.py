@@ -21,7 +21,7 @@ from sae_cli.jobs.estimate import Estimate, announce
 from sae_cli.jobs.result import StageResult
 from sae_cli.runs.run_names import short_names
 from sae_cli.terminal import console, interruption
-from sae_cli.terminal.board import Board, Field, History, Row
+from sae_cli.terminal.progress import Board, Field, History, Row, board
 
 Request = TypeVar("Request")
 Outcome = StageResult | Exception
@@ -190,7 +190,7 @@ def _shown(jobs: Mapping[int, _OpenJob]) -> AbstractContextManager[Board]:
         for name, (number, each) in zip(names, jobs.items(), strict=True)
     }
     first = next(iter(jobs.values())).job
-    return console.board(first.title, rows, first.drawn)
+    return board(first.title, rows, first.drawn)
 
 
 @dataclass
