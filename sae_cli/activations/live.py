@@ -19,6 +19,7 @@ from sae_cli.activations.sharing import SharedStream
 from sae_cli.activations.text_read import FIRST_ROWS, text_facts, text_record
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import HarvestConfig, TrainConfig
+from sae_cli.config.hook import SiteConfig
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
@@ -64,7 +65,7 @@ class LiveActivations:
 
     def watch(self, config: HarvestConfig | TrainConfig) -> Site:
         """Take the hook point of this configuration into the passes to come."""
-        site = build.site(config.hook, config.layer, self.model)
+        site = build.site(SiteConfig.of(config.hook, config.layer), self.model)
         if site not in self._sites:
             self._sites.append(site)
         return site

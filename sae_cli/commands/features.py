@@ -82,7 +82,7 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     dictionary = load_dictionary(source.run, config.verify).to(build.device(config.device))
     statistics = evaluate.read_features(measured, dictionary.n_features)
     features = _chosen(config, statistics)
-    subject = make_subject(source.trained_with, config.data, config.model_rows, dictionary.W_dec.device)
+    subject = make_subject(source, config.data, config.model_rows, dictionary.W_dec.device)
     assert isinstance(subject, ModelSubject)
     subject.check(dictionary)
     ablation = _ablation(subject, dictionary, config)
@@ -116,7 +116,7 @@ def _check(source: DictionaryRun, config: FeaturesConfig) -> None:
         for each in getattr(config, key):
             if not 0 <= each < n_features:
                 raise RequestError(f"{key}={each}: expected features from 0 to {n_features - 1}, found {each}")
-    if isinstance(config.data or source.trained_with.data, SyntheticData):
+    if isinstance(source.data(config.data), SyntheticData):
         raise RequestError(
             f"{source.run.directory}: contexts need a text and a language model, and data=synthetic has neither; "
             "sae eval gives the statistics of its features"

@@ -26,7 +26,7 @@ from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.evaluation.subject import make_subject
 from sae_cli.jobs.result import StageResult
 from sae_cli.models.logit_space import LOGIT_ROOT
-from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
+from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, is_trained_here, read_dictionary_run, trained_with
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
 from sae_cli.training.finetune import finetuned
@@ -67,7 +67,7 @@ def _prune(config: PruneConfig, directory: Path) -> None:
     if config.finetune_tokens:
         pruned = finetuned(
             pruned,
-            source.trained_with,
+            trained_with(source.run),
             config.finetune,
             config.finetune_tokens,
             config.finetune_lr,
@@ -75,14 +75,16 @@ def _prune(config: PruneConfig, directory: Path) -> None:
             parent_tensors.get(FORBIDDEN),
         )
     in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
-    facts = {name: source.run.fact(name, kind) for name, kind in (("tokens", int), ("source", str), ("width", int))}
+    card = source.card
+    facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.width}
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
     facts |= text_facts(text_of(source.run.manifest))
     with open_run(directory, PRUNE, result_settings(config), config.overwrite, [source.run]) as claimed:
         claimed.write_text(CONFIG_FILE, as_yaml(config))
-        claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
-        header = source.run.read_metadata(DICTIONARY_FILE)
+        if is_trained_here(source.run):
+            claimed.write_text(TRAINING_FILE, as_yaml(trained_with(source.run)))
         kept_out = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
-        save_dictionary(claimed, pruned, header, extra={KEPT: in_original, **kept_out})
+        save_dictionary(claimed, pruned, card.header(), extra={KEPT: in_original, **kept_out})
         claimed.finish(
             **facts,
             killed=dictionary.n_features - pruned.n_features,
@@ -128,7 +130,7 @@ def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: Pr
 @torch.no_grad()
 def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device) -> Tensor:
     """Mean of x - x̂ over the activations that features are counted on."""
-    subject = make_subject(source.trained_with, None, config.model_rows, device)
+    subject = make_subject(source, None, config.model_rows, device)
     total, n = torch.zeros(dictionary.width, dtype=torch.float64, device=device), 0
     with progress(config.features.tokens, "recenter") as advance:
         for block in Measurement(subject, config.eval, config.features).training_blocks():

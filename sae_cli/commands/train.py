@@ -21,8 +21,6 @@ from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinis
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.agreement import check_agreement
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.hook import LogitUpdateHook
-from sae_cli.config.paths import absolute
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
@@ -33,6 +31,7 @@ from sae_cli.jobs.shortage import say_dropped, say_repeated, say_short
 from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
 from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.runs.dictionary_run import card_of
 from sae_cli.runs.file_names import CURVE, DENSITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.tensor_types import Float, Tensor
@@ -240,7 +239,14 @@ class Training(Job):
         """The dictionary as it stands, in raw units; a `JobError` if that is not finite."""
         trainer.check_finite()
         extra = self.source.coordinates() | ({FORBIDDEN: self.forbidden.direction} if self.forbidden else {})
-        save_dictionary(run, trainer.dictionary(), {**_origin(self.config), "scale": trainer.scale}, extra, name)
+        card = card_of(
+            self.config,
+            scale=trainer.scale,
+            tokens=trainer.tokens,
+            source=self.source.facts["source"],
+            provenance={"made_by": "sae train", "settings_hash": run.manifest.settings_hash},
+        )
+        save_dictionary(run, trainer.dictionary(), card.header(), extra, name)
 
     def _forbidden_facts(self) -> dict[str, Any]:
         if self.forbidden is None:
@@ -269,13 +275,6 @@ def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
     silent = {key.replace("_", " "): f"{line[key]:,}" for key in ("dead", "never_fired") if key in line}
     phase = {"phase": line["phase"]} if line["phase"] != TRAINING else {}
     return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent, **phase}
-
-
-def _origin(config: TrainConfig) -> dict[str, Any]:
-    """What the dictionary is of, for the header of its file."""
-    place = {"layer": config.layer} if config.hook.has_layer else {}
-    mode = {"mode": config.hook.mode.value} if isinstance(config.hook, LogitUpdateHook) else {}
-    return {"hook": config.hook.point.value, **place, **mode, "model": absolute(config.model.path)}
 
 
 def held_out_figures(trainer: Trainer, held_out: Float[Tensor, "N D"]) -> dict[str, float | None]:

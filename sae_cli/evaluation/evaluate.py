@@ -19,7 +19,6 @@ from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
-from sae_cli.config.data import SyntheticData
 from sae_cli.config.names import evaluation_name
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
@@ -112,13 +111,13 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
         console.log(f"found finished: {folder}")
         return finished
     check_place(source.run, config.out, folder, "eval")
-    if not isinstance(source.trained_with.data, SyntheticData):
+    if not source.card.truth:
         check_model(source)
     text = measured_text(source, config.data, said)
     started, before = time.monotonic(), _before(source.run, config, name)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
-    subject = make_subject(source.trained_with, config.data, config.model_rows, device)
+    subject = make_subject(source, config.data, config.model_rows, device)
     if isinstance(subject, ModelSubject):
         n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
         needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
@@ -169,7 +168,7 @@ def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> 
         return None
     if isinstance(subject, SyntheticSubject):
         raise RequestError("references are language models, and data=synthetic has none; leave references out")
-    references = References.of(source.trained_with.model, config.references, config.model_rows)
+    references = References.of(source.model(), config.references, config.model_rows)
     references.check(subject.data)
     return references
 

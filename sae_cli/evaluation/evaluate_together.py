@@ -57,11 +57,11 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
     for source in sources:
         check_model(source)
     texts = [measured_text(source, config.data) for source in sources]
-    model = build.language_model(sources[0].trained_with.model, data, build.device(config.device))
+    model = build.language_model(sources[0].model(), data, build.device(config.device))
     at = _by_site(sources, model)
     references = None
     if config.references:
-        references = References.of(sources[0].trained_with.model, config.references, config.model_rows)
+        references = References.of(sources[0].model(), config.references, config.model_rows)
         references.check(data)
     dictionaries = {site: _load(source, site, model, config.verify) for site, source in at.items()}
     text = HeldOutText(model, data, config.model_rows, config.eval.tokens)
@@ -86,18 +86,20 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
 
 def _check(sources: Sequence[DictionaryRun], data: DataConfig | None) -> DataConfig:
     """The text of the evaluation; refused where the dictionaries are not of one model, or of several texts."""
-    trained = [source.trained_with for source in sources]
-    if any(isinstance(each.data, SyntheticData) for each in trained) or isinstance(data, SyntheticData):
+    if any(source.card.truth for source in sources) or isinstance(data, SyntheticData):
         raise RequestError("run=[…] of several: expected dictionaries of a language model, found data=synthetic")
-    first = sources[0].run.directory
-    for run, each in sources[1:]:
-        if found := _difference(trained[0].model, each.model, "model"):
-            raise RequestError(f"{run.directory}: expected the model of {first}, found {found}; leave one out")
-        if data is None and (found := _difference(trained[0].data, each.data, "data")):
+    first, *others = sources
+    for each in others:
+        if found := _difference(first.model(), each.model(), "model"):
             raise RequestError(
-                f"{run.directory}: expected the text of {first}, found {found}; say which text with data="
+                f"{each.run.directory}: expected the model of {first.run.directory}, found {found}; leave one out"
             )
-    return data or trained[0].data
+        if data is None and (found := _difference(first.data(), each.data(), "data")):
+            raise RequestError(
+                f"{each.run.directory}: expected the text of {first.run.directory}, found {found}; say which text with "
+                "data="
+            )
+    return first.data(data)
 
 
 def _difference(expected: Any, found: Any, group: str) -> str:
@@ -117,7 +119,7 @@ def _by_site(sources: Sequence[DictionaryRun], model: LanguageModel) -> dict[Sit
     at: dict[Site, DictionaryRun] = {}
     taken: dict[Site, DictionaryRun] = {}
     for source in sources:
-        site = build.site(source.trained_with.hook, source.trained_with.layer, model)
+        site = build.site(source.site(), model)
         place = model.target(site).replaced
         if place is None:
             raise RequestError(

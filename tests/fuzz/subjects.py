@@ -39,7 +39,7 @@ from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.evaluation.evaluate import read_features
 from sae_cli.reports.feature_sheet import show
 from sae_cli.reports.page import page
-from sae_cli.runs.dictionary_run import read_density, read_dictionary_run
+from sae_cli.runs.dictionary_run import read_density, read_dictionary_run, trained_with
 from sae_cli.runs.file_names import (
     COMPARE_FILE,
     CONTEXTS_FILE,
@@ -98,7 +98,7 @@ def _dictionary(directory: Path, verify: bool) -> Any:
 
 
 def _config(directory: Path, verify: bool) -> Any:
-    return read_dictionary_run(directory).trained_with
+    return read_dictionary_run(directory).card, trained_with(read_run(directory))
 
 
 def _checkpoint(directory: Path, verify: bool) -> Any:
