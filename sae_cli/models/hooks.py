@@ -21,10 +21,6 @@ from sae_cli.tensor_types import Activations
 Visitor = Callable[[Activations], Activations]
 
 
-TAPPED = (HookPoint.mlp_act, HookPoint.mlp_out, HookPoint.attn_out, HookPoint.resid)
-"""Hook points that are somewhere in the model; the others are computed from these."""
-
-
 class Site(NamedTuple):
     """A hook point of one decoder block; `layer` -1 is the input of block 0 and goes with `resid` only.
 
