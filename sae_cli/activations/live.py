@@ -7,7 +7,6 @@ from collections.abc import Hashable, Iterator
 from functools import cache, cached_property
 from itertools import islice
 from math import ceil
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from sae_cli.config.commands import HarvestConfig, TrainConfig
 from sae_cli.config.hook import SiteConfig
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
+from sae_cli.jobs.once import Claim
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import FIRST_ESTIMATE, progress
@@ -144,9 +144,9 @@ class LiveActivations:
         return time.monotonic() - started
 
 
-def stream_key(request: tuple[HarvestConfig | TrainConfig, Path]) -> Hashable:
+def stream_key(claim: Claim[HarvestConfig] | Claim[TrainConfig]) -> Hashable:
     """Equal for jobs that can share a `LiveActivations`."""
-    config, _ = request
+    config = claim.config
     settings = flatten(config)
     named = (settings[key] for key in sorted(settings) if key.startswith(("model.", "data.")))
     return (*map(str, named), config.device, config.model_rows)

@@ -8,45 +8,18 @@ from difflib import get_close_matches
 from sae_cli.cli.requirements import Requirement
 from sae_cli.config.commands import CommandConfig, EvalConfig
 from sae_cli.errors import RequestError
+from sae_cli.metrics.catalogue import required_names
+from sae_cli.metrics.figure import Of
 
-_ON_A_PATH = (
-    *(f"{kind}_{place}" for kind in ("ce", "kl") for place in ("sae", "zero", "mean")),
-    *("bits_per_byte_sae", "ce_increase", "zero_ablation_effect", "mean_ablation_effect"),
-    *("loss_recovered", "loss_recovered_mean"),
-)
-_LOSSES = tuple(
-    f"{name}{error}"
-    for name in ("ce_clean", "bits_per_byte_clean", *_ON_A_PATH, *(f"{name}_direct" for name in _ON_A_PATH))
-    for error in ("", "_se")
-)
-_RECONSTRUCTION = (
-    *("l0", "l1", "mse", "mse_per_dim", "fvu", "fvu_resid", "fvu_logit", "explained_variance", "cosine"),
-    *("norm_ratio", "reconstruction_bias", "zero_norm_tokens", "final_norm_inverse_scale"),
-    *("nullspace", "nullspace_floor", "nullspace_variance"),
-)
-_FEATURES = (
-    *("features", "alive", "dead", "killed", "ultra_rare", "dense_1", "dense_10", "frequency_resolution"),
-    *("mmcs_truth_to_dictionary", "truth_recovered_0.9"),
-    *(
-        f"{name}_median"
-        for name in (
-            *("de_projection", "de_cosine", "token_entropy", "top1_share", "top3_share"),
-            *("decoder_kurtosis", "decoder_participation", "neuron_kurtosis", "neuron_participation"),
-            *("logit_kurtosis", "logit_skew"),
-        )
-    ),
-)
-_COUNTS = ("tokens", "loss_tokens", "feature_tokens", "rows", "metrics_version")
-
-EVALUATION = (*_RECONSTRUCTION, *_LOSSES, *_FEATURES, *_COUNTS)
+EVALUATION = required_names(Of.EVALUATION)
 """Fields at the top of an `eval.json`; which of them a run has depends on what it is of."""
 GROUPS = ("rare", "baselines", "before", "domains", "dictionaries", "equivalent_model")
 """Fields of an `eval.json` that have fields of their own."""
 FIGURES = {
-    "harvest": ("tokens", "tokens_per_second"),
-    "train": ("l0", "fvu", "dead", "never_fired"),
-    "compare": ("mmcs", "mmcs_back"),
-    "features": ("sheets", "tokens_seen"),
+    "harvest": required_names(Of.HARVEST),
+    "train": required_names(Of.TRAINING),
+    "compare": required_names(Of.COMPARISON),
+    "features": required_names(Of.PAGES),
     "randomize-weights": (),
 }
 """The fields of the other commands, which have no `eval.json`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,19 +13,17 @@ from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.synthetic import SyntheticActivations
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import CompareConfig
 from sae_cli.config.evaluation import Space
 from sae_cli.config.paths import TRUTH
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation import evaluate
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.metrics import VERSION
+from sae_cli.metrics import VERSION, catalogue
+from sae_cli.metrics.figure import Of
 from sae_cli.metrics.similarity import (
     MOST_ASSIGNED,
     NearestRows,
@@ -40,7 +37,7 @@ from sae_cli.metrics.similarity import (
 from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
-from sae_cli.runs.stored_figures import old_definitions, shows_stored
+from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.seeds import generator
 from sae_cli.terminal import console
 from sae_cli.terminal.plus_minus import plus_minus
@@ -65,15 +62,11 @@ class Directions:
 
 def run(config: CompareConfig, directory: Path) -> StageResult:
     """Compare the dictionary `config.a` with those of `config.b`, and these with each other."""
-    settings, overwrite = result_settings(config), config.overwrite
-    if (finished := finished_run(directory, settings, overwrite)) and (old := old_definitions(finished)):
-        console.log(f"{old}; comparing again")
-        finished, overwrite = None, True
-    if finished:
-        console.log(f"found finished: {directory}")
-        return _result(finished)
-    check_writable(directory, ANOTHER_PLACE)
-    started = time.monotonic()
+    return _result(once(Claim("compare", config, directory, doing="comparing"), _compare))
+
+
+def _compare(claim: Claim[CompareConfig]) -> FinishedRun:
+    config = claim.config
     if config.a == TRUTH:
         raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
     names = [config.a, *config.b]
@@ -94,13 +87,10 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         "pairs": pairs,
         VERSION_KEY: VERSION,
     }
-    parents = [source.run for source in sources.values()]
-    with open_run(directory, "compare", settings, overwrite, parents) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
+    with claim.open(parents=[source.run for source in sources.values()]) as claimed:
         claimed.write_tensors(SIMILARITY_FILE, tensors)
         claimed.write_json(COMPARE_FILE, report)
-        finished = claimed.finish(seconds=time.monotonic() - started)
-    return _result(finished)
+        return claimed.finish(seconds=claim.seconds())
 
 
 def _source(path: str, key: str) -> DictionaryRun:
@@ -274,7 +264,9 @@ def _about_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _pair_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("from -> to", "MMCS", "random floor", "subspace floor", "median", "> .9", "1:1")]
+    known = catalogue.figures(Of.PAIR)
+    shown = [known[key].short for key in ("mmcs", "floor_random", "floor_subspace", "q50", "share_0.9")]
+    rows: list[tuple[str, ...]] = [("from -> to", *shown, "1:1")]
     for pair in report["pairs"]:
         matched = pair["one_to_one"]
         for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):

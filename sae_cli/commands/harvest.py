@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,15 +15,13 @@ from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
 from sae_cli.activations.live import LiveActivations, Pass, stream_key
 from sae_cli.activations.text_read import check_begun_with, say_if_changed
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
+from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands import HarvestConfig
 from sae_cli.config.data import SyntheticData
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import say_dropped, say_repeated
 from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
@@ -37,33 +35,30 @@ MOST_SHARDS = 20_000
 
 def run(config: HarvestConfig, directory: Path) -> StageResult:
     """Write at least `config.tokens` activations, in whole rows."""
-    return run_one((config, directory), HarvestGroup())
+    return run_one(Claim("harvest", config, directory), HarvestGroup())
 
 
 def run_together(requests: Sequence[tuple[HarvestConfig, Path]]) -> list[Outcome]:
     """Write several harvests; those of one model and text come from the same forward passes."""
-    return run_all(requests, stream_key, HarvestGroup)
+    return run_all([Claim("harvest", *each) for each in requests], stream_key, HarvestGroup)
 
 
-class HarvestGroup(Group[tuple[HarvestConfig, Path]]):
+class HarvestGroup(Group[Claim[HarvestConfig]]):
     """Harvests that share model and text."""
 
     def __init__(self) -> None:
         self._live: LiveActivations | None = None
 
-    def make(self, request: tuple[HarvestConfig, Path]) -> Job | StageResult:
-        config, directory = request
-        settings = result_settings(config)
-        if finished := finished_run(directory, settings, config.overwrite):
-            console.log(f"found finished: {directory}")
-            say_if_changed(finished, config.data)
-            return _result(finished)
-        check_writable(directory, ANOTHER_PLACE)
-        if isinstance(config.data, SyntheticData):
+    def make(self, request: Claim[HarvestConfig]) -> Job | StageResult:
+        made = once(request, self._begin, partial(say_if_changed, data=request.config.data))
+        return made if isinstance(made, Job) else _result(made)
+
+    def _begin(self, claim: Claim[HarvestConfig]) -> Job:
+        if isinstance(claim.config.data, SyntheticData):
             raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
         if self._live is None:
-            self._live = LiveActivations(config, build.device(config.device))
-        return Harvest(config, directory, settings, self._live)
+            self._live = LiveActivations(claim.config, build.device(claim.config.device))
+        return Harvest(claim, self._live)
 
 
 class Harvest(Job):
@@ -71,8 +66,9 @@ class Harvest(Job):
 
     title = "harvest"
 
-    def __init__(self, config: HarvestConfig, directory: Path, settings: dict[str, Any], live: LiveActivations) -> None:
-        self.config, self.directory, self.settings, self.live = config, directory, settings, live
+    def __init__(self, claim: Claim[HarvestConfig], live: LiveActivations) -> None:
+        self._claim, self.live = claim, live
+        self.directory, self.config = claim.directory, (config := claim.config)
         self.site = live.watch(config)
         self.plan = ShardPlan.of(config.tokens, config.shard_tokens, live.stream.policy.context - FIRST_POSITION)
         if self.plan.shards > MOST_SHARDS:
@@ -88,14 +84,11 @@ class Harvest(Job):
         facts, needs = self.live.facts, self._estimate()
         require_disk(self.directory, needs.disk)
         expect_memory(needs.memory)
-        attempt = unfinished_run(self.directory, self.config.overwrite)
+        attempt = self._claim.attempt()
         keep = _sound_shards(attempt, self.config.verify) if attempt else ()
         if attempt and keep:
             check_begun_with(attempt, facts)
-        with open_run(
-            self.directory, "harvest", self.settings, self.config.overwrite, self.live.parents, attempt, keep
-        ) as run:
-            run.write_text(CONFIG_FILE, as_yaml(self.config))
+        with self._claim.open(self.live.parents, attempt, keep) as run:
             run.manifest.facts.update(facts)
             if coordinates := self.live.model.target(self.site).coordinates():
                 run.write_tensors(COORDINATES_FILE, coordinates)

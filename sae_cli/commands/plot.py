@@ -15,6 +15,8 @@ from sae_cli.artifacts.files import write_file
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import RequestError
 from sae_cli.escaping import brief
+from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.figure import Of
 from sae_cli.reports.sections.curve import curve
 from sae_cli.reports.sections.densities import density_cloud, frequencies
 from sae_cli.reports.sections.frontier import frontier
@@ -36,8 +38,8 @@ class Kind(Enum):
 
 FORMATS = ("pdf", "svg", "png")
 
-_OF_CURVE = ("loss", "FVU", "L0", "dead features")
-"""The panels of the training curve that a paper has room for."""
+_OF_CURVE = ("loss", "fvu", "l0", "dead")
+"""The figures of the training curve that a paper has room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,8 @@ def _curve(run: FinishedRun) -> Chart:
     if section is None:
         raise RequestError(f"{run.directory}: a {run.manifest.command} run has no training curve; give a train run")
     (chart,) = section.charts
-    kept = [number for number, axis in enumerate(chart.y) if axis.title in _OF_CURVE]
+    titles = [figures(Of.CURVE)[key].axis for key in _OF_CURVE]
+    kept = [number for number, axis in enumerate(chart.y) if axis.title in titles]
     series = [replace(each, panel=kept.index(each.panel)) for each in chart.series if each.panel in kept]
     return replace(chart, series=series, y=[chart.y[number] for number in kept])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -10,12 +9,9 @@ from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.text_read import text_facts, text_of
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import PruneConfig
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
+from sae_cli.config.stored import TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.topk import TopKDictionary
@@ -24,6 +20,7 @@ from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
 from sae_cli.evaluation.subject import make_subject
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.models.logit_space import LOGIT_ROOT
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, is_trained_here, read_dictionary_run, trained_with
@@ -39,12 +36,7 @@ _LAYOUTS = {KEPT: "I64 F", FORBIDDEN: "F32 D", LOGIT_ROOT: "F32 D D"}
 
 def run(config: PruneConfig, directory: Path) -> StageResult:
     """Prune the dictionary of `config.run` and evaluate it before and after."""
-    settings = result_settings(config)
-    if finished_run(directory, settings, config.overwrite):
-        console.log(f"found finished: {directory}")
-    else:
-        check_writable(directory, ANOTHER_PLACE)
-        _prune(config, directory)
+    once(Claim(PRUNE, config, directory), _prune)
     after = evaluate.settings_for(directory, config)
     result = evaluate.run(after, directory, evaluate.default_name(after))
     result.title = PRUNE
@@ -52,8 +44,8 @@ def run(config: PruneConfig, directory: Path) -> StageResult:
     return result
 
 
-def _prune(config: PruneConfig, directory: Path) -> None:
-    started, device = time.monotonic(), build.device(config.device)
+def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
+    config, device = claim.config, build.device(claim.config.device)
     source = read_dictionary_run(config.run)
     dictionary = load_dictionary(source.run, config.verify)
     source.run.expect(DICTIONARY_FILE, {"W_enc": "F32 F D", **_added(source.run)}, others=True)
@@ -79,17 +71,16 @@ def _prune(config: PruneConfig, directory: Path) -> None:
     facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.width}
     facts = {name: fact for name, fact in facts.items() if fact is not None}
     facts |= text_facts(text_of(source.run.manifest))
-    with open_run(directory, PRUNE, result_settings(config), config.overwrite, [source.run]) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
+    with claim.open(parents=[source.run]) as claimed:
         if is_trained_here(source.run):
             claimed.write_text(TRAINING_FILE, as_yaml(trained_with(source.run)))
         kept_out = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
         save_dictionary(claimed, pruned, card.header(), extra={KEPT: in_original, **kept_out})
-        claimed.finish(
+        return claimed.finish(
             **facts,
             killed=dictionary.n_features - pruned.n_features,
             threshold=float(frequency[kept].max()),
-            seconds=time.monotonic() - started,
+            seconds=claim.seconds(),
         )
 
 

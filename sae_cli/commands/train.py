@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,14 @@ from sae_cli.activations.live import stream_key
 from sae_cli.activations.non_finite import usable_rows
 from sae_cli.activations.source import ActivationSource, ActivationSources
 from sae_cli.activations.text_read import check_begun_with, say_if_changed
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
+from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.agreement import check_agreement
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
 from sae_cli.dictionaries.objective import MakeObjective
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import say_dropped, say_repeated, say_short
 from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
@@ -50,39 +49,37 @@ _MISSED = 0.05
 
 def run(config: TrainConfig, directory: Path) -> StageResult:
     """Train a dictionary on `config.tokens` activations."""
-    return run_one((config, directory), TrainingGroup())
+    return run_one(Claim("train", config, directory), TrainingGroup())
 
 
 def run_together(requests: Sequence[tuple[TrainConfig, Path]]) -> list[Outcome]:
     """Train several; those on one text and model share its forward passes."""
-    return run_all(requests, stream_key, TrainingGroup)
+    return run_all([Claim("train", *each) for each in requests], stream_key, TrainingGroup)
 
 
-class TrainingGroup(Group[tuple[TrainConfig, Path]]):
+class TrainingGroup(Group[Claim[TrainConfig]]):
     """Trainings that share model and text."""
 
     def __init__(self) -> None:
         self._sources: ActivationSources | None = None
 
-    def make(self, request: tuple[TrainConfig, Path]) -> Job | StageResult:
-        config, directory = request
-        settings = result_settings(config)
-        if finished := finished_run(directory, settings, config.overwrite):
-            console.log(f"found finished: {directory}")
-            say_if_changed(finished, config.data)
-            return _result(finished)
-        check_writable(directory, ANOTHER_PLACE)
+    def make(self, request: Claim[TrainConfig]) -> Job | StageResult:
+        made = once(request, self._begin, partial(say_if_changed, data=request.config.data))
+        return made if isinstance(made, Job) else _result(made)
+
+    def _begin(self, claim: Claim[TrainConfig]) -> Job:
+        config = claim.config
         check_agreement(config)
         recipe, device = recipe_of(config), build.device(config.device)
         check_kernel(recipe.kernel, device)
         check_trackers(config.tracker)
         kept_out = forbidden(config)
-        attempt = unfinished_run(directory, config.overwrite)
+        attempt = claim.attempt()
         saved = attempt and read_checkpoint(attempt, config.verify)
         if self._sources is None:
             self._sources = ActivationSources(device)
-        source = self._sources.open(config, settings, saved and saved.batches)
-        return Training(config, directory, settings, recipe, source, kept_out, device, attempt, saved)
+        source = self._sources.open(config, claim.settings, saved and saved.batches)
+        return Training(claim, recipe, source, kept_out, device, attempt, saved)
 
 
 class Training(Job):
@@ -93,9 +90,7 @@ class Training(Job):
 
     def __init__(
         self,
-        config: TrainConfig,
-        directory: Path,
-        settings: dict[str, Any],
+        claim: Claim[TrainConfig],
         recipe: Recipe,
         source: ActivationSource,
         kept_out: Forbidden | None,
@@ -103,7 +98,7 @@ class Training(Job):
         attempt: UnfinishedRun | None,
         saved: SavedTraining | None,
     ) -> None:
-        self.config, self.directory, self.settings = config, directory, settings
+        self._claim, self.directory, self.config = claim, claim.directory, (config := claim.config)
         self.recipe, self.source, self.forbidden, self.device = recipe, source, kept_out, device
         self._attempt, self._saved = attempt, saved
         self._parents = [*source.parents, *([kept_out.run] if kept_out else [])]
@@ -123,8 +118,8 @@ class Training(Job):
         make_objective = self._checked_objective(held_out.shape[1])
         parents, keep = self._parents, saved.attempt.manifest.files if saved else ()
         with (
-            open_run(self.directory, "train", self.settings, config.overwrite, parents, self._attempt, keep) as run,
-            Tracking(config.tracker, self.directory, self.settings, anew=self._attempt is None) as tracking,
+            self._claim.open(parents, self._attempt, keep) as run,
+            Tracking(config.tracker, self.directory, self._claim.settings, anew=self._attempt is None) as tracking,
         ):
             past = self._begin(run, tracking)
             trainer, needs = self._make_trainer(make_objective)
@@ -159,7 +154,6 @@ class Training(Job):
         lines = run.log_lines(CURVE)
         for line in lines:
             tracking.log(line)
-        run.write_text(CONFIG_FILE, as_yaml(self.config))
         run.manifest.facts.update(self.source.facts)
         run.save_progress()
         return [line[self.drawn] for line in lines]

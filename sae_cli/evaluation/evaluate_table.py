@@ -6,8 +6,10 @@ from typing import Any
 
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dictionaries.card import Card
-from sae_cli.evaluation.loss_tables import LABELS, domain_rows, loss_rows, reference_rows
+from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
 from sae_cli.jobs.result import StageResult
+from sae_cli.metrics.catalogue import figures, shown
+from sae_cli.metrics.figure import Group, In, Of
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.runs.file_names import EVAL_FILE
 from sae_cli.runs.stored_figures import shows_stored
@@ -34,7 +36,7 @@ BEFORE = (
 def result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     """What a finished evaluation has found out."""
     report = finished.read_json(EVAL_FILE)
-    figures = {key: report[key] for key in _FIGURES if key in report}
+    found = {key: report[key] for key in _FIGURES if key in report}
     directory = source.run.directory
     rows = [
         *_table(source, report),
@@ -51,18 +53,18 @@ def result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     return StageResult(
         directory=directory,
         title="eval",
-        document={"run": str(directory), "command": "eval", "eval": report, "figures": figures},
+        document={"run": str(directory), "command": "eval", "eval": report, "figures": found},
         table=rows,
         header=header,
     )
 
 
 def _before_and_after(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    before = report["before"]
+    before, known = report["before"], figures(Of.EVALUATION)
     rows = [("killed", "", f"{report['killed']:,}")]
     for key in BEFORE:
         if before.get(key) is not None or (key in before and report.get(key) is not None):
-            rows.append((LABELS.get(key, key), _shown(before[key]), _shown(report.get(key))))
+            rows.append((known[key].named, _shown(before[key]), _shown(report.get(key))))
     return ("", "before", "after"), rows
 
 
@@ -77,19 +79,16 @@ def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...
         ("dictionary", f"{source.architecture()}, {report['features']:,} features of width {source.width()}"),
         *_training_rows(source.card),
         ("held-out tokens", f"{report['tokens']:,}"),
-        ("L0", f"{report['l0']:.1f}"),
-        ("FVU", f"{report['fvu']:.4f}"),
-    ]
-    if "mmcs_truth_to_dictionary" in report:
-        rows.append(("MMCS truth -> dictionary", f"{report['mmcs_truth_to_dictionary']:.4f}"))
-    rows += [
+        *_rows_of(report, Group.RECONSTRUCTION),
         *loss_rows(report),
         ("alive / dead", f"{report['alive']:,} / {report['dead']:,} (of {report['feature_tokens']:,} tokens)"),
         ("on > 1 % / > 10 % of tokens", f"{report['dense_1']:,} / {report['dense_10']:,}"),
+        *_rows_of(report, Group.FEATURES),
     ]
     if report.get("token_entropy_median") is not None:
+        entropy = figures(Of.EVALUATION)["token_entropy_median"]
         shares = f"{report['top1_share_median']:.2f} / {report['top3_share_median']:.2f}"
-        rows.append(("token entropy, bits (median)", f"{report['token_entropy_median']:.2f}"))
+        rows.append((entropy.label, entropy.text(report[entropy.key])))
         rows.append(("share of the top token / top 3", shares))
     if report["rare"]["rare"]["features"]:
         rows.append((f"rare (on < {report['rare']['below']:g} of tokens)", _rare(report["rare"])))
@@ -109,6 +108,12 @@ def _training_rows(card: Card) -> list[tuple[str, ...]]:
     if card.tokens is None:
         return []
     return [("trained on", f"{card.tokens:,} activations" + (f" ({card.source})" if card.source else ""))]
+
+
+def _rows_of(report: dict[str, Any], group: Group) -> list[tuple[str, ...]]:
+    """The figures of a group that have a row of their own."""
+    of_group = [each for each in shown(Of.EVALUATION, In.TABLE) if each.group is group]
+    return [(each.named, each.text(report[each.key])) for each in of_group if report.get(each.key) is not None]
 
 
 def _rare(report: dict[str, Any]) -> str:

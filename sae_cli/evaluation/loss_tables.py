@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sae_cli.metrics.catalogue import shown
+from sae_cli.metrics.figure import Group, In, Of
 from sae_cli.metrics.language_loss import EFFECTS, is_harm
 from sae_cli.runs.definitions import UNDEFINED
 from sae_cli.terminal.plus_minus import plus_minus
@@ -14,35 +16,20 @@ CE, BITS_PER_BYTE = "ce", "bits_per_byte"
 PARAMETERS, STEPS = "parameters", "steps"
 """What they are placed among."""
 
-LABELS = {
-    "l0": "L0",
-    "mse": "MSE",
-    "fvu": "FVU",
-    "loss_recovered": "loss recovered (zero)",
-    "loss_recovered_mean": "loss recovered (mean)",
-    "loss_recovered_direct": "loss recovered (zero, direct path)",
-    "ce_clean": "CE clean, nats",
-    "ce_increase": "CE increase, nats",
-    "ce_increase_direct": "CE increase (direct path), nats",
-    "zero_ablation_effect": "CE increase by zero, nats",
-    "zero_ablation_effect_direct": "CE increase by zero (direct path), nats",
-    "kl_sae": "KL, nats",
-    "kl_sae_direct": "KL (direct path), nats",
-    "dense_10": "on > 10 % of tokens",
-}
 DOMAINS_SHOWN = 8
-
-_ALWAYS = ("loss_recovered", "loss_recovered_mean", "loss_recovered_direct", "ce_clean")
-_OF_A_PATH = ("ce_increase", "zero_ablation_effect", "kl_sae")
 
 Rows = list[tuple[str, ...]]
 
 
 def loss_rows(report: Mapping[str, Any]) -> Rows:
     """Losses with their standard errors; on the direct path where nothing else was measured."""
-    path = "" if "ce_sae" in report else "_direct"
-    keys = (*_ALWAYS, *(f"{key}{path}" for key in _OF_A_PATH))
-    return [(LABELS[key], _with_error(report, key) or why_missing(report, key)) for key in keys if key in report]
+    where = In.TABLE if "ce_sae" in report else In.DIRECT
+    of_losses = [each for each in shown(Of.EVALUATION, where) if each.group in (Group.EFFECT, Group.LOSS)]
+    return [
+        (each.named, _with_error(report, each.key) or why_missing(report, each.key))
+        for each in of_losses
+        if each.key in report
+    ]
 
 
 def why_missing(figures: Mapping[str, Any], key: str) -> str:

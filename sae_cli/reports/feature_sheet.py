@@ -6,24 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
+from sae_cli.metrics.catalogue import shown
+from sae_cli.metrics.figure import In, Of
 from sae_cli.runs.sheets import Sheets
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal import console
 from sae_cli.terminal.console import Excerpt
 from sae_cli.terminal.plus_minus import plus_minus
-
-_STATISTICS = (
-    ("frequency", "fires on", "{:.3%} of tokens"),
-    ("max_act", "largest activation", "{:.3g}"),
-    ("mean_act", "mean where it fires", "{:.3g}"),
-    ("b_enc", "encoder bias", "{:.3g}"),
-    ("de_projection", "encoder · decoder", "{:.3f}"),
-    ("de_cosine", "cosine of the two", "{:.3f}"),
-    ("token_entropy", "token entropy", "{:.2f} bits"),
-    ("top1_share", "share of its commonest token", "{:.1%}"),
-    ("logit_kurtosis", "kurtosis of logit weights", "{:.1f}"),
-    ("nullspace", "null-space share", "{:.3f}"),
-)
 
 
 def show(directory: Path, features: Sequence[int]) -> None:
@@ -50,7 +39,8 @@ def _show(run: FinishedRun, features: Sequence[int]) -> None:
 
 def _rows(sheets: Sheets, row: int) -> list[tuple[str, str]]:
     tensors = sheets.tensors
-    rows = [(label, form.format(float(tensors[name][row]))) for name, label, form in _STATISTICS if name in tensors]
+    there = [each for each in shown(Of.FEATURE, In.PAGE) if each.key in tensors]
+    rows = [(each.label, each.text(float(tensors[each.key][row]))) for each in there]
     rows.append(("these from", f"{sheets.about['statistics_tokens']:,} tokens"))
     for side, label in (("top", "raises"), ("bottom", "lowers")):
         if f"{side}_token" in tensors:

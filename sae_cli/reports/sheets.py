@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from sae_cli.escaping import visible
+from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.figure import Figure, In, Of
 from sae_cli.reports.packing import Pack
 from sae_cli.reports.values import FeatureSheets
 
@@ -23,6 +25,7 @@ def sheets_document(sheets: FeatureSheets, pack: Pack) -> dict[str, Any]:
     logits, logit_words = _logits(sheets)
     return {
         "feature": pack.add(sheets.feature),
+        "figures": [_figure(each) for each in figures(Of.FEATURE).values() if each.key in sheets.statistics],
         "statistics": {name: pack.add(values) for name, values in sheets.statistics.items()},
         "tokens": pack.add(tokens),
         "activations": pack.add(sheets.activations[:, slots].astype(np.float32)),
@@ -38,6 +41,17 @@ def sheets_document(sheets: FeatureSheets, pack: Pack) -> dict[str, Any]:
         "logit_words": logit_words,
         "ablation": {str(feature): _escaped(figures) for feature, figures in sheets.ablation.items()},
         "left_out": sheets.tokens.shape[1] - len(slots),
+    }
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    """How the browser calls a statistic, and where it shows it."""
+    return {
+        "name": figure.key,
+        "label": figure.label,
+        "heading": figure.short,
+        "on_page": In.PAGE in figure.shown,
+        "in_list": In.LIST in figure.shown,
     }
 
 

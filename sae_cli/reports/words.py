@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.figure import Of
 from sae_cli.reports.values import Cell
 from sae_cli.runs.definitions import UNDEFINED, is_undefined
 from sae_cli.terminal.plus_minus import plus_minus
 
-HEADINGS = {
-    "l0": "L0",
-    "fvu": "FVU",
-    "loss_recovered": "loss recovered",
-    "ce_increase": "CE increase, nats",
-    "features": "features",
-    "alive": "alive",
-    "dead": "dead",
-    "dense_1": "on > 1 %",
-    "dense_10": "on > 10 %",
-    "token_entropy_median": "token entropy, bits",
-    "l0_alone": "L0 alone",
-    "fvu_alone": "FVU alone",
-    "run": "run",
-}
-"""What columns of figures are called."""
+
+def headings(keys: Sequence[str], of: Of = Of.EVALUATION) -> tuple[str, ...]:
+    """What columns of figures are called."""
+    known = figures(of)
+    return tuple(known[key].heading for key in keys)
 
 
 def number(value: Any) -> str:

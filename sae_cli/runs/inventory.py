@@ -11,6 +11,7 @@ from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import MANIFEST, Manifest
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in, run_directories, size_of
 from sae_cli.errors import JobError, RequestError
+from sae_cli.metrics.catalogue import short_name
 from sae_cli.runs.definitions import UNDEFINED, VERSIONED, is_undefined, other_version
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE
 from sae_cli.runs.progress import Progress, progress_of
@@ -29,7 +30,6 @@ _OF_MANIFEST = {
 
 _OF_EVALUATION = ("l0", "fvu", "loss_recovered", "ce_increase", "dead")
 _OF_COMPARISON = ("mmcs", "floor_random")
-_NAMES = {"l0": "L0", "fvu": "FVU", "loss_recovered": "loss recovered", "ce_increase": "CE increase", "mmcs": "MMCS"}
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def one_line(text: str) -> str:
 
 def figures_text(figures: Mapping[str, float | int | None]) -> str:
     """`L0 23.8, FVU 0.198`."""
-    shown = (f"{_NAMES.get(name, name.replace('_', ' '))} {_shown(value)}" for name, value in figures.items())
+    shown = (f"{short_name(name)} {_shown(value)}" for name, value in figures.items())
     return ", ".join(shown)
 
 

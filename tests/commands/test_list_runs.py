@@ -46,7 +46,7 @@ def test_each_run_has_its_figures_its_parents_and_its_evaluations(runs):
     listing = list_runs.run([runs])
     assert listing.directories == [runs / "compare" / "c", runs / "harvest" / "h", runs / "train" / "t"]
     shown = rows(listing)
-    assert shown["compare/c"][:3] == ("compare", "complete", "MMCS 0.5, floor random 0.25")
+    assert shown["compare/c"][:3] == ("compare", "complete", "MMCS 0.5, random floor 0.25")
     assert shown["harvest/h"][:3] == ("harvest", "complete", "tokens 20,145, width 64")
     assert shown["train/t"][:3] == ("train", "complete", "L0 23.77, FVU 0.1976, dead 3")
     assert shown["  from harvest/h"] == ()

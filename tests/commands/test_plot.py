@@ -169,7 +169,7 @@ def test_frontier(runs, given):
 
 def test_curve(runs):
     axes = drawn(Kind.curve, runs["l1_1"]).axes
-    assert [axis.get_ylabel() for axis in axes] == ["loss", "FVU", "L0"]
+    assert [axis.get_ylabel() for axis in axes] == ["loss", "FVU", "L0, features a token"]
     lines = [json.loads(line) for line in (runs["l1_1"] / "metrics.jsonl").read_text().splitlines()]
     for axis, name in zip(axes, ("loss", "fvu", "l0"), strict=True):
         assert axis.lines[0].get_xydata().tolist() == [[each["tokens"], each[name]] for each in lines]

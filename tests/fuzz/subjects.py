@@ -37,6 +37,7 @@ from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.evaluation.evaluate import read_features
+from sae_cli.jobs.once import Claim
 from sae_cli.reports.feature_sheet import show
 from sae_cli.reports.page import page
 from sae_cli.runs.dictionary_run import read_density, read_dictionary_run, trained_with
@@ -202,7 +203,7 @@ def _stopped(directory: Path) -> None:
         train=TrainingConfig(batch_size=BATCH, shuffle_buffer=SHUFFLED, held_out_tokens=BATCH, kernel=Kernel.reference),
         resample=ResampleConfig(at=[4], inputs=BATCH, rewarm_steps=1), checkpoint=CheckpointConfig(every_seconds=0),
     )  # fmt: skip
-    training = TrainingGroup().make((config, directory))
+    training = TrainingGroup().make(Claim("train", config, directory))
     with suppress(GeneratorExit), training.open() as work:
         for _ in range(3):
             next(work.steps)

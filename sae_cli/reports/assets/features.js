@@ -2,28 +2,6 @@
 // The feature browser: search, sort, filter, a link to each feature, keys.
 
 const ON_A_PAGE = 50;
-// A statistic, what it is called where one chooses, and above its column.
-const SORTS = [
-  ["feature", "number", "feature"],
-  ["frequency", "frequency", "frequency"],
-  ["max_act", "largest activation", "max"],
-  ["de_projection", "D/E projection", "D/E"],
-  ["token_entropy", "token entropy", "entropy"],
-  ["logit_kurtosis", "kurtosis of logit weights", "kurtosis"],
-];
-const FACTS = [
-  ["frequency", "fires on a share of tokens"],
-  ["max_act", "largest activation"],
-  ["mean_act", "mean where it fires"],
-  ["b_enc", "encoder bias"],
-  ["de_projection", "encoder · decoder"],
-  ["de_cosine", "their cosine"],
-  ["token_entropy", "token entropy, bits"],
-  ["top1_share", "share of its commonest token"],
-  ["logit_kurtosis", "kurtosis of logit weights"],
-  ["logit_skew", "skew of logit weights"],
-  ["nullspace", "null-space share"],
-];
 
 class Sheets {
   constructor(document, read) {
@@ -32,6 +10,7 @@ class Sheets {
     this.count = this.feature.length;
     this.statistics = Object.fromEntries(Object.entries(document.statistics).map(([name, each]) => [name, read(each)]));
     this.statistics.feature = this.feature;
+    this.figures = document.figures;
     [, this.slots, this.width] = document.tokens.shape;
     for (const name of ["tokens", "activations", "document", "quantile", "peak", "nearest", "nearest_cosine"]) {
       this[name === "document" ? "source" : name] = read(document[name]);
@@ -106,12 +85,12 @@ class Sheets {
 class Browser {
   constructor(sheets) {
     this.sheets = sheets;
-    this.sorts = SORTS.filter(([name]) => name in sheets.statistics);
+    this.columns = sheets.figures.filter((each) => each.in_list);
     this.selected = -1;
     this.begin = 0;
-    this.place("#sort").append(...this.sorts.map(([name, label]) => element("option", { value: name }, label)));
+    this.place("#sort").append(...[{ name: "feature", label: "number" }, ...this.columns].map(({ name, label }) => element("option", { value: name }, label)));
     this.place("#sort").value = "frequency" in sheets.statistics ? "frequency" : "feature";
-    this.place("#list thead").append(element("tr", {}, ...["feature", "fires on", ...this.sorts.slice(1).map(([, , short]) => short)].map((label) => element("th", { scope: "col" }, label))));
+    this.place("#list thead").append(element("tr", {}, ...["feature", "fires on", ...this.columns.map(({ heading }) => heading)].map((label) => element("th", { scope: "col" }, label))));
     this.place("#choice").addEventListener("submit", (event) => event.preventDefault());
     this.place("#choice").addEventListener("input", () => this.choose());
     this.place("#earlier").addEventListener("click", () => this.turn(-ON_A_PAGE));
@@ -147,7 +126,7 @@ class Browser {
     const rows = this.found.slice(this.begin, this.begin + ON_A_PAGE);
     this.place("#list tbody").replaceChildren(...rows.map((row) => {
       const link = element("a", { href: `#f=${feature[row]}` }, String(feature[row]));
-      const cells = this.sorts.slice(1).map(([name]) => element("td", {}, shortNumber(statistics[name][row])));
+      const cells = this.columns.map(({ name }) => element("td", {}, shortNumber(statistics[name][row])));
       const line = element("tr", {}, element("td", {}, link), element("td", {}, word(this.sheets.word(row))), ...cells);
       line.dataset.feature = String(feature[row]);
       line.setAttribute("aria-selected", String(row === this.selected));
@@ -240,8 +219,8 @@ function sheetOf(sheets, row) {
 }
 
 function factsOf(sheets, row) {
-  const known = FACTS.filter(([name]) => name in sheets.statistics);
-  return element("dl", {}, ...known.flatMap(([name, label]) => [element("dt", {}, label), element("dd", {}, shortNumber(sheets.statistics[name][row]))]));
+  const shown = sheets.figures.filter((each) => each.on_page);
+  return element("dl", {}, ...shown.flatMap(({ name, label }) => [element("dt", {}, label), element("dd", {}, shortNumber(sheets.statistics[name][row]))]));
 }
 
 function logitsOf(sheets, row) {

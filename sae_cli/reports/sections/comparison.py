@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.figure import Of
 from sae_cli.reports.sections.histograms import counts
 from sae_cli.reports.values import Axis, Cell, Chart, Line, Section, Series, Table
-from sae_cli.reports.words import HEADINGS, figure_cell, number
+from sae_cli.reports.words import figure_cell, headings, number
 from sae_cli.runs.file_names import COMPARE_FILE, SIMILARITY_FILE
 from sae_cli.terminal.plus_minus import plus_minus
 
@@ -32,24 +34,27 @@ def comparison(run: FinishedRun, name: str = "similarity", title: str = "Similar
     if len(pairs) > _MOST_PAIRS:
         missing.append(f"Histograms of the first {_MOST_PAIRS} of {len(pairs)} pairs.")
     tables = [
-        Table(rows=contestants, header=("dictionary", *(HEADINGS[key] for key in _OF_RUNS)), sortable=True),
-        Table(rows=[row for pair in pairs for row in _rows(pair)], header=_HEADER, sortable=True),
+        Table(rows=contestants, header=("dictionary", *headings(_OF_RUNS)), sortable=True),
+        Table(rows=[row for pair in pairs for row in _rows(pair)], header=_header(), sortable=True),
     ]
     text = f"Directions in {report['space']}, {run.directory}."
     return Section(name=name, title=title, text=text, tables=tables, charts=charts, missing=missing)
 
 
-_HEADER = ("from -> to", "MMCS", "random floor", "subspace floor", "median", "share > .9", "one-to-one mean")
+_FLOORS = ("floor_random", "floor_subspace")
+
+
+def _header() -> tuple[str, ...]:
+    known = figures(Of.PAIR)
+    labels = [known[key].label for key in ("mmcs", *_FLOORS, "q50", "share_0.9")]
+    return ("from -> to", *labels, "one-to-one mean")
 
 
 def _rows(pair: Mapping[str, Any]) -> list[tuple[str | Cell, ...]]:
     rows = []
     for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
         each, matched = pair[key], pair.get("one_to_one") or {}
-        floors = [
-            Cell(text=plus_minus(each[floor], each[f"{floor}_sd"], 3), order=each[floor])
-            for floor in ("floor_random", "floor_subspace")
-        ]
+        floors = [Cell(text=plus_minus(each[floor], each[f"{floor}_sd"], 3), order=each[floor]) for floor in _FLOORS]
         values = [figure_cell(each, "mmcs"), *floors, figure_cell(each, "q50"), figure_cell(each, "share_0.9")]
         rows.append((f"[{start}] -> [{end}]", *values, figure_cell(matched, "mean")))
     return rows
@@ -63,11 +68,8 @@ def _pair(pair: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> Cha
     for start, end, _, colour in ways:
         cosine = tensors[f"{start}_{end}.cosine"].numpy().clip(edges[0], edges[-1])
         series.append(counts(cosine, edges, f"[{start}] to [{end}]", "features", colour))
-    lines = [
-        Line(axis="x", value=pair["a_to_b"]["floor_random"], label="random floor"),
-        Line(axis="x", value=pair["a_to_b"]["floor_subspace"], label="subspace floor"),
-        Line(axis="x", value=pair["a_to_b"]["mmcs"], label="MMCS"),
-    ]
+    known = figures(Of.PAIR)
+    lines = [Line(axis="x", value=pair["a_to_b"][key], label=known[key].label) for key in (*_FLOORS, "mmcs")]
     return Chart(
         name=f"{name}_{a}_{b}",
         title=f"Nearest directions of [{a}] and [{b}]",

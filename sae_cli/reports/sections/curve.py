@@ -9,27 +9,15 @@ import numpy as np
 
 from sae_cli.artifacts.json_document import parse_json
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.figure import Of
 from sae_cli.reports.values import Axis, Chart, Line, Section, Series
 from sae_cli.reports.words import number
 from sae_cli.runs.file_names import CURVE
 from sae_cli.training.trainer import DECODER_FIT
 
-_PANELS = (
-    ("loss", "loss", ("loss",)),
-    ("fvu", "FVU", ("fvu", "held_out_fvu")),
-    ("l0", "L0", ("l0",)),
-    ("dead", "dead features", ("dead",)),
-    ("never_fired", "features that never fired", ("never_fired",)),
-    ("lr", "learning rate", ("lr",)),
-)
-_NAMES = {
-    "held_out_fvu": "FVU, held out",
-    "fvu": "FVU",
-    "l0": "L0",
-    "dead": "dead",
-    "never_fired": "never fired",
-    "lr": "learning rate",
-}
+_PANELS = (("loss",), ("fvu", "held_out_fvu"), ("l0",), ("dead",), ("never_fired",), ("lr",))
+"""Keys of the figures that have a panel in common, which is called after the first."""
 _OF_FIT = (
     "In the decoder fit at the end the features no longer change and the penalty is off: the loss is the squared error."
 )
@@ -40,10 +28,11 @@ def curve(run: FinishedRun) -> Section | None:
     if CURVE not in run.manifest.files:
         return None
     lines = [parse_json(line) for line in run.read_bytes(CURVE).splitlines() if line]
-    panels = [(title, keys) for _, title, keys in _PANELS if any(key in line for key in keys for line in lines)]
+    known = figures(Of.CURVE)
+    panels = [keys for keys in _PANELS if any(key in line for key in keys for line in lines)]
     series = [
         _series(lines, key, panel, colour)
-        for panel, (_, keys) in enumerate(panels)
+        for panel, keys in enumerate(panels)
         for colour, key in enumerate(keys)
         if any(key in line for line in lines)
     ]
@@ -55,7 +44,7 @@ def curve(run: FinishedRun) -> Section | None:
         title="Training curve",
         series=series,
         x=Axis(title="tokens"),
-        y=[Axis(title=title) for title, _ in panels],
+        y=[Axis(title=known[keys[0]].axis) for keys in panels],
         lines=_fit(lines),
         caption="Each point is the mean since the one before; the loss is in units of the scaled activations." + note,
         key=[(each.name, f"{_first(each)} at first, {_last(each)} at last") for each in series],
@@ -75,7 +64,8 @@ def _series(lines: Sequence[dict[str, Any]], key: str, panel: int, colour: int) 
     held = [line for line in lines if isinstance(line.get(key), int | float)]
     columns = {name: np.array([line[name] for line in held], dtype=np.float64) for name in ("step", "tokens", key)}
     mark = "line+points" if len(held) < 40 else "line"
-    return Series(name=_NAMES.get(key, key), columns=columns, x="tokens", y=key, mark=mark, panel=panel, colour=colour)
+    name = figures(Of.CURVE)[key].label
+    return Series(name=name, columns=columns, x="tokens", y=key, mark=mark, panel=panel, colour=colour)
 
 
 def _first(series: Series) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sae_cli.metrics.catalogue import figures, shown
+from sae_cli.metrics.figure import In, Of
 from sae_cli.reports.sections.histograms import counts, distribution, log_edges
 from sae_cli.reports.sources import Subject
 from sae_cli.reports.values import Axis, Chart, Line, Section, Series, Table
@@ -15,19 +17,8 @@ from sae_cli.reports.words import number, share
 Statistics = Mapping[str, np.ndarray]
 
 _RARE, _DENSE = 1e-4, 0.1
-_FREQUENCY = Axis(title="share of tokens a feature fires on", log=True)
-_BIAS = Axis(title="encoder bias, activation units")
-_PROJECTION = Axis(title="D/E projection")
-_DISTRIBUTIONS = (
-    ("max_act", "Largest activation", "activation units"),
-    ("mean_act", "Mean activation where a feature fires", "activation units"),
-    ("encoder_norm", "Norm of encoder rows", "norm"),
-    ("decoder_norm", "Norm of decoder rows", "norm"),
-    ("de_cosine", "Cosine of encoder and decoder rows", "cosine"),
-    ("token_entropy", "Entropy of the current token", "bits"),
-    ("logit_kurtosis", "Kurtosis of logit weights", "kurtosis (Gaussian: 3)"),
-    ("nullspace", "Null-space share of decoder rows", "share"),
-    ("decoder_kurtosis", "Kurtosis of decoder rows over neurons", "kurtosis (Gaussian: 3)"),
+_FREQUENCY, _BIAS, _PROJECTION = (
+    Axis(title=figures(Of.FEATURE)[key].axis, log=key == "frequency") for key in ("frequency", "b_enc", "de_projection")
 )
 
 
@@ -90,8 +81,8 @@ def distributions(statistics: Statistics) -> Section | None:
     alive = statistics["count"] > 0
     charts = [
         chart
-        for name, title, unit in _DISTRIBUTIONS
-        if name in statistics and (chart := distribution(name, title, unit, statistics[name][alive]))
+        for each in shown(Of.FEATURE, In.HISTOGRAM)
+        if each.key in statistics and (chart := distribution(each, statistics[each.key][alive]))
     ]
     text = "Over the features that fire."
     return Section(name="distributions", title="Activations and norms", text=text, charts=charts) if charts else None

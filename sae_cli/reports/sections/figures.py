@@ -7,38 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from sae_cli.evaluation.loss_tables import CE, LABELS, caveat_of, why_missing
+from sae_cli.evaluation.loss_tables import CE, caveat_of, why_missing
+from sae_cli.metrics import catalogue
+from sae_cli.metrics.catalogue import CONDITIONS, LOSSES
+from sae_cli.metrics.figure import Group, Of
 from sae_cli.reports.sources import Subject
 from sae_cli.reports.values import Axis, Chart, Line, Section, Series, Table
-from sae_cli.reports.words import HEADINGS, figure_cell, number, with_error
+from sae_cli.reports.words import figure_cell, headings, number, with_error
 from sae_cli.runs.definitions import UNDEFINED, is_undefined
 
-_RECONSTRUCTION = {
-    "l0": "L0, features a token",
-    "l1": "L1, activation units",
-    "mse": "MSE, squared activation units",
-    "mse_per_dim": "MSE a dimension",
-    "fvu": "FVU",
-    "explained_variance": "explained variance",
-    "cosine": "cosine",
-    "norm_ratio": "norm ratio",
-    "reconstruction_bias": "reconstruction bias",
-    "fvu_resid": "FVU in the residual stream",
-    "fvu_logit": "FVU in the logits",
-    "nullspace": "null-space share of the features",
-    "nullspace_floor": "null-space share of random directions",
-    "nullspace_variance": "null-space share of the activations",
-    "mmcs_truth_to_dictionary": "MMCS truth -> dictionary",
-}
-_CONDITIONS = {"clean": "untouched", "sae": "dictionary", "zero": "zero", "mean": "mean activation"}
-_LOSSES = {"ce": "CE, nats", "kl": "KL, nats", "bits_per_byte": "bits per byte"}
-_SUMMARIES = {
-    "loss_recovered": "loss recovered (zero)",
-    "loss_recovered_mean": "loss recovered (mean)",
-    "ce_increase": "CE increase, nats",
-    "zero_ablation_effect": "CE increase by zero, nats",
-    "mean_ablation_effect": "CE increase by the mean, nats",
-}
 _OF_DOMAINS = ("tokens", "ce_clean", "ce_sae", "ce_increase", "ce_increase_direct", "loss_recovered")
 _OF_BASELINES = ("l0", "fvu", "loss_recovered", "ce_increase", "token_entropy_median")
 
@@ -52,7 +29,7 @@ def figures(subject: Subject) -> Section:
     report = first.figures
     tables = [
         *_before_and_after(report),
-        Table(rows=[(label, number(report[key])) for key, label in _RECONSTRUCTION.items() if _has(report, key)]),
+        Table(rows=_reconstruction(report)),
         *_losses(report),
         *_domains(report),
         Table(rows=_everything(report), title="Every figure by its name", folded=True),
@@ -63,10 +40,13 @@ def figures(subject: Subject) -> Section:
 
 def joint_figures(report: Mapping[str, Any]) -> Section:
     """Of several dictionaries that were put into a model at once."""
-    alone = ("run", "features", "l0", "l0_alone", "fvu", "fvu_alone")
-    rows = [(name, *(figure_cell(each, key) for key in alone)) for name, each in report["dictionaries"].items()]
+    alone = ("features", "l0", "l0_alone", "fvu", "fvu_alone")
+    rows = [
+        (name, number(each["run"]), *(figure_cell(each, key) for key in alone))
+        for name, each in report["dictionaries"].items()
+    ]
     tables = [*_losses(report), *_domains(report)]
-    tables.insert(0, Table(rows=rows, header=("place", *(HEADINGS[key] for key in alone)), sortable=True))
+    tables.insert(0, Table(rows=rows, header=("place", "run", *headings(alone, Of.SEVERAL)), sortable=True))
     tables.append(Table(rows=_everything(report), title="Every figure by its name", folded=True))
     text = f"{number(report.get('tokens'))} held-out tokens; ± is one standard error."
     return Section(name="figures", title="Key figures", text=text, tables=tables)
@@ -80,21 +60,27 @@ def baselines(subject: Subject) -> Section | None:
         return Section(name="baselines", title="Baselines", missing=[missing]) if subject.is_of_a_model else None
     of_all = {"dictionary": report, **report["baselines"]}
     rows = [(name, *(figure_cell(each, key) for key in _OF_BASELINES)) for name, each in of_all.items()]
-    header = ("at the same L0", *(HEADINGS[key] for key in _OF_BASELINES))
+    header = ("at the same L0", *headings(_OF_BASELINES))
     columns = {"basis": list(of_all)} | {
         key: np.array([_float(each.get(key)) for each in of_all.values()])
         for key in ("loss_recovered", "loss_recovered_se", "fvu")
     }
+    known = catalogue.figures(Of.EVALUATION)
     recovered = Series(
-        name="loss recovered", columns=columns, x="basis", y="loss_recovered", error="loss_recovered_se", label="basis"
+        name=known["loss_recovered"].short,
+        columns=columns,
+        x="basis",
+        y="loss_recovered",
+        error="loss_recovered_se",
+        label="basis",
     )
-    unexplained = Series(name="FVU", columns=columns, x="basis", y="fvu", label="basis", panel=1, colour=1)
+    unexplained = Series(name=known["fvu"].short, columns=columns, x="basis", y="fvu", label="basis", panel=1, colour=1)
     chart = Chart(
         name="baselines",
         title="The dictionary beside other bases at its L0",
         series=[recovered, unexplained],
         x=Axis(title="basis"),
-        y=[Axis(title="loss recovered"), Axis(title="FVU")],
+        y=[Axis(title=recovered.name), Axis(title=unexplained.name)],
         key=[
             (name, f"loss recovered {with_error(each, 'loss_recovered') or UNDEFINED}") for name, each in of_all.items()
         ],
@@ -176,13 +162,19 @@ def ablations(subject: Subject) -> Section | None:
     return Section(name="ablation", title="Features taken out", tables=[Table(rows=rows, header=header)])
 
 
+def _reconstruction(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    there = [each for each in catalogue.grouped(Group.RECONSTRUCTION) if _has(report, each.key)]
+    return [(each.axis, number(report[each.key])) for each in there]
+
+
 def _before_and_after(report: Mapping[str, Any]) -> list[Table]:
     before = report.get("before")
     if not before:
         return []
+    known = catalogue.figures(Of.EVALUATION)
     rows = [
         (
-            LABELS.get(str(key), str(key)),
+            known[key].named,
             *(UNDEFINED if is_undefined(each, key) else number(each.get(key)) for each in (before, report)),
         )
         for key, value in before.items()
@@ -194,22 +186,23 @@ def _before_and_after(report: Mapping[str, Any]) -> list[Table]:
 
 def _losses(report: Mapping[str, Any]) -> list[Table]:
     rows = []
-    for condition, label in _CONDITIONS.items():
+    for condition, label in CONDITIONS.items():
         cells = [
             with_error(report, f"{kind}_{condition}{path}")
             or (with_error(report, f"{kind}_clean") if condition == "clean" else "")
-            for kind in _LOSSES
+            for kind in LOSSES
             for path in ("", "_direct")
         ]
         rows.append((label, *cells))
     header = (
         "in the place of the activations",
-        *(f"{label}{path}" for label in _LOSSES.values() for path in ("", ", direct path")),
+        *(f"{label}{path}" for label in LOSSES.values() for path in ("", ", direct path")),
     )
+    effects = [(each.named, (each.key, f"{each.key}_direct")) for each in catalogue.grouped(Group.EFFECT)]
     recovered = [
-        (label, *(with_error(report, each) or why_missing(report, each) for each in (key, f"{key}_direct")))
-        for key, label in _SUMMARIES.items()
-        if any(_has(report, each) or is_undefined(report, each) for each in (key, f"{key}_direct"))
+        (label, *(with_error(report, key) or why_missing(report, key) for key in keys))
+        for label, keys in effects
+        if not keys[0].endswith("_direct") and any(_has(report, key) or is_undefined(report, key) for key in keys)
     ]
     if not any(any(row[1:]) for row in rows):
         return []
@@ -219,7 +212,8 @@ def _losses(report: Mapping[str, Any]) -> list[Table]:
 def _domains(report: Mapping[str, Any]) -> list[Table]:
     domains = report.get("domains") or {}
     rows = [(name, *(figure_cell(each, key) for key in _OF_DOMAINS)) for name, each in domains.items()]
-    header = ("domain", *(LABELS.get(key, key) for key in _OF_DOMAINS))
+    known = catalogue.figures(Of.EVALUATION)
+    header = ("domain", *(known[key].named for key in _OF_DOMAINS))
     return [Table(rows=rows, header=header, title="By domain", sortable=True)] if rows else []
 
 

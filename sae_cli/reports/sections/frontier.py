@@ -11,17 +11,15 @@ from urllib.parse import quote
 import numpy as np
 
 from sae_cli.artifacts.survey import REPORT
+from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.figure import Figure, Of, capitalized
 from sae_cli.reports.sources import Subject
 from sae_cli.reports.values import Axis, Cell, Chart, Section, Series, Table
-from sae_cli.reports.words import HEADINGS, figure_cell, number
+from sae_cli.reports.words import figure_cell, headings, number
 from sae_cli.runs.definitions import UNDEFINED, is_undefined
 from sae_cli.runs.dictionary_run import PRUNE
 
-_COSTS = (
-    ("loss_recovered", "Loss recovered over L0", "loss recovered (zero)"),
-    ("fvu", "FVU over L0", "FVU"),
-    ("ce_increase", "CE increase over L0", "CE increase, nats"),
-)
+_COSTS = ("loss_recovered", "fvu", "ce_increase")
 _COLUMNS = ("l0", "fvu", "loss_recovered", "ce_increase", "alive", "dead", "dense_1", "dense_10")
 _TELLING = ("model.name", "model.path", "hook.point", "layer", "sae.architecture", "dict_size")
 
@@ -30,7 +28,7 @@ def frontier(subjects: Sequence[Subject], out: Path) -> list[Section]:
     """The frontier, and the table of runs with links to their own reports."""
     names = short_names([each.run.directory for each in subjects])
     measured = [(each, name) for each, name in zip(subjects, names, strict=True) if each.evaluations]
-    charts = [chart for cost in _COSTS if (chart := _chart(measured, *cost, out))]
+    charts = [chart for cost in _COSTS if (chart := _chart(measured, figures(Of.EVALUATION)[cost], out))]
     missing = [f"No evaluation: sae eval {each.run.directory}" for each in subjects if not each.evaluations]
     if undefined := [name for each, name in measured if is_undefined(_figures(each), "loss_recovered")]:
         missing.append(
@@ -62,7 +60,8 @@ def link_to(directory: Path, out: Path) -> str:
     return "./" + quote(Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix())
 
 
-def _chart(measured: Sequence[tuple[Subject, str]], key: str, title: str, shown: str, out: Path) -> Chart | None:
+def _chart(measured: Sequence[tuple[Subject, str]], cost: Figure, out: Path) -> Chart | None:
+    key, l0 = cost.key, figures(Of.EVALUATION)["l0"]
     chosen = [(each, name) for each, name in measured if _has(each, key) and _has(each, "l0")]
     if not chosen:
         return None
@@ -76,10 +75,10 @@ def _chart(measured: Sequence[tuple[Subject, str]], key: str, title: str, shown:
     best = max(chosen, key=lambda each: _figures(each[0])[key]), min(chosen, key=lambda each: _figures(each[0])[key])
     return Chart(
         name=f"frontier_{key}",
-        title=title,
+        title=f"{capitalized(cost.short)} over {l0.short}",
         series=series,
-        x=Axis(title="L0, features a token"),
-        y=[Axis(title=shown)],
+        x=Axis(title=l0.axis),
+        y=[Axis(title=cost.axis)],
         key=[
             ("dictionaries", f"{len(chosen):,}"),
             ("highest", f"{number(_figures(best[0][0])[key])} ({best[0][1]})"),
@@ -135,11 +134,11 @@ def _group_names(subjects: Sequence[Subject]) -> list[str]:
 def _table(subjects: Sequence[Subject], names: Sequence[str], out: Path) -> Section:
     rows = []
     for each, name in zip(subjects, names, strict=True):
-        figures = _figures(each)
+        measured = _figures(each)
         run = Cell(text=name, href=link_to(each.run.directory, out))
         evaluation = each.evaluations[0].name if each.evaluations else ""
-        rows.append((run, each.command, *(figure_cell(figures, key) for key in _COLUMNS), evaluation))
-    header = ("run", "made by", *(HEADINGS[key] for key in _COLUMNS), "evaluation")
+        rows.append((run, each.command, *(figure_cell(measured, key) for key in _COLUMNS), evaluation))
+    header = ("run", "made by", *headings(_COLUMNS), "evaluation")
     text = "A click on a column's name sorts; a run that has a report of its own leads to it (sae report RUN)."
     return Section(name="runs", title="Runs", text=text, tables=[Table(rows=rows, header=header, sortable=True)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sae_cli.metrics.figure import Figure
 from sae_cli.reports.values import Axis, Chart, Series
 
 _BINS = 50
@@ -35,8 +36,8 @@ def counts(values: np.ndarray, edges: np.ndarray, name: str, what: str, colour: 
     return Series(name=name, columns=columns, x="from", to="to", y=what, mark="bars", colour=colour)
 
 
-def distribution(name: str, title: str, unit: str, values: np.ndarray) -> Chart | None:
-    """The histogram of one statistic over features, those that are not numbers left out; None where there are none."""
+def distribution(figure: Figure, values: np.ndarray) -> Chart | None:
+    """The histogram of a figure over features, those that are not numbers left out; None where there are none."""
     values = values[np.isfinite(values)].astype(np.float64)
     if not len(values):
         return None
@@ -44,10 +45,10 @@ def distribution(name: str, title: str, unit: str, values: np.ndarray) -> Chart 
     edges = log_edges(values) if wide else _even_edges(values)
     q05, q50, q95 = np.quantile(values, (0.05, 0.5, 0.95))
     return Chart(
-        name=name,
-        title=title,
-        series=[counts(values, edges, title, "features")],
-        x=Axis(title=unit, log=bool(wide)),
+        name=figure.key,
+        title=figure.chart,
+        series=[counts(values, edges, figure.chart, "features")],
+        x=Axis(title=figure.unit, log=bool(wide)),
         y=[Axis(title="features")],
         key=[("features", f"{len(values):,}"), ("median", f"{q50:.4g}"), ("5 % to 95 %", f"{q05:.4g} to {q95:.4g}")],
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.figure import Of
 from sae_cli.metrics.rare import DensityHistory
 from sae_cli.reports.sources import Subject
 from sae_cli.reports.values import Axis, Chart, Section, Series, Table
@@ -21,7 +23,7 @@ _SETS = {
     "not_exempt": ("rare early, not exempt", 2),
     "resampled": ("rare early, resampled", 5),
 }
-_DENSITY = Axis(title="share of tokens a feature fires on", log=True)
+_DENSITY = Axis(title=figures(Of.FEATURE)["frequency"].axis, log=True)
 _TOKENS = Axis(title="tokens seen", log=True)
 
 
