@@ -23,6 +23,7 @@ from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
 from sae_cli.jobs.once import Claim
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
+from sae_cli.tensor_types import Rows, SiteActivations
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import FIRST_ESTIMATE, progress
 from sae_cli.text.packing import TokenRows
@@ -106,7 +107,7 @@ class LiveActivations:
         passes = self.passes(first // a_pass)
         return drop((each.blocks[site] for each in passes), first % a_pass)
 
-    def capture(self, rows: torch.Tensor) -> dict[Site, torch.Tensor]:
+    def capture(self, rows: Rows) -> dict[Site, SiteActivations]:
         """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, on the CPU."""
         before = time.monotonic()
         with torch.cuda.stream(self._queue):

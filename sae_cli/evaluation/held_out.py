@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
@@ -19,6 +18,7 @@ from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.models import LanguageModel
+from sae_cli.tensor_types import Int, Rows, Tensor
 from sae_cli.terminal.progress import progress
 from sae_cli.text.domains import DomainsOf
 from sae_cli.text.packing import TokenRows
@@ -34,9 +34,9 @@ NO_DOMAIN = "(none)"
 class HeldOutRows(NamedTuple):
     """Rows of tokens [B, T], the number of each one's domain [B, T] and the bytes of text it stands for [B, T]."""
 
-    tokens: Tensor
-    domains: Tensor
-    n_bytes: Tensor
+    tokens: Rows
+    domains: Int[Tensor, "B T"]
+    n_bytes: Int[Tensor, "B T"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, take
@@ -30,6 +29,7 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
+from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
 from sae_cli.text.provenance import TokensHash
@@ -226,11 +226,13 @@ def _logit_weights(
     return shape, weights.tensors()
 
 
-def _median(values: Tensor) -> float | None:
+def _median(values: Float[Tensor, " K"]) -> float | None:
     return float(values.float().median()) if len(values) else None
 
 
-def _truth_figures(truth: Tensor, W_dec: Tensor, count: Tensor) -> dict[str, Any]:
+def _truth_figures(
+    truth: Float[Tensor, "T D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
+) -> dict[str, Any]:
     alive = W_dec[count > 0]
     found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
     return {

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models.parts import ModelParts
-from sae_cli.tensor_types import Activations
+from sae_cli.tensor_types import Activations, SiteActivations
 
 Visitor = Callable[[Activations], Activations]
 
@@ -32,7 +32,7 @@ class Site(NamedTuple):
     mode: LogitMode | None = None
 
 
-def recorder(seen: dict[Site, Tensor], site: Site) -> Visitor:
+def recorder(seen: dict[Site, SiteActivations], site: Site) -> Visitor:
     """A visitor that leaves activations as they are, and keeps them under their site."""
 
     def keep(activations: Activations) -> Activations:

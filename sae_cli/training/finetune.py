@@ -61,7 +61,7 @@ def finetuned(
     sample = usable_rows(source.batches.sample, config.non_finite)
     in_training_units = dictionary.for_inputs_divided_by(1 / activation_scale(sample)).to(device)
 
-    def make(rows: torch.Tensor, b_dec: torch.Tensor) -> Objective:
+    def make(rows: Float[Tensor, "F D"], b_dec: Float[Tensor, " D"]) -> Objective:
         if what is Finetune.decoder:
             return FrozenCodes(in_training_units)
         objective = build.objective(config, dictionary.width)(rows, b_dec)
