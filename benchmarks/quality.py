@@ -99,6 +99,7 @@ def measure(trained: Trained, on: Material) -> Quality:
             f = trained.encode(x)
             sums.add(x, trained.decode(f), f, torch.ones(f.shape[1]))
     found = sums.results()
+    assert found["fvu"] is not None and found["l0"] is not None
     recovered = None
     if on.truth is not None:
         rows = trained.directions / trained.directions.norm(dim=1, keepdim=True).clamp_min(1e-12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from sae_cli.config.commands import CommandConfig, FeaturesConfig, HarvestConfig, RandomizeConfig, TrainConfig
@@ -18,7 +18,7 @@ _OF_MODELS = ("model.path", "model.dtype")
 
 
 @contextmanager
-def memory_explained(*configs: CommandConfig) -> Iterator[None]:
+def memory_explained(*configs: CommandConfig) -> Generator[None, None, None]:
     """Within it, memory that cannot be had is a `JobError`.
 
     Args:
@@ -52,7 +52,8 @@ def _held_in_memory(config: CommandConfig) -> tuple[str, ...]:
             return _OF_MODELS
         case FeaturesConfig():
             return _OF_CONTEXTS
-    return _OF_MEASURING
+        case _:
+            return _OF_MEASURING
 
 
 def _shown(value: object) -> str:

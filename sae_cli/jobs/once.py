@@ -7,7 +7,7 @@ which several commands ask for, are made in it too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -74,7 +74,7 @@ class Claim(Generic[Config]):
     @contextmanager
     def open(
         self, parents: Iterable[FinishedRun] = (), attempt: UnfinishedRun | None = None, keep: Iterable[str] = ()
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """The run, to be filled and finished; what it is made with is in it already. Arguments as `open_run`."""
         with open_run(self.directory, self.command, self.settings, self.overwrite, parents, attempt, keep) as run:
             run.write_text(CONFIG_FILE, as_yaml(self.config))
@@ -95,7 +95,8 @@ class ClaimInside(Claim[Inside]):
     def __init__(self, command: str, config: Inside, run: FinishedRun, name: str, doing: str = "measuring") -> None:
         super().__init__(command, config, folder_of(run, config.out, command, name), doing)
         del self.settings["run"]  # its place says which
-        self._run, self._out = run, config.out
+        self._run = run
+        self._out: str | None = config.out
 
     def check_place(self) -> None:
         check_place(self._run, self._out, self.directory, self.command)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -89,7 +89,7 @@ class Row:
     name: str
     total: int
     done: int = 0
-    figures: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict[str, str])
     history: History = field(default_factory=History)
     ended: str = ""
 
@@ -136,7 +136,9 @@ class Board:
 
 
 @contextmanager
-def progress(total: int, description: str, unit: str = "tokens", first: float = INTERVAL) -> Iterator[Advance]:
+def progress(
+    total: int, description: str, unit: str = "tokens", first: float = INTERVAL
+) -> Generator[Advance, None, None]:
     """Shows how far a loop over `total` units has come, how fast it is and how long it will take.
 
     Args:
@@ -152,7 +154,7 @@ def progress(total: int, description: str, unit: str = "tokens", first: float = 
 @contextmanager
 def board(
     title: str, rows: Mapping[int, Row], drawn: str = "", unit: str = "tokens", first: float = INTERVAL
-) -> Iterator[Board]:
+) -> Generator[Board, None, None]:
     """Shows how far jobs are that are done together, their latest figures, and the history of one of these.
 
     Where nothing moves, plain lines; the figures only where there is one job.
