@@ -13,7 +13,8 @@ import timing
 import torch
 
 from sae_cli.activations.live import LiveActivations
-from sae_cli.config.compose import Composer, typed
+from sae_cli.config.commands.harvest import HarvestConfig
+from sae_cli.config.compose import configured
 from sae_cli.terminal import console
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of sae harvest: model=… hook=… layer=…")
     arguments = parser.parse_args()
     console.configure(quiet=True)
-    config = typed(Composer().compose("harvest", arguments.overrides).settings)
+    config = configured(HarvestConfig, arguments.overrides)
     live = LiveActivations(config, torch.device("cpu"))
     site, model = live.watch(config), live.model
     tokens = torch.from_numpy(next(islice(live.stream.forever(config.model_rows), 1)).tokens)

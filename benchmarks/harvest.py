@@ -18,7 +18,8 @@ import torch
 
 from sae_cli.activations.live import LiveActivations
 from sae_cli.commands import harvest
-from sae_cli.config.compose import Composer, typed
+from sae_cli.config.commands.harvest import HarvestConfig
+from sae_cli.config.compose import configured
 from sae_cli.terminal import console
 
 
@@ -28,8 +29,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of sae harvest: model=… hook=… layer=…")
     arguments = parser.parse_args()
     console.configure(quiet=True)
-    settings = Composer().compose("harvest", [f"tokens={arguments.tokens}", *arguments.overrides]).settings
-    config = typed(settings)
+    config = configured(HarvestConfig, [f"tokens={arguments.tokens}", *arguments.overrides])
     live = LiveActivations(config, torch.device("cpu"))
     site = live.watch(config)
     per_row = live.stream.policy.context - 1

@@ -15,7 +15,8 @@ import timing
 import torch
 
 from sae_cli import build
-from sae_cli.config.compose import Composer, typed
+from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.compose import configured
 from sae_cli.config.hook import SiteConfig
 from sae_cli.config.split import Split
 from sae_cli.training.recipe import recipe_of
@@ -33,7 +34,7 @@ class Contender:
     """Captures rows at one hook point, and trains on what it captured."""
 
     def __init__(self, overrides: tuple[str, ...], model, rows) -> None:
-        self.config = typed(Composer().compose("train", ["sae=topk", *overrides]).settings)
+        self.config = configured(TrainConfig, ["sae=topk", *overrides])
         self.model, self.rows = model, rows
         self.site = build.site(SiteConfig.of(self.config.hook, self.config.layer), model)
         x = self.capture()
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="of sae train: model=… dict_size=… k=…")
     arguments = parser.parse_args()
-    config = typed(Composer().compose("train", list(arguments.overrides)).settings)
+    config = configured(TrainConfig, list(arguments.overrides))
     model = build.language_model(config.model, config.data, torch.device("cpu"))
     stream = build.row_stream(config.data, model, Split.train)
     rows = torch.from_numpy(next(islice(stream.forever(config.model_rows), 1)).tokens)

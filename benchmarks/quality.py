@@ -31,7 +31,8 @@ from torch import Tensor
 from sae_cli import build
 from sae_cli.activations.source import ActivationSources
 from sae_cli.activations.synthetic import SyntheticActivations
-from sae_cli.config.compose import Composer, typed
+from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.compose import configured
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
 from sae_cli.metrics.reconstruction import ReconstructionSums
@@ -82,7 +83,7 @@ class Found(NamedTuple):
 def material(name: str, tokens: int, batch: int, held_out: int) -> Material:
     """The activations of one source, drawn once."""
     overrides = [*ON.get(name, name.split(",")), f"tokens={tokens}", f"train.batch_size={batch}"]
-    config = typed(Composer().compose("train", overrides).settings)
+    config = configured(TrainConfig, overrides)
     source = ActivationSources(torch.device("cpu")).open(config, result_settings(config))
     held = source.held_out(held_out).clone()
     sample = source.batches.sample.clone()
@@ -99,6 +100,7 @@ def measure(trained: Trained, on: Material) -> Quality:
             f = trained.encode(x)
             sums.add(x, trained.decode(f), f, torch.ones(f.shape[1]))
     found = sums.results()
+    assert found["fvu"] is not None and found["l0"] is not None
     recovered = None
     if on.truth is not None:
         rows = trained.directions / trained.directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
@@ -114,7 +116,7 @@ def ours(on: Material, order: Order, batches: list[Tensor]) -> Trained:
         *on.overrides, f"sae={order.architecture}", f"dict_size={order.features}", f"{by}={value}",
         f"seed={order.seed}",
     ]  # fmt: skip
-    config = typed(Composer().compose("train", settings).settings)
+    config = configured(TrainConfig, settings)
     trainer = Trainer(recipe_of(config), build.objective(config, on.held_out.shape[1]), on.sample, torch.device("cpu"))
     for x in batches:
         trainer.step(x)
@@ -223,7 +225,7 @@ def _l1_loss(trained: Trained, on: Material, l1: float, scale: float) -> float:
 
 def _rate(order: Order, on: Material) -> float:
     settings = [*on.overrides, f"sae={order.architecture}"]
-    return float(typed(Composer().compose("train", settings).settings).train.lr)
+    return float(configured(TrainConfig, settings).train.lr)
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:

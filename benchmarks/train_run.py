@@ -21,8 +21,9 @@ from torch import Tensor
 import sae_cli
 from sae_cli.activations.source import ActivationSource, ActivationSources
 from sae_cli.commands import harvest, train
+from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.compose import Composer, typed
+from sae_cli.config.compose import configured
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.objective import tied_encoder_scale
 from sae_cli.metrics.reconstruction import ReconstructionSums
@@ -138,15 +139,12 @@ def main() -> None:
     arguments = parser.parse_args()
     console.configure(quiet=True)
 
-    composer = Composer()
-    wanted = typed(
-        composer.compose("harvest", [f"tokens={arguments.tokens}", f"runs_dir={arguments.runs_dir}"]).settings
-    )
+    wanted = configured(HarvestConfig, [f"tokens={arguments.tokens}", f"runs_dir={arguments.runs_dir}"])
     harvest.run(wanted, arguments.runs_dir / "harvest" / f"T{arguments.tokens}")
     rows, results = [], []
     for seed in range(arguments.rounds):
         arguments.seed = seed
-        config = typed(composer.compose("train", settings_of(arguments)).settings)
+        config = configured(TrainConfig, settings_of(arguments))
         device = torch.device("cpu")
         held_out = ActivationSources(device).open(config, result_settings(config)).held_out(HELD_OUT)
         for name in ("sae", "SAELens, fp32", *(["SAELens, bf16 autocast"] if any(timing.bfloat16()) else [])):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
-from sae_cli.dictionaries.objective import Objective
+from sae_cli.dictionaries.objective import Objective, Start
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.dictionaries.topk import TopKObjective
 from sae_cli.kernels.choice import bfloat16_is_fast
@@ -66,12 +66,12 @@ def our_trainer(kind: str, begin: peers.Start, k: int, x: Tensor, kernel: str) -
         seed=0,
     )
 
-    def objective(rows: Tensor, b_dec: Tensor) -> Objective:
+    def objective(start: Start) -> Objective:
         if kind == "l1":
-            made: Objective = ReluObjective(begin.W_enc, begin.W_dec, b_dec, True, L1)
+            made: Objective = ReluObjective(begin.W_enc, begin.W_dec, start.b_dec, True, L1)
             made.b_enc.copy_(begin.b_enc)
             return made
-        return TopKObjective(begin.W_enc, begin.W_dec, b_dec, True, k, AuxiliaryLoss(1 / 32, x.shape[1] // 2))
+        return TopKObjective(begin.W_enc, begin.W_dec, start.b_dec, True, k, AuxiliaryLoss(1 / 32, x.shape[1] // 2))
 
     return Trainer(recipe, objective, x, torch.device("cpu"))
 

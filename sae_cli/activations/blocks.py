@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
+from sae_cli.tensor_types import Bool, Float, Int, Rows, SiteActivations, Tensor
 from sae_cli.text.packing import TokenRows
 
 FIRST_POSITION = 1
@@ -28,16 +28,16 @@ class ActivationBlock:
         document: int64 [n], the document's id (`sae_cli.text.documents.document_id`).
     """
 
-    activations: Tensor
-    tokens: Tensor
-    position: Tensor
-    document: Tensor
+    activations: Float[Tensor, "N D"]
+    tokens: Int[Tensor, " N"]
+    position: Int[Tensor, " N"]
+    document: Int[Tensor, " N"]
 
     @property
     def n(self) -> int:
         return len(self.activations)
 
-    def select(self, index: slice | Tensor) -> ActivationBlock:
+    def select(self, index: slice | Int[Tensor, " K"] | Bool[Tensor, " N"]) -> ActivationBlock:
         """The activations at these indices; a view for a slice."""
         return ActivationBlock(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
@@ -51,7 +51,7 @@ class ActivationBlock:
 
 
 def live_blocks(
-    rows: Iterable[TokenRows], capture: Callable[[Tensor], Mapping[Place, Tensor]]
+    rows: Iterable[TokenRows], capture: Callable[[Rows], Mapping[Place, SiteActivations]]
 ) -> Iterator[dict[Place, ActivationBlock]]:
     """For each block of rows and each place in the model: the activations at every position of the mask, row by row.
 

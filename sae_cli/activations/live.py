@@ -24,7 +24,9 @@ from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
 from sae_cli.jobs.once import Claim
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
+from sae_cli.tensor_types import Rows, SiteActivations
 from sae_cli.terminal import console
+from sae_cli.terminal.progress import FIRST_ESTIMATE, progress
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.provenance import TextRecord, tokens_hash
 from sae_cli.text.rows import RowStream
@@ -106,7 +108,7 @@ class LiveActivations:
         passes = self.passes(first // a_pass)
         return drop((each.blocks[site] for each in passes), first % a_pass)
 
-    def capture(self, rows: torch.Tensor) -> dict[Site, torch.Tensor]:
+    def capture(self, rows: Rows) -> dict[Site, SiteActivations]:
         """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, on the CPU."""
         before = time.monotonic()
         with torch.cuda.stream(self._queue):
@@ -125,7 +127,7 @@ class LiveActivations:
         per_row = self._held_out.policy.context - FIRST_POSITION
         rows = self._held_out.one_epoch(self._config.model_rows)
         read, passes = list(islice(rows, ceil(n / per_row / self._config.model_rows))), []
-        with console.progress(n, "held-out activations", first=console.FIRST_ESTIMATE) as advance:
+        with progress(n, "held-out activations", first=FIRST_ESTIMATE) as advance:
             for blocks in live_blocks(read, self.capture):
                 passes.append(blocks)
                 advance(next(iter(blocks.values())).n)

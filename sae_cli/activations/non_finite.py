@@ -17,7 +17,7 @@ ELSEWHERE = "look at the model's weights and model.dtype, or measure on other te
 _SHOWN = 3
 
 
-def is_finite(x: Tensor) -> bool:
+def is_finite(x: Float[Tensor, "*_"]) -> bool:
     """Whether every number is finite: the sum tells, unless it has overflowed, and then each is looked at."""
     return bool(x.sum(dtype=torch.float32 if x.itemsize < 4 else None).isfinite()) or bool(x.isfinite().all())
 

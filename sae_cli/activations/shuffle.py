@@ -19,8 +19,8 @@ import torch
 
 from sae_cli.activations.blocks import ActivationBlock, rechunk
 from sae_cli.state import State, number
-from sae_cli.tensor_types import Float, Int, Tensor
-from sae_cli.terminal import console
+from sae_cli.tensor_types import Float, Int, Tensor, TokenActivations
+from sae_cli.terminal.progress import FIRST_ESTIMATE, Advance, progress
 
 
 class Cut(NamedTuple):
@@ -52,7 +52,7 @@ class Cut(NamedTuple):
         return min(self.held + drawn, self.batches) * self.batch_size
 
 
-class ShuffledBatches(ABC, Iterator[Tensor]):
+class ShuffledBatches(ABC, Iterator[TokenActivations]):
     """Batches of activations [batch_size, d] in shuffled order.
 
     Args:
@@ -88,7 +88,7 @@ class ShuffledBatches(ABC, Iterator[Tensor]):
         """What is at these places."""
 
     @abstractmethod
-    def _places(self) -> Tensor:
+    def _places(self) -> Float[Tensor, "S D"] | Int[Tensor, " S"]:
         """What the window holds, in the form in which it is saved."""
 
     def __next__(self) -> Float[Tensor, "N D"]:
@@ -126,7 +126,7 @@ class ShuffleBuffer(ShuffledBatches):
 
     def __init__(self, blocks: Iterable[ActivationBlock], cut: Cut, state: State | None = None) -> None:
         super().__init__(cut, state)
-        self._advance: console.Advance | None = None
+        self._advance: Advance | None = None
         self._arrived = 0
         self._incoming = (block.activations for block in rechunk(self._counted(blocks), cut.batch_size))
         if state is None:
@@ -134,10 +134,10 @@ class ShuffleBuffer(ShuffledBatches):
         else:
             self._window = _saved_window(state, cut, torch.float32, dimensions=2)
 
-    def _filled(self) -> list[Tensor]:
+    def _filled(self) -> list[TokenActivations]:
         """The first batches, as many as the window holds; shows how far it is, as they may take minutes."""
         total = self.cut.held * self.cut.batch_size
-        with console.progress(total, "filling the shuffle window", first=console.FIRST_ESTIMATE) as advance:
+        with progress(total, "filling the shuffle window", first=FIRST_ESTIMATE) as advance:
             self._advance, self._arrived = advance, 0
             held = list(islice(self._incoming, self.cut.held))
         self._advance = None
@@ -165,7 +165,7 @@ class ShuffleBuffer(ShuffledBatches):
     def _at(self, places: np.ndarray) -> Float[Tensor, "N D"]:
         return self._window[torch.from_numpy(places)]
 
-    def _places(self) -> Tensor:
+    def _places(self) -> Float[Tensor, "S D"] | Int[Tensor, " S"]:
         return self._window
 
 
@@ -200,7 +200,7 @@ class ShuffledFetches(ShuffledBatches):
     def _at(self, places: np.ndarray) -> Float[Tensor, "N D"]:
         return self._fetch(torch.from_numpy(self._numbers[places]))
 
-    def _places(self) -> Tensor:
+    def _places(self) -> Float[Tensor, "S D"] | Int[Tensor, " S"]:
         return torch.from_numpy(self._numbers)
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import count
 
 import torch
-from torch import Tensor
 
 from sae_cli.activations.blocks import ActivationBlock, drop
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
 from sae_cli.seeds import generator
+from sae_cli.tensor_types import Float, Tensor
 
 MOST_FREQUENT = 0.5
 """No feature fires on a larger share of tokens."""
@@ -65,12 +65,12 @@ class SyntheticActivations:
             seed=config.seed,
         )
 
-    def directions(self) -> Tensor:
+    def directions(self) -> Float[Tensor, "F D"]:
         """The truth: unit rows [n_features, d]."""
         rows = torch.randn(self.n_features, self.d, generator=generator("true directions", self.seed))
         return rows / rows.norm(dim=1, keepdim=True)
 
-    def frequencies(self) -> Tensor:
+    def frequencies(self) -> Float[Tensor, " F"]:
         """The probability that each feature fires on a token [n_features]."""
         weights = torch.arange(1, self.n_features + 1, dtype=torch.float64) ** -self.frequency_exponent
         capped = torch.zeros(self.n_features, dtype=torch.bool)
@@ -96,7 +96,7 @@ class SyntheticActivations:
             nothing = torch.zeros(_BLOCK, dtype=torch.int64)
             yield ActivationBlock(activations, tokens=nothing, position=position, document=nothing)
 
-    def _codes(self, generator: torch.Generator) -> Tensor:
+    def _codes(self, generator: torch.Generator) -> Float[Tensor, "N F"]:
         """True feature activations [_BLOCK, n_features]."""
         own = torch.randn(_BLOCK, self.n_features, generator=generator)
         n_groups = -(-self.n_features // _GROUP)

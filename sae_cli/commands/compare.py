@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.synthetic import SyntheticActivations
@@ -39,6 +38,7 @@ from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.seeds import generator
+from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.plus_minus import plus_minus
 
@@ -214,7 +214,7 @@ def _pair(
     return figures
 
 
-def _floors(a: Tensor, b: Tensor, floors: torch.Generator) -> dict[str, float]:
+def _floors(a: Float[Tensor, "F D"], b: Float[Tensor, "F2 D"], floors: torch.Generator) -> dict[str, float]:
     isotropic, isotropic_sd = random_floor(a, len(b), floors)
     subspace, subspace_sd = subspace_floor(a, b, floors)
     return {

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.harvest_search import trained_on
@@ -38,6 +37,7 @@ from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import ABLATION_FILE, CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
 from sae_cli.runs.parents import check_model, model_facts
 from sae_cli.runs.stored_figures import shows_stored
+from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.terminal import console
 from sae_cli.text.provenance import TextRecord
 from sae_cli.text.token_text import token_texts
@@ -141,7 +141,7 @@ def _harvest(source: DictionaryRun, config: FeaturesConfig, text: TextRecord | N
     return found
 
 
-def _chosen(config: FeaturesConfig, statistics: dict[str, Tensor]) -> Tensor:
+def _chosen(config: FeaturesConfig, statistics: dict[str, Tensor]) -> Int[Tensor, " C"]:
     """The features that sheets are made of, ascending [C]."""
     chosen = list(config.only)
     for each in config.at_frequency:
@@ -149,7 +149,9 @@ def _chosen(config: FeaturesConfig, statistics: dict[str, Tensor]) -> Tensor:
     return torch.tensor(sorted(set(chosen))) if chosen else torch.arange(len(statistics["count"]))
 
 
-def nearest_frequency(count: Tensor, frequency: Tensor, wanted: float, n: int) -> Tensor:
+def nearest_frequency(
+    count: Int[Tensor, " F"], frequency: Float[Tensor, " F"], wanted: float, n: int
+) -> Int[Tensor, " C"]:
     """The n features that fire at all and do so nearest to a frequency, of equal ones the first [at most n].
 
     Raises:
@@ -175,7 +177,9 @@ def _expect_memory(reading: ContextPass, features: int) -> None:
     expect_memory(needs.memory)
 
 
-def _of_features(dictionary: Dictionary, statistics: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
+def _of_features(
+    dictionary: Dictionary, statistics: dict[str, Tensor], features: Int[Tensor, " C"]
+) -> dict[str, Tensor]:
     """What `sheets.safetensors` holds: what the evaluation knows of these features, and those nearest to them."""
     of_features = {name: each for name, each in statistics.items() if name not in _NOT_OF_FEATURES}
     tensors = {_RENAMED.get(name, name): each[features] for name, each in of_features.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.text_read import text_facts, text_of
@@ -24,7 +23,9 @@ from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.models.logit_space import LOGIT_ROOT
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, is_trained_here, read_dictionary_run, trained_with
+from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.terminal import console
+from sae_cli.terminal.progress import progress
 from sae_cli.training.finetune import finetuned
 from sae_cli.training.forbidden_run import FORBIDDEN
 
@@ -89,14 +90,16 @@ def _added(run: FinishedRun) -> dict[str, str]:
     return {name: layout for name, layout in _LAYOUTS.items() if name in held}
 
 
-def _frequencies(config: PruneConfig, source: DictionaryRun, n_features: int) -> Tensor:
+def _frequencies(config: PruneConfig, source: DictionaryRun, n_features: int) -> Float[Tensor, " F"]:
     """From the evaluation of what is to be pruned, which is made if there is none."""
     before = evaluate.settings_for(source.run.directory, config)
     finished = evaluate.evaluation(source, before, evaluate.default_name(before))
     return evaluate.read_features(finished, n_features)["frequency"]
 
 
-def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: PruneConfig) -> Tensor:
+def _checked(
+    kept: Int[Tensor, " K"], frequency: Float[Tensor, " F"], dictionary: Dictionary, config: PruneConfig
+) -> Int[Tensor, " K"]:
     """Refuse to kill all; say so where nothing is killed, or L0 will not fall."""
     most, least = float(frequency.max()), float(frequency.min())
     if not len(kept):
@@ -118,11 +121,13 @@ def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: Pr
 
 
 @torch.no_grad()
-def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device) -> Tensor:
+def _mean_error(
+    dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device
+) -> Float[Tensor, " D"]:
     """Mean of x - x̂ over the activations that features are counted on."""
     subject = make_subject(source, None, config.model_rows, device)
     total, n = torch.zeros(dictionary.d_out, dtype=torch.float64, device=device), 0
-    with console.progress(config.features.tokens, "recenter") as advance:
+    with progress(config.features.tokens, "recenter") as advance:
         for block in Measurement(subject, config.eval, config.features).training_blocks():
             for x in block.activations.to(device).split(max(1, FEATURES_AT_ONCE // dictionary.n_features)):
                 total += (x - dictionary(x)).sum(dim=0, dtype=torch.float64)

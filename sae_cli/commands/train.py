@@ -35,7 +35,7 @@ from sae_cli.runs.file_names import CURVE, DENSITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
-from sae_cli.terminal.board import Field
+from sae_cli.terminal.progress import Field
 from sae_cli.training.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
 from sae_cli.training.forbidden_run import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.training.needs import disk_bytes, estimate, memory_bytes

@@ -16,7 +16,7 @@ from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, FoundRun, look_at, mea
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.result import Listing
 from sae_cli.runs.inventory import find_runs, one_line, readable_bytes, reason, root_of, short
-from sae_cli.terminal import console
+from sae_cli.terminal.progress import Advance, progress
 
 _REPORT = "eval.json"
 _DEFAULT = f"{EVALUATIONS}/default"
@@ -114,7 +114,7 @@ def run(paths: Sequence[Path]) -> Verification:
     subjects = [_Subject(found, measurements_in(found.directory)) for found in runs.values()]
     everything = [found for subject in subjects for found in (subject.found, *subject.measurements)]
     total = sum(_bytes(found) for found in everything)
-    with console.progress(total, "verify", unit="bytes") as advance, _Reader(advance) as reader:
+    with progress(total, "verify", unit="bytes") as advance, _Reader(advance) as reader:
         for found in everything:
             reader.begin(found)
         verdicts = [_verdict(subject, reader) for subject in subjects]
@@ -142,7 +142,7 @@ def _bytes(found: FoundRun) -> int:
 class _Reader:
     """Reads files in threads; leaving the context early stops them."""
 
-    def __init__(self, advance: console.Advance) -> None:
+    def __init__(self, advance: Advance) -> None:
         self._show = advance
         self._threads = ThreadPoolExecutor()
         self._one_at_a_time = Lock()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -28,6 +28,8 @@ from sae_cli.config.paths import with_expanded_paths
 from sae_cli.config.settings import flatten
 from sae_cli.config.store import BASE, register
 from sae_cli.errors import RequestError
+
+Config = TypeVar("Config", bound=CommandConfig)
 
 HYDRA_VERSION_BASE = "1.3"
 
@@ -82,6 +84,18 @@ class Composer:
 def options(names: Iterable[str]) -> list[str]:
     """The group options that a user chooses from: schemas are left out."""
     return sorted(name for name in names if not name.startswith(BASE))
+
+
+def configured(schema: type[Config], overrides: Iterable[str] = ()) -> Config:
+    """The configuration of a command as if it was asked for with these overrides; errors as `typed`.
+
+    Args:
+        schema: of the command.
+        overrides: as they are typed.
+    """
+    config = typed(Composer().compose(schema.command, overrides).settings)
+    assert isinstance(config, schema)
+    return config
 
 
 def typed(settings: Any) -> CommandConfig:

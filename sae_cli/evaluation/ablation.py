@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.dictionaries.base import Dictionary
@@ -19,7 +18,7 @@ from sae_cli.metrics.ablation import AblationSums
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.models import LanguageModel, Site
 from sae_cli.models.hooks import recorder, stand_in
-from sae_cli.tensor_types import Float, Int
+from sae_cli.tensor_types import Activations, Float, Int, Logits, Rows, SiteActivations, Tensor
 
 
 class Ablation:
@@ -62,9 +61,9 @@ class Ablation:
         return self.reports(), self.tensors()
 
     @torch.no_grad()
-    def add(self, tokens: Int[Tensor, "B T"]) -> None:
+    def add(self, tokens: Rows) -> None:
         """Add rows of tokens."""
-        seen: dict[Site, Tensor] = {}
+        seen: dict[Site, SiteActivations] = {}
         taps = {*self.target.taps, self.model.end.final_resid}
         clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
         x = self.target.read(seen).float()
@@ -79,13 +78,13 @@ class Ablation:
     def _compare(
         self,
         sums: AblationSums,
-        f: Tensor,
-        tokens: Tensor,
-        clean: Tensor,
-        ablated: Tensor,
-        x: Tensor,
-        without: Tensor,
-        seen: dict[Site, Tensor],
+        f: Float[Tensor, "B T"],
+        tokens: Rows,
+        clean: Logits,
+        ablated: Logits,
+        x: Activations,
+        without: Activations,
+        seen: dict[Site, SiteActivations],
     ) -> None:
         fires = f > 0
         direct = self.target.normalised(x, seen) - self.target.normalised(without, seen)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.ahead import made_ahead
@@ -20,7 +19,8 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.kernels.codes import Codes
 from sae_cli.metrics.contexts import NO_DOCUMENT, ContextCollector, ContextShape
-from sae_cli.terminal import console
+from sae_cli.tensor_types import Int, Tensor
+from sae_cli.terminal.progress import progress
 from sae_cli.text.document_keys import DocumentKeys
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
@@ -70,7 +70,7 @@ class ContextPass:
         return ContextShape(self.config.top, self.config.bands, self.config.per_band, self.config.window)
 
     @torch.no_grad()
-    def of(self, dictionary: Dictionary, features: Tensor) -> Contexts:
+    def of(self, dictionary: Dictionary, features: Int[Tensor, " C"]) -> Contexts:
         """The contexts of these features [C].
 
         Raises:
@@ -84,7 +84,7 @@ class ContextPass:
         )
         most_keys = _KEYS_HELD
         wanted = -(-self.config.tokens // (context - FIRST_POSITION))
-        with console.progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
+        with progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
             for rows, block in made_ahead(_first(self._rows(stream), wanted)):
                 for part, codes in _encoded(dictionary, rows, block):
                     collector.add(codes, torch.from_numpy(part.tokens), torch.from_numpy(part.document))

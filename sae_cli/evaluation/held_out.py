@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
@@ -19,7 +18,8 @@ from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.models import LanguageModel
-from sae_cli.terminal import console
+from sae_cli.tensor_types import Int, Rows, Tensor
+from sae_cli.terminal.progress import progress
 from sae_cli.text.domains import DomainsOf
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
@@ -34,9 +34,9 @@ NO_DOMAIN = "(none)"
 class HeldOutRows(NamedTuple):
     """Rows of tokens [B, T], the number of each one's domain [B, T] and the bytes of text it stands for [B, T]."""
 
-    tokens: Tensor
-    domains: Tensor
-    n_bytes: Tensor
+    tokens: Rows
+    domains: Int[Tensor, "B T"]
+    n_bytes: Int[Tensor, "B T"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class HeldOutText:
         """
         counted = self.context - FIRST_POSITION
         wanted = -(-self.tokens // counted)
-        with console.progress(wanted * counted, shown) as advance:
+        with progress(wanted * counted, shown) as advance:
             for block in _first_rows(self._some_blocks(), wanted):
                 yield self._with_domains(block)
                 advance(len(block.tokens) * counted)
@@ -85,7 +85,7 @@ class HeldOutText:
             JobError: there is not one.
         """
         left = n_bytes
-        with console.progress(n_bytes, shown, unit="bytes") as advance:
+        with progress(n_bytes, shown, unit="bytes") as advance:
             for block in self._some_blocks():
                 so_far = _bytes_of(block).cumsum(0)
                 wanted = int((so_far < left).sum()) + 1

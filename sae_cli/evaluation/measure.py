@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, take
@@ -30,7 +29,9 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
+from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.terminal import console
+from sae_cli.terminal.progress import progress
 from sae_cli.text.provenance import TokensHash
 
 # Largest feature matrix [n, F] made at once, in elements.
@@ -166,7 +167,7 @@ class Measurement:
         vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
         tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
         at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
-        with console.progress(wanted.tokens, "features") as advance:
+        with progress(wanted.tokens, "features") as advance:
             for block in self.training_blocks():
                 for part in (block.select(slice(i, i + at_once)) for i in range(0, block.n, at_once)):
                     f = dictionary.encode(part.activations.to(dictionary.W_dec.device))
@@ -225,11 +226,13 @@ def _logit_weights(
     return shape, weights.tensors()
 
 
-def _median(values: Tensor) -> float | None:
+def _median(values: Float[Tensor, " K"]) -> float | None:
     return float(values.float().median()) if len(values) else None
 
 
-def _truth_figures(truth: Tensor, W_dec: Tensor, count: Tensor) -> dict[str, Any]:
+def _truth_figures(
+    truth: Float[Tensor, "T D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
+) -> dict[str, Any]:
     alive = W_dec[count > 0]
     found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
     return {

@@ -7,7 +7,6 @@ from itertools import chain
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
@@ -19,6 +18,7 @@ from sae_cli.metrics.mapped_error import MappedErrorSums
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
 from sae_cli.models.hooks import recorder, stand_in
+from sae_cli.tensor_types import Float, Int, Logits, Rows, SiteActivations, Tensor
 
 
 class CleanRun(NamedTuple):
@@ -32,11 +32,11 @@ class CleanRun(NamedTuple):
         replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
     """
 
-    logits: Tensor
-    captured: dict[Site, Tensor]
-    seen: dict[Site, Tensor]
-    x: Tensor
-    replaced: Callable[[Visitor], Tensor] | None
+    logits: Logits
+    captured: dict[Site, SiteActivations]
+    seen: dict[Site, SiteActivations]
+    x: Float[Tensor, "B S D"]
+    replaced: Callable[[Visitor], Logits] | None
 
 
 class Splicer:
@@ -65,7 +65,7 @@ class Splicer:
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
-    def add(self, tokens: Tensor, domains: Tensor, n_bytes: Tensor) -> None:
+    def add(self, tokens: Rows, domains: Int[Tensor, "B T"], n_bytes: Int[Tensor, "B T"]) -> None:
         """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
         run = self._clean_run(tokens)
         f = self.dictionary.encode(run.x.flatten(0, 1))
@@ -80,8 +80,8 @@ class Splicer:
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
         self.losses.add(tokens, n_bytes, run.logits.cpu(), conditions, FIRST_POSITION, domains)
 
-    def _clean_run(self, tokens: Tensor) -> CleanRun:
-        captured: dict[Site, Tensor] = {}
+    def _clean_run(self, tokens: Rows) -> CleanRun:
+        captured: dict[Site, SiteActivations] = {}
         watched = {tap: recorder(captured, tap) for tap in {*self.target.taps, self.final_resid}}
         if self.target.replaced is None:
             clean, replaced = self.model.logits(tokens, watched), None
@@ -92,7 +92,7 @@ class Splicer:
         check_positions(x, tokens, "held-out activations")
         return CleanRun(clean, captured, seen, x, replaced)
 
-    def _all_paths(self, run: CleanRun, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def _all_paths(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
         if run.replaced is None or self.target.replaced is None:
             return
         there = run.captured[self.target.replaced]
@@ -100,7 +100,7 @@ class Splicer:
             put = self.target.put(values, run.seen).to(there.dtype)
             yield name, run.replaced(stand_in(torch.cat([there[:, :FIRST_POSITION], put], dim=1))).cpu()
 
-    def _direct_path(self, run: CleanRun, stand_ins: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def _direct_path(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
         """Of the logits themselves, which have no other path, under both names."""
         uncapped = self.path.uncapped(run.captured[self.final_resid], run.logits)
         there = self.target.normalised(run.x, run.seen)
@@ -111,7 +111,7 @@ class Splicer:
                 yield name, logits
             yield f"{name}_direct", logits
 
-    def _add_errors(self, run: CleanRun, reconstructed: Tensor) -> None:
+    def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B S D"]) -> None:
         """The reconstruction error, seen from other spaces."""
         if self.unseen:
             self.unseen.add(reconstructed - run.x, run.x)
@@ -138,6 +138,6 @@ class Splicer:
         return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}
 
 
-def _with_first_position(change: Tensor) -> Tensor:
+def _with_first_position(change: Float[Tensor, "B S D"]) -> Float[Tensor, "B T D"]:
     """The change [B, T', D] with no change at the positions before the mask."""
     return torch.nn.functional.pad(change, (0, 0, FIRST_POSITION, 0))

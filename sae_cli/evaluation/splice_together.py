@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
@@ -17,8 +16,9 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import LanguageModel, Site, Target
 from sae_cli.models.hooks import recorder
 from sae_cli.models.targets import Seen
+from sae_cli.tensor_types import Activations, Int, Logits, Rows, SiteActivations, Tensor
 
-StandIn = Callable[[Site, Tensor], Tensor]
+StandIn = Callable[[Site, Activations], Activations]
 """From the activations [B, T, D] that arrive at a site to what takes their place."""
 
 
@@ -44,9 +44,9 @@ class JointSplicer:
         self.losses = LossSums()
 
     @torch.no_grad()
-    def add(self, tokens: Tensor, domains: Tensor, n_bytes: Tensor) -> None:
+    def add(self, tokens: Rows, domains: Int[Tensor, "B T"], n_bytes: Int[Tensor, "B T"]) -> None:
         """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
-        captured: dict[Site, Tensor] = {}
+        captured: dict[Site, SiteActivations] = {}
         taps = {self.model.end.final_resid}.union(*(target.taps for target in self.targets.values()))
         clean = self.model.logits(tokens, {tap: recorder(captured, tap) for tap in taps}).cpu()
         seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
@@ -56,7 +56,7 @@ class JointSplicer:
             self._reconstructed(self.alone, site, x)
         self.losses.add(tokens, n_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
 
-    def _conditions(self, tokens: Tensor, seen: Seen) -> Iterator[tuple[str, Tensor]]:
+    def _conditions(self, tokens: Rows, seen: Seen) -> Iterator[tuple[str, Logits]]:
         stand_ins: dict[str, StandIn] = {
             "sae": partial(self._reconstructed, self.together),
             "zero": lambda site, x: torch.zeros_like(x),
@@ -70,7 +70,7 @@ class JointSplicer:
             }
             yield name, self.model.logits(tokens, visitors).cpu()
 
-    def _reconstructed(self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Tensor) -> Tensor:
+    def _reconstructed(self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Activations) -> Activations:
         dictionary = self.dictionaries[site]
         f = dictionary.encode(x.flatten(0, 1))
         reconstructed = dictionary.decode(f)
@@ -86,7 +86,9 @@ class JointSplicer:
 _SHOWN = ("l0", "mse", "fvu")
 
 
-def _replace(target: Target, seen: Seen, stand_in: Callable[[Tensor], Tensor], there: Tensor) -> Tensor:
+def _replace(
+    target: Target, seen: Seen, stand_in: Callable[[Activations], Activations], there: Activations
+) -> Activations:
     """What takes the place of the activations [B, T, D] that arrive where the target is replaced."""
     assert target.replaced is not None
     arrived = {**seen, target.replaced: there[:, FIRST_POSITION:]}

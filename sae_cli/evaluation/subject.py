@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, live_blocks
@@ -21,6 +20,7 @@ from sae_cli.errors import JobError
 from sae_cli.metrics.directions import NullSpace
 from sae_cli.models import LanguageModel, Site
 from sae_cli.runs.dictionary_run import DictionaryRun
+from sae_cli.tensor_types import Rows, SiteActivations
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
 
@@ -63,7 +63,7 @@ class ModelSubject:
                 left = slice(first * (block.n // len(rows.tokens)), None)
                 yield rows.select(slice(first, None)), block.select(left)
 
-    def _capture(self, rows: Tensor) -> dict[Site, Tensor]:
+    def _capture(self, rows: Rows) -> dict[Site, SiteActivations]:
         captured = self.model.capture(rows, [self.site])
         return {site: activations.float().cpu() for site, activations in captured.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from sae_cli.config.command import CommandConfig
@@ -12,7 +12,7 @@ from sae_cli.jobs.estimate import expected_memory, size
 
 
 @contextmanager
-def memory_explained(*configs: CommandConfig) -> Iterator[None]:
+def memory_explained(*configs: CommandConfig) -> Generator[None, None, None]:
     """Within it, memory that cannot be had is a `JobError`.
 
     Args:

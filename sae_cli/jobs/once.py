@@ -7,7 +7,7 @@ which several commands ask for, are made in it too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -73,7 +73,7 @@ class Claim(Generic[Config]):
     @contextmanager
     def open(
         self, parents: Iterable[FinishedRun] = (), attempt: UnfinishedRun | None = None, keep: Iterable[str] = ()
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """The run, to be filled and finished; what it is made with is in it already. Arguments as `open_run`."""
         command, what = self.config.command, (self.settings, self.overwrite, parents, attempt, keep)
         with open_run(self.directory, command, *what) as run:

@@ -23,7 +23,7 @@ class StageResult:
     """
 
     directory: Path
-    document: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] = field(default_factory=dict[str, Any])
     title: str = ""
     table: Sequence[Sequence[str]] = ()
     header: Sequence[str] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -21,7 +21,7 @@ from sae_cli.jobs.estimate import Estimate, announce
 from sae_cli.jobs.result import StageResult
 from sae_cli.runs.run_names import short_names
 from sae_cli.terminal import console, interruption
-from sae_cli.terminal.board import Board, Field, History, Row
+from sae_cli.terminal.progress import Board, Field, History, Row, board
 
 Request = TypeVar("Request")
 Outcome = StageResult | Exception
@@ -35,7 +35,7 @@ class Step:
     """A part of a job that is done: how many tokens, and figures to show."""
 
     tokens: int
-    shown: Mapping[str, Field] = field(default_factory=dict)
+    shown: Mapping[str, Field] = field(default_factory=dict[str, Field])
 
 
 def _nothing() -> None:
@@ -190,7 +190,7 @@ def _shown(jobs: Mapping[int, _OpenJob]) -> AbstractContextManager[Board]:
         for name, (number, each) in zip(names, jobs.items(), strict=True)
     }
     first = next(iter(jobs.values())).job
-    return console.board(first.title, rows, first.drawn)
+    return board(first.title, rows, first.drawn)
 
 
 @dataclass
@@ -251,7 +251,7 @@ class _Turns:
         return [outcome for outcome in self.outcomes.values() if isinstance(outcome, Exception)]
 
     @contextmanager
-    def noted(self, number: int) -> Iterator[None]:
+    def noted(self, number: int) -> Generator[None, None, None]:
         """An error that a user can cause becomes the job's outcome; an interruption is everybody's."""
         try:
             yield
@@ -259,7 +259,7 @@ class _Turns:
             self.outcomes[number] = error.with_traceback(None)
 
     @contextmanager
-    def ended_by_an_error(self) -> Iterator[None]:
+    def ended_by_an_error(self) -> Generator[None, None, None]:
         """What is raised here ends all jobs, and each run says why."""
         try:
             yield

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sae_cli.kernels import loops
-from sae_cli.tensor_types import Float, Int, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 _BLOCK = 64  # neighbouring entries whose maximum is looked at first
 
@@ -105,7 +105,7 @@ class Codes:
             return self.by_column[0].diff()
         return torch.bincount(self.indices, minlength=self.n_features)
 
-    def keep(self, chosen: Tensor) -> Codes:
+    def keep(self, chosen: Bool[Tensor, " E"]) -> Codes:
         """The entries that `chosen` [E] marks."""
         kept_before = torch.nn.functional.pad(chosen.cumsum(0), (1, 0))
         return Codes(kept_before[self.starts], self.columns[chosen], self.values[chosen], self.n_features)

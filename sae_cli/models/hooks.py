@@ -16,13 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models.parts import ModelParts
-from sae_cli.tensor_types import Activations
+from sae_cli.tensor_types import Activations, SiteActivations
 
 Visitor = Callable[[Activations], Activations]
-
-
-TAPPED = (HookPoint.mlp_act, HookPoint.mlp_out, HookPoint.attn_out, HookPoint.resid)
-"""Hook points that are somewhere in the model; the others are computed from these."""
 
 
 class Site(NamedTuple):
@@ -36,7 +32,7 @@ class Site(NamedTuple):
     mode: LogitMode | None = None
 
 
-def recorder(seen: dict[Site, Tensor], site: Site) -> Visitor:
+def recorder(seen: dict[Site, SiteActivations], site: Site) -> Visitor:
     """A visitor that leaves activations as they are, and keeps them under their site."""
 
     def keep(activations: Activations) -> Activations:

@@ -74,17 +74,9 @@ class ModelParts:
             W_U = _input_output(projection) @ W_U
         return W_U.T
 
-    def b_U(self) -> Float[Tensor, " V"]:
-        """The unembedding's bias; zeros where there is none."""
-        return _bias(self.unembedding, self.W_out(0).new_zeros(self.vocab_size))
-
     def final_norm_gain(self) -> Float[Tensor, " D"]:
         """What the normalised residual stream is multiplied by (Gemma: 1 + weight)."""
         return self._gain(self.final_norm)
-
-    def final_norm_bias(self) -> Float[Tensor, " D"]:
-        """What is added after the gain; zeros where there is no bias."""
-        return _bias(self.final_norm, self.W_out(0).new_zeros(self.d_model))
 
     @property
     def final_norm_centres(self) -> bool:
@@ -135,8 +127,3 @@ def _input_output(linear: nn.Module) -> Float[Tensor, "_ _"]:
     """A linear map's weight as (inputs, outputs): what GPT-2's Conv1D stores and `nn.Linear` stores transposed."""
     weight = linear.get_parameter("weight")
     return weight if isinstance(linear, Conv1D) else weight.T
-
-
-def _bias(module: nn.Module, otherwise: Tensor) -> Tensor:
-    bias = getattr(module, "bias", None)
-    return otherwise if bias is None else bias

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ def ask_to_stop(signal_number: int) -> None:
 
 
 @contextmanager
-def postponed() -> Iterator[None]:
+def postponed() -> Generator[None, None, None]:
     """Within it, the work goes on after a signal, up to the next `stop_if_asked`, or its end."""
     _wish.postponed = True
     try:

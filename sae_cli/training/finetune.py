@@ -17,7 +17,7 @@ from sae_cli.dictionaries.frozen_codes import FrozenCodes
 from sae_cli.dictionaries.objective import Objective, Start
 from sae_cli.errors import RequestError
 from sae_cli.tensor_types import Float, Tensor
-from sae_cli.terminal import console
+from sae_cli.terminal.progress import progress
 from sae_cli.training.initialise import activation_scale
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.resampling import NO_RESAMPLING
@@ -71,7 +71,7 @@ def finetuned(
 
     recipe = replace(recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0, resampling=NO_RESAMPLING)
     trainer = Trainer(recipe, make, sample, device, forbidden)
-    with console.progress(tokens, f"finetune {what.value}") as advance:
+    with progress(tokens, f"finetune {what.value}") as advance:
         for batch in source.batches:
             trainer.step(usable_rows(batch, config.non_finite).to(device))
             advance(len(batch))

@@ -97,7 +97,7 @@ def _belonging(card: Card) -> dict[str, object]:
     return {"data": "text", **place, "layer": layer}
 
 
-def _too_few(config: TrainConfig, frequency: Tensor, found: int) -> str:
+def _too_few(config: TrainConfig, frequency: Float[Tensor, " F"], found: int) -> str:
     firing = frequency[frequency > 0]
     levels = ", ".join(f"{int((firing < level).sum()):,} below {level:g}" for level in _LEVELS)
     return (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.jobs.estimate import Estimate
+from sae_cli.tensor_types import Float, Tensor
 from sae_cli.training.trainer import Trainer
 
 
-def estimate(trainer: Trainer, sample: torch.Tensor, config: TrainConfig, filling: float) -> Estimate:
+def estimate(trainer: Trainer, sample: Float[Tensor, "N D"], config: TrainConfig, filling: float) -> Estimate:
     """Made once the buffer is full, because then the speed of both halves has been measured."""
     batch = sample[: config.train.batch_size]
     step = trainer.time_of_a_step(batch)

@@ -1,6 +1,7 @@
 """Headers of strangers: what does not fit its file is refused before anything is made room for."""
 
 import json
+import re
 import time
 import tracemalloc
 
@@ -8,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sae_cli.artifacts.safetensors_header import DTYPE_BYTES, TensorEntry, read_header
+from sae_cli.artifacts.safetensors_header import DTYPES, TensorEntry, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError
 
@@ -30,51 +31,53 @@ def test_a_header_as_it_is_written(tmp_path):
     assert header.tensors["b"].shape == (2, 3) and header.tensors["b"].dtype == "F32"
     assert header.tensors["a"].shape == () and header.tensors["c"].shape == (0, 4)
     assert header.metadata == {"sae": '{"k": 1}'}
-    assert list(header.tensors.values()) == sorted(header.tensors.values(), key=lambda entry: entry.begin)
 
 
-@pytest.mark.parametrize("dtype", DTYPE_BYTES)
+BITS = re.compile(r"[A-Z]+(\d+)")
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
 def test_every_dtype_is_read(tmp_path, dtype):
-    n_bytes = 3 * DTYPE_BYTES[dtype]
+    n_bytes = 3 * int(BITS.match(dtype)[1]) // 8 if dtype != "BOOL" else 3
     header = {"x": {"dtype": dtype, "shape": [3], "data_offsets": [0, n_bytes]}}
     path = file_of(tmp_path / "x", header, b"\0" * n_bytes)
-    assert read_header(path).tensors == {"x": TensorEntry(dtype, (3,), 0, n_bytes)}
+    assert read_header(path).tensors == {"x": TensorEntry(dtype, (3,))}
     assert read_tensors(path)["x"].shape == map_tensor(path, "x").shape == (3,)
 
 
 @pytest.mark.parametrize(
     ("header", "says"),
     [
-        ({"x": ONE | {"data_offsets": [0, 4]}}, r"x of shape \[2\] and dtype F32 in 4 bytes"),
-        ({"x": ONE | {"data_offsets": [8, 0]}}, "in -8 bytes"),
-        ({"x": ONE | {"data_offsets": [-8, 0]}}, r"x at \[-8, 0\]"),
-        ({"x": ONE | {"data_offsets": [0, 8, 8]}}, "x at"),
-        ({"x": ONE | {"data_offsets": [0.0, 8]}}, "x at"),
-        ({"x": ONE | {"dtype": "F33"}}, "x of unknown dtype 'F33'"),
-        ({"x": ONE | {"dtype": []}}, "x of unknown dtype"),
-        ({"x": ONE | {"shape": [-2]}}, r"x of shape \[-2\]"),
-        ({"x": ONE | {"shape": [True]}}, "x of shape"),
-        ({"x": ONE | {"shape": 2}}, "x of shape 2"),
-        ({"x": ONE | {"shape": [1] * 17}}, "x of shape"),
-        ({"x": ONE | {"shape": [2**32, 2**32]}}, "x of impossible shape"),
-        ({"x": ONE | {"shape": [0, 2**63], "data_offsets": [0, 0]}}, "x of impossible shape"),
-        ({"x": ONE | {"shape": [10**12]}}, "in 8 bytes"),
-        ({"x": ONE | {"more": 1}}, "x without exactly dtype, shape and data_offsets"),
-        ({"x": [1]}, "x without exactly"),
-        ({"x": ONE, "y": ONE}, "y at byte 0, where the one before ends at 8"),
-        ({"x": ONE | {"data_offsets": [8, 16]}}, "x at byte 8, where the one before ends at 0"),
-        ({"x": ONE | {"shape": [4], "data_offsets": [0, 16]}}, "tensors of 16 bytes and 8 bytes for them"),
-        ({"x": ONE | {"shape": [1], "data_offsets": [0, 4]}}, "tensors of 4 bytes and 8 bytes for them"),
-        ({}, "tensors of 0 bytes and 8 bytes for them"),
-        ({"x": ONE, "__metadata__": {"a": 1}}, "metadata that is not text by name"),
-        ({"x": ONE, "__metadata__": []}, "metadata that is not text by name"),
-        ([ONE], "a header that is no object"),
-        (b'{"x":', "Expecting value"),
-        (b'{"x": NaN}', "NaN, which is no JSON"),
-        (b"[" * 100_000, "more than 32 levels of nesting"),
-        (b'{"a": 1, "a": 1}', "a key twice"),
-        (b"\xff\xff", "utf-8"),
-        (json.dumps({"x" * 5000: 1}).encode(), "found x{200}…;"),
+        ({"x": ONE | {"data_offsets": [0, 4]}}, "invalid shape, data type, or offset"),
+        ({"x": ONE | {"data_offsets": [8, 0]}}, "invalid offset for tensor `x`"),
+        ({"x": ONE | {"data_offsets": [-8, 0]}}, "integer `-8`"),
+        ({"x": ONE | {"data_offsets": [0, 8, 8]}}, "invalid length 3"),
+        ({"x": ONE | {"data_offsets": [0.0, 8]}}, "floating point"),
+        ({"x": ONE | {"dtype": "F33"}}, "unknown variant `F33`"),
+        ({"x": ONE | {"dtype": "F4", "shape": [16]}}, "x of unknown dtype 'F4'"),
+        ({"x": ONE | {"dtype": []}}, "expected string"),
+        ({"x": ONE | {"shape": [-2]}}, "integer `-2`"),
+        ({"x": ONE | {"shape": [True]}}, "boolean"),
+        ({"x": ONE | {"shape": 2}}, "expected a sequence"),
+        ({"x": ONE | {"shape": [1] * 16 + [2]}}, "x of impossible shape"),
+        ({"x": ONE | {"shape": [2**32, 2**32]}}, "overflow"),
+        ({"x": ONE, "y": ONE | {"shape": [0, 2**61], "data_offsets": [8, 8]}}, "y of impossible shape"),
+        ({"x": ONE | {"shape": [10**12]}}, "invalid shape"),
+        ({"x": [1]}, "expected string or map"),
+        ({"x": ONE, "y": ONE}, "invalid offset for tensor"),
+        ({"x": ONE | {"data_offsets": [8, 16]}}, "invalid offset for tensor `x`"),
+        ({"x": ONE | {"shape": [4], "data_offsets": [0, 16]}}, "file not fully covered"),
+        ({"x": ONE | {"shape": [1], "data_offsets": [0, 4]}}, "file not fully covered"),
+        ({}, "file not fully covered"),
+        ({"x": ONE, "__metadata__": {"a": 1}}, "expected a string"),
+        ({"x": ONE, "__metadata__": []}, "expected a map"),
+        ([ONE], "invalid type: sequence"),
+        (b'{"x":', "EOF while parsing"),
+        (b'{"x": NaN}', "expected value"),
+        (b"[" * 100_000, "invalid type: sequence"),
+        (b"\xff\xff", "invalid utf-8"),
+        (json.dumps({"x" * 5000: [], "y": ONE}).encode(), "invalid length 0"),
+        (json.dumps({"x" * 5000: ONE | {"dtype": "F4", "shape": [16]}}).encode(), "found x{200}…;"),
     ],
 )
 def test_what_is_refused_by_every_reader(tmp_path, header, says):
@@ -90,14 +93,14 @@ def test_what_is_refused_by_every_reader(tmp_path, header, says):
 @pytest.mark.parametrize("length", [9, 2**32, 2**63, 2**64 - 1])
 def test_a_header_longer_than_the_file(tmp_path, length):
     path = file_of(tmp_path / "x", b"{}", length=length)
-    with pytest.raises(JobError, match=rf"a header of {length:,} bytes in a file of 10"):
+    with pytest.raises(JobError, match=r"invalid header length|header too large"):
         read_header(path)
 
 
 def test_a_file_without_a_header(tmp_path):
     for content in (b"", b"\0" * 7):
         (tmp_path / "x").write_bytes(content)
-        with pytest.raises(JobError, match="a header of 0 bytes in a file of"):
+        with pytest.raises(JobError, match="header too small"):
             read_header(tmp_path / "x")
     with pytest.raises(JobError, match="found No such file or directory"):
         read_header(tmp_path / "nowhere")
@@ -113,7 +116,7 @@ def test_a_sparse_giant_costs_neither_memory_nor_time(tmp_path):
     tracemalloc.start()
     started = time.perf_counter()
     for read in (read_header, read_tensors, read_metadata):
-        with pytest.raises(JobError, match=r"274,877,906,944 bytes, more than 8,388,608"):
+        with pytest.raises(JobError, match="header too large"):
             read(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

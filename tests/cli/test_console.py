@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from sae_cli.terminal import console
-from sae_cli.terminal.board import Row
+from sae_cli.terminal.progress import Row, board, progress
 
 
 def test_text_is_no_markup_and_controls_are_shown(capsys):
@@ -35,8 +35,8 @@ def test_nothing_in_a_table_acts_on_the_terminal(capsys):
 
 def test_nothing_in_progress_acts_on_the_terminal(capsys, monkeypatch):
     clock = iter([0.0, 11.0])
-    monkeypatch.setattr("sae_cli.terminal.console.time.monotonic", lambda: next(clock))
-    with console.progress(20, "tr\x1bain") as advance:
+    monkeypatch.setattr("sae_cli.terminal.progress.time.monotonic", lambda: next(clock))
+    with progress(20, "tr\x1bain") as advance:
         advance(10, token="\u202e")
     assert capsys.readouterr().err.splitlines() == [r"tr\x1bain: 50%, 1 tokens/s, 0:11 left, token \u202e"]
 
@@ -52,7 +52,7 @@ def test_quiet(capsys):
     console.log("a")
     console.warn("b")
     console.table("t", [("c", "d")])
-    with console.progress(10, "e") as advance:
+    with progress(10, "e") as advance:
         advance(10, loss=1.0)
     console.error("shown")
     assert capsys.readouterr().err == "sae: error: shown\n"
@@ -66,8 +66,8 @@ def test_table(capsys):
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
     clock = iter([0.0, 1.0, 11.0, 12.0, 20.0])
-    monkeypatch.setattr("sae_cli.terminal.console.time.monotonic", lambda: next(clock))
-    with console.progress(2000, "train") as advance:
+    monkeypatch.setattr("sae_cli.terminal.progress.time.monotonic", lambda: next(clock))
+    with progress(2000, "train") as advance:
         advance(100, l0=3.0)
         advance(1000, l0=12.3456, dead="none")
         advance(100)
@@ -79,7 +79,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch)
 
 
 def test_a_short_loop_leaves_no_line(capsys):
-    with console.progress(10, "x", unit="rows") as advance:
+    with progress(10, "x", unit="rows") as advance:
         advance(10)
     assert capsys.readouterr().err == ""
 
@@ -87,8 +87,8 @@ def test_a_short_loop_leaves_no_line(capsys):
 def test_progress_bar_on_a_terminal(monkeypatch):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=120)
-    monkeypatch.setattr(console, "_console", lambda: terminal)
-    with console.progress(10, "bar [x]") as advance:
+    monkeypatch.setattr(console, "stderr", lambda: terminal)
+    with progress(10, "bar [x]") as advance:
         advance(4, loss=0.5)
         advance(2)
     assert "bar [x]" in screen.getvalue()
@@ -114,7 +114,7 @@ def test_excerpts_without_colours_mark_the_peak_and_strong_words(capsys):
 def test_excerpts_on_a_terminal_are_shaded(monkeypatch):
     shown = io.StringIO()
     monkeypatch.setattr(
-        console, "_console", lambda: Console(file=shown, force_terminal=True, color_system="truecolor", width=80)
+        console, "stderr", lambda: Console(file=shown, force_terminal=True, color_system="truecolor", width=80)
     )
     console.excerpts("title", EXCERPTS)
     assert shown.getvalue().count("48;2;65;192;65m") == 2 and "\x1b[2J" not in shown.getvalue()
@@ -124,44 +124,44 @@ def test_excerpts_on_a_terminal_are_shaded(monkeypatch):
 def _on_a_terminal(monkeypatch, width):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=width, legacy_windows=False, _environ={})
-    monkeypatch.setattr(console, "_console", lambda: terminal)
+    monkeypatch.setattr(console, "stderr", lambda: terminal)
     return screen
 
 
 @pytest.mark.parametrize("width", [100, 40])
 def test_a_board_on_a_terminal(monkeypatch, width):
     screen = _on_a_terminal(monkeypatch, width)
-    with console.board("train", {0: Row("a", 100)}, "loss") as board:
+    with board("train", {0: Row("a", 100)}, "loss") as shown:
         for loss in (9.0, 5.0, 3.0):
-            board.advance(0, 20, {"loss": loss, "token": "\x1b[2J"})
+            shown.advance(0, 20, {"loss": loss, "token": "\x1b[2J"})
         console.log("a line [in between]")
-    shown = screen.getvalue()
-    assert "a line [in between]\n" in shown and " 60%" in shown
-    assert r"loss 3  token \x1b[2J" in shown and "\x1b[2J" not in shown
-    assert all(len(line) < width for line in re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", shown).splitlines())
+    text = screen.getvalue()
+    assert "a line [in between]\n" in text and " 60%" in text
+    assert r"loss 3  token \x1b[2J" in text and "\x1b[2J" not in text
+    assert all(len(line) < width for line in re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", text).splitlines())
 
 
 def test_a_board_without_a_terminal_is_lines(capsys, monkeypatch):
-    clock = iter([0.0, 0.0, 11.0])
+    clock = iter([0.0, 11.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with console.board("train", {0: Row("a", 2000, 1000)}, "loss") as board:
-        board.advance(0, 550, {"loss": 12.3456, "dead": "0"})
-    assert capsys.readouterr().err.splitlines() == ["train: 55%, 50 tokens/s, 0:09 left, loss 12.35  dead 0"]
+    with board("train", {0: Row("a", 2000, 1000)}, "loss") as shown:
+        shown.advance(0, 550, {"loss": 12.3456, "dead": "0"})
+    assert capsys.readouterr().err.splitlines() == ["train: 78%, 50 tokens/s, 0:09 left, loss 12.35  dead 0"]
 
 
 def test_a_board_that_is_quiet(capsys):
     console.configure(quiet=True)
-    with console.board("train", {0: Row("a", 10), 1: Row("b", 10)}, "loss") as board:
-        board.advance(1, 10, {"loss": 1.0})
-        board.end(1, "done")
+    with board("train", {0: Row("a", 10), 1: Row("b", 10)}, "loss") as shown:
+        shown.advance(1, 10, {"loss": 1.0})
+        shown.end(1, "done")
     assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
     screen = _on_a_terminal(monkeypatch, 80)
     monkeypatch.setattr(Console, "is_dumb_terminal", True)
-    with console.board("train", {0: Row("a", 10)}) as board:
-        board.advance(0, 10, {"loss": 1.0})
+    with board("train", {0: Row("a", 10)}) as shown:
+        shown.advance(0, 10, {"loss": 1.0})
     assert screen.getvalue() == ""
 
 

@@ -122,7 +122,10 @@ def test_no_update_on_the_direct_path_is_the_stream_without_it(model, rows):
 def test_logits_replaced_by_zero_are_the_biases(model, rows):
     target, seen, logits = clean_run(model, rows, Site(HookPoint.logits, model.n_layers - 1))
     found = direct(model, target, torch.zeros_like(target.read(seen)), seen, logits)
-    nothing = model.parts.b_U() + model.parts.final_norm_bias() @ model.parts.W_U().T
+    nothing = getattr(model.parts.final_norm, "bias", None)
+    nothing = torch.zeros(model.d_model) if nothing is None else nothing
+    for module in (*model.parts.output_projections, model.parts.unembedding):
+        nothing = module(nothing)
     expected = capped(model, nothing.expand_as(found))
     if model.parts.output_projections:
         found, expected = (each - each.mean(dim=-1, keepdim=True) for each in (found, expected))

@@ -36,9 +36,15 @@ def normed(model: LanguageModel, resid: Tensor, scale_of: Tensor | None = None) 
     return resid / (scale_of.square().mean(dim=-1, keepdim=True) + eps).sqrt() * (norm.weight + gemma)
 
 
+def bias(module: torch.nn.Module) -> Tensor | float:
+    """Of a norm or a linear map; 0 where it has none."""
+    found = getattr(module, "bias", None)
+    return 0.0 if found is None else found
+
+
 def uncapped_logits(model: LanguageModel, resid: Tensor) -> Tensor:
     """Final norm and its bias, projections, head and its bias, before any soft cap."""
-    logits = normed(model, resid) + model.parts.final_norm_bias()
+    logits = normed(model, resid) + bias(model.parts.final_norm)
     for module in (*model.parts.output_projections, model.parts.unembedding):
         logits = module(logits)
     return logits
@@ -47,7 +53,7 @@ def uncapped_logits(model: LanguageModel, resid: Tensor) -> Tensor:
 def test_norm_written_out_is_the_models_own(exact):
     resid, _ = some_resid(exact)
     assert_close(
-        normed(exact, resid) + exact.parts.final_norm_bias(), exact.parts.final_norm(resid), rtol=1e-5, atol=1e-5
+        normed(exact, resid) + bias(exact.parts.final_norm), exact.parts.final_norm(resid), rtol=1e-5, atol=1e-5
     )
 
 

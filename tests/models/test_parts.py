@@ -67,6 +67,12 @@ def test_mlp_act_differences_reach_the_residual_stream_through_the_map(model, ro
         assert_close(by_map[:, 1:] - by_map[:, :-1], mlp_out[:, 1:] - mlp_out[:, :-1], **TOLERANCE)
 
 
+def bias(module):
+    """Of a norm or a linear map; 0 where it has none."""
+    found = getattr(module, "bias", None)
+    return 0.0 if found is None else found
+
+
 def test_logits_from_the_final_residual_stream_by_formula(model, rows):
     resid = captured(model, rows, HookPoint.resid, model.n_layers - 1).double()
     parts = model.parts
@@ -75,8 +81,8 @@ def test_logits_from_the_final_residual_stream_by_formula(model, rows):
         # Far above the norm's epsilon, which the formula leaves out.
         assert centred.square().mean(-1).min() > 0.1
         resid = centred / centred.square().mean(-1, keepdim=True).sqrt()
-    final = resid * parts.final_norm_gain().double() + parts.final_norm_bias().double()
-    logits = final @ parts.W_U().double().T + parts.b_U().double()
+    final = resid * parts.final_norm_gain().double() + bias(parts.final_norm)
+    logits = final @ parts.W_U().double().T + bias(parts.unembedding)
     assert logits.abs().max() > 1
     if cap := parts.logit_soft_cap:
         logits = cap * torch.tanh(logits / cap)

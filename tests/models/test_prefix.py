@@ -7,7 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sae_cli.config.hook import HookPoint
 from sae_cli.errors import RequestError
 from sae_cli.models import Site
-from sae_cli.models.hooks import TAPPED
+
+TAPPED = [hook for hook in HookPoint if not hook.value.startswith("logit")]
+"""Hook points that are somewhere in the model; the others are computed from these."""
 
 
 def all_sites(model):
