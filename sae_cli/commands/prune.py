@@ -22,9 +22,11 @@ from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.edits.prune import Limits, kept_features, recentred
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
-from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.evaluation.encode import encoded, measure
+from sae_cli.evaluation.measure import Measurement
 from sae_cli.evaluation.subject import make_subject
 from sae_cli.jobs.result import StageResult
+from sae_cli.metrics.reconstruction import MeanError
 from sae_cli.models.logit_space import LOGIT_ROOT
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
 from sae_cli.terminal import console
@@ -124,15 +126,10 @@ def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: Pr
     return kept
 
 
-@torch.no_grad()
 def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device) -> Tensor:
     """Mean of x - x̂ over the activations that features are counted on."""
     subject = make_subject(source.trained_with, None, config.model_rows, device)
-    total, n = torch.zeros(dictionary.width, dtype=torch.float64, device=device), 0
+    blocks, error = Measurement(subject, config.eval, config.features).training_blocks(), MeanError()
     with console.progress(config.features.tokens, "recenter") as advance:
-        for block in Measurement(subject, config.eval, config.features).training_blocks():
-            for x in block.activations.to(device).split(max(1, FEATURES_AT_ONCE // dictionary.n_features)):
-                total += (x - dictionary(x)).sum(dim=0, dtype=torch.float64)
-            n += block.n
-            advance(block.n)
-    return total / n
+        measure(encoded(dictionary, blocks, advance), error)
+    return error.results()

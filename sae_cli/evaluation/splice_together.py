@@ -12,7 +12,9 @@ from torch import Tensor
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.metrics.language_loss import LossSums
+from sae_cli.evaluation.encode import measure
+from sae_cli.metrics.encoded import Encoded
+from sae_cli.metrics.language_loss import LossSums, Predictions
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import LanguageModel, Site, Target
 from sae_cli.models.hooks import recorder
@@ -54,7 +56,8 @@ class JointSplicer:
             x = target.read(seen).float()
             check_positions(x, tokens, f"held-out activations of {site.hook.value}.{site.layer}")
             self._reconstructed(self.alone, site, x)
-        self.losses.add(tokens, n_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
+        conditions = self._conditions(tokens, seen)
+        self.losses.add(Predictions(tokens, n_bytes, clean, conditions, FIRST_POSITION, domains))
 
     def _conditions(self, tokens: Tensor, seen: Seen) -> Iterator[tuple[str, Tensor]]:
         stand_ins: dict[str, StandIn] = {
@@ -71,11 +74,8 @@ class JointSplicer:
             yield name, self.model.logits(tokens, visitors).cpu()
 
     def _reconstructed(self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Tensor) -> Tensor:
-        dictionary = self.dictionaries[site]
-        f = dictionary.encode(x.flatten(0, 1))
-        reconstructed = dictionary.decode(f)
-        sums[site].add(x.flatten(0, 1), reconstructed, f, dictionary.decoder_norms())
-        return reconstructed.view_as(x)
+        measure([encoded := Encoded(self.dictionaries[site], x.flatten(0, 1))], sums[site])
+        return encoded.reconstruction.view_as(x)
 
     def of_site(self, site: Site) -> dict[str, Any]:
         """Figures of one dictionary as it reads the spliced model, and, named `<name>_alone`, the clean one."""
