@@ -16,6 +16,7 @@ import torch
 
 from sae_cli import build
 from sae_cli.config.compose import Composer, typed
+from sae_cli.config.hook import SiteConfig
 from sae_cli.config.split import Split
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trainer import Trainer
@@ -34,7 +35,7 @@ class Contender:
     def __init__(self, overrides: tuple[str, ...], model, rows) -> None:
         self.config = typed(Composer().compose("train", ["sae=topk", *overrides]).settings)
         self.model, self.rows = model, rows
-        self.site = build.site(self.config.hook, self.config.layer, model)
+        self.site = build.site(SiteConfig.of(self.config.hook, self.config.layer), model)
         x = self.capture()
         self.trainer = Trainer(recipe_of(self.config), build.objective(self.config, x.shape[1]), x, model.device)
 

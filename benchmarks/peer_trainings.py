@@ -78,6 +78,20 @@ def peers() -> Iterator[tuple[str, Train]]:
         yield "SAELens", saelens
 
 
+def unit_mean_square(batches: list[Tensor]) -> float:
+    """What dictionary_learning multiplies activations by."""
+    return 1 / float(torch.cat(batches[:100]).square().sum(dim=1).mean().sqrt())
+
+
+def unit_mean_norm(batches: list[Tensor]) -> float:
+    """What SAELens multiplies activations by, so that their mean norm is √d."""
+    return batches[0].shape[1] ** 0.5 / float(torch.cat(batches[:100]).norm(dim=1).mean())
+
+
+SCALES = {"dictionary_learning": unit_mean_square, "SAELens": unit_mean_norm}
+"""Of each peer, what activations are multiplied by in its training."""
+
+
 def dictionary_learning(order: Order, batches: list[Tensor]) -> Trained:
     """By its `trainSAE` without what fetches data: activations at unit mean square, as `normalize_activations` does."""
     from dictionary_learning.trainers.batch_top_k import BatchTopKTrainer
@@ -88,7 +102,7 @@ def dictionary_learning(order: Order, batches: list[Tensor]) -> Trained:
     from dictionary_learning.trainers.top_k import TopKTrainer
 
     steps, width = len(batches), batches[0].shape[1]
-    scale = float(torch.cat(batches[:100]).square().sum(dim=1).mean().sqrt())
+    scale = 1 / unit_mean_square(batches)
     common = {
         "steps": steps, "activation_dim": width, "dict_size": order.features, "layer": 0, "lm_name": "",
         "device": "cpu", "seed": order.seed,

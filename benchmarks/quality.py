@@ -5,7 +5,9 @@
 
 All contenders see the same activations in the same batches, as many steps, and are measured on the same held-out
 tokens after training, as their users would use them. Where a coefficient sets the sparsity, it is searched for until
-L0 is within 2 % of k, and FVU is read at L0 = k between the two nearest trainings. Peers get the better of two
+L0 is within 2 % of k, and FVU is read at L0 = k between the two nearest trainings. ReLU dictionaries are compared at
+the peer's L1 coefficient too, by the loss that both are trained on: at one coefficient, a training that has not come
+as far can have a lower L0, because fewer of its features are alive. Peers get the better of two
 learning rates, their own and ours, by the first seed. Seeds are those of the first parameters; differences are taken
 seed by seed, and their interval is of Student's t.
 """
@@ -36,6 +38,7 @@ from sae_cli.evaluation.encode import measure as measure_all
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.terminal import console
+from sae_cli.training.initialise import activation_scale
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trainer import Trainer
 
@@ -182,6 +185,41 @@ class Contender:
             self.found.append(reached[best])
 
 
+class AtEqualL1(NamedTuple):
+    """A peer and ours at the peer's coefficient, each by seed: what ours has more than the peer is negative."""
+
+    peer: list[float]
+    ours: list[float]
+    quality: list[Quality]
+
+
+def at_equal_l1(peer: Contender) -> AtEqualL1:
+    """Held-out ‖x - x̂‖² + l1·Σ fᵢ‖dᵢ‖ in the peer's units, of ours without its decoder fit, which leaves that loss."""
+    on, scale = peer.on, peer_trainings.SCALES[peer.name](peer.on.batches)
+    whole = on._replace(overrides=[*on.overrides, "sae.decoder_fit=0"])
+    own = activation_scale(on.sample)
+    found = AtEqualL1([], [], [])
+    for seed, each in enumerate(peer.found):
+        order = peer.order._replace(seed=seed, sparsity=each.sparsity)
+        in_our_units = order._replace(sparsity=each.sparsity * own / scale, lr=None)
+        found.peer.append(_l1_loss(peer.train(order, on.batches), on, each.sparsity, scale))
+        found.ours.append(_l1_loss(ours(whole, in_our_units, on.batches), on, each.sparsity, scale))
+        found.quality.append(measure(ours(on, in_our_units, on.batches), on))
+    return found
+
+
+@torch.no_grad()
+def _l1_loss(trained: Trained, on: Material, l1: float, scale: float) -> float:
+    nothing = torch.zeros(1, trained.directions.shape[0])
+    alone = trained.decode(torch.eye(nothing.shape[1])) - trained.decode(nothing)
+    total = 0.0
+    for x in on.held_out.split(4096):
+        f = trained.encode(x)
+        penalty = (f @ alone.norm(dim=1)).double().sum() * scale
+        total += float((trained.decode(f) - x).double().square().sum() * scale**2 + l1 * penalty)
+    return total / len(on.held_out)
+
+
 def _rate(order: Order, on: Material) -> float:
     settings = [*on.overrides, f"sae={order.architecture}"]
     return float(typed(Composer().compose("train", settings).settings).train.lr)
@@ -227,6 +265,24 @@ def rows_of(
         )  # fmt: skip
 
 
+def _at_equal_l1_row(on: Material, peer: Contender) -> tuple[list[str], dict[str, Any]]:
+    found = at_equal_l1(peer)
+    gap, half = difference(
+        [theirs / own for theirs, own in zip(found.peer, found.ours, strict=True)], [1.0] * len(found.ours)
+    )
+    n = len(found.quality)
+    fvu, l0 = (sum(getattr(each, name) for each in found.quality) / n for name in ("fvu", "l0"))
+    recovered = [each.recovered for each in found.quality if each.recovered is not None]
+    verdict = "behind" if gap > half else "ahead" if gap < -half else "undecided"
+    name, truth = f"sae at the L1 of {peer.name}", f"{sum(recovered) / n:.3f}" if recovered else ""
+    shown = f"its loss over ours {gap:+.1%} ± {half:.1%}"
+    return (
+        [on.name, "relu", name, "its own", f"{fvu:.4f}", f"{l0:.2f}", truth, shown, f"{peer.name} {verdict}"],
+        {"on": on.name, "architecture": "relu", "name": name, "l1 loss": {"peer": found.peer, "ours": found.ours},
+         "fvu": fvu, "l0": l0, "recovered": recovered, "loss over ours": [gap, half]},
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = timing.parser(__doc__)
     parser.add_argument(
@@ -252,7 +308,9 @@ def main() -> None:
             contenders = [Contender(each, train, architecture, on, arguments.features, k) for each, train in packages]
             for each in contenders:
                 each.run(seeds)
-            for line, figures in rows_of(on, architecture, contenders):
+            lines = [*rows_of(on, architecture, contenders)]
+            lines += [_at_equal_l1_row(on, each) for each in contenders[1:] if architecture == "relu"]
+            for line, figures in lines:
                 shown.append(line)
                 written.append(figures)
                 print(f"{time.monotonic() - begun:7.0f} s ", *line, flush=True)

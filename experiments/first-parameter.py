@@ -25,6 +25,7 @@ from sae_cli.runs.dictionary_run import read_dictionary_run
 from sae_cli.text.token_text import token_texts
 
 BLOCKS = 50
+MODEL_ROWS = 16
 LIMITS = (0, 4, 8, 12, 16)
 DEFINITION = re.compile(r"def [^\n()]*\($")
 
@@ -32,7 +33,7 @@ DEFINITION = re.compile(r"def [^\n()]*\($")
 def main(directory: str, feature: int) -> None:
     run = read_dictionary_run(Path(directory))
     dictionary = load_dictionary(run.run)
-    subject = make_subject(run.trained_with, None, run.trained_with.model_rows, torch.device("cpu"))
+    subject = make_subject(run, None, MODEL_ROWS, torch.device("cpu"))
     assert isinstance(subject, ModelSubject)
     stream = build.row_stream(subject.data, subject.model, Split.held_out)
     words = token_texts(subject.model.tokenizer, range(subject.model.vocab_size))

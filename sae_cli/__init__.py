@@ -2,19 +2,33 @@
 
 import sae_cli
 dictionary = sae_cli.load("runs/train/demo/…")   # encode(x), decode(f), x in raw activation units
+card = sae_cli.card("runs/train/demo/…")         # what it belongs to: model, places, text
+sae_cli.save("runs/mine", dictionary, card)      # a run directory that every command reads
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sae_cli.dictionaries.card import Card as Card
+    from sae_cli.dictionaries.card import Wiring as Wiring
     from sae_cli.dictionaries.files import load as load
+    from sae_cli.runs.dictionary_run import card as card
+    from sae_cli.runs.dictionary_run import save as save
 
-__all__ = ["load"]
+__all__ = ["Card", "Wiring", "card", "load", "save"]
+
+_HOMES = {
+    "Card": "sae_cli.dictionaries.card",
+    "Wiring": "sae_cli.dictionaries.card",
+    "card": "sae_cli.runs.dictionary_run",
+    "load": "sae_cli.dictionaries.files",
+    "save": "sae_cli.runs.dictionary_run",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Late, because importing torch takes seconds and `sae --help` must not.
-    if name == "load":
-        return import_module("sae_cli.dictionaries.files").load
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

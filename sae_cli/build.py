@@ -8,7 +8,7 @@ import torch
 
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import DataConfig, HfData, RecordData, StdlibData, TextData
-from sae_cli.config.hook import HookConfig, LogitUpdateHook
+from sae_cli.config.hook import LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import (
     BatchTopKSae,
@@ -72,10 +72,11 @@ def language_model(config: ModelConfig, data: DataConfig, on: torch.device) -> L
     return model
 
 
-def site(hook: HookConfig, layer: int, model: LanguageModel) -> Site:
+def site(named: SiteConfig, model: LanguageModel) -> Site:
     """The place in the model that is named; refused where the model has no such place."""
+    hook, layer = named
     mode = hook.mode if isinstance(hook, LogitUpdateHook) else None
-    chosen = Site(hook.point, layer if hook.has_layer else model.n_layers - 1, mode)
+    chosen = Site(hook.point, model.n_layers - 1 if layer is None else layer, mode)
     model.check_site(chosen)
     return chosen
 

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Iterator
 from functools import cache, cached_property
 from itertools import islice
 from math import ceil
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -19,8 +18,10 @@ from sae_cli.activations.sharing import SharedStream
 from sae_cli.activations.text_read import FIRST_ROWS, text_facts, text_record
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import HarvestConfig, TrainConfig
+from sae_cli.config.hook import SiteConfig
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
+from sae_cli.jobs.once import Claim
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
 from sae_cli.terminal import console
 from sae_cli.text.packing import TokenRows
@@ -63,7 +64,7 @@ class LiveActivations:
 
     def watch(self, config: HarvestConfig | TrainConfig) -> Site:
         """Take the hook point of this configuration into the passes to come."""
-        site = build.site(config.hook, config.layer, self.model)
+        site = build.site(SiteConfig.of(config.hook, config.layer), self.model)
         if site not in self._sites:
             self._sites.append(site)
         return site
@@ -142,9 +143,9 @@ class LiveActivations:
         return time.monotonic() - started
 
 
-def stream_key(request: tuple[HarvestConfig | TrainConfig, Path]) -> Hashable:
+def stream_key(claim: Claim[HarvestConfig] | Claim[TrainConfig]) -> Hashable:
     """Equal for jobs that can share a `LiveActivations`."""
-    config, _ = request
+    config = claim.config
     settings = flatten(config)
     named = (settings[key] for key in sorted(settings) if key.startswith(("model.", "data.")))
     return (*map(str, named), config.device, config.model_rows)

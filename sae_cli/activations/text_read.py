@@ -94,19 +94,23 @@ def measured_text(source: DictionaryRun, data: DataConfig | None, said: bool = F
         RequestError: the text is gone, is of the wrong kind, or documents that the dictionary was trained on would be
             among those held out.
     """
-    run, trained = source.run, source.trained_with.data
+    run = source.run
     if data is None:
-        now = _own_text(source)
+        trained, now = source.data(), _own_text(source)
         if split_otherwise(trained, text_of(run.manifest)):
             raise RequestError(f"{run.directory}: {_SPLIT_OTHERWISE}; train it again, or give other text with data=")
         if not said and (before := text_of(run.manifest)) and now and (changed := before.difference(now)):
             console.warn(f"{run.directory}: its text, {now.place}, has changed since the training: {changed}")
         return now
-    if isinstance(data, SyntheticData) != isinstance(trained, SyntheticData):
-        kind = "activations of data=synthetic" if isinstance(trained, SyntheticData) else "a language model"
+    if isinstance(data, SyntheticData) != bool(source.card.truth):
+        kind = "activations of data=synthetic" if source.card.truth else "a language model"
         raise RequestError(f"{run.directory}: a dictionary of {kind} cannot be measured on other activations: data=")
     now = text_record(data)
-    _refuse_leak(source, data, text_of(run.manifest), now)
+    if (trained := source.card.data) is None:
+        if not said:
+            console.warn(f"{run.directory}: it is not known whether it was trained on documents that are held out here")
+        return now
+    _refuse_leak(run, trained, data, now)
     other = [f"{key} {old} -> {new}" for key, old, new in other_settings(trained, data)]
     if other and not said:
         console.warn(f"{run.directory}: measured otherwise than it was trained: {', '.join(other)}")
@@ -123,7 +127,7 @@ def check_served(finished: FinishedRun, source: DictionaryRun, data: DataConfig 
     if before is None:
         return
     try:
-        text_record(data or source.trained_with.data)
+        text_record(source.data(data))
     except RequestError as error:
         console.warn(f"{finished.directory}: the text that it was measured on is gone: {error}")
         return
@@ -186,7 +190,7 @@ def changed_text(directory: Path, manifest: Manifest) -> str:
 
 def _own_text(source: DictionaryRun) -> TextRecord | None:
     try:
-        return text_record(source.trained_with.data)
+        return text_record(source.data())
     except RequestError as error:
         raise RequestError(f"{source.run.directory}: the text that it was trained on is needed: {error}") from error
 
@@ -198,9 +202,9 @@ def _of_hub(data: HfData) -> TextRecord | None:
         return None  # reading it will say what is wrong
 
 
-def _refuse_leak(source: DictionaryRun, data: DataConfig, before: TextRecord | None, now: TextRecord | None) -> None:
+def _refuse_leak(child: FinishedRun, trained: DataConfig, data: DataConfig, now: TextRecord | None) -> None:
     """Refuse a text whose held-out documents the dictionary was trained on."""
-    run, trained = source.run.directory, source.trained_with.data
+    run, before = child.directory, text_of(child.manifest)
     most = trained.held_out_fraction
     known = before.listed or {} if before else {}
     read = now.listed or {} if now else {}

@@ -68,4 +68,4 @@ def _runs(text: str, multirun: bool) -> list[str]:
 def _trained_on(run: str) -> DataConfig:
     from sae_cli.runs.dictionary_run import read_dictionary_run
 
-    return read_dictionary_run(run).trained_with.data
+    return read_dictionary_run(run).data()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,19 +13,14 @@ from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.synthetic import SyntheticActivations
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands import CompareConfig, TrainConfig
-from sae_cli.config.data import SyntheticData
+from sae_cli.config.commands import CompareConfig
 from sae_cli.config.evaluation import Space
-from sae_cli.config.hook import Basis
 from sae_cli.config.paths import TRUTH
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation import evaluate
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION, catalogue
 from sae_cli.metrics.figure import Of
@@ -43,7 +37,7 @@ from sae_cli.metrics.similarity import (
 from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
-from sae_cli.runs.stored_figures import old_definitions, shows_stored
+from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.seeds import generator
 from sae_cli.terminal import console
 from sae_cli.terminal.plus_minus import plus_minus
@@ -68,15 +62,11 @@ class Directions:
 
 def run(config: CompareConfig, directory: Path) -> StageResult:
     """Compare the dictionary `config.a` with those of `config.b`, and these with each other."""
-    settings, overwrite = result_settings(config), config.overwrite
-    if (finished := finished_run(directory, settings, overwrite)) and (old := old_definitions(finished)):
-        console.log(f"{old}; comparing again")
-        finished, overwrite = None, True
-    if finished:
-        console.log(f"found finished: {directory}")
-        return _result(finished)
-    check_writable(directory, ANOTHER_PLACE)
-    started = time.monotonic()
+    return _result(once(Claim("compare", config, directory, doing="comparing"), _compare))
+
+
+def _compare(claim: Claim[CompareConfig]) -> FinishedRun:
+    config = claim.config
     if config.a == TRUTH:
         raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
     names = [config.a, *config.b]
@@ -97,13 +87,10 @@ def run(config: CompareConfig, directory: Path) -> StageResult:
         "pairs": pairs,
         VERSION_KEY: VERSION,
     }
-    parents = [source.run for source in sources.values()]
-    with open_run(directory, "compare", settings, overwrite, parents) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
+    with claim.open(parents=[source.run for source in sources.values()]) as claimed:
         claimed.write_tensors(SIMILARITY_FILE, tensors)
         claimed.write_json(COMPARE_FILE, report)
-        finished = claimed.finish(seconds=time.monotonic() - started)
-    return _result(finished)
+        return claimed.finish(seconds=claim.seconds())
 
 
 def _source(path: str, key: str) -> DictionaryRun:
@@ -120,9 +107,8 @@ def floor_generator(seed: int) -> torch.Generator:
 
 def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Space:
     """The space of the comparison; refused where there is no map to it."""
-    trained = [source.trained_with for source in sources]
-    sites = {basis_of(each) for each in trained}
-    synthetic = [isinstance(each.data, SyntheticData) for each in trained]
+    sites = {source.card.basis for source in sources}
+    synthetic = [source.card.truth is not None for source in sources]
     if TRUTH in config.b and not synthetic[0]:
         raise RequestError("b=truth: expected a= to be a dictionary of data=synthetic, whose directions are known")
     space = config.space
@@ -140,27 +126,13 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
             f"space={config.space.value}: data=synthetic has no residual stream and no logits in which "
             f"{' and '.join(sorted(sites))} could meet; space=activations compares directions as they are"
         )
-    models = sorted({f"{each.model.path}@{each.model.revision or 'main'}" for each in trained})
+    models = sorted({f"{each.path}@{each.revision or 'main'}" for each in (source.model() for source in sources)})
     if len(models) > 1:
         raise RequestError(
             f"space={space.value}: hooks of one model are mapped to one {space.value} space, found the models "
             f"{' and '.join(models)}; compare dictionaries of one hook with space=activations"
         )
     return space
-
-
-def basis_of(config: TrainConfig) -> str:
-    """Equal for dictionaries whose activations have the same dimensions: those of the residual stream all do."""
-    if isinstance(config.data, SyntheticData):
-        return f"synthetic activations of data.seed={config.data.seed}"
-    match config.hook.point.basis:
-        case Basis.neurons:
-            return f"{config.hook.point.value}.{config.layer}"
-        case Basis.logits:
-            revision = f"@{config.model.revision}" if config.model.revision else ""
-            return f"the logits of {config.model.name or config.model.path}{revision}"
-        case Basis.residual:
-            return "the residual stream"
 
 
 def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
@@ -183,9 +155,8 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
 
 
 def _truth(source: DictionaryRun) -> Directions:
-    data = source.trained_with.data
-    assert isinstance(data, SyntheticData)
-    truth = SyntheticActivations.of(data)
+    assert source.card.truth
+    truth = SyntheticActivations.of(source.card.truth)
     rows, frequency = truth.directions(), truth.frequencies()
     about = {
         "features": len(rows),
@@ -203,9 +174,9 @@ def _mapped(
 ) -> list[Directions]:
     if space is Space.activations:
         return list(contestants)
-    trained = [sources[name].trained_with for name in (config.a, *config.b)]
-    model = build.language_model(trained[0].model, trained[0].data, torch.device("cpu"))
-    targets = [model.target(build.site(each.hook, each.layer, model)) for each in trained]
+    own = [sources[name] for name in (config.a, *config.b)]
+    model = build.language_model(own[0].model(), own[0].data(), torch.device("cpu"))
+    targets = [model.target(build.site(each.site(), model)) for each in own]
     return [
         replace(
             each, rows=target.rows_to_resid(each.rows) if space is Space.resid else target.rows_to_logits(each.rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,10 @@ from torch import Tensor
 from sae_cli import build
 from sae_cli.activations.harvest_search import trained_on
 from sae_cli.activations.text_read import check_served, text_facts, text_of
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.artifacts.survey import SHEETS
 from sae_cli.config.commands import EvalConfig, FeaturesConfig
 from sae_cli.config.data import SyntheticData
-from sae_cli.config.settings import result_settings
 from sae_cli.config.split import Split
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
@@ -30,6 +26,7 @@ from sae_cli.evaluation.evaluate_table import ablation_rows
 from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.jobs.estimate import Estimate, announce, expect_memory
+from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import say_short
 from sae_cli.metrics import VERSION
@@ -38,9 +35,8 @@ from sae_cli.metrics.similarity import nearest_others
 from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import ABLATION_FILE, CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
-from sae_cli.runs.outside import check_place, folder_of
 from sae_cli.runs.parents import check_model, model_facts
-from sae_cli.runs.stored_figures import old_definitions, shows_stored
+from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal import console
 from sae_cli.text.provenance import TextRecord
 from sae_cli.text.token_text import token_texts
@@ -65,24 +61,20 @@ def run(config: FeaturesConfig, directory: Path, name: str) -> StageResult:
 
 def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> FinishedRun:
     """The finished sheets of a dictionary, made if there are none."""
-    settings = {key: value for key, value in result_settings(config).items() if key != "run"}
-    folder = folder_of(source.run, config.out, SHEETS, name)
-    overwrite = config.overwrite
-    if (finished := finished_run(folder, settings, overwrite)) and (old := old_definitions(finished)):
-        console.log(f"{old}; making them again")
-        finished, overwrite = None, True
-    if finished:
-        check_served(finished, source, config.data)
-        console.log(f"found finished: {folder}")
-        return finished
-    check_place(source.run, config.out, folder, "features")
+    claim = ClaimInside("features", config, source.run, name, doing="making them")
+    found = partial(check_served, source=source, data=config.data)
+    return once(claim, partial(_make, source=source), found)
+
+
+def _make(claim: Claim[FeaturesConfig], source: DictionaryRun) -> FinishedRun:
+    config = claim.config
     _check(source, config)
     measured = _evaluation(source, config)
-    started = time.monotonic()
+    claim.start_clock()
     dictionary = load_dictionary(source.run, config.verify).to(build.device(config.device))
     statistics = evaluate.read_features(measured, dictionary.n_features)
     features = _chosen(config, statistics)
-    subject = make_subject(source.trained_with, config.data, config.model_rows, dictionary.W_dec.device)
+    subject = make_subject(source, config.data, config.model_rows, dictionary.W_dec.device)
     assert isinstance(subject, ModelSubject)
     subject.check(dictionary)
     ablation = _ablation(subject, dictionary, config)
@@ -92,8 +84,7 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
     _expect_memory(reading, len(features))
 
     parents = [source.run, measured, *([harvest] if harvest else [])]
-    with open_run(folder, "features", settings, overwrite, parents) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
+    with claim.open(parents) as claimed:
         found = reading.of(dictionary, features)
         tensors = _of_features(dictionary, statistics, features)
         about = {**_about(found, tensors, config, subject), "dictionary": str(source.run.directory.resolve())}
@@ -106,7 +97,7 @@ def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> Finished
         claimed.write_tensors(SHEETS_FILE, tensors)
         claimed.write_json(SHEETS_JSON, about)
         say_short("contexts.tokens", config.contexts.tokens, found.tokens, f"the {config.features.split.value} text")
-        return claimed.finish(**text_facts(text), **model_facts(source), seconds=time.monotonic() - started)
+        return claimed.finish(**text_facts(text), **model_facts(source), seconds=claim.seconds())
 
 
 def _check(source: DictionaryRun, config: FeaturesConfig) -> None:
@@ -116,7 +107,7 @@ def _check(source: DictionaryRun, config: FeaturesConfig) -> None:
         for each in getattr(config, key):
             if not 0 <= each < n_features:
                 raise RequestError(f"{key}={each}: expected features from 0 to {n_features - 1}, found {each}")
-    if isinstance(config.data or source.trained_with.data, SyntheticData):
+    if isinstance(source.data(config.data), SyntheticData):
         raise RequestError(
             f"{source.run.directory}: contexts need a text and a language model, and data=synthetic has neither; "
             "sae eval gives the statistics of its features"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,18 +15,16 @@ from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
 from sae_cli.activations.live import LiveActivations, Pass, stream_key
 from sae_cli.activations.text_read import check_begun_with, say_if_changed
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import finished_run, open_run, unfinished_run
+from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands import HarvestConfig
 from sae_cli.config.data import SyntheticData
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import say_dropped, say_repeated
-from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
 from sae_cli.runs.file_names import COORDINATES_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal import console
@@ -36,33 +35,30 @@ MOST_SHARDS = 20_000
 
 def run(config: HarvestConfig, directory: Path) -> StageResult:
     """Write at least `config.tokens` activations, in whole rows."""
-    return run_one((config, directory), HarvestGroup())
+    return run_one(Claim("harvest", config, directory), HarvestGroup())
 
 
 def run_together(requests: Sequence[tuple[HarvestConfig, Path]]) -> list[Outcome]:
     """Write several harvests; those of one model and text come from the same forward passes."""
-    return run_all(requests, stream_key, HarvestGroup)
+    return run_all([Claim("harvest", *each) for each in requests], stream_key, HarvestGroup)
 
 
-class HarvestGroup(Group[tuple[HarvestConfig, Path]]):
+class HarvestGroup(Group[Claim[HarvestConfig]]):
     """Harvests that share model and text."""
 
     def __init__(self) -> None:
         self._live: LiveActivations | None = None
 
-    def make(self, request: tuple[HarvestConfig, Path]) -> Job | StageResult:
-        config, directory = request
-        settings = result_settings(config)
-        if finished := finished_run(directory, settings, config.overwrite):
-            console.log(f"found finished: {directory}")
-            say_if_changed(finished, config.data)
-            return _result(finished)
-        check_writable(directory, ANOTHER_PLACE)
-        if isinstance(config.data, SyntheticData):
+    def make(self, request: Claim[HarvestConfig]) -> Job | StageResult:
+        made = once(request, self._begin, partial(say_if_changed, data=request.config.data))
+        return made if isinstance(made, Job) else _result(made)
+
+    def _begin(self, claim: Claim[HarvestConfig]) -> Job:
+        if isinstance(claim.config.data, SyntheticData):
             raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
         if self._live is None:
-            self._live = LiveActivations(config, build.device(config.device))
-        return Harvest(config, directory, settings, self._live)
+            self._live = LiveActivations(claim.config, build.device(claim.config.device))
+        return Harvest(claim, self._live)
 
 
 class Harvest(Job):
@@ -70,8 +66,9 @@ class Harvest(Job):
 
     title = "harvest"
 
-    def __init__(self, config: HarvestConfig, directory: Path, settings: dict[str, Any], live: LiveActivations) -> None:
-        self.config, self.directory, self.settings, self.live = config, directory, settings, live
+    def __init__(self, claim: Claim[HarvestConfig], live: LiveActivations) -> None:
+        self._claim, self.live = claim, live
+        self.directory, self.config = claim.directory, (config := claim.config)
         self.site = live.watch(config)
         self.plan = ShardPlan.of(config.tokens, config.shard_tokens, live.stream.policy.context - FIRST_POSITION)
         if self.plan.shards > MOST_SHARDS:
@@ -81,52 +78,33 @@ class Harvest(Job):
             )
         self.width = live.model.width(self.site)
 
-    def steps(self) -> Generator[Step, None, None]:
-        facts = self.live.facts
-        self.needs = self._estimate()
-        require_disk(self.directory, self.needs.disk)
-        expect_memory(self.needs.memory)
-        attempt = unfinished_run(self.directory, self.config.overwrite)
+    @contextmanager
+    def open(self) -> Iterator[Work]:
+        """Claim the run and write the shards that it has not."""
+        facts, needs = self.live.facts, self._estimate()
+        require_disk(self.directory, needs.disk)
+        expect_memory(needs.memory)
+        attempt = self._claim.attempt()
         keep = _sound_shards(attempt, self.config.verify) if attempt else ()
         if attempt and keep:
             check_begun_with(attempt, facts)
-        with open_run(
-            self.directory, "harvest", self.settings, self.config.overwrite, self.live.parents, attempt, keep
-        ) as claimed:
-            claimed.write_text(CONFIG_FILE, as_yaml(self.config))
-            claimed.manifest.facts.update(facts)
+        with self._claim.open(self.live.parents, attempt, keep) as run:
+            run.manifest.facts.update(facts)
             if coordinates := self.live.model.target(self.site).coordinates():
-                claimed.write_tensors(COORDINATES_FILE, coordinates)
-            first = complete_shards(claimed, self.plan)
-            writer = ShardWriter(
-                claimed, self.plan, getattr(torch, self.config.dtype.value), first, self.config.non_finite
-            )
-            if first:
-                there = writer.rows_added * self.plan.per_row
-                console.log(f"going on after {there:,} activations that are there already")
-            self.tokens = (self.plan.rows - writer.rows_added) * self.plan.per_row
+                run.write_tensors(COORDINATES_FILE, coordinates)
+            first = complete_shards(run, self.plan)
+            writer = ShardWriter(run, self.plan, getattr(torch, self.config.dtype.value), first, self.config.non_finite)
+            there = writer.rows_added * self.plan.per_row
+            if there:
+                console.log(f"resuming after {there:,} activations that are there already")
             passes = self.live.passes(writer.rows_added // self.config.model_rows)
-            yield Step()
-            started, forward = time.monotonic(), self.live.forward_seconds
             with writer:
-                yield from self._write(writer, passes)
-            seconds, forward = time.monotonic() - started, self.live.forward_seconds - forward
-            left = count_activations(claimed)
-            say_dropped(self.plan.tokens - left, self.plan.tokens)
-            say_repeated(epochs := self.live.epochs(self.plan.tokens))
-            self.finished = claimed.finish(
-                **facts,
-                seconds=seconds,
-                tokens_per_second=self.tokens / seconds,
-                forward_tokens_per_second=self.tokens / forward if forward else 0.0,
-                tokens=left,
-                dropped=self.plan.tokens - left,
-                epochs=epochs,
-                rows=self.plan.rows,
-                width=self.width,
-            )
+                yield Work(steps=self._write(writer, passes), tokens=self.plan.tokens - there, needs=needs)
+            self.finished = self._finish(run, self.plan.tokens - there)
 
     def _write(self, writer: ShardWriter, passes: Iterator[Pass]) -> Iterator[Step]:
+        """The loop: forward passes become shards."""
+        self._started, self._forward_before = time.monotonic(), self.live.forward_seconds
         # Passes begin where an uninterrupted harvest begins them: the last bits of an activation can depend on
         # the rows that it is computed with.
         skip, per_row = writer.rows_added % self.config.model_rows, self.plan.per_row
@@ -136,6 +114,24 @@ class Harvest(Job):
             writer.add(each.rows.select(slice(skip, None)), new)
             skip = 0
             yield Step(tokens=new.n)
+
+    def _finish(self, run: Run, made: int) -> FinishedRun:
+        """Complete the run, for which this attempt has made so many activations."""
+        seconds, forward = time.monotonic() - self._started, self.live.forward_seconds - self._forward_before
+        left = count_activations(run)
+        say_dropped(self.plan.tokens - left, self.plan.tokens)
+        say_repeated(epochs := self.live.epochs(self.plan.tokens))
+        return run.finish(
+            **self.live.facts,
+            seconds=seconds,
+            tokens_per_second=made / seconds,
+            forward_tokens_per_second=made / forward if forward else 0.0,
+            tokens=left,
+            dropped=self.plan.tokens - left,
+            epochs=epochs,
+            rows=self.plan.rows,
+            width=self.width,
+        )
 
     def _estimate(self) -> Estimate:
         width, item = self.width, getattr(torch, self.config.dtype.value).itemsize

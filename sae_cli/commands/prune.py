@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
@@ -10,12 +9,9 @@ from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.text_read import text_facts, text_of
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import PruneConfig
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, as_yaml
+from sae_cli.config.stored import TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.topk import TopKDictionary
@@ -25,10 +21,11 @@ from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.encode import encoded, measure
 from sae_cli.evaluation.measure import Measurement
 from sae_cli.evaluation.subject import make_subject
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics.reconstruction import MeanError
 from sae_cli.models.logit_space import LOGIT_ROOT
-from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, read_dictionary_run
+from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, is_trained_here, read_dictionary_run, trained_with
 from sae_cli.terminal import console
 from sae_cli.training.finetune import finetuned
 from sae_cli.training.forbidden_run import FORBIDDEN
@@ -40,12 +37,7 @@ _LAYOUTS = {KEPT: "I64 F", FORBIDDEN: "F32 D", LOGIT_ROOT: "F32 D D"}
 
 def run(config: PruneConfig, directory: Path) -> StageResult:
     """Prune the dictionary of `config.run` and evaluate it before and after."""
-    settings = result_settings(config)
-    if finished_run(directory, settings, config.overwrite):
-        console.log(f"found finished: {directory}")
-    else:
-        check_writable(directory, ANOTHER_PLACE)
-        _prune(config, directory)
+    once(Claim(PRUNE, config, directory), _prune)
     after = evaluate.settings_for(directory, config)
     result = evaluate.run(after, directory, evaluate.default_name(after))
     result.title = PRUNE
@@ -53,8 +45,8 @@ def run(config: PruneConfig, directory: Path) -> StageResult:
     return result
 
 
-def _prune(config: PruneConfig, directory: Path) -> None:
-    started, device = time.monotonic(), build.device(config.device)
+def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
+    config, device = claim.config, build.device(claim.config.device)
     source = read_dictionary_run(config.run)
     dictionary = load_dictionary(source.run, config.verify)
     source.run.expect(DICTIONARY_FILE, {"W_enc": "F32 F D", **_added(source.run)}, others=True)
@@ -68,7 +60,7 @@ def _prune(config: PruneConfig, directory: Path) -> None:
     if config.finetune_tokens:
         pruned = finetuned(
             pruned,
-            source.trained_with,
+            trained_with(source.run),
             config.finetune,
             config.finetune_tokens,
             config.finetune_lr,
@@ -76,19 +68,20 @@ def _prune(config: PruneConfig, directory: Path) -> None:
             parent_tensors.get(FORBIDDEN),
         )
     in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
-    facts = {name: source.run.fact(name, kind) for name, kind in (("tokens", int), ("source", str), ("width", int))}
+    card = source.card
+    facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.width}
+    facts = {name: fact for name, fact in facts.items() if fact is not None}
     facts |= text_facts(text_of(source.run.manifest))
-    with open_run(directory, PRUNE, result_settings(config), config.overwrite, [source.run]) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
-        claimed.write_text(TRAINING_FILE, as_yaml(source.trained_with))
-        header = source.run.read_metadata(DICTIONARY_FILE)
+    with claim.open(parents=[source.run]) as claimed:
+        if is_trained_here(source.run):
+            claimed.write_text(TRAINING_FILE, as_yaml(trained_with(source.run)))
         kept_out = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
-        save_dictionary(claimed, pruned, header, extra={KEPT: in_original, **kept_out})
-        claimed.finish(
+        save_dictionary(claimed, pruned, card.header(), extra={KEPT: in_original, **kept_out})
+        return claimed.finish(
             **facts,
             killed=dictionary.n_features - pruned.n_features,
             threshold=float(frequency[kept].max()),
-            seconds=time.monotonic() - started,
+            seconds=claim.seconds(),
         )
 
 
@@ -128,7 +121,7 @@ def _checked(kept: Tensor, frequency: Tensor, dictionary: Dictionary, config: Pr
 
 def _mean_error(dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device) -> Tensor:
     """Mean of x - x̂ over the activations that features are counted on."""
-    subject = make_subject(source.trained_with, None, config.model_rows, device)
+    subject = make_subject(source, None, config.model_rows, device)
     blocks, error = Measurement(subject, config.eval, config.features).training_blocks(), MeanError()
     with console.progress(config.features.tokens, "recenter") as advance:
         measure(encoded(dictionary, blocks, advance), error)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import RandomizeConfig
 from sae_cli.config.edits import ModelPart, RandomScheme
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.edits.randomize import is_tied, randomize
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.models import load_language_model, model_identity
 from sae_cli.models.load import fresh_model, save_model
@@ -28,12 +25,11 @@ _WEIGHTS_FILE = "weights.json"
 
 def run(config: RandomizeConfig, directory: Path) -> StageResult:
     """Randomize the weights of `config.model` and write it as a Hugging Face folder."""
-    settings = result_settings(config)
-    if finished := finished_run(directory, settings, config.overwrite):
-        console.log(f"found finished: {directory}")
-        return _result(finished)
-    started = time.monotonic()
-    chosen = config.model
+    return _result(once(Claim("randomize-weights", config, directory), _randomize))
+
+
+def _randomize(claim: Claim[RandomizeConfig]) -> FinishedRun:
+    config, chosen = claim.config, claim.config.model
     model = load_language_model(
         chosen.path,
         revision=chosen.revision,
@@ -45,20 +41,18 @@ def run(config: RandomizeConfig, directory: Path) -> StageResult:
     if is_tied(model.hf, model.parts) and (ModelPart.embed in config.keep) != (ModelPart.unembed in config.keep):
         console.warn("the embedding and the unembedding of this model are one tensor: both are kept")
     report = [asdict(each) for each in randomize(model.hf, model.parts, fresh, config.scheme.value, keep, config.seed)]
-    with open_run(directory, "randomize-weights", settings, config.overwrite) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
+    with claim.open() as claimed:
         claimed.write_json(_WEIGHTS_FILE, report)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".model-") as folder:
+        with tempfile.TemporaryDirectory(dir=claim.directory, prefix=".model-") as folder:
             save_model(model, Path(folder))
             for file in sorted(Path(folder).iterdir()):
                 claimed.take_file(file)
-        finished = claimed.finish(
+        return claimed.finish(
             model=model_identity(chosen.path, chosen.revision),
             changed=sum(not each["kept"] for each in report),
             kept=sum(each["kept"] for each in report),
-            seconds=time.monotonic() - started,
+            seconds=claim.seconds(),
         )
-    return _result(finished)
 
 
 @shows_stored

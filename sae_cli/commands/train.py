@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +17,25 @@ from sae_cli.activations.live import stream_key
 from sae_cli.activations.non_finite import usable_rows
 from sae_cli.activations.source import ActivationSource, ActivationSources
 from sae_cli.activations.text_read import check_begun_with, say_if_changed
-from sae_cli.artifacts.files import ANOTHER_PLACE, check_writable
-from sae_cli.artifacts.run_directory import Run, finished_run, open_run, unfinished_run
+from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.agreement import check_agreement
 from sae_cli.config.commands import TrainConfig
-from sae_cli.config.hook import LogitUpdateHook
-from sae_cli.config.paths import absolute
-from sae_cli.config.settings import result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
+from sae_cli.dictionaries.objective import MakeObjective
 from sae_cli.evaluation.encode import measure
-from sae_cli.jobs.estimate import expect_memory, require_disk
+from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import say_dropped, say_repeated, say_short
-from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, run_all, run_one
+from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
 from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.runs.dictionary_run import card_of
 from sae_cli.runs.file_names import CURVE, DENSITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
+from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.board import Field
 from sae_cli.training.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
@@ -50,39 +51,37 @@ _MISSED = 0.05
 
 def run(config: TrainConfig, directory: Path) -> StageResult:
     """Train a dictionary on `config.tokens` activations."""
-    return run_one((config, directory), TrainingGroup())
+    return run_one(Claim("train", config, directory), TrainingGroup())
 
 
 def run_together(requests: Sequence[tuple[TrainConfig, Path]]) -> list[Outcome]:
     """Train several; those on one text and model share its forward passes."""
-    return run_all(requests, stream_key, TrainingGroup)
+    return run_all([Claim("train", *each) for each in requests], stream_key, TrainingGroup)
 
 
-class TrainingGroup(Group[tuple[TrainConfig, Path]]):
+class TrainingGroup(Group[Claim[TrainConfig]]):
     """Trainings that share model and text."""
 
     def __init__(self) -> None:
         self._sources: ActivationSources | None = None
 
-    def make(self, request: tuple[TrainConfig, Path]) -> Job | StageResult:
-        config, directory = request
-        settings = result_settings(config)
-        if finished := finished_run(directory, settings, config.overwrite):
-            console.log(f"found finished: {directory}")
-            say_if_changed(finished, config.data)
-            return _result(finished)
-        check_writable(directory, ANOTHER_PLACE)
+    def make(self, request: Claim[TrainConfig]) -> Job | StageResult:
+        made = once(request, self._begin, partial(say_if_changed, data=request.config.data))
+        return made if isinstance(made, Job) else _result(made)
+
+    def _begin(self, claim: Claim[TrainConfig]) -> Job:
+        config = claim.config
         check_agreement(config)
         recipe, device = recipe_of(config), build.device(config.device)
         check_kernel(recipe.kernel, device)
         check_trackers(config.tracker)
         kept_out = forbidden(config)
-        attempt = unfinished_run(directory, config.overwrite)
+        attempt = claim.attempt()
         saved = attempt and read_checkpoint(attempt, config.verify)
         if self._sources is None:
             self._sources = ActivationSources(device)
-        source = self._sources.open(config, settings, saved and saved.batches)
-        return Training(config, directory, settings, recipe, source, kept_out, device, attempt, saved)
+        source = self._sources.open(config, claim.settings, saved and saved.batches)
+        return Training(claim, recipe, source, kept_out, device, attempt, saved)
 
 
 class Training(Job):
@@ -93,9 +92,7 @@ class Training(Job):
 
     def __init__(
         self,
-        config: TrainConfig,
-        directory: Path,
-        settings: dict[str, Any],
+        claim: Claim[TrainConfig],
         recipe: Recipe,
         source: ActivationSource,
         kept_out: Forbidden | None,
@@ -103,102 +100,122 @@ class Training(Job):
         attempt: UnfinishedRun | None,
         saved: SavedTraining | None,
     ) -> None:
-        self.config, self.directory, self.settings = config, directory, settings
+        self._claim, self.directory, self.config = claim, claim.directory, (config := claim.config)
         self.recipe, self.source, self.forbidden, self.device = recipe, source, kept_out, device
         self._attempt, self._saved = attempt, saved
         self._parents = [*source.parents, *([kept_out.run] if kept_out else [])]
+        self._tokens = recipe.steps * config.train.batch_size
         self.save_every = config.checkpoint.every_seconds
-        self.done_before = saved.step * config.train.batch_size if saved else 0
-        self.tokens = recipe.steps * config.train.batch_size - self.done_before
         if saved:
             saved.check(self._parents)
             check_begun_with(saved.attempt, source.facts)
 
-    def steps(self) -> Generator[Step, None, None]:
-        config, self._started = self.config, time.monotonic() - (self._saved.seconds if self._saved else 0)
+    @contextmanager
+    def open(self) -> Iterator[Work]:
+        """Claim the run, train, and leave the dictionary in it."""
+        config, saved = self.config, self._saved
+        started = time.monotonic() - (saved.seconds if saved else 0)
         held_out = self.source.held_out(config.train.held_out_tokens)
         say_short("train.held_out_tokens", config.train.held_out_tokens, len(held_out), "the held-out text")
-        width = held_out.shape[1]
-        make_objective = build.objective(config, width)
-        require_disk(self.directory, needed=disk_bytes(config, width))
-        expect_memory(memory_bytes(config, width))
+        make_objective = self._checked_objective(held_out.shape[1])
+        parents, keep = self._parents, saved.attempt.manifest.files if saved else ()
+        with (
+            self._claim.open(parents, self._attempt, keep) as run,
+            Tracking(config.tracker, self.directory, self._claim.settings, anew=self._attempt is None) as tracking,
+        ):
+            past = self._begin(run, tracking)
+            trainer, needs = self._make_trainer(make_objective)
+            done_before = trainer.step_number * config.train.batch_size
+            yield Work(
+                steps=self._train(trainer, held_out, run, tracking),
+                tokens=self._tokens - done_before,
+                needs=needs,
+                done_before=done_before,
+                past=past,
+                save=lambda: save_checkpoint(run, trainer, self.source.batches, time.monotonic() - started),
+            )
+            self.finished = self._finish(trainer, held_out, run, time.monotonic() - started)
+
+    def _checked_objective(self, width: int) -> MakeObjective:
+        """What a dictionary of activations of this width is trained on; refused where it cannot be."""
+        make_objective = build.objective(self.config, width)
+        require_disk(self.directory, needed=disk_bytes(self.config, width))
+        expect_memory(memory_bytes(self.config, width))
         if self.forbidden:
             check_width(self.forbidden, width)
-        keep = self._saved.attempt.manifest.files if self._saved else ()
-        with (
-            open_run(
-                self.directory, "train", self.settings, config.overwrite, self._parents, self._attempt, keep
-            ) as claimed,
-            Tracking(config.tracker, self.directory, self.settings, anew=self._attempt is None) as tracking,
-        ):
-            self._begin(claimed, tracking)
-            filling = time.monotonic()
-            sample = usable_rows(self.source.batches.sample, config.non_finite)
-            filling = time.monotonic() - filling
-            direction = self.forbidden.direction if self.forbidden else None
-            trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
-            if self._saved:
-                self._saved.take_up(trainer, width)
-            self._run, self._trainer, self._saved = claimed, trainer, None
-            if trainer.kernels.waits_for_compiler:
-                console.log("the first steps compile the loops for this processor: once, some seconds")
-            self.needs = estimate(trainer, sample, config, filling)
-            yield Step()
-            yield from self._train(trainer, held_out, claimed, tracking)
-            self.finished = self._finish(trainer, held_out, claimed)
+        return make_objective
 
-    def _begin(self, claimed: Run, tracking: Tracking) -> None:
+    def _begin(self, run: Run, tracking: Tracking) -> list[float]:
+        """Write what is known before the first step; returns the losses of an earlier attempt."""
         if self._saved:
-            console.log(f"going on with {self.directory} after step {self._saved.step:,} of {self.recipe.steps:,}")
+            console.log(f"resuming {self.directory} after step {self._saved.step:,} of {self.recipe.steps:,}")
         elif self._attempt:
             console.log(f"an unfinished attempt is in {self.directory}, without a checkpoint: starting it again")
-        if CURVE in claimed.manifest.files:
-            claimed.go_on_with_log(CURVE)
-        lines = claimed.log_lines(CURVE)
-        self.past = [line[self.drawn] for line in lines]
+        if CURVE in run.manifest.files:
+            run.go_on_with_log(CURVE)
+        lines = run.log_lines(CURVE)
         for line in lines:
             tracking.log(line)
-        claimed.write_text(CONFIG_FILE, as_yaml(self.config))
-        claimed.manifest.facts.update(self.source.facts)
-        claimed.save_progress()
+        run.manifest.facts.update(self.source.facts)
+        run.save_progress()
+        return [line[self.drawn] for line in lines]
 
-    def save(self) -> None:
-        save_checkpoint(self._run, self._trainer, self.source.batches, time.monotonic() - self._started)
+    def _make_trainer(self, make_objective: MakeObjective) -> tuple[Trainer, Estimate]:
+        """The trainer, where an earlier attempt left it if there was one, and what training will take."""
+        filling = time.monotonic()
+        sample = usable_rows(self.source.batches.sample, self.config.non_finite)
+        filling = time.monotonic() - filling
+        direction = self.forbidden.direction if self.forbidden else None
+        trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
+        if self._saved:
+            self._saved.take_up(trainer, sample.shape[1])
+            self._saved = None
+        if trainer.kernels.waits_for_compiler:
+            console.log("the first steps compile the loops for this processor: once, some seconds")
+        return trainer, estimate(trainer, sample, self.config, filling)
 
-    def _train(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run, tracking: Tracking) -> Iterator[Step]:
-        train, started, before = self.config.train, time.monotonic(), trainer.tokens
+    def _train(self, trainer: Trainer, held_out: Float[Tensor, "N D"], run: Run, tracking: Tracking) -> Iterator[Step]:
+        """The loop. A batch of activations [N, d] becomes a loss, and the dictionary moves, in `trainer.step`; after
+        each step the jobs of a sweep that share the stream may take their turns."""
+        started, before = time.monotonic(), trainer.tokens
         for batch in self.source.batches:
             trainer.step(usable_rows(batch, self.config.non_finite).to(self.device))
             shown: dict[str, Field] = {}
-            last = trainer.step_number == self.recipe.steps
-            if last or trainer.ends_phase or trainer.step_number % train.log_every == 0:
-                line: dict[str, Any] = trainer.close_window()
-                line["tokens_per_second"] = (trainer.tokens - before) / (time.monotonic() - started)
-                if last or trainer.step_number % train.held_out_every == 0:
-                    line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
-                claimed.append_line(CURVE, line)
+            if self._is_logged(trainer):
+                line = self._curve_line(trainer, held_out, (trainer.tokens - before) / (time.monotonic() - started))
+                run.append_line(CURVE, line)
                 tracking.log(line)
                 shown = _shown(line)
             if trainer.ends_phase:
                 console.log_once(_begins_decoder_fit(trainer))
-            if trainer.step_number in train.save_at:
-                self._save_dictionary(trainer, claimed, snapshot_file(trainer.step_number))
+            if trainer.step_number in self.config.train.save_at:
+                self._save_dictionary(trainer, run, snapshot_file(trainer.step_number))
             yield Step(tokens=len(batch), shown=shown)
 
-    def _finish(self, trainer: Trainer, held_out: torch.Tensor, claimed: Run) -> FinishedRun:
+    def _is_logged(self, trainer: Trainer) -> bool:
+        last = trainer.step_number == self.recipe.steps
+        return last or trainer.ends_phase or trainer.step_number % self.config.train.log_every == 0
+
+    def _curve_line(self, trainer: Trainer, held_out: Float[Tensor, "N D"], speed: float) -> dict[str, Any]:
+        """Means since the line before, and from time to time the FVU of held-out activations."""
+        line = {**trainer.close_window(), "tokens_per_second": speed}
+        if trainer.step_number == self.recipe.steps or trainer.step_number % self.config.train.held_out_every == 0:
+            line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
+        return line
+
+    def _finish(self, trainer: Trainer, held_out: Float[Tensor, "N D"], run: Run, seconds: float) -> FinishedRun:
         figures, history = held_out_figures(trainer, held_out), trainer.history()
         # Batches are drawn before anything is left out of them, so that an activation's place depends on no other.
-        tokens = self.done_before + self.tokens
-        dropped, epochs = tokens - trainer.tokens, self.source.epochs(tokens)
-        say_dropped(dropped, tokens)
+        dropped, epochs = self._tokens - trainer.tokens, self.source.epochs(self._tokens)
+        say_dropped(dropped, self._tokens)
         say_repeated(epochs)
         _say_missed(self.config, figures["l0"])
-        self._save_dictionary(trainer, claimed, DICTIONARY_FILE)
-        claimed.write_tensors(DENSITY_FILE, history)
-        checkpoints = () if self.config.keep_checkpoints else checkpoint_files(claimed.manifest.files)
-        return claimed.finish(
+        self._save_dictionary(trainer, run, DICTIONARY_FILE)
+        run.write_tensors(DENSITY_FILE, history)
+        checkpoints = () if self.config.keep_checkpoints else checkpoint_files(run.manifest.files)
+        return run.finish(
             checkpoints,
-            **self._facts_of_the_forbidden(),
+            **self._forbidden_facts(),
             **self.source.held_out_facts(),
             tokens=trainer.tokens,
             dropped=dropped,
@@ -207,20 +224,27 @@ class Training(Job):
             steps=trainer.step_number,
             width=held_out.shape[1],
             scale=trainer.scale,
-            seconds=time.monotonic() - self._started,
+            seconds=seconds,
             held_out_fvu=figures["fvu"],
             held_out_l0=figures["l0"],
             **trainer.silent,
             resampled=int(history["resampled"].sum()),
         )
 
-    def _save_dictionary(self, trainer: Trainer, claimed: Run, name: str) -> None:
+    def _save_dictionary(self, trainer: Trainer, run: Run, name: str) -> None:
         """The dictionary as it stands, in raw units; a `JobError` if that is not finite."""
         trainer.check_finite()
         extra = self.source.coordinates() | ({FORBIDDEN: self.forbidden.direction} if self.forbidden else {})
-        save_dictionary(claimed, trainer.dictionary(), {**_origin(self.config), "scale": trainer.scale}, extra, name)
+        card = card_of(
+            self.config,
+            scale=trainer.scale,
+            tokens=trainer.tokens,
+            source=self.source.facts["source"],
+            provenance={"made_by": "sae train", "settings_hash": run.manifest.settings_hash},
+        )
+        save_dictionary(run, trainer.dictionary(), card.header(), extra, name)
 
-    def _facts_of_the_forbidden(self) -> dict[str, Any]:
+    def _forbidden_facts(self) -> dict[str, Any]:
         if self.forbidden is None:
             return {}
         return {"forbidden_features": self.forbidden.features, "forbidden_alignment": self.forbidden.alignment}
@@ -249,14 +273,7 @@ def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
     return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent, **phase}
 
 
-def _origin(config: TrainConfig) -> dict[str, Any]:
-    """What the dictionary is of, for the header of its file."""
-    place = {"layer": config.layer} if config.hook.has_layer else {}
-    mode = {"mode": config.hook.mode.value} if isinstance(config.hook, LogitUpdateHook) else {}
-    return {"hook": config.hook.point.value, **place, **mode, "model": absolute(config.model.path)}
-
-
-def held_out_figures(trainer: Trainer, held_out: torch.Tensor) -> dict[str, float | None]:
+def held_out_figures(trainer: Trainer, held_out: Float[Tensor, "N D"]) -> dict[str, float | None]:
     """Reconstruction metrics of the dictionary as it stands, on held-out activations; a `JobError` if not finite."""
     trainer.check_finite()
     dictionary = trainer.dictionary()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Basis(Enum):
@@ -76,3 +77,25 @@ class LogitUpdateHook(HookConfig):
     """`hook=logit_update`."""
 
     mode: LogitMode = LogitMode.exact
+
+
+class SiteConfig(NamedTuple):
+    """One place that a dictionary reads or writes, as a configuration names it.
+
+    Attributes:
+        hook: the hook point, with its mode where it has one.
+        layer: the block; -1 is the input of block 0; None where the hook belongs to no layer.
+    """
+
+    hook: HookConfig
+    layer: int | None
+
+    @classmethod
+    def of(cls, hook: HookConfig, layer: int) -> "SiteConfig":
+        """The place that the settings `hook` and `layer` name."""
+        return cls(hook, layer if hook.has_layer else None)
+
+    @property
+    def label(self) -> str:
+        """`mlp_out.3`, or `logits`."""
+        return self.hook.point.value if self.layer is None else f"{self.hook.point.value}.{self.layer}"

@@ -1,24 +1,19 @@
-"""The configuration a run was made with, as `config.yaml`: resolved, readable, and readable back.
-
-Groups that have several schemas say which one theirs is, under the key `schema`.
-"""
+"""The configuration a run was made with, as `config.yaml`: resolved, readable, and readable back."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from sae_cli.config.bounds import out_of_bounds
 from sae_cli.config.commands import PRIMARIES, CommandConfig, TrainConfig
 from sae_cli.config.groups import GROUPS
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
+from sae_cli.config.plain import INVALID, group_node, plain, plain_group
 from sae_cli.config.plain_yaml import MAX_BYTES, parse_yaml
 from sae_cli.errors import JobError, RequestError, denied
 from sae_cli.escaping import brief
@@ -30,17 +25,15 @@ SCHEMA_VERSION = 1
 TRUST_REMOTE_CODE = "SAE_TRUST_REMOTE_CODE"
 """The environment variable that lets a stored configuration run the code that comes with its model."""
 
-_INVALID = (OmegaConfBaseException, KeyError, TypeError, AttributeError, ValueError, OverflowError)
-
 
 def as_yaml(config: CommandConfig) -> str:
     """The content of `config.yaml`: paths are absolute, so that it can be read from anywhere."""
-    plain = {"schema_version": SCHEMA_VERSION, **_plain(with_absolute_paths(config))}
-    for group, schemas in GROUPS.items():
-        if isinstance(plain.get(group), dict):
-            names = {schema: name for name, schema in schemas.items()}
-            plain[group] = {"schema": names[type(getattr(config, group))], **plain[group]}
-    return OmegaConf.to_yaml(OmegaConf.create(plain))
+    placed = with_absolute_paths(config)
+    content = {"schema_version": SCHEMA_VERSION, **plain(placed)}
+    for group in GROUPS:
+        if isinstance(content.get(group), dict):
+            content[group] = plain_group(group, getattr(placed, group))
+    return OmegaConf.to_yaml(OmegaConf.create(content))
 
 
 def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> Any:
@@ -76,22 +69,22 @@ def parse_config(path: Path, content: bytes, command: str) -> Any:
         RequestError: it asks for a model's own code to be run.
     """
     try:
-        plain = parse_yaml(content)
+        found = parse_yaml(content)
     except ValueError as error:
         raise JobError(f"{path}: expected a configuration in YAML, found: {brief(str(error))}") from error
-    version = plain.pop("schema_version", None) if isinstance(plain, dict) else None
+    version = found.pop("schema_version", None) if isinstance(found, dict) else None
     if type(version) is not int or version != SCHEMA_VERSION:
         raise JobError(
             f"{path}: expected schema version {SCHEMA_VERSION}, found {brief(repr(version))}; "
             "read it with the version of sae that wrote it, or make the run again"
         )
     try:
-        config = _typed(plain, PRIMARIES[command])
-    except _INVALID as error:
+        config = _typed(found, PRIMARIES[command])
+    except INVALID as error:
         raise JobError(f"{path}: not a {command} configuration: {_first_line(error)}") from error
     for complaint in out_of_bounds(config):
         raise JobError(f"{path}: not a {command} configuration: {complaint}")
-    _refuse_code(path, config)
+    refuse_code(path, getattr(config, "model", None))
     return config
 
 
@@ -110,9 +103,8 @@ def trained_with(directory: Path) -> TrainConfig:
     return read_config(directory, "train", name)
 
 
-def _refuse_code(path: Path, config: CommandConfig) -> None:
+def refuse_code(path: Path, model: Any) -> None:
     """Whether code is run is not for a file to say: it may be somebody else's."""
-    model = getattr(config, "model", None)
     if isinstance(model, ModelConfig) and model.trust_remote_code and os.environ.get(TRUST_REMOTE_CODE) != "1":
         raise RequestError(
             f"{path}: expected a model that needs no code of its own, found model.trust_remote_code=true for "
@@ -120,22 +112,13 @@ def _refuse_code(path: Path, config: CommandConfig) -> None:
         )
 
 
-def _typed(plain: Any, schema: type[CommandConfig]) -> Any:
-    nodes = {key: value for key, value in plain.items() if key not in GROUPS or value is None}
-    for group in GROUPS.keys() & plain.keys() - nodes.keys():
-        values = dict(plain[group])
-        nodes[group] = OmegaConf.merge(OmegaConf.structured(GROUPS[group][values.pop("schema")]), values)
+def _typed(content: Any, schema: type[CommandConfig]) -> Any:
+    nodes = {key: value for key, value in content.items() if key not in GROUPS or value is None}
+    for group in GROUPS.keys() & content.keys() - nodes.keys():
+        nodes[group] = group_node(group, content[group])
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), nodes))
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return brief(lines[0]) if lines else type(error).__name__
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value.value if isinstance(value, Enum) else value

@@ -87,7 +87,7 @@ def load_dictionary(run: FinishedRun, verify: bool = True, name: str = DICTIONAR
         JobError: the file is missing, damaged, or holds no dictionary that works.
     """
     path = run.directory / name
-    kind = _architecture(path, run.read_metadata(name))
+    kind = read_architecture(run, name)
     check_entries(path, kind, run.read_header(name))
     tensors = run.read_tensors(name, verify)
     check_values(path, kind, tensors)
@@ -126,10 +126,15 @@ def check_values(path: Path, kind: type[Dictionary], tensors: Mapping[str, Tenso
         raise damaged(path, *complaint)
 
 
-def _architecture(path: Path, metadata: Mapping[str, Any]) -> type[Dictionary]:
-    architecture = metadata.get("architecture")
+def read_architecture(run: FinishedRun, name: str = DICTIONARY_FILE) -> type[Dictionary]:
+    """The class of a run's dictionary, by the header of its file.
+
+    Raises:
+        JobError: that names none, or one that is not known.
+    """
+    architecture = run.read_metadata(name).get("architecture")
     if not isinstance(architecture, str):
-        raise damaged(path, "a header that names the architecture", repr(architecture))
+        raise damaged(run.directory / name, "a header that names the architecture", repr(architecture))
     return architecture_class(architecture)
 
 

@@ -3,9 +3,9 @@ of."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,11 @@ from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
 from sae_cli.artifacts.files import damaged, take_file, write_json
 from sae_cli.artifacts.lock import owner_of, wait_until_free
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands import CompareConfig, EvalConfig, PruneConfig
-from sae_cli.config.data import SyntheticData
 from sae_cli.config.names import evaluation_name
-from sae_cli.config.settings import flatten, result_settings
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
+from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, RequestError
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
@@ -33,14 +30,14 @@ from sae_cli.evaluation.rare_features import rare_report
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject, make_subject
 from sae_cli.jobs.estimate import Estimate, announce, expect_memory
+from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
 from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.runs.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
-from sae_cli.runs.outside import can_keep, check_place, folder_of, root_of
+from sae_cli.runs.outside import can_keep, folder_of, root_of
 from sae_cli.runs.parents import check_model, model_facts
-from sae_cli.runs.stored_figures import old_definitions
 from sae_cli.terminal import console
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
@@ -91,11 +88,11 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool 
 
 def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
     """With `out` as it has to be: none where the run has this evaluation, and some where it cannot be written."""
-    folder = folder_of(source.run, None, EVALUATIONS, name)
+    own = ClaimInside("eval", replace(config, out=None, overwrite=False), source.run, name)
     with suppress(BusyError):  # it is being made
-        if (finished := finished_run(folder, _settings(config), overwrite=False)) and not old_definitions(finished):
+        if own.is_finished():
             return replace(config, out=None)
-    if config.out is not None or can_keep(source.run, folder):
+    if config.out is not None or can_keep(source.run, own.directory):
         return config
     out = str(Path(config.runs_dir, EVALUATIONS))
     console.log(f"{source.run.directory}: cannot be written; its evaluation is kept in {out}")
@@ -103,23 +100,20 @@ def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
 
 
 def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
-    folder = folder_of(source.run, config.out, EVALUATIONS, name)
-    settings, overwrite = _settings(config), config.overwrite
-    if (finished := finished_run(folder, settings, overwrite)) and (old := old_definitions(finished)):
-        console.log(f"{old}; measuring again")
-        finished, overwrite = None, True
-    if finished:
-        check_served(finished, source, config.data, said)
-        console.log(f"found finished: {folder}")
-        return finished
-    check_place(source.run, config.out, folder, "eval")
-    if not isinstance(source.trained_with.data, SyntheticData):
+    claim = ClaimInside("eval", config, source.run, name)
+    found = partial(check_served, source=source, data=config.data, said=said)
+    return once(claim, partial(_measure, source=source, name=name, said=said), found)
+
+
+def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: bool) -> FinishedRun:
+    config = claim.config
+    if not source.card.truth:
         check_model(source)
     text = measured_text(source, config.data, said)
-    started, before = time.monotonic(), _before(source.run, config, name)
+    before = _before(source.run, config, name)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
-    subject = make_subject(source.trained_with, config.data, config.model_rows, device)
+    subject = make_subject(source, config.data, config.model_rows, device)
     if isinstance(subject, ModelSubject):
         n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
         needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
@@ -129,8 +123,7 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
     measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
 
-    with open_run(folder, "eval", settings, overwrite, [source.run]) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
+    with claim.open(parents=[source.run]) as claimed:
         figures, tensors = measurement.of(dictionary)
         report = {**figures, **before, VERSION_KEY: VERSION}
         report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
@@ -141,15 +134,10 @@ def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool =
         claimed.write_json(EVAL_FILE, report)
         if name == DEFAULT:
             # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
-            write_json(copy := folder / f".{EVAL_FILE}", report)
+            write_json(copy := claim.directory / f".{EVAL_FILE}", report)
             take_file(copy, root_of(source.run, config.out) / EVAL_FILE)
         facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
-        return claimed.finish(**facts, seconds=time.monotonic() - started)
-
-
-def _settings(config: EvalConfig) -> dict[str, Any]:
-    """What makes an evaluation of a run another one."""
-    return {key: value for key, value in result_settings(config).items() if key != "run"}
+        return claimed.finish(**facts, seconds=claim.seconds())
 
 
 def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:
@@ -170,7 +158,7 @@ def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> 
         return None
     if isinstance(subject, SyntheticSubject):
         raise RequestError("references are language models, and data=synthetic has none; leave references out")
-    references = References.of(source.trained_with.model, config.references, config.model_rows)
+    references = References.of(source.model(), config.references, config.model_rows)
     references.check(subject.data)
     return references
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.dictionaries.card import Card
 from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics.catalogue import figures, shown
@@ -74,10 +75,9 @@ def _shown(value: float | None) -> str:
 
 
 def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...]]:
-    trained, facts = source.trained_with, source.run.manifest.facts
     rows: list[tuple[str, ...]] = [
-        ("dictionary", f"{trained.sae.architecture}, {report['features']:,} features of width {facts['width']}"),
-        ("trained on", f"{facts['tokens']:,} activations ({facts['source']})"),
+        ("dictionary", f"{source.architecture()}, {report['features']:,} features of width {source.width()}"),
+        *_training_rows(source.card),
         ("held-out tokens", f"{report['tokens']:,}"),
         *_rows_of(report, Group.RECONSTRUCTION),
         *loss_rows(report),
@@ -102,6 +102,12 @@ def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...
         share = f"{report['nullspace']:.4f} (random {report['nullspace_floor']:.4f}, activations "
         rows.append(("null-space share", f"{share}{report['nullspace_variance']:.4f})"))
     return rows
+
+
+def _training_rows(card: Card) -> list[tuple[str, ...]]:
+    if card.tokens is None:
+        return []
+    return [("trained on", f"{card.tokens:,} activations" + (f" ({card.source})" if card.source else ""))]
 
 
 def _rows_of(report: dict[str, Any], group: Group) -> list[tuple[str, ...]]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
-from sae_cli.artifacts.run_directory import finished_run, open_run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import EvalConfig
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.paths import absolute
-from sae_cli.config.settings import flatten, result_settings
+from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
-from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import JobError, RequestError
@@ -24,6 +21,7 @@ from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice_together import JointSplicer
+from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import say_short
 from sae_cli.metrics import VERSION
@@ -32,8 +30,7 @@ from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import EVAL_FILE
 from sae_cli.runs.parents import check_model, model_facts
-from sae_cli.runs.stored_figures import old_definitions, shows_stored
-from sae_cli.terminal import console
+from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.text.provenance import TokensHash
 
 _FIGURES = ("ce_increase", "loss_recovered", "kl_sae")
@@ -41,34 +38,31 @@ _FIGURES = ("ce_increase", "loss_recovered", "kl_sae")
 
 def run(config: EvalConfig, directory: Path) -> StageResult:
     """Evaluate the dictionaries of `config.run` spliced in together; `directory` is a run of its own."""
-    settings = result_settings(config)
-    overwrite = config.overwrite
-    if (finished := finished_run(directory, settings, overwrite)) and (old := old_definitions(finished)):
-        console.log(f"{old}; measuring again")
-        finished, overwrite = None, True
-    if finished:
+
+    def found(finished: FinishedRun) -> None:
         for source in map(read_dictionary_run, config.run):
             check_served(finished, source, config.data)
-        console.log(f"found finished: {directory}")
-        return _result(finished)
-    started = time.monotonic()
+
+    return _result(once(Claim("eval", config, directory), _evaluate, found))
+
+
+def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
+    config = claim.config
     sources = [read_dictionary_run(each) for each in config.run]
     data = _check(sources, config.data)
     for source in sources:
         check_model(source)
     texts = [measured_text(source, config.data) for source in sources]
-    model = build.language_model(sources[0].trained_with.model, data, build.device(config.device))
+    model = build.language_model(sources[0].model(), data, build.device(config.device))
     at = _by_site(sources, model)
     references = None
     if config.references:
-        references = References.of(sources[0].trained_with.model, config.references, config.model_rows)
+        references = References.of(sources[0].model(), config.references, config.model_rows)
         references.check(data)
     dictionaries = {site: _load(source, site, model, config.verify) for site, source in at.items()}
     text = HeldOutText(model, data, config.model_rows, config.eval.tokens)
 
-    parents = [source.run for source in at.values()]
-    with open_run(directory, "eval", settings, overwrite, parents) as claimed:
-        claimed.write_text(CONFIG_FILE, as_yaml(config))
+    with claim.open(parents=[source.run for source in at.values()]) as claimed:
         splicer = JointSplicer(model, dictionaries)
         read = TokensHash()
         for rows in text.rows("losses"):
@@ -80,24 +74,25 @@ def run(config: EvalConfig, directory: Path) -> StageResult:
         say_short("eval.tokens", config.eval.tokens, report["tokens"], "the held-out text")
         claimed.write_json(EVAL_FILE, report)
         facts = {**text_facts(texts[0]), **model_facts(sources[0]), "tokens_sha256": report["tokens_sha256"]}
-        finished = claimed.finish(**facts, seconds=time.monotonic() - started)
-    return _result(finished)
+        return claimed.finish(**facts, seconds=claim.seconds())
 
 
 def _check(sources: Sequence[DictionaryRun], data: DataConfig | None) -> DataConfig:
     """The text of the evaluation; refused where the dictionaries are not of one model, or of several texts."""
-    trained = [source.trained_with for source in sources]
-    if any(isinstance(each.data, SyntheticData) for each in trained) or isinstance(data, SyntheticData):
+    if any(source.card.truth for source in sources) or isinstance(data, SyntheticData):
         raise RequestError("run=[…] of several: expected dictionaries of a language model, found data=synthetic")
-    first = sources[0].run.directory
-    for run, each in sources[1:]:
-        if found := _difference(trained[0].model, each.model, "model"):
-            raise RequestError(f"{run.directory}: expected the model of {first}, found {found}; leave one out")
-        if data is None and (found := _difference(trained[0].data, each.data, "data")):
+    first, *others = sources
+    for each in others:
+        if found := _difference(first.model(), each.model(), "model"):
             raise RequestError(
-                f"{run.directory}: expected the text of {first}, found {found}; say which text with data="
+                f"{each.run.directory}: expected the model of {first.run.directory}, found {found}; leave one out"
             )
-    return data or trained[0].data
+        if data is None and (found := _difference(first.data(), each.data(), "data")):
+            raise RequestError(
+                f"{each.run.directory}: expected the text of {first.run.directory}, found {found}; say which text with "
+                "data="
+            )
+    return first.data(data)
 
 
 def _difference(expected: Any, found: Any, group: str) -> str:
@@ -117,7 +112,7 @@ def _by_site(sources: Sequence[DictionaryRun], model: LanguageModel) -> dict[Sit
     at: dict[Site, DictionaryRun] = {}
     taken: dict[Site, DictionaryRun] = {}
     for source in sources:
-        site = build.site(source.trained_with.hook, source.trained_with.layer, model)
+        site = build.site(source.site(), model)
         place = model.target(site).replaced
         if place is None:
             raise RequestError(

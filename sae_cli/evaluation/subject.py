@@ -13,7 +13,6 @@ from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, live_blocks
 from sae_cli.activations.non_finite import ELSEWHERE, refused
 from sae_cli.activations.synthetic import SyntheticActivations
-from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split
@@ -21,6 +20,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError
 from sae_cli.metrics.directions import NullSpace
 from sae_cli.models import LanguageModel, Site
+from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
 
@@ -92,10 +92,10 @@ class SyntheticSubject:
 Subject = ModelSubject | SyntheticSubject
 
 
-def make_subject(trained_with: TrainConfig, data: DataConfig | None, model_rows: int, device: torch.device) -> Subject:
-    """What dictionaries trained so are measured on, on their own data unless other is given."""
-    data = data or trained_with.data
+def make_subject(source: DictionaryRun, data: DataConfig | None, model_rows: int, device: torch.device) -> Subject:
+    """What a dictionary is measured on, on the data of its training unless other is given."""
+    data = source.data(data)
     if isinstance(data, SyntheticData):
         return SyntheticSubject(SyntheticActivations.of(data))
-    model = build.language_model(trained_with.model, data, device)
-    return ModelSubject(model, build.site(trained_with.hook, trained_with.layer, model), data, model_rows)
+    model = build.language_model(source.model(), data, device)
+    return ModelSubject(model, build.site(source.site(), model), data, model_rows)

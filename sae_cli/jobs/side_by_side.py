@@ -1,15 +1,16 @@
-"""Jobs that read one stream, carried on in turns in one process.
+"""Jobs that read one stream, taking turns in one process.
 
-Each job is a generator of steps. The job that is furthest behind takes the next step, so what the stream has to
-keep for the slowest reader stays small. A job that fails leaves the others alone.
+Each job says how it is opened, and does its work in steps, an iterator that can be left between any two of them. The
+job that is furthest behind takes the next step, so what the stream has to keep for the slowest reader stays small. A
+job that fails leaves the others alone.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -33,43 +34,58 @@ _EXPECTED = (SaeError, OSError)
 class Step:
     """A part of a job that is done: how many tokens, and figures to show."""
 
-    tokens: int = 0
+    tokens: int
     shown: Mapping[str, Field] = field(default_factory=dict)
 
 
+def _nothing() -> None:
+    """For steps that leave on disk what they have done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What an open job does.
+
+    Attributes:
+        steps: do the work.
+        tokens: how many the steps will add up to.
+        needs: what it will take.
+        done_before: tokens that an earlier attempt has done.
+        past: values of the figure that is drawn, from an earlier attempt.
+        save: keeps, between two steps, what it takes to resume from there.
+    """
+
+    steps: Iterator[Step]
+    tokens: int
+    needs: Estimate
+    done_before: int = 0
+    past: Sequence[float] = ()
+    save: Callable[[], None] = _nothing
+
+
 class Job(ABC):
-    """Something that goes on step by step and ends with a result.
+    """Something that is done step by step and ends with a result.
 
     Attributes:
         title: what it does, in a word.
-        drawn: the figure whose history is drawn while it goes on; empty for none.
+        drawn: the figure whose history is drawn meanwhile; empty for none.
         directory: where it leaves its result.
-        tokens: how many its steps will add up to.
-        done_before: tokens that an earlier attempt has done.
-        past: values of the figure that is drawn from an earlier attempt; known after the first step.
-        needs: what it will take; known after the first step, which is an empty one.
-        save_every: seconds between two calls of `save`.
+        save_every: seconds between two calls of `Work.save`.
     """
 
     title: ClassVar[str]
     drawn: ClassVar[str] = ""
     directory: Path
-    tokens: int
-    done_before: int = 0
-    past: Sequence[float] = ()
-    needs: Estimate
     save_every: float = inf
 
     @abstractmethod
-    def steps(self) -> Generator[Step, None, None]:
-        """Do the work; the first step comes before it, when all that may turn out to be wrong has been looked at."""
-
-    def save(self) -> None:  # noqa: B027
-        """Save, between two steps, what it takes to go on from here; nothing where steps leave what they have done."""
+    def open(self) -> AbstractContextManager[Work]:
+        """Look at all that may turn out to be wrong and claim the run; leaving the context completes the run, or, with
+        an error, says in it why it has ended."""
 
     @abstractmethod
     def result(self) -> StageResult:
-        """Called once the steps have come to their end."""
+        """Called once the run is complete."""
 
 
 class Group(ABC, Generic[Request]):
@@ -116,56 +132,41 @@ def _division(jobs: int, sizes: list[int]) -> str:
     if len(sizes) == 1:
         return f"{jobs} jobs, side by side on one stream"
     if len(sizes) == jobs:
-        return f"{jobs} jobs with other models or texts share nothing: in turn"
-    return f"{jobs} jobs on {len(sizes)} streams, in turn: {', '.join(map(str, sizes))} jobs side by side"
+        return f"{jobs} jobs with different models or texts: one after another"
+    return f"{jobs} jobs on {len(sizes)} streams, one after another: {', '.join(map(str, sizes))} jobs side by side"
 
 
 def _run_group(requests: dict[int, Request], group: Group[Request]) -> dict[int, Outcome]:
-    outcomes: dict[int, Outcome] = {}
+    turns = _Turns()
+    jobs = _made(requests, group, turns)
+    del group  # with what it holds of jobs that have failed
+    with turns.ended_by_an_error():
+        while jobs:  # emptied: a job that is kept keeps its place in the stream
+            turns.open(number := next(iter(jobs)), jobs.pop(number))
+        if turns.open_jobs:
+            announce(each.work.needs for each in turns.open_jobs.values())
+            _take_turns(turns)
+    return turns.outcomes
+
+
+def _made(requests: dict[int, Request], group: Group[Request], turns: _Turns) -> dict[int, Job]:
+    """The jobs that are asked for; results that are there already, and errors, are noted."""
     jobs: dict[int, Job] = {}
     for number, request in requests.items():
-        with _noted(outcomes, number):
+        with turns.noted(number):
             made = group.make(request)
             if isinstance(made, Job):
                 jobs[number] = made
             else:
-                outcomes[number] = made
-    del group  # with what it holds of jobs that have failed
-    return outcomes | _carry_on(jobs)
-
-
-@contextmanager
-def _noted(outcomes: dict[int, Outcome], number: int) -> Iterator[None]:
-    """An error that a user can cause becomes the job's outcome; an interruption is everybody's."""
-    try:
-        yield
-    except _EXPECTED as error:
-        outcomes[number] = error.with_traceback(None)
-
-
-def _carry_on(jobs: dict[int, Job]) -> dict[int, Outcome]:
-    """Take steps until every job has come to its end; empties `jobs`, because one that is kept keeps its place
-    in the stream."""
-    turns = _Turns(jobs)
-    try:
-        for number in list(turns.running):
-            turns.advance(number)
-        if turns.running:
-            announce(job.needs for job in jobs.values())
-            _take_turns(turns)
-    except BaseException as error:
-        for steps in turns.running.values():
-            with suppress(Exception, type(error)):
-                steps.throw(error)  # so that each run says why it has ended
-        raise
-    return turns.outcomes
+                turns.outcomes[number] = made
+    return jobs
 
 
 def _take_turns(turns: _Turns) -> None:
     """The job that is furthest behind takes the next step; all are saved from time to time, and before a stop."""
-    save_every, saved = min(job.save_every for job in turns.jobs.values()), time.monotonic()
-    with _shown(turns.jobs) as board, interruption.postponed():
-        while turns.running:
+    save_every, saved = min(each.job.save_every for each in turns.open_jobs.values()), time.monotonic()
+    with _shown(turns.open_jobs) as board, interruption.postponed():
+        while turns.open_jobs:
             number = turns.furthest_behind()
             if step := turns.advance(number):
                 board.advance(number, step.tokens, step.shown)
@@ -177,63 +178,93 @@ def _take_turns(turns: _Turns) -> None:
             if interruption.is_asked_to_stop():
                 for error in turns.errors():
                     console.warn(str(error))
-                console.log("stopped after a whole step: the same command goes on from here")
+                console.log("stopped after a whole step: the same command resumes from here")
                 interruption.stop_if_asked()
 
 
-def _shown(jobs: Mapping[int, Job]) -> AbstractContextManager[Board]:
-    """How jobs are shown while they go on; holds none of them."""
-    names = short_names([job.directory for job in jobs.values()])
+def _shown(jobs: Mapping[int, _OpenJob]) -> AbstractContextManager[Board]:
+    """How jobs are shown while they work; holds none of them."""
+    names = short_names([each.job.directory for each in jobs.values()])
     rows = {
-        number: Row(name, job.done_before + job.tokens, job.done_before, history=History(job.past))
-        for name, (number, job) in zip(names, jobs.items(), strict=True)
+        number: Row(name, each.done + each.work.tokens, each.done, history=History(each.work.past))
+        for name, (number, each) in zip(names, jobs.items(), strict=True)
     }
-    first = next(iter(jobs.values()))
+    first = next(iter(jobs.values())).job
     return console.board(first.title, rows, first.drawn)
 
 
+@dataclass
+class _OpenJob:
+    """A job that has been opened: `context` completes its run, or ends it with an error; `done` counts tokens."""
+
+    job: Job
+    context: ExitStack
+    work: Work
+    done: int
+
+
 class _Turns:
-    """Jobs that go on in turns.
+    """Jobs that take turns.
 
     Attributes:
-        jobs: that have not come to their end.
-        running: their steps.
+        open_jobs: those that have not ended.
         outcomes: of those that have.
     """
 
-    def __init__(self, jobs: dict[int, Job]) -> None:
-        self.jobs = jobs
-        self.running = {number: job.steps() for number, job in jobs.items()}
+    def __init__(self) -> None:
+        self.open_jobs: dict[int, _OpenJob] = {}
         self.outcomes: dict[int, Outcome] = {}
-        self._done = {number: job.done_before for number, job in jobs.items()}
+
+    def open(self, number: int, job: Job) -> None:
+        with self.noted(number):
+            context = ExitStack()
+            work = context.enter_context(job.open())
+            self.open_jobs[number] = _OpenJob(job, context, work, work.done_before)
 
     def furthest_behind(self) -> int:
-        return min(self.running, key=lambda number: self._done[number])
+        return min(self.open_jobs, key=lambda number: self.open_jobs[number].done)
 
     def advance(self, number: int) -> Step | None:
         """A job's next step; None when there is none any more."""
-        with _noted(self.outcomes, number):
-            if step := next(self.running[number], None):
-                self._done[number] += step.tokens
-                return step
-            self.outcomes[number] = self.jobs[number].result()
-        self._end(number)
+        each = self.open_jobs[number]
+        with self.noted(number):
+            with each.context:
+                if step := next(each.work.steps, None):
+                    each.context = each.context.pop_all()  # stays open
+                    each.done += step.tokens
+                    return step
+            self.outcomes[number] = each.job.result()
+        del self.open_jobs[number]
         return None
 
     def save(self) -> None:
         """Let every job save where it is; one that cannot has failed."""
-        for number, job in list(self.jobs.items()):
-            with _noted(self.outcomes, number):
-                try:
-                    job.save()
-                except _EXPECTED as error:
-                    self.running[number].throw(error)
+        for number, each in list(self.open_jobs.items()):
+            with self.noted(number), each.context:
+                each.work.save()
+                each.context = each.context.pop_all()
             if number in self.outcomes:
-                self._end(number)
+                del self.open_jobs[number]
 
     def errors(self) -> list[Exception]:
         """What has ended jobs before their end."""
         return [outcome for outcome in self.outcomes.values() if isinstance(outcome, Exception)]
 
-    def _end(self, number: int) -> None:
-        del self.running[number], self.jobs[number]
+    @contextmanager
+    def noted(self, number: int) -> Iterator[None]:
+        """An error that a user can cause becomes the job's outcome; an interruption is everybody's."""
+        try:
+            yield
+        except _EXPECTED as error:
+            self.outcomes[number] = error.with_traceback(None)
+
+    @contextmanager
+    def ended_by_an_error(self) -> Iterator[None]:
+        """What is raised here ends all jobs, and each run says why."""
+        try:
+            yield
+        except BaseException as error:
+            for each in self.open_jobs.values():
+                with suppress(Exception, type(error)):
+                    each.context.__exit__(type(error), error, error.__traceback__)
+            raise

@@ -14,12 +14,10 @@ from torch import Tensor
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, measurements_in
 from sae_cli.config.settings import result_settings
-from sae_cli.runs.dictionary_run import PRUNE, pruned_from, read_dictionary_run
+from sae_cli.runs.dictionary_run import DICTIONARY_COMMANDS, PRUNE, is_trained_here, pruned_from, trained_with
 from sae_cli.runs.file_names import DEFAULT, EVAL_FILE, FEATURES_FILE
 from sae_cli.runs.stored_figures import old_definitions
 from sae_cli.terminal import console
-
-DICTIONARY_COMMANDS = ("train", PRUNE)
 
 
 @dataclass(frozen=True)
@@ -130,6 +128,6 @@ def _finished_in(directory: Path, kind: str) -> list[FinishedRun]:
 
 
 def _settings(run: FinishedRun) -> Mapping[str, Any]:
-    if run.manifest.command != PRUNE:
+    if run.manifest.command != PRUNE or not is_trained_here(run):
         return run.manifest.settings
-    return result_settings(read_dictionary_run(run.directory).trained_with)
+    return result_settings(trained_with(run))

@@ -1,20 +1,30 @@
-"""Runs that hold a dictionary: trained, or made of another one."""
+"""Runs that hold a dictionary: trained, made of another one, or brought here from elsewhere."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from sae_cli.artifacts.files import damaged
+from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.config.commands import TrainConfig
+from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.hook import SiteConfig
+from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import PathKind, PathSetting, is_absolute, path_settings, placed
-from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, parse_config
-from sae_cli.errors import JobError, SaeError
+from sae_cli.config.stored import CONFIG_FILE, TRAINING_FILE, parse_config, refuse_code
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.card import CARD, Card, Wiring
+from sae_cli.dictionaries.files import DICTIONARY_FILE, read_architecture, save_dictionary
+from sae_cli.errors import JobError, RequestError, SaeError
 from sae_cli.metrics.rare import DensityHistory
 from sae_cli.runs.file_names import DENSITY_FILE
 
-PRUNE = "prune-high-freq"
+TRAIN, PRUNE, IMPORT = "train", "prune-high-freq", "import"
+DICTIONARY_COMMANDS = (TRAIN, PRUNE, IMPORT)
+"""The commands whose runs hold a dictionary."""
 
 _NEEDED = ("model.path", "data.path")
 """Places without which nothing can be measured."""
@@ -30,10 +40,51 @@ _DENSITY = {
 
 
 class DictionaryRun(NamedTuple):
-    """A run with a dictionary, and how that was trained, which says what it belongs to: model, hook, layer, text."""
+    """A run with a dictionary, and the card that says what that belongs to."""
 
     run: FinishedRun
-    trained_with: TrainConfig
+    card: Card
+
+    def data(self, other: DataConfig | None = None) -> DataConfig:
+        """What it is measured on: the text of its training, unless other is given.
+
+        Raises:
+            RequestError: there is neither.
+        """
+        if (found := other or self.card.data) is None:
+            raise RequestError(
+                f"{self.run.directory}: it is not known which text its dictionary was trained on: give one with data="
+            )
+        return found
+
+    def model(self) -> ModelConfig:
+        """The model that it is of.
+
+        Raises:
+            RequestError: it is of none.
+        """
+        if self.card.model is None:
+            raise RequestError(f"{self.run.directory}: expected a dictionary of a language model, found none named")
+        return self.card.model
+
+    def architecture(self) -> str:
+        """As it is called in configurations; a `JobError` where the file does not say."""
+        return read_architecture(self.run).architecture
+
+    def width(self) -> int:
+        """Of the activations that it writes."""
+        return self.run.read_header(DICTIONARY_FILE).tensors["W_dec"].shape[1]
+
+    def site(self) -> SiteConfig:
+        """Where in the model an autoencoder reads and writes.
+
+        Raises:
+            RequestError: it is of no model, or reads and writes elsewhere.
+        """
+        try:
+            return self.card.site
+        except ValueError as error:
+            raise RequestError(f"{self.run.directory}: {error}") from error
 
     def origin(self) -> FinishedRun:
         """The training run that a pruned one comes from, as far as that can be followed."""
@@ -50,13 +101,81 @@ def read_dictionary_run(path: str | Path) -> DictionaryRun:
         RequestError: there is no such run, or it holds no dictionary.
         JobError: it is unfinished or damaged.
     """
-    run = read_run(path, "train", PRUNE)
-    return DictionaryRun(run, _trained_with(run))
+    run = read_run(path, *DICTIONARY_COMMANDS)
+    return DictionaryRun(run, _card(run))
 
 
-def _trained_with(run: FinishedRun) -> TrainConfig:
-    """How its dictionary was trained, with paths that mean what they meant where that was done."""
-    name = CONFIG_FILE if run.manifest.command == "train" else TRAINING_FILE
+def save(directory: str | Path, dictionary: Dictionary, card: Card, overwrite: bool = False) -> FinishedRun:
+    """Leave a dictionary that was made elsewhere in a run directory of its own, which every command can read.
+
+    Args:
+        directory: to be made.
+        dictionary: in the units of the model's activations.
+        card: what it belongs to.
+        overwrite: replace what is there.
+
+    Raises:
+        RequestError: there is something else.
+    """
+    header = card.header()
+    with open_run(Path(directory), IMPORT, {"card": header[CARD]}, overwrite) as claimed:
+        save_dictionary(claimed, dictionary, header)
+        facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.width}
+        return claimed.finish(**{name: fact for name, fact in facts.items() if fact is not None})
+
+
+def card(run: str | Path) -> Card:
+    """What the dictionary of a run directory belongs to; as `read_dictionary_run`."""
+    return read_dictionary_run(run).card
+
+
+def _card(run: FinishedRun) -> Card:
+    """The card in the header of the dictionary; of a run by a version that wrote none, made of its configuration."""
+    path = run.directory / DICTIONARY_FILE
+    try:
+        found = Card.of_header(run.read_metadata(DICTIONARY_FILE))
+    except ValueError as error:
+        expected, _, instead = str(error).partition(", found ")
+        raise damaged(path, expected, instead) from error
+    if found is None:
+        return _card_of_training(run)
+    refuse_code(path, found.model)
+    return found
+
+
+def _card_of_training(run: FinishedRun) -> Card:
+    if not is_trained_here(run):
+        raise damaged(run.directory / DICTIONARY_FILE, "a header with a card", "none")
+    facts = run.manifest.facts
+    known = {key: facts[key] for key in ("scale", "tokens", "source") if key in facts}
+    return card_of(trained_with(run), **known)
+
+
+def card_of(config: TrainConfig, **known: Any) -> Card:
+    """What a dictionary that is trained so belongs to.
+
+    Args:
+        config: of the training.
+        known: further attributes of the card.
+    """
+    if isinstance(config.data, SyntheticData):
+        return Card(model=None, wiring=None, data=config.data, **known)
+    wiring = Wiring.at(SiteConfig.of(config.hook, config.layer))
+    return Card(model=config.model, wiring=wiring, data=config.data, **known)
+
+
+def trained_with(run: FinishedRun) -> TrainConfig:
+    """How a dictionary was trained here, with paths that mean what they meant where that was done.
+
+    Raises:
+        RequestError: it was not trained here.
+        JobError: a file is damaged, or a path has lost its meaning.
+    """
+    name = _training_file(run)
+    if name not in run.manifest.files:
+        raise RequestError(
+            f"{run.directory}: expected a dictionary that `sae train` has made, found one from elsewhere"
+        )
     config = parse_config(run.directory / name, run.read_bytes(name), "train")
     found: FinishedRun | None = run
     while found and found.manifest.command == PRUNE:  # whose manifest does not say where text and model are
@@ -68,6 +187,15 @@ def _trained_with(run: FinishedRun) -> TrainConfig:
             "begun in, which only the run that this one was made of knows, and that is gone or has changed: restore it"
         )
     return config
+
+
+def is_trained_here(run: FinishedRun) -> bool:
+    """Whether the run says how its dictionary was trained."""
+    return _training_file(run) in run.manifest.files
+
+
+def _training_file(run: FinishedRun) -> str:
+    return CONFIG_FILE if run.manifest.command == TRAIN else TRAINING_FILE
 
 
 def _is_lost(setting: PathSetting) -> bool:

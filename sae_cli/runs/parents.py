@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.data import SyntheticData
 from sae_cli.errors import RequestError
 from sae_cli.models import model_identity, model_run
 from sae_cli.runs.dictionary_run import DictionaryRun
@@ -16,7 +15,7 @@ def check_model(source: DictionaryRun) -> None:
     Raises:
         RequestError: it is gone.
     """
-    model = source.trained_with.model
+    model = source.model()
     try:
         found = model_run(model.path, model.revision)
     except RequestError as error:
@@ -30,10 +29,9 @@ def check_model(source: DictionaryRun) -> None:
 
 def model_facts(source: DictionaryRun) -> dict[str, str]:
     """For the manifest of a measurement: the model that it is of; nothing of data=synthetic."""
-    trained = source.trained_with
-    if isinstance(trained.data, SyntheticData):
+    if (model := source.card.model) is None:
         return {}
-    return {"model": model_identity(trained.model.path, trained.model.revision)}
+    return {"model": model_identity(model.path, model.revision)}
 
 
 def _differs(child: FinishedRun, found: FinishedRun) -> bool:

@@ -7,11 +7,13 @@ from typing import NamedTuple
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands import TrainConfig
 from sae_cli.config.data import SyntheticData
-from sae_cli.config.settings import result_settings
+from sae_cli.config.hook import LogitUpdateHook
+from sae_cli.config.paths import with_absolute_paths
+from sae_cli.dictionaries.card import Card
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.metrics.rare import common_direction, encoder_alignment, final_frequency
-from sae_cli.runs.dictionary_run import DictionaryRun, read_density, read_dictionary_run
+from sae_cli.runs.dictionary_run import DictionaryRun, card_of, read_density, read_dictionary_run
 from sae_cli.runs.file_names import DENSITY_FILE
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
@@ -73,9 +75,9 @@ def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
             f"train.forbid_direction={path}: expected a training run, which has {DENSITY_FILE}; found a "
             f"{source.run.manifest.command} run: give the one that it was made of"
         )
-    kinds = {isinstance(each.data, SyntheticData) for each in (config, source.trained_with)}
+    kinds = {isinstance(config.data, SyntheticData), bool(source.card.truth)}
     keys = ("data",) if len(kinds) > 1 else _TRUTH if True in kinds else _PLACE
-    ours, theirs = _belonging(config), _belonging(source.trained_with)
+    ours, theirs = _belonging(card_of(config)), _belonging(source.card)
     if other := [f"{key}={theirs.get(key)}" for key in keys if theirs.get(key) != ours.get(key)]:
         wanted = ", ".join(f"{key}={ours[key]}" for key in keys if key in ours)
         raise RequestError(
@@ -84,9 +86,15 @@ def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
     return source
 
 
-def _belonging(config: TrainConfig) -> dict[str, object]:
-    kind = "synthetic" if isinstance(config.data, SyntheticData) else "text"
-    return {**result_settings(config), "data": kind}
+def _belonging(card: Card) -> dict[str, object]:
+    """What it belongs to, as settings."""
+    if card.truth:
+        return {"data": "synthetic", **{key: getattr(card.truth, key.removeprefix("data.")) for key in _TRUTH}}
+    assert card.model
+    (hook, layer), model = card.site, with_absolute_paths(card.model)
+    place = {"model.path": model.path, "model.revision": model.revision, "hook.point": hook.point.value}
+    place |= {"hook.mode": hook.mode.value} if isinstance(hook, LogitUpdateHook) else {}
+    return {"data": "text", **place, "layer": layer}
 
 
 def _too_few(config: TrainConfig, frequency: Tensor, found: int) -> str:

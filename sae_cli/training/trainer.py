@@ -165,23 +165,58 @@ class Trainer:
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "N D"]) -> None:
-        """One optimiser step on raw activations.
+        """One step on a batch of raw activations: its loss and the gradients, the optimizer, the counts.
 
         Raises:
             JobError: the loss is no longer finite.
         """
-        self._resample()
-        self._begin_decoder_fit()
+        if self.resampler.is_due(self.step_number):
+            self._resample()
+        if self.fitting_decoder:
+            self._begin_decoder_fit()
         self.resampler.remember(x, self.step_number)
-        sums = self._accumulate(self.objective, x)
-        if not math.isfinite(sums.squared_error + sums.penalty):
-            raise self.diverged(f"the loss is {sums.squared_error + sums.penalty}")
-        self._move()
+
+        sums = self._add_gradients(self.objective, x)
+        loss = sums.squared_error + sums.penalty
+        if not math.isfinite(loss):
+            raise self.diverged(f"the loss is {loss}")
+
+        if self.forbidden:
+            self.forbidden.project_gradient(self.objective)
+        self.adam.step(self.kernels.kernel, self.lr)
+        if self.forbidden:
+            self.forbidden.project_rows(self.objective)
         self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
         self.step_number += 1
         self.objective.hold_sparsity(sums.l0 / len(x), self.step_number / max(1, self.recipe.main_steps))
-        self._count(x, sums)
+
+        self.tokens += len(x)
+        self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(sums.fired, 0)
+        self.density.add(sums.count, len(x), self.step_number)
+        self.activation_sum += x.sum(dim=0)
         self.window.add(len(x), sums)
+
+    def _add_gradients(self, objective: Objective, x: Float[Tensor, "N D"]) -> BatchSums:
+        """The batch's loss; its gradients are added to those that are there: none, but for a trial."""
+        scaled, kernel = x * self.scale, self.kernels.kernel
+        moment = Moment(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
+        divided = objective.divisible and kernel.rows_at_once
+        parts = scaled.split(kernel.rows_at_once) if divided else [scaled]
+        sums = reduce(add, (objective.accumulate(part, kernel, moment) for part in parts))
+        objective.finish_gradients(moment)
+        return sums
+
+    def _resample(self) -> None:
+        """Dead features start anew before the next step, so that what is seen between steps is what training made."""
+        anew = self.resampler.resample(self.objective, self.adam, self.dead_features, self.step_number)
+        self.tokens_since_fired.masked_fill_(anew, 0)
+        if self.forbidden:
+            self.forbidden.project_rows(self.objective)
+
+    def _begin_decoder_fit(self) -> None:
+        if isinstance(self.objective, ReluObjective):
+            self.objective = DecoderFit(self.objective)
+            self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm)
 
     def check_finite(self) -> None:
         """See that what would be saved is finite; a finite loss does not show it, because most rows may be silent.
@@ -208,50 +243,13 @@ class Trainer:
         """Seconds that the loss and its gradients take; nothing is changed."""
         trial = copy.copy(self.objective)  # with the same parameters and gradients, which are zero
         x = x.to(self.activation_sum.device)
-        self._accumulate(trial, x)  # the first call is slower
+        self._add_gradients(trial, x)  # the first call is slower
         started = time.monotonic()
-        self._accumulate(trial, x)
+        self._add_gradients(trial, x)
         seconds = time.monotonic() - started
         for parameter in trial.parameters.values():
             gradient(parameter).zero_()
         return seconds
-
-    def _begin_decoder_fit(self) -> None:
-        if self.fitting_decoder and isinstance(self.objective, ReluObjective):
-            self.objective = DecoderFit(self.objective)
-            self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm)
-
-    def _resample(self) -> None:
-        """Dead features begin again before the next step, so that what is seen between steps is what training made."""
-        if self.resampler.is_due(self.step_number):
-            begun = self.resampler.resample(self.objective, self.adam, self.dead_features, self.step_number)
-            self.tokens_since_fired.masked_fill_(begun, 0)
-            if self.forbidden:
-                self.forbidden.project_rows(self.objective)
-
-    def _move(self) -> None:
-        """A step of the optimiser."""
-        if self.forbidden:
-            self.forbidden.project_gradient(self.objective)
-        self.adam.step(self.kernels.kernel, self.lr)
-        if self.forbidden:
-            self.forbidden.project_rows(self.objective)
-
-    def _accumulate(self, objective: Objective, x: Float[Tensor, "N D"]) -> BatchSums:
-        """Add the gradients of the batch's loss to those that are there: none, but for a trial."""
-        scaled, kernel = x * self.scale, self.kernels.kernel
-        moment = Moment(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
-        divided = objective.divisible and kernel.rows_at_once
-        parts = scaled.split(kernel.rows_at_once) if divided else [scaled]
-        sums = reduce(add, (objective.accumulate(part, kernel, moment) for part in parts))
-        objective.finish_gradients(moment)
-        return sums
-
-    def _count(self, x: Float[Tensor, "N D"], sums: BatchSums) -> None:
-        self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(sums.fired, 0)
-        self.density.add(sums.count, len(x), self.step_number)
-        self.activation_sum += x.sum(dim=0)
-        self.tokens += len(x)
 
     @property
     def dead_features(self) -> Bool[Tensor, " F"]:
@@ -302,7 +300,7 @@ class Trainer:
         self.step_number, self.tokens = int(state["step_number"]), int(state["tokens"])
         if not 0 <= self.step_number <= self.recipe.steps:
             raise ValueError(f"step {self.step_number:,} of {self.recipe.steps:,}")
-        if "objective.offset" in state:
+        if self.fitting_decoder and "objective.offset" in state:
             self._begin_decoder_fit()
         check_like(state, self.state(), _GROWING)
         self.scale, self.variance = float(state["scale"]), float(state["variance"])

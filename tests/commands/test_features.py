@@ -265,8 +265,9 @@ def test_other_hooks_and_architectures(changes, world, tmp_path):
 
 def _blocks(config):
     from sae_cli.evaluation.subject import make_subject
+    from sae_cli.runs.dictionary_run import DictionaryRun, card_of
 
-    return make_subject(config, None, 4, torch.device("cpu")).blocks(Split.train)
+    return make_subject(DictionaryRun(None, card_of(config)), None, 4, torch.device("cpu")).blocks(Split.train)
 
 
 def test_a_pruned_dictionary(trained, default, tmp_path):

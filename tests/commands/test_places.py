@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from sae_cli.artifacts.files import write_bytes
 from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.stored_run import read_run
+from sae_cli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from sae_cli.cli.main import run as command_line
 from sae_cli.dictionaries.files import load
 from sae_cli.runs.dictionary_run import read_dictionary_run
@@ -158,15 +159,17 @@ def test_runs_of_earlier_versions_are_read_by_their_manifests(shop, sae, monkeyp
         shutil.rmtree(tmp_path / "a" / folder, ignore_errors=True)
     old = (tmp_path / "a" / "config.yaml").read_text().replace(f"{shop.home}/", "")
     rewrite(tmp_path / "a", "config.yaml", old)
+    without_card(tmp_path / "a")
     assert "path: text.jsonl" in old and "path: model" in old
     monkeypatch.chdir(shop.decoys)
-    trained = read_dictionary_run(tmp_path / "a").trained_with
-    assert (trained.model.path, trained.data.path) == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
+    card = read_dictionary_run(tmp_path / "a").card
+    assert (card.model.path, card.data.path) == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
 
     sae("prune-high-freq", f"run={tmp_path / 'a'}", "top_n=3", *SMALL, f"runs_dir={tmp_path}", "name=pruned")
     rewrite(tmp_path / "pruned", "training.yaml", old)
-    trained = read_dictionary_run(tmp_path / "pruned").trained_with
-    assert (trained.model.path, trained.data.path) == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
+    without_card(tmp_path / "pruned")
+    card = read_dictionary_run(tmp_path / "pruned").card
+    assert (card.model.path, card.data.path) == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
     shutil.rmtree(tmp_path / "a")
     ended = sae("eval", tmp_path / "pruned", *SMALL, "overwrite=true", code=1)
     assert "model.path=model is relative to the folder that the training was begun in" in ended.err
@@ -207,3 +210,11 @@ def test_a_training_is_gone_on_with_from_anywhere(shop, sae, stopping, monkeypat
     sae("resume", "../one/runs/stopped")
     record = read_run(shop.runs / "stopped").manifest.files["sae.safetensors"]
     assert record == read_run(shop.runs / "a").manifest.files["sae.safetensors"]
+
+
+def without_card(run):
+    """The run as versions before the card have left it."""
+    path, manifest = run / "sae.safetensors", read_manifest(run)
+    header = {key: value for key, value in read_metadata(path).items() if key != "card"}
+    files = manifest.files | {path.name: write_tensors(path, read_tensors(path), header)}
+    write_manifest(run, replace(manifest, files=files))

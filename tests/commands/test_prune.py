@@ -47,7 +47,7 @@ def pruned(run, directory, **limits):
 
 def activations(run):
     """What features are counted on."""
-    subject = make_subject(read_dictionary_run(run).trained_with, None, 4, CPU)
+    subject = make_subject(read_dictionary_run(run), None, 4, CPU)
     return torch.cat([block.activations for block in take(subject.blocks(FeaturePassConfig().split), 1500)])
 
 
@@ -164,4 +164,4 @@ def test_found_again(trained, tmp_path, capsys):
 
 def test_its_evaluation_uses_the_text_it_was_trained_on(trained, tmp_path):
     pruned(trained, tmp_path / "pruned", top_n=12)
-    assert read_dictionary_run(tmp_path / "pruned").trained_with == read_dictionary_run(trained).trained_with
+    assert read_dictionary_run(tmp_path / "pruned").card == read_dictionary_run(trained).card

@@ -2,11 +2,10 @@
 
 import pytest
 
-from sae_cli.commands.compare import basis_of
-from sae_cli.config.commands import TrainConfig
-from sae_cli.config.data import StdlibData, SyntheticData
-from sae_cli.config.hook import Basis, HookConfig, HookPoint
+from sae_cli.config.data import SyntheticData
+from sae_cli.config.hook import Basis, HookConfig, HookPoint, SiteConfig
 from sae_cli.config.model import ModelConfig
+from sae_cli.dictionaries.card import Card, Wiring
 from sae_cli.models import load_language_model
 from sae_cli.models.hooks import Site, find_tap
 from sae_cli.models.targets import LogitsTarget, LogitUpdateTarget, MlpActTarget, TappedTarget, make_target
@@ -34,10 +33,9 @@ def unknown():
     return hook
 
 
-def config(hook, data=None, **model):
-    return TrainConfig(
-        hook=HookConfig(point=hook), layer=2, model=ModelConfig(path="m", **model), data=data or StdlibData()
-    )
+def basis_of(hook, data=None, **model):
+    wiring = Wiring.at(SiteConfig(HookConfig(point=hook), 2))
+    return Card(model=ModelConfig(path="m", **model), wiring=wiring, data=data).basis
 
 
 @pytest.mark.parametrize("hook", HookPoint)
@@ -46,13 +44,13 @@ def test_every_hook_point_has_a_basis_a_target_and_a_width(model, hook):
     assert hook.basis is basis
     assert type(make_target(model.end, Site(hook, 1))) is target
     assert model.width(Site(hook, 1)) == (model.d_mlp if basis is Basis.neurons else model.d_model)
-    assert basis_of(config(hook)) == shown
+    assert basis_of(hook) == shown
 
 
 def test_an_unknown_hook_point_is_in_no_space(model, unknown):
     expected = "hook=expert_out: expected .*found none"
     with pytest.raises(AssertionError, match=expected):
-        basis_of(config(unknown))
+        basis_of(unknown)
     with pytest.raises(AssertionError, match=expected):
         model.width(Site(unknown, 1))
     with pytest.raises(AssertionError, match=expected):
@@ -62,10 +60,10 @@ def test_an_unknown_hook_point_is_in_no_space(model, unknown):
 
 
 def test_the_logits_of_a_checkpoint_are_not_those_of_the_model():
-    assert basis_of(config(HookPoint.logits, revision="step1000")) == "the logits of m@step1000"
+    assert basis_of(HookPoint.logits, revision="step1000") == "the logits of m@step1000"
 
 
 def test_two_known_truths_are_two_bases():
-    one, other = (config(HookPoint.mlp_out, SyntheticData(seed=seed)) for seed in (0, 1))
-    assert basis_of(one) != basis_of(other)
-    assert basis_of(one) == basis_of(config(HookPoint.resid, SyntheticData(seed=0)))
+    one, other = (basis_of(HookPoint.mlp_out, SyntheticData(seed=seed)) for seed in (0, 1))
+    assert one != other
+    assert one == basis_of(HookPoint.resid, SyntheticData(seed=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,9 +37,10 @@ from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.evaluation.evaluate import read_features
+from sae_cli.jobs.once import Claim
 from sae_cli.reports.feature_sheet import show
 from sae_cli.reports.page import page
-from sae_cli.runs.dictionary_run import read_density, read_dictionary_run
+from sae_cli.runs.dictionary_run import read_density, read_dictionary_run, trained_with
 from sae_cli.runs.file_names import (
     COMPARE_FILE,
     CONTEXTS_FILE,
@@ -97,7 +99,7 @@ def _dictionary(directory: Path, verify: bool) -> Any:
 
 
 def _config(directory: Path, verify: bool) -> Any:
-    return read_dictionary_run(directory).trained_with
+    return read_dictionary_run(directory).card, trained_with(read_run(directory))
 
 
 def _checkpoint(directory: Path, verify: bool) -> Any:
@@ -201,12 +203,12 @@ def _stopped(directory: Path) -> None:
         train=TrainingConfig(batch_size=BATCH, shuffle_buffer=SHUFFLED, held_out_tokens=BATCH, kernel=Kernel.reference),
         resample=ResampleConfig(at=[4], inputs=BATCH, rewarm_steps=1), checkpoint=CheckpointConfig(every_seconds=0),
     )  # fmt: skip
-    training = TrainingGroup().make((config, directory))
-    steps = training.steps()
-    for _ in range(4):  # the first says that all is ready
-        next(steps)
-    training.save()
-    steps.close()
+    training = TrainingGroup().make(Claim("train", config, directory))
+    with suppress(GeneratorExit), training.open() as work:
+        for _ in range(3):
+            next(work.steps)
+        work.save()
+        raise GeneratorExit
 
 
 def same(one: Any, other: Any) -> bool:
