@@ -79,12 +79,12 @@ class Ablation:
     def _compare(
         self,
         sums: AblationSums,
-        f: Tensor,
-        tokens: Tensor,
-        clean: Tensor,
-        ablated: Tensor,
-        x: Tensor,
-        without: Tensor,
+        f: Float[Tensor, "B T"],
+        tokens: Int[Tensor, "B T"],
+        clean: Float[Tensor, "B T V"],
+        ablated: Float[Tensor, "B T V"],
+        x: Float[Tensor, "B T D"],
+        without: Float[Tensor, "B T D"],
         seen: dict[Site, Tensor],
     ) -> None:
         fires = f > 0

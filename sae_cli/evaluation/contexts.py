@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.ahead import made_ahead
@@ -20,6 +19,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.kernels.codes import Codes
 from sae_cli.metrics.contexts import NO_DOCUMENT, CodedRows, ContextCollector, ContextShape
+from sae_cli.tensor_types import Int, Tensor
 from sae_cli.terminal import console
 from sae_cli.text.document_keys import DocumentKeys
 from sae_cli.text.packing import TokenRows
@@ -70,8 +70,8 @@ class ContextPass:
         return ContextShape(self.config.top, self.config.bands, self.config.per_band, self.config.window)
 
     @torch.no_grad()
-    def of(self, dictionary: Dictionary, features: Tensor) -> Contexts:
-        """The contexts of these features [C].
+    def of(self, dictionary: Dictionary, features: Int[Tensor, " C"]) -> Contexts:
+        """The contexts of these features.
 
         Raises:
             JobError: there is not a row of text, or the model's activations are not finite.

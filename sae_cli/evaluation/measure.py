@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, take
@@ -31,6 +30,7 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
+from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.terminal import console
 from sae_cli.text.provenance import TokensHash
 
@@ -112,7 +112,7 @@ class Measurement:
         splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
         read = TokensHash()
         for rows in text.rows("losses"):
-            splicer.add(*rows)
+            splicer.add(rows)
             read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionary in it")
         return {
@@ -214,11 +214,13 @@ def _logit_weights(
     return shape, weights.tensors()
 
 
-def _median(values: Tensor) -> float | None:
+def _median(values: Float[Tensor, " N"]) -> float | None:
     return float(values.float().median()) if len(values) else None
 
 
-def _truth_figures(truth: Tensor, W_dec: Tensor, count: Tensor) -> dict[str, Any]:
+def _truth_figures(
+    truth: Float[Tensor, "A D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
+) -> dict[str, Any]:
     alive = W_dec[count > 0]
     found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
     return {

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dictionaries.base import Dictionary
@@ -15,6 +14,7 @@ from sae_cli.metrics.rare import DensityHistory, Trajectory, encoder_alignment, 
 from sae_cli.metrics.similarity import quantiles
 from sae_cli.runs.dictionary_run import read_density
 from sae_cli.runs.file_names import DENSITY_FILE
+from sae_cli.tensor_types import Bool, Float, Tensor
 
 _EARLY = (0.1, 0.3)
 """The part of training in which features that are followed were rare already, in shares of its tokens."""
@@ -35,7 +35,7 @@ def rare_report(
     rare = alive & (frequency < below)
     groups = {"rare": rare, "others": alive & ~rare}
     report: dict[str, Any] = {"below": below}
-    report |= {name: _looks(dictionary, chosen, frequency) for name, chosen in groups.items()}
+    report |= {name: _appearance(dictionary, chosen, frequency) for name, chosen in groups.items()}
     if DENSITY_FILE in run.manifest.files:
         history = read_density(run)
         report["trajectories"] = _trajectories(history, rare, below)
@@ -43,7 +43,7 @@ def rare_report(
     return report
 
 
-def _looks(dictionary: Dictionary, chosen: Tensor, frequency: Tensor) -> dict[str, Any]:
+def _appearance(dictionary: Dictionary, chosen: Bool[Tensor, " F"], frequency: Float[Tensor, " _"]) -> dict[str, Any]:
     """How many they are, the mean cosine of two of their encoder rows, and quantiles over them."""
     if not chosen.any():
         return {"features": 0}
@@ -56,7 +56,7 @@ def _looks(dictionary: Dictionary, chosen: Tensor, frequency: Tensor) -> dict[st
     }
 
 
-def _trajectories(history: DensityHistory, rare: Tensor, below: float) -> dict[str, Any]:
+def _trajectories(history: DensityHistory, rare: Bool[Tensor, " F"], below: float) -> dict[str, Any]:
     """Of the features that are rare now, and of those that were rare early: exempt from resampling or not."""
     followed = {"rare_now": trajectory(history, rare), **exempt_and_resampled(history, _EARLY, below)}
     return {"early": list(_EARLY), **{name: _plain(each) for name, each in followed.items()}}
@@ -73,11 +73,11 @@ def _plain(each: Trajectory) -> dict[str, Any]:
     }
 
 
-def _snapshots(run: FinishedRun, groups: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def _snapshots(run: FinishedRun, groups: Mapping[str, Bool[Tensor, " F"]]) -> list[dict[str, Any]]:
     """What the same features looked like at the steps that `train.save_at` has kept."""
     nothing = torch.zeros(0)
     found = []
     for step in saved_steps(run):
         then = load_dictionary(run, name=snapshot_file(step))
-        found.append({"step": step, **{name: _looks(then, chosen, nothing) for name, chosen in groups.items()}})
+        found.append({"step": step, **{name: _appearance(then, chosen, nothing) for name, chosen in groups.items()}})
     return found

@@ -7,13 +7,13 @@ from itertools import chain
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
 from sae_cli.config.hook import HookPoint
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.encode import measure
+from sae_cli.evaluation.held_out import HeldOutRows
 from sae_cli.metrics.directions import NullSpace
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions
@@ -22,23 +22,24 @@ from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
 from sae_cli.models.hooks import recorder, stand_in
+from sae_cli.tensor_types import Float, Int, Tensor
 
 
 class CleanRun(NamedTuple):
     """What a run without any change leaves.
 
     Attributes:
-        logits: [B, T, V].
+        logits: of every position.
         captured: the activations at the taps of the target and at the final residual stream.
         seen: the same at the positions of the mask.
-        x: what the dictionary reads, at the positions of the mask [B, T', d].
+        x: what the dictionary reads, at the positions of the mask.
         replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
     """
 
-    logits: Tensor
-    captured: dict[Site, Tensor]
-    seen: dict[Site, Tensor]
-    x: Tensor
+    logits: Float[Tensor, "B T V"]
+    captured: dict[Site, Float[Tensor, "B T _"]]
+    seen: dict[Site, Float[Tensor, "B S _"]]
+    x: Float[Tensor, "B S D"]
     replaced: Callable[[Visitor], Tensor] | None
 
 
@@ -68,9 +69,9 @@ class Splicer:
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
-    def add(self, tokens: Tensor, domains: Tensor, n_bytes: Tensor) -> None:
-        """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
-        run = self._clean_run(tokens)
+    def add(self, seen: HeldOutRows) -> None:
+        """Add rows of text."""
+        run = self._clean_run(seen.tokens)
         measure([encoded := Encoded(self.dictionary, run.x.flatten(0, 1))], self.reconstruction)
         stand_ins = {
             "sae": encoded.reconstruction.view_as(run.x),
@@ -79,9 +80,9 @@ class Splicer:
         }
         self._add_errors(run, stand_ins["sae"])
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
-        self.losses.add(Predictions(tokens, n_bytes, run.logits.cpu(), conditions, FIRST_POSITION, domains))
+        self.losses.add(Predictions(*seen.text, run.logits.cpu(), conditions, FIRST_POSITION, seen.domains))
 
-    def _clean_run(self, tokens: Tensor) -> CleanRun:
+    def _clean_run(self, tokens: Int[Tensor, "B T"]) -> CleanRun:
         captured: dict[Site, Tensor] = {}
         watched = {tap: recorder(captured, tap) for tap in {*self.target.taps, self.final_resid}}
         if self.target.replaced is None:
@@ -140,6 +141,6 @@ class Splicer:
         return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}
 
 
-def _with_first_position(change: Tensor) -> Tensor:
-    """The change [B, T', D] with no change at the positions before the mask."""
+def _with_first_position(change: Float[Tensor, "B S D"]) -> Float[Tensor, "B T D"]:
+    """The change with no change at the positions before the mask."""
     return torch.nn.functional.pad(change, (0, 0, FIRST_POSITION, 0))
