@@ -10,6 +10,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 from typing import Any, NamedTuple
@@ -23,12 +24,16 @@ WARMUP, DECAY = 0.05, 0.2
 """Shares of the steps, at the two ends, in which the peers' learning rate rises and falls."""
 
 
-class Trained(NamedTuple):
+@dataclass(frozen=True)
+class Trained:
     """A finished dictionary: from activations [N, d] to features [N, F] and back; `directions` [F, d]."""
 
     encode: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Tensor]
     directions: Tensor
+
+    def decoder_norms(self) -> Tensor:
+        return self.directions.norm(dim=1)
 
 
 class Order(NamedTuple):

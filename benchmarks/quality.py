@@ -35,6 +35,8 @@ from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import configured
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.settings import result_settings
+from sae_cli.evaluation.encode import measure as measure_all
+from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.terminal import console
 from sae_cli.training.initialise import activation_scale
@@ -95,10 +97,7 @@ def material(name: str, tokens: int, batch: int, held_out: int) -> Material:
 def measure(trained: Trained, on: Material) -> Quality:
     """FVU against the held-out mean, mean number of active features, and truth recovered."""
     sums = ReconstructionSums(origin=on.held_out.mean(dim=0))
-    with torch.no_grad():
-        for x in on.held_out.split(4096):
-            f = trained.encode(x)
-            sums.add(x, trained.decode(f), f, torch.ones(f.shape[1]))
+    measure_all((Encoded(trained, x) for x in on.held_out.split(4096)), sums)
     found = sums.results()
     assert found["fvu"] is not None and found["l0"] is not None
     recovered = None

@@ -10,7 +10,8 @@ the same code. SAELens is given its batches by our reader.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import configured
 from sae_cli.config.settings import result_settings
 from sae_cli.dictionaries.objective import tied_encoder_scale
+from sae_cli.evaluation.encode import measure
+from sae_cli.metrics.encoded import Coder, Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.terminal import console
 from sae_cli.training.initialise import activation_scale, random_directions
@@ -55,12 +58,19 @@ def settings_of(arguments: Any) -> list[str]:
     ]
 
 
-def figures(encode_decode: Any, x: Tensor) -> dict[str, float]:
-    """Held-out FVU and L0 of anything that returns codes and reconstructions."""
+@dataclass(frozen=True)
+class Peer:
+    """Another package's dictionary, in raw units."""
+
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    decoder_norms: Callable[[], Tensor]
+
+
+def figures(dictionary: Coder, x: Tensor) -> dict[str, float]:
+    """Held-out FVU and L0."""
     sums = ReconstructionSums(origin=x.mean(dim=0))
-    for part in x.split(4096):
-        f, reconstruction = encode_decode(part)
-        sums.add(part, reconstruction, f, torch.ones(f.shape[1]))
+    measure((Encoded(dictionary, part) for part in x.split(4096)), sums)
     results = sums.results()
     return {"fvu": float(results["fvu"] or 0), "l0": float(results["l0"] or 0)}
 
@@ -69,13 +79,7 @@ def our_run(config: TrainConfig, directory: Path, held_out: Tensor) -> dict[str,
     started = time.perf_counter()
     train.run(config, directory)
     seconds = time.perf_counter() - started
-    dictionary = sae_cli.load(directory)
-
-    def both(x: Tensor) -> tuple[Tensor, Tensor]:
-        f = dictionary.encode(x)
-        return f, dictionary.decode(f)
-
-    return {"seconds": seconds, **figures(both, held_out)}
+    return {"seconds": seconds, **figures(sae_cli.load(directory), held_out)}
 
 
 def saelens_run(
@@ -118,13 +122,8 @@ def saelens_run(
     trainer.fit()
     sae.save_model(str(directory))
     seconds = time.perf_counter() - started
-
-    @torch.no_grad()
-    def both(x: Tensor) -> tuple[Tensor, Tensor]:
-        f = sae.encode(x * scale)
-        return f, sae.decode(f) / scale
-
-    return {"seconds": seconds, **figures(both, held_out)}
+    peer = Peer(lambda x: sae.encode(x * scale), lambda f: sae.decode(f) / scale, lambda: sae.W_dec.norm(dim=1))
+    return {"seconds": seconds, **figures(peer, held_out)}
 
 
 def main() -> None:

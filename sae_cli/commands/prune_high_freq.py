@@ -17,10 +17,12 @@ from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.edits.prune import Limits, kept_features, recentred
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
-from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.evaluation.encode import encoded, measure
+from sae_cli.evaluation.measure import Measurement
 from sae_cli.evaluation.subject import make_subject
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
+from sae_cli.metrics.reconstruction import MeanError
 from sae_cli.models.logit_space import LOGIT_ROOT
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, is_trained_here, read_dictionary_run, trained_with
 from sae_cli.tensor_types import Float, Int, Tensor
@@ -120,17 +122,12 @@ def _checked(
     return kept
 
 
-@torch.no_grad()
 def _mean_error(
     dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device
 ) -> Float[Tensor, " D"]:
     """Mean of x - x̂ over the activations that features are counted on."""
     subject = make_subject(source, None, config.model_rows, device)
-    total, n = torch.zeros(dictionary.d_out, dtype=torch.float64, device=device), 0
+    blocks, error = Measurement(subject, config.eval, config.features).training_blocks(), MeanError()
     with progress(config.features.tokens, "recenter") as advance:
-        for block in Measurement(subject, config.eval, config.features).training_blocks():
-            for x in block.activations.to(device).split(max(1, FEATURES_AT_ONCE // dictionary.n_features)):
-                total += (x - dictionary(x)).sum(dim=0, dtype=torch.float64)
-            n += block.n
-            advance(block.n)
-    return total / n
+        measure(encoded(dictionary, blocks, advance), error)
+    return error.results()

@@ -23,12 +23,14 @@ from sae_cli.config.agreement import check_agreement
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
 from sae_cli.dictionaries.objective import MakeObjective
+from sae_cli.evaluation.encode import measure
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import say_dropped, say_repeated, say_short
 from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
 from sae_cli.kernels.choice import check_kernel
+from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.runs.dictionary_run import card_of
 from sae_cli.runs.file_names import CURVE, DENSITY_FILE
@@ -276,9 +278,8 @@ def held_out_figures(trainer: Trainer, held_out: Float[Tensor, "N D"]) -> dict[s
     trainer.check_finite()
     dictionary = trainer.dictionary()
     sums = ReconstructionSums(origin=dictionary.activation_mean)
-    for x in held_out.to(dictionary.W_dec.device).split(4096):
-        f = dictionary.encode(x)
-        sums.add(x, dictionary.decode(f), f, dictionary.decoder_norms())
+    parts = held_out.to(dictionary.W_dec.device).split(4096)
+    measure((Encoded(dictionary, x) for x in parts), sums)
     figures = sums.results()
     if not math.isfinite(figures["fvu"] or 0.0):
         raise trainer.diverged(f"the held-out FVU is {figures['fvu']}")

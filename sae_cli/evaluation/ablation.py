@@ -14,7 +14,7 @@ from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import RequestError
 from sae_cli.evaluation.held_out import HeldOutText
-from sae_cli.metrics.ablation import AblationSums
+from sae_cli.metrics.ablation import AblationSums, TakenOut
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.models import LanguageModel, Site
 from sae_cli.models.hooks import recorder, stand_in
@@ -89,10 +89,10 @@ class Ablation:
         fires = f > 0
         direct = self.target.normalised(x, seen) - self.target.normalised(without, seen)
         direct = direct[fires] @ self.model.end.logit_space.W.T
-        sums.add_logits(f[fires].cpu(), (clean - ablated)[fires].float().cpu(), direct.cpu())
+        higher = (clean - ablated)[fires].float()
         targets = tokens[:, 1:].to(clean.device)
         increase = _surprise(ablated, targets) - _surprise(clean, targets)
-        sums.add_losses(fires[:, :-1].cpu(), increase.cpu())
+        sums.add(TakenOut(f[fires].cpu(), higher.cpu(), direct.cpu(), fires[:, :-1].cpu(), increase.cpu()))
 
     def reports(self) -> list[dict[str, Any]]:
         """The figures of each feature."""
@@ -109,19 +109,9 @@ class Ablation:
         }
 
     def _report(self, sums: AblationSums) -> dict[str, Any]:
-        if not sums.n:
-            return {"tokens": 0, "ce_increase": None, "ce_increase_se": None, "raises": [], "lowers": []}
-        all_paths, direct = sums.mean_effects()
-        increase, error = sums.loss_increase()
-        return {
-            "tokens": sums.n,
-            "mean_act": sums.activation / sums.n,
-            "ce_increase": increase,
-            "ce_increase_se": error,
-            "cosine_direct": float(torch.cosine_similarity(all_paths, direct, dim=0)),
-            "raises": self._largest(all_paths),
-            "lowers": self._largest(-all_paths),
-        }
+        all_paths, _ = sums.mean_effects()
+        ends = {"raises": all_paths, "lowers": -all_paths}
+        return sums.results() | {end: self._largest(each) if sums.n else [] for end, each in ends.items()}
 
     def _largest(self, effect: Float[Tensor, " V"]) -> list[str]:
         tokens = effect.topk(min(SHOWN, len(effect))).indices

@@ -18,7 +18,7 @@ from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.kernels.codes import Codes
-from sae_cli.metrics.contexts import NO_DOCUMENT, ContextCollector, ContextShape
+from sae_cli.metrics.contexts import NO_DOCUMENT, CodedRows, ContextCollector, ContextShape
 from sae_cli.tensor_types import Int, Tensor
 from sae_cli.terminal.progress import progress
 from sae_cli.text.document_keys import DocumentKeys
@@ -71,7 +71,7 @@ class ContextPass:
 
     @torch.no_grad()
     def of(self, dictionary: Dictionary, features: Int[Tensor, " C"]) -> Contexts:
-        """The contexts of these features [C].
+        """The contexts of these features.
 
         Raises:
             JobError: there is not a row of text, or the model's activations are not finite.
@@ -87,14 +87,15 @@ class ContextPass:
         with progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
             for rows, block in made_ahead(_first(self._rows(stream), wanted)):
                 for part, codes in _encoded(dictionary, rows, block):
-                    collector.add(codes, torch.from_numpy(part.tokens), torch.from_numpy(part.document))
+                    tokens, document = torch.from_numpy(part.tokens), torch.from_numpy(part.document)
+                    collector.add(CodedRows(codes, tokens, document))
                 if len(documents.keys) > most_keys:
                     documents.forget_before(int(rows.document[0, 0]), but=collector.documents)
                     most_keys = _KEYS_HELD + 2 * len(documents.keys)
                 advance(block.n)
         if not collector.tokens:
             raise stream.too_little()
-        held = collector.tensors()
+        held = collector.results()
         shown = set(held["document"].unique().tolist()) - {NO_DOCUMENT}
         return Contexts(held, documents.keys_of(shown, self.split, stream.seed), collector.tokens)
 

@@ -24,9 +24,10 @@ from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, RequestError
+from sae_cli.evaluation.encode import FEATURES_AT_ONCE
 from sae_cli.evaluation.evaluate_table import BEFORE, result
 from sae_cli.evaluation.held_out import LOGITS_AT_ONCE
-from sae_cli.evaluation.measure import FEATURES_AT_ONCE, Measurement
+from sae_cli.evaluation.measure import Measurement
 from sae_cli.evaluation.rare_features import rare_report
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject, make_subject

@@ -61,7 +61,8 @@ def result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
 
 def _before_and_after(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     before, known = report["before"], figures(Of.EVALUATION)
-    rows = [("killed", "", f"{report['killed']:,}")]
+    pruned = known["killed"]
+    rows = [(pruned.label, "", pruned.text(report[pruned.key]))]
     for key in BEFORE:
         if before.get(key) is not None or (key in before and report.get(key) is not None):
             rows.append((known[key].named, _shown(before[key]), _shown(report.get(key))))

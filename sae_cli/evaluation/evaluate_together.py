@@ -66,7 +66,7 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
         splicer = JointSplicer(model, dictionaries)
         read = TokensHash()
         for rows in text.rows("losses"):
-            splicer.add(*rows)
+            splicer.add(rows)
             read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionaries in it")
         placed = references.place(text, splicer.losses) if references else {}

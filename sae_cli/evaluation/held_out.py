@@ -18,7 +18,7 @@ from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.models import LanguageModel
-from sae_cli.tensor_types import Int, Rows, Tensor
+from sae_cli.tensor_types import Int, Tensor
 from sae_cli.terminal.progress import progress
 from sae_cli.text.domains import DomainsOf
 from sae_cli.text.packing import TokenRows
@@ -32,11 +32,16 @@ NO_DOMAIN = "(none)"
 
 
 class HeldOutRows(NamedTuple):
-    """Rows of tokens [B, T], the number of each one's domain [B, T] and the bytes of text it stands for [B, T]."""
+    """Rows of tokens, the number of each one's domain, and the bytes of text that it stands for."""
 
-    tokens: Rows
+    tokens: Int[Tensor, "B T"]
     domains: Int[Tensor, "B T"]
     n_bytes: Int[Tensor, "B T"]
+
+    @property
+    def text(self) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
+        """Tokens, and their bytes."""
+        return self.tokens, self.n_bytes
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.baselines import SAMPLE, check_ica, fit_baseline
+from sae_cli.evaluation.encode import encoded, measure
 from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice import Splicer
@@ -33,9 +34,6 @@ from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
 from sae_cli.text.provenance import TokensHash
-
-# Largest feature matrix [n, F] made at once, in elements.
-FEATURES_AT_ONCE = 2**24
 
 _OF_BASELINES = (
     "l0",
@@ -115,7 +113,7 @@ class Measurement:
         splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
         read = TokensHash()
         for rows in text.rows("losses"):
-            splicer.add(*rows)
+            splicer.add(rows)
             read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionary in it")
         return {
@@ -129,13 +127,10 @@ class Measurement:
             "tokens_sha256": read.hexdigest(),
         }
 
-    @torch.no_grad()
     def _reconstruct(self, dictionary: Dictionary) -> dict[str, Any]:
         reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
-        for block in take(self.subject.blocks(Split.held_out), self.evaluation.tokens):
-            x = block.activations.to(dictionary.W_dec.device)
-            f = dictionary.encode(x)
-            reconstruction.add(x, dictionary.decode(f), f, dictionary.decoder_norms())
+        held_out = take(self.subject.blocks(Split.held_out), self.evaluation.tokens)
+        measure(encoded(dictionary, held_out), reconstruction)
         return {**reconstruction.results(), "tokens": reconstruction.n}
 
     @torch.no_grad()
@@ -149,7 +144,7 @@ class Measurement:
             **(tokens.results() if tokens else {}),
         }
         by_neuron = {}
-        figures: dict[str, Any] = {**sums.summary()}
+        figures: dict[str, Any] = {**sums.results()}
         if isinstance(self.subject, ModelSubject) and (null_space := self.subject.null_space):
             by_feature |= {"decoder_kurtosis": kurtosis(W_dec), "decoder_participation": participation_ratio(W_dec)}
             by_neuron = {"neuron_kurtosis": kurtosis(W_dec.T), "neuron_participation": participation_ratio(W_dec.T)}
@@ -166,15 +161,9 @@ class Measurement:
         wanted, sums = self.features, FeatureSums.empty(dictionary.n_features)
         vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
         tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
-        at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
         with progress(wanted.tokens, "features") as advance:
-            for block in self.training_blocks():
-                for part in (block.select(slice(i, i + at_once)) for i in range(0, block.n, at_once)):
-                    f = dictionary.encode(part.activations.to(dictionary.W_dec.device))
-                    sums.add(f)
-                    if tokens:
-                        tokens.add(f > 0, part.tokens)
-                advance(block.n)
+            seen = encoded(dictionary, self.training_blocks(), advance)
+            measure(seen, sums, *([tokens] if tokens else []))
         if not sums.n:
             raise self._no_rows()
         return sums, tokens
@@ -226,12 +215,12 @@ def _logit_weights(
     return shape, weights.tensors()
 
 
-def _median(values: Float[Tensor, " K"]) -> float | None:
+def _median(values: Float[Tensor, " N"]) -> float | None:
     return float(values.float().median()) if len(values) else None
 
 
 def _truth_figures(
-    truth: Float[Tensor, "T D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
+    truth: Float[Tensor, "A D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
 ) -> dict[str, Any]:
     alive = W_dec[count > 0]
     found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)

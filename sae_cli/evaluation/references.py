@@ -16,8 +16,8 @@ from sae_cli.errors import RequestError
 from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.loss_tables import BITS_PER_BYTE, CE, PARAMETERS, STEPS
 from sae_cli.metrics.equivalent_model import ROUNDING, Point, bracket, equivalent_model
-from sae_cli.metrics.language_loss import LossSums
-from sae_cli.metrics.row_sums import Estimate, Figure, RowSums
+from sae_cli.metrics.language_loss import LossSums, Predictions
+from sae_cli.metrics.row_sums import Estimate, OfTotals, RowSums
 from sae_cli.models import LanguageModel, load_language_model
 from sae_cli.models.load import check_language_model, load_tokenizer
 from sae_cli.terminal import console
@@ -104,7 +104,7 @@ class References:
         rows = text.rows("reference") if same else read.rows_of_bytes(text.bytes_read(), "reference")
         sums = LossSums(())
         for tokens, _, n_bytes in rows:
-            sums.add(tokens, n_bytes, model.logits(tokens).cpu(), (), FIRST_POSITION)
+            sums.add(Predictions(tokens, n_bytes, model.logits(tokens).cpu(), (), FIRST_POSITION))
         check_losses(sums, f"references={wanted.name}")
         return Measured(wanted.name, _parameters(model), training_step(wanted.model), same, sums.pooled)
 
@@ -212,7 +212,7 @@ class Placement:
     def _estimate(self, sums: RowSums, column: str = "difference") -> Estimate:
         return sums.estimate(self._per_unit(column))
 
-    def _per_unit(self, column: str) -> Figure:
+    def _per_unit(self, column: str) -> OfTotals:
         if self.unit == CE:
             return lambda s: s[column] / s["tokens"]
         return lambda s: s[column] / s["bytes"] / math.log(2)

@@ -12,31 +12,35 @@ from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
 from sae_cli.config.hook import HookPoint
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.evaluation.encode import measure
+from sae_cli.evaluation.held_out import HeldOutRows
 from sae_cli.metrics.directions import NullSpace
-from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
-from sae_cli.metrics.mapped_error import MappedErrorSums
+from sae_cli.metrics.encoded import Encoded
+from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions
+from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
+from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
 from sae_cli.models.hooks import recorder, stand_in
-from sae_cli.tensor_types import Float, Int, Logits, Rows, SiteActivations, Tensor
+from sae_cli.tensor_types import Float, Int, Logits, SiteActivations, Tensor
 
 
 class CleanRun(NamedTuple):
     """What a run without any change leaves.
 
     Attributes:
-        logits: [B, T, V].
+        logits: of every position.
         captured: the activations at the taps of the target and at the final residual stream.
         seen: the same at the positions of the mask.
-        x: what the dictionary reads, at the positions of the mask [B, T', d].
+        x: what the dictionary reads, at the positions of the mask.
         replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
     """
 
-    logits: Logits
-    captured: dict[Site, SiteActivations]
-    seen: dict[Site, SiteActivations]
+    logits: Float[Tensor, "B T V"]
+    captured: dict[Site, Float[Tensor, "B T _"]]
+    seen: dict[Site, Float[Tensor, "B S _"]]
     x: Float[Tensor, "B S D"]
-    replaced: Callable[[Visitor], Logits] | None
+    replaced: Callable[[Visitor], Tensor] | None
 
 
 class Splicer:
@@ -48,7 +52,7 @@ class Splicer:
         reconstruction: of the activations at the site.
         losses: with x̂, 0 and x̄_train at the site, on the direct path alone and, where they can be, on all paths.
         resid_error, logit_error: the reconstruction error mapped to the residual update and to centered logits.
-        inverse_scale: of the final norm, Σ 1/σ.
+        inverse_scale: of the final norm, the mean of 1/σ.
         unseen: the activations' part in the null space, where there is one.
     """
 
@@ -61,26 +65,24 @@ class Splicer:
         on_all_paths = self.target.replaced is not None or site.hook is HookPoint.logits
         self.losses = LossSums((ALL_PATHS if on_all_paths else ()) + DIRECT_PATH)
         self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
-        self.inverse_scale = 0.0
+        self.inverse_scale = Mean()
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
-    def add(self, tokens: Rows, domains: Int[Tensor, "B T"], n_bytes: Int[Tensor, "B T"]) -> None:
-        """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
-        run = self._clean_run(tokens)
-        f = self.dictionary.encode(run.x.flatten(0, 1))
-        reconstructed = self.dictionary.decode(f)
-        self.reconstruction.add(run.x.flatten(0, 1), reconstructed, f, self.dictionary.decoder_norms())
+    def add(self, seen: HeldOutRows) -> None:
+        """Add rows of text."""
+        run = self._clean_run(seen.tokens)
+        measure([encoded := Encoded(self.dictionary, run.x.flatten(0, 1))], self.reconstruction)
         stand_ins = {
-            "sae": reconstructed.view_as(run.x),
+            "sae": encoded.reconstruction.view_as(run.x),
             "zero": torch.zeros_like(run.x),
             "mean": self.dictionary.activation_mean.expand_as(run.x),
         }
         self._add_errors(run, stand_ins["sae"])
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
-        self.losses.add(tokens, n_bytes, run.logits.cpu(), conditions, FIRST_POSITION, domains)
+        self.losses.add(Predictions(*seen.text, run.logits.cpu(), conditions, FIRST_POSITION, seen.domains))
 
-    def _clean_run(self, tokens: Rows) -> CleanRun:
+    def _clean_run(self, tokens: Int[Tensor, "B T"]) -> CleanRun:
         captured: dict[Site, SiteActivations] = {}
         watched = {tap: recorder(captured, tap) for tap in {*self.target.taps, self.final_resid}}
         if self.target.replaced is None:
@@ -114,30 +116,31 @@ class Splicer:
     def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B S D"]) -> None:
         """The reconstruction error, seen from other spaces."""
         if self.unseen:
-            self.unseen.add(reconstructed - run.x, run.x)
+            self.unseen.add(Replaced(run.x, reconstructed))
         there, instead = (self.target.resid(values, run.seen) for values in (run.x, reconstructed))
         if there is not None and instead is not None:
-            self.resid_error.add(instead - there, there)
+            self.resid_error.add(Replaced(there, instead))
         end = self.model.end
         there, instead = (
             end.logit_space.coordinates(self.target.normalised(values, run.seen).double())
             for values in (run.x, reconstructed)
         )
-        self.logit_error.add(instead - there, there)
-        self.inverse_scale += float(end.final_norm.scale(run.seen[self.final_resid]).double().reciprocal().sum())
+        self.logit_error.add(Replaced(there, instead))
+        scale = end.final_norm.scale(run.seen[self.final_resid])
+        self.inverse_scale.add(scale.double().reciprocal().flatten())
 
     def results(self) -> dict[str, float | None]:
         """Every figure by its name."""
         mapped = {
-            "fvu_resid": self.resid_error.fvu() if self.resid_error.n else None,
-            "fvu_logit": self.logit_error.fvu(),
-            "final_norm_inverse_scale": self.inverse_scale / self.reconstruction.n,
+            "fvu_resid": self.resid_error.results().fvu,
+            "fvu_logit": self.logit_error.results().fvu,
+            "final_norm_inverse_scale": float(self.inverse_scale.results()),
         }
-        unseen = self.unseen.variance_sum() / self.reconstruction.variance_sum if self.unseen else None
-        null_space = {} if unseen is None else {"nullspace_variance": unseen}
+        unseen = self.unseen.results().variance_sum if self.unseen else None
+        null_space = {} if unseen is None else {"nullspace_variance": unseen / self.reconstruction.variance_sum}
         return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}
 
 
 def _with_first_position(change: Float[Tensor, "B S D"]) -> Float[Tensor, "B T D"]:
-    """The change [B, T', D] with no change at the positions before the mask."""
+    """The change with no change at the positions before the mask."""
     return torch.nn.functional.pad(change, (0, 0, FIRST_POSITION, 0))

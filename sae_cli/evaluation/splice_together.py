@@ -11,15 +11,18 @@ import torch
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.metrics.language_loss import LossSums
+from sae_cli.evaluation.encode import measure
+from sae_cli.evaluation.held_out import HeldOutRows
+from sae_cli.metrics.encoded import Encoded
+from sae_cli.metrics.language_loss import LossSums, Predictions
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import LanguageModel, Site, Target
 from sae_cli.models.hooks import recorder
 from sae_cli.models.targets import Seen
-from sae_cli.tensor_types import Activations, Int, Logits, Rows, SiteActivations, Tensor
+from sae_cli.tensor_types import Activations, Float, Int, SiteActivations, Tensor
 
-StandIn = Callable[[Site, Activations], Activations]
-"""From the activations [B, T, D] that arrive at a site to what takes their place."""
+StandIn = Callable[[Site, Float[Tensor, "B S D"]], Float[Tensor, "B S D"]]
+"""From the activations that arrive at a site to what takes their place."""
 
 
 class JointSplicer:
@@ -44,8 +47,9 @@ class JointSplicer:
         self.losses = LossSums()
 
     @torch.no_grad()
-    def add(self, tokens: Rows, domains: Int[Tensor, "B T"], n_bytes: Int[Tensor, "B T"]) -> None:
-        """Add rows of tokens [B, T], each with the number of its domain and the bytes it stands for [B, T]."""
+    def add(self, rows: HeldOutRows) -> None:
+        """Add rows of text."""
+        tokens = rows.tokens
         captured: dict[Site, SiteActivations] = {}
         taps = {self.model.end.final_resid}.union(*(target.taps for target in self.targets.values()))
         clean = self.model.logits(tokens, {tap: recorder(captured, tap) for tap in taps}).cpu()
@@ -54,9 +58,10 @@ class JointSplicer:
             x = target.read(seen).float()
             check_positions(x, tokens, f"held-out activations of {site.hook.value}.{site.layer}")
             self._reconstructed(self.alone, site, x)
-        self.losses.add(tokens, n_bytes, clean, self._conditions(tokens, seen), FIRST_POSITION, domains)
+        conditions = self._conditions(tokens, seen)
+        self.losses.add(Predictions(*rows.text, clean, conditions, FIRST_POSITION, rows.domains))
 
-    def _conditions(self, tokens: Rows, seen: Seen) -> Iterator[tuple[str, Logits]]:
+    def _conditions(self, tokens: Int[Tensor, "B T"], seen: Seen) -> Iterator[tuple[str, Float[Tensor, "B T V"]]]:
         stand_ins: dict[str, StandIn] = {
             "sae": partial(self._reconstructed, self.together),
             "zero": lambda site, x: torch.zeros_like(x),
@@ -70,12 +75,11 @@ class JointSplicer:
             }
             yield name, self.model.logits(tokens, visitors).cpu()
 
-    def _reconstructed(self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Activations) -> Activations:
-        dictionary = self.dictionaries[site]
-        f = dictionary.encode(x.flatten(0, 1))
-        reconstructed = dictionary.decode(f)
-        sums[site].add(x.flatten(0, 1), reconstructed, f, dictionary.decoder_norms())
-        return reconstructed.view_as(x)
+    def _reconstructed(
+        self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Float[Tensor, "B S D"]
+    ) -> Float[Tensor, "B S D"]:
+        measure([encoded := Encoded(self.dictionaries[site], x.flatten(0, 1))], sums[site])
+        return encoded.reconstruction.view_as(x)
 
     def of_site(self, site: Site) -> dict[str, Any]:
         """Figures of one dictionary as it reads the spliced model, and, named `<name>_alone`, the clean one."""

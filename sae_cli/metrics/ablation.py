@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from sae_cli.tensor_types import Bool, Float, Tensor
 
 
-@dataclass
+@dataclass(frozen=True)
+class TakenOut:
+    """Rows of text with and without a feature: at the N positions where it fires, and at all that have a next token.
+
+    Attributes:
+        f: the feature where it fires.
+        all_paths, direct_path: by how much logits were higher there with it.
+        fires: where.
+        increase: by how much the loss is higher without it.
+    """
+
+    f: Float[Tensor, " N"]
+    all_paths: Float[Tensor, "N V"]
+    direct_path: Float[Tensor, "N V"]
+    fires: Bool[Tensor, "B S"]
+    increase: Float[Tensor, "B S"]
+
+
 class AblationSums:
     """Sums over the tokens on which one feature fires, in float64.
 
@@ -22,34 +39,44 @@ class AblationSums:
             it out adds to the loss there.
     """
 
-    vocab_size: int
-    n: int = 0
-    activation: float = 0.0
-    all_paths: Tensor = field(init=False)
-    direct_path: Tensor = field(init=False)
-    rows: list[tuple[int, float]] = field(default_factory=list)
+    def __init__(self, vocab_size: int) -> None:
+        self.n = 0
+        self.activation = 0.0
+        self.all_paths, self.direct_path = torch.zeros(2, vocab_size, dtype=torch.float64)
+        self.rows: list[tuple[int, float]] = []
 
-    def __post_init__(self) -> None:
-        self.all_paths, self.direct_path = torch.zeros(2, self.vocab_size, dtype=torch.float64)
+    def add(self, seen: TakenOut) -> None:
+        """Add rows."""
+        self.n += len(seen.f)
+        self.activation += float(seen.f.double().sum())
+        self.all_paths = self.all_paths + _centered_sum(seen.all_paths)
+        self.direct_path = self.direct_path + _centered_sum(seen.direct_path)
+        per_row = (seen.increase.double() * seen.fires).sum(dim=1)
+        self.rows += [(int(n), float(sum_)) for n, sum_ in zip(seen.fires.sum(dim=1), per_row, strict=True) if n]
 
-    def add_logits(self, f: Float[Tensor, " N"], all_paths: Float[Tensor, "N V"], direct: Float[Tensor, "N V"]) -> None:
-        """Add tokens: the feature, and by how much logits were higher with it."""
-        self.n += len(f)
-        self.activation += float(f.double().sum())
-        self.all_paths += _centred_sum(all_paths)
-        self.direct_path += _centred_sum(direct)
+    def merge(self, other: AblationSums) -> AblationSums:
+        """The sums of both parts."""
+        merged = AblationSums(len(self.all_paths))
+        for name in vars(self):
+            setattr(merged, name, getattr(self, name) + getattr(other, name))
+        return merged
 
-    def add_losses(self, fires: Bool[Tensor, "B S"], increase: Float[Tensor, "B S"]) -> None:
-        """Add rows: by how much the loss is higher without it."""
-        per_row = (increase.double() * fires).sum(dim=1)
-        self.rows += [(int(n), float(sum_)) for n, sum_ in zip(fires.sum(dim=1), per_row, strict=True) if n]
+    def results(self) -> dict[str, int | float | None]:
+        """On how many tokens it fires and, if on any, how strongly, what taking it out adds to the loss there, and the
+        cosine of its effects on all paths and on the direct one."""
+        increase, error = self._loss_increase()
+        found: dict[str, int | float | None] = {"tokens": self.n, "ce_increase": increase, "ce_increase_se": error}
+        if not self.n:
+            return found
+        cosine = torch.cosine_similarity(*self.mean_effects(), dim=0)
+        return {"tokens": self.n, "mean_act": self.activation / self.n, **found, "cosine_direct": float(cosine)}
 
     def mean_effects(self) -> tuple[Float[Tensor, " V"], Float[Tensor, " V"]]:
         """What the feature adds to the logits where it fires: on all paths, on the direct path."""
         n = max(1, self.n)
         return (self.all_paths / n).float(), (self.direct_path / n).float()
 
-    def loss_increase(self) -> tuple[float | None, float | None]:
+    def _loss_increase(self) -> tuple[float | None, float | None]:
         """Mean increase of the loss where it fires, and its standard error over rows."""
         tokens = sum(n for n, _ in self.rows)
         if not tokens:
@@ -61,6 +88,6 @@ class AblationSums:
         return mean, math.sqrt(residual * len(self.rows) / (len(self.rows) - 1)) / tokens
 
 
-def _centred_sum(logits: Float[Tensor, "N V"]) -> Float[Tensor, " V"]:
+def _centered_sum(logits: Float[Tensor, "N V"]) -> Float[Tensor, " V"]:
     sums = logits.sum(dim=0, dtype=torch.float64)
     return sums - sums.mean()

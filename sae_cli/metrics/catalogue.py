@@ -83,7 +83,7 @@ _OF_FEATURES = (
            Of.EVALUATION | Of.TRAINING | Of.CURVE, digits=",", better=_LOWER, title="dead features"),
     Figure("never_fired", "never fired", "features that have not fired yet, before any can be called dead",
            Of.TRAINING | Of.CURVE, digits=",", better=_LOWER, title="features that never fired"),
-    Figure("killed", "killed", "features that a pruning has taken out", digits=","),
+    Figure("killed", "pruned", "features that a pruning has taken out", digits=","),
     Figure("ultra_rare", "ultra rare", "features that fire on less than 1e-5 of tokens, from a million tokens on",
            digits=","),
     Figure("dense_1", "on > 1 % of tokens", "features that fire on more than 1 % of tokens", digits=",",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +68,19 @@ class ContextShape:
         return BINS if self.bands * self.per_band else 0
 
 
+class CodedRows(NamedTuple):
+    """Rows of text with what fires in them.
+
+    Attributes:
+        codes: activations at every counted position, row after row.
+        tokens, document: of every position.
+    """
+
+    codes: Codes
+    tokens: Int[Tensor, "B T"]
+    document: Int[Tensor, "B T"]
+
+
 class ContextCollector:
     """Picks contexts of C features in one pass over rows of text, in memory that does not grow with the text.
 
@@ -87,13 +101,22 @@ class ContextCollector:
         first: positions before this one are not counted.
         shape: how many contexts are kept.
         seed: of the sample.
+        first_row: number in the text of the first row that is added, for a part of a text.
     """
 
     def __init__(
-        self, features: Int[Tensor, " C"], n_features: int, context: int, first: int, shape: ContextShape, seed: int
+        self,
+        features: Int[Tensor, " C"],
+        n_features: int,
+        context: int,
+        first: int,
+        shape: ContextShape,
+        seed: int,
+        first_row: int = 0,
     ) -> None:
+        self._made_with = (features, n_features, context, first, shape, seed)
         self.features, self.shape = features.numpy(), shape
-        self._context, self._first, self._rows = context, first, 0
+        self._context, self._first, self._first_row, self._rows = context, first, first_row, 0
         self._seed = int(torch.randint(2**62, (), generator=generator("contexts", seed)))
         self._slots = np.full(n_features, -1, np.int64)
         self._slots[self.features] = np.arange(len(features))
@@ -112,24 +135,19 @@ class ContextCollector:
         """Documents of the contexts that are held."""
         return set(np.unique(np.concatenate([self._top[4], self._sample[4]], axis=1)).tolist()) - {NO_DOCUMENT}
 
-    def add(self, codes: Codes, tokens: Int[Tensor, "B T"], document: Int[Tensor, "B T"]) -> None:
-        """Add rows of text.
-
-        Args:
-            codes: activations at every counted position, row after row.
-            tokens, document: of every position.
-        """
+    def add(self, seen: CodedRows) -> None:
+        """Add rows of text."""
         peak, peak_at, touched = self._room
         context_loops.pick(
-            codes.starts.numpy(),
-            codes.columns.numpy(),
-            codes.values.numpy(),
+            seen.codes.starts.numpy(),
+            seen.codes.columns.numpy(),
+            seen.codes.values.numpy(),
             self.features,
             self._slots,
-            tokens.contiguous().numpy(),
-            document.contiguous().numpy(),
+            seen.tokens.contiguous().numpy(),
+            seen.document.contiguous().numpy(),
             self._first,
-            self._rows,
+            self._first_row + self._rows,
             self._seed,
             self._top,
             self._sample,
@@ -138,9 +156,18 @@ class ContextCollector:
             peak_at,
             touched,
         )
-        self._rows += len(tokens)
+        self._rows += len(seen.tokens)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def merge(self, other: ContextCollector) -> ContextCollector:
+        """What one pass over both parts of the text would have kept; their rows must not have a number in common."""
+        merged = ContextCollector(*self._made_with, first_row=min(self._first_row, other._first_row))
+        merged._rows = self._rows + other._rows
+        merged._top = _merged_table(self._top, other._top)
+        merged._sample = _merged_table(self._sample, other._sample)
+        merged._histogram = _merged_histogram(self._histogram, other._histogram)
+        return merged
+
+    def results(self) -> dict[str, Tensor]:
         """What `contexts.safetensors` holds, for S slots a feature: the top contexts, largest first, then the bands
         from the lowest to the highest, `per_band` slots each.
 
@@ -149,7 +176,7 @@ class ContextCollector:
         the position. Empty slots have document -1, tokens -1 and zeros.
         """
         shape = self.shape
-        top = _select(self._top, _descending(self._top))
+        top = _select(self._top, _descending(self._top[2], self._top[3]))
         bands = _select(self._sample, _banded(self._sample, self._histogram, shape))
         both = {name: torch.from_numpy(np.concatenate([top[name], bands[name]], axis=1)) for name in top}
         origin = both.pop("origin")
@@ -176,13 +203,38 @@ def _table(features: int, slots: int, width: int, score: type) -> tuple[np.ndarr
     )
 
 
-def _descending(table: tuple[np.ndarray, ...]) -> np.ndarray:
+def _merged_table(one: tuple[np.ndarray, ...], other: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The contexts of highest score of both, as if one table had been offered all."""
+    slots = one[2].shape[1]
+    joined = tuple(np.concatenate(pair, axis=1) for pair in zip(one[2:], other[2:], strict=True))
+    order = _descending(joined[0], joined[1])[:, :slots]
+    c = np.arange(len(order))[:, None]
+    score, origin, *others = (each[c, order] for each in joined)
+    if not slots:
+        return (*one[:2], score, origin, *others)
+    # Of full ones the last slot is the next to be taken, and has the lowest score; else the first empty one.
+    taken = (origin >= 0).sum(axis=1)
+    next_slot = np.minimum(taken, slots - 1)
+    limit = np.where(taken == slots, score[:, -1], 0).astype(score.dtype)
+    return (limit, next_slot, score, origin, *others)
+
+
+def _merged_histogram(
+    one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The counts of both, below the higher of the two largest activations."""
+    last = np.maximum(one[1], other[1])
+    counts = np.zeros_like(one[0])
+    bins = counts.shape[1]
+    for part_counts, part_last in (one, other) if bins else ():
+        c, b = part_counts.nonzero()
+        np.add.at(counts, (c, np.maximum(0, b - (last - part_last)[c])), part_counts[c, b])
+    return counts, last
+
+
+def _descending(score: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Slots by score, the highest first, of equal ones the first in the text; empty ones last [C, S]."""
-    score, origin = table[2], table[3]
-    by_origin = np.argsort(origin, axis=1, kind="stable")
-    score = np.where(origin < 0, -np.inf, score.astype(np.float64))
-    by_score = np.argsort(-np.take_along_axis(score, by_origin, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(by_origin, by_score, axis=1)
+    return np.lexsort((origin, -score, origin < 0), axis=1)
 
 
 def _banded(table: tuple[np.ndarray, ...], histogram: tuple[np.ndarray, np.ndarray], shape: ContextShape) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sae_cli.metrics.encoded import Encoded
 from sae_cli.tensor_types import Float, Int, Tensor
 
 ULTRA_RARE = 1e-5
@@ -37,8 +38,9 @@ class FeatureSums:
             max_act=torch.zeros(n_features),
         )
 
-    def add(self, f: Float[Tensor, "N F"]) -> None:
+    def add(self, seen: Encoded) -> None:
         """Add a batch of feature activations."""
+        f = seen.f
         self.n += len(f)
         self.count += (f > 0).sum(dim=0).cpu()
         self.sum_act += f.sum(dim=0, dtype=torch.float64).cpu()
@@ -63,7 +65,7 @@ class FeatureSums:
             "max_act": self.max_act,
         }
 
-    def summary(self) -> dict[str, float | int | None]:
+    def results(self) -> dict[str, float | int | None]:
         """How many features are dead, rare and dense.
 
         `ultra_rare` is None below a million tokens, which do not resolve a frequency of 1e-5.

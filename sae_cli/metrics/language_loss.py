@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 
-from sae_cli.metrics.row_sums import Figure, RowSums
+from sae_cli.metrics.row_sums import OfTotals, RowSums
 from sae_cli.tensor_types import Float, Int, Tensor
 
 ALL_PATHS = ("sae", "zero", "mean")
@@ -20,6 +21,27 @@ ALL_PATHS = ("sae", "zero", "mean")
 
 DIRECT_PATH = tuple(f"{name}_direct" for name in ALL_PATHS)
 """The same, with the change carried straight to the logits and everything in between left alone."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a language model predicts of rows of text, under every condition.
+
+    Attributes:
+        tokens: the rows.
+        n_bytes: bytes of text that each token stands for.
+        clean: logits with the hook untouched.
+        replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
+        first: the first replaced position.
+        domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
+    """
+
+    tokens: Int[Tensor, "B T"]
+    n_bytes: Int[Tensor, "B T"]
+    clean: Float[Tensor, "B T V"]
+    replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]]
+    first: int
+    domains: Int[Tensor, "B T"] | None = None
 
 
 class LossSums:
@@ -51,43 +73,27 @@ class LossSums:
         """Σ over all tokens, one for each column, float64."""
         return self.pooled.total
 
-    def add(
-        self,
-        tokens: Int[Tensor, "B T"],
-        n_bytes: Int[Tensor, "B T"],
-        clean: Float[Tensor, "B T V"],
-        replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]],
-        first: int,
-        domains: Int[Tensor, "B T"] | None = None,
-    ) -> None:
-        """Add rows, given the logits of every condition.
+    def add(self, seen: Predictions) -> None:
+        """Add rows.
 
         The loss is read at positions `first` … T-2, those whose prediction depends on a replaced
         activation and has a next token; KL at the same positions.
-
-        Args:
-            tokens: the rows.
-            n_bytes: bytes of text that each token stands for.
-            clean: logits with the hook untouched.
-            replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
-            first: the first replaced position.
-            domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
         """
-        targets = tokens[:, 1:]
-        lengths = n_bytes[:, 1 + first :]
+        first, targets = seen.first, seen.tokens[:, 1:]
+        lengths = seen.n_bytes[:, 1 + first :]
         columns = {"tokens": torch.ones_like(lengths), "bytes": lengths}
-        clean = _log_softmax(clean)
+        clean = _log_softmax(seen.clean)
         p = clean.exp()
         columns["ce_clean"] = _surprise(clean, targets)[:, first:]
         negentropy = torch.linalg.vecdot(p, clean)
-        for condition, logits in replaced:
+        for condition, logits in seen.replaced:
             log_q = _log_softmax(logits)
             columns[f"ce_{condition}"] = _surprise(log_q, targets)[:, first:]
             columns[f"kl_{condition}"] = (negentropy - torch.linalg.vecdot(p, log_q))[:, first:-1]
         losses = torch.stack([columns[name].double().cpu() for name in self.columns], dim=-1)
         self.pooled.add(losses.sum(dim=1))
-        if domains is not None:
-            self._add_domains(losses, domains[:, 1 + first :])
+        if seen.domains is not None:
+            self._add_domains(losses, seen.domains[:, 1 + first :])
 
     def _add_domains(self, losses: Float[Tensor, "B S C"], domains: Int[Tensor, "B S"]) -> None:
         for domain in domains.unique().tolist():
@@ -98,6 +104,7 @@ class LossSums:
 
     def merge(self, other: LossSums) -> LossSums:
         """The sums of both parts, whose domains have the same numbers."""
+        assert self.conditions == other.conditions
         merged = LossSums(self.conditions)
         merged.pooled = self.pooled.merge(other.pooled)
         nothing = RowSums(self.columns)
@@ -140,7 +147,7 @@ def is_harm(effect: float | None, se: float | None) -> bool:
     return effect is not None and effect > 2 * (se or 0)
 
 
-def _estimates(sums: RowSums, figures: Mapping[str, Figure]) -> dict[str, float | None]:
+def _estimates(sums: RowSums, figures: Mapping[str, OfTotals]) -> dict[str, float | None]:
     results: dict[str, float | None] = {}
     for name, figure in figures.items():
         results[name], results[f"{name}_se"] = sums.estimate(figure)
@@ -150,9 +157,9 @@ def _estimates(sums: RowSums, figures: Mapping[str, Figure]) -> dict[str, float 
     return results
 
 
-def _figures(conditions: Sequence[str]) -> dict[str, Figure]:
+def _figures(conditions: Sequence[str]) -> dict[str, OfTotals]:
     """Every figure that these conditions allow, but for the means."""
-    found: dict[str, Figure] = {"bits_per_byte_clean": partial(_bits_per_byte, "ce_clean")}
+    found: dict[str, OfTotals] = {"bits_per_byte_clean": partial(_bits_per_byte, "ce_clean")}
     for path in _PATHS:
         names = {name: f"ce_{name}{path}" for name in ALL_PATHS if f"{name}{path}" in conditions}
         effects = {"sae": "ce_increase", "zero": "zero_ablation_effect", "mean": "mean_ablation_effect"}

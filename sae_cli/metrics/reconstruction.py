@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from sae_cli.metrics.encoded import Encoded
+from sae_cli.metrics.mean import Mean
 from sae_cli.tensor_types import Float, Tensor
 
 
@@ -42,18 +44,12 @@ class ReconstructionSums:
     output_square: float = 0.0
     product: float = 0.0
 
-    def add(
-        self,
-        x: Float[Tensor, "N D"],
-        reconstruction: Float[Tensor, "N D"],
-        f: Float[Tensor, "N F"],
-        decoder_norms: Float[Tensor, " F"],
-    ) -> None:
-        """Add a batch: activations in raw units, their reconstructions, their features."""
-        self.n += len(x)
-        self.active += int((f > 0).sum())
-        self.l1 += float(f.sum(dim=0, dtype=torch.float64) @ decoder_norms.double())
-        x, reconstruction = x.double(), reconstruction.double()
+    def add(self, seen: Encoded) -> None:
+        """Add a batch: what is to be reconstructed, the reconstructions, the features."""
+        self.n += len(seen.target)
+        self.active += int((seen.f > 0).sum())
+        self.l1 += float(seen.f.sum(dim=0, dtype=torch.float64) @ seen.decoder_norms.double())
+        x, reconstruction = seen.target.double(), seen.reconstruction.double()
         self.squared_error += float((x - reconstruction).square().sum())
         shifted = x - self.origin.double()
         self.first = self.first + shifted.sum(dim=0)
@@ -97,6 +93,25 @@ class ReconstructionSums:
             "reconstruction_bias": _ratio(self.output_square, self.product),
             "zero_norm_tokens": self.zero_norm,
         }
+
+
+class MeanError:
+    """The mean of x - x̂."""
+
+    def __init__(self, mean: Mean | None = None) -> None:
+        self._mean = mean or Mean()
+
+    def add(self, seen: Encoded) -> None:
+        """Add a batch."""
+        self._mean.add(seen.target - seen.reconstruction)
+
+    def merge(self, other: MeanError) -> MeanError:
+        """The mean over the tokens of both parts."""
+        return MeanError(self._mean.merge(other._mean))
+
+    def results(self) -> Float[Tensor, " D"]:
+        """The mean, float64."""
+        return self._mean.results()
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:

@@ -14,7 +14,7 @@ import torch
 
 from sae_cli.tensor_types import Float, Tensor
 
-Figure = Callable[[Mapping[str, Tensor]], Tensor]
+OfTotals = Callable[[Mapping[str, Tensor]], Tensor]
 """A figure as a function of the totals by column."""
 
 
@@ -43,15 +43,20 @@ class RowSums:
         sums.add(torch.stack(list(columns.values()), dim=1))
         return sums
 
-    def add(self, per_row: Float[Tensor, "B C"]) -> None:
+    def add(self, seen: Float[Tensor, "B C"]) -> None:
         """Add the sums of rows, float64."""
-        self._parts.append(per_row)
+        self._parts.append(seen)
 
     def merge(self, other: RowSums) -> RowSums:
         """The rows of both parts."""
+        assert self.columns == other.columns
         merged = RowSums(self.columns)
         merged._parts = [self.per_row, other.per_row]
         return merged
+
+    def results(self) -> dict[str, float]:
+        """The totals by column."""
+        return dict(zip(self.columns, self.total.tolist(), strict=True))
 
     @property
     def per_row(self) -> Float[Tensor, "R C"]:
@@ -71,7 +76,7 @@ class RowSums:
     def column(self, name: str) -> Float[Tensor, " R"]:
         return self.per_row[:, self.columns.index(name)]
 
-    def estimate(self, figure: Figure) -> Estimate:
+    def estimate(self, figure: OfTotals) -> Estimate:
         """A function of the totals and its standard error: variance of ∇g · (row sums) over rows."""
         total = self.total.clone().requires_grad_(True)
         value = figure(dict(zip(self.columns, total, strict=True)))

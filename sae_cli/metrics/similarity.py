@@ -32,21 +32,53 @@ class NearestRows(NamedTuple):
     index: Int[Tensor, " A"]
 
 
+class Cosines(NamedTuple):
+    """The cosines of some rows, of which the first has a number, with B others."""
+
+    cosines: Float[Tensor, "A B"]
+    first: int
+
+
+class NearestOf:
+    """For each of B rows the nearest among those that were added, of equal ones the first.
+
+    Args:
+        n: B.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._best = NearestRows(torch.full((n,), -torch.inf), torch.zeros(n, dtype=torch.int64))
+
+    def add(self, seen: Cosines) -> None:
+        """Add rows."""
+        cosine, index = seen.cosines.max(dim=0)
+        self._best = _nearer(self._best, NearestRows(cosine, index + seen.first))
+
+    def merge(self, other: NearestOf) -> NearestOf:
+        """The nearest of both parts."""
+        merged = NearestOf(len(self._best.cosine))
+        merged._best = _nearer(self._best, other._best)
+        return merged
+
+    def results(self) -> NearestRows:
+        return self._best
+
+
+def _nearer(one: NearestRows, other: NearestRows) -> NearestRows:
+    earlier = (other.cosine == one.cosine) & (other.index < one.index)
+    better = (other.cosine > one.cosine) | earlier
+    return NearestRows(*(torch.where(better, b, a) for a, b in zip(one, other, strict=True)))
+
+
 def nearest_both_ways(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> tuple[NearestRows, NearestRows]:
     """The nearest rows of b for those of a, and of a for those of b, from one pass over chunks of cosines."""
     a, b = unit_rows(a), unit_rows(b)
-    forward = []
-    back = NearestRows(torch.full((len(b),), -torch.inf), torch.zeros(len(b), dtype=torch.int64))
+    forward, back = [], NearestOf(len(b))
     for number, part in enumerate(a.split(_CHUNK)):
         cosines = part @ b.T
         forward.append(NearestRows(*cosines.max(dim=1)))
-        best = NearestRows(*cosines.max(dim=0))
-        better = best.cosine > back.cosine
-        back = NearestRows(
-            torch.where(better, best.cosine, back.cosine),
-            torch.where(better, best.index + number * _CHUNK, back.index),
-        )
-    return NearestRows(*map(torch.cat, zip(*forward, strict=True))), back
+        back.add(Cosines(cosines, first=number * _CHUNK))
+    return NearestRows(*map(torch.cat, zip(*forward, strict=True))), back.results()
 
 
 def nearest_others(

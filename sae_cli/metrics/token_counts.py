@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sae_cli.tensor_types import Bool, Float, Int, Tensor
+from sae_cli.metrics.encoded import Encoded
+from sae_cli.tensor_types import Float, Int, Tensor
 
 _KEYS_AT_ONCE = 2**22
 
@@ -24,18 +25,28 @@ class TokenCounts:
         self._new: list[Tensor] = []
         self._n_new = 0
 
-    def add(self, active: Bool[Tensor, "N F"], tokens: Int[Tensor, " N"]) -> None:
+    def add(self, seen: Encoded) -> None:
         """Add a batch: which features fired, and the token at each position."""
-        rows, features = active.cpu().nonzero(as_tuple=True)
-        self._new.append(features * self._vocab + tokens.cpu()[rows])
+        assert seen.tokens is not None, "there is a text"
+        rows, features = (seen.f > 0).cpu().nonzero(as_tuple=True)
+        self._new.append(features * self._vocab + seen.tokens.cpu()[rows])
         self._n_new += len(rows)
         if self._n_new >= _KEYS_AT_ONCE:
-            self._merge()
+            self._count_new()
+
+    def merge(self, other: TokenCounts) -> TokenCounts:
+        """The counts of both parts."""
+        assert (self._features, self._vocab) == (other._features, other._vocab)
+        merged = TokenCounts(self._features, self._vocab)
+        for part in (self, other):
+            part._count_new()
+            merged._include(part._pairs, part._counts)
+        return merged
 
     def results(self) -> dict[str, Float[Tensor, " F"]]:
         """For each feature, `token_entropy` in bits and the shares of its commonest token and of its three
         commonest, `top1_share` and `top3_share`; NaN for features that never fired."""
-        self._merge()
+        self._count_new()
         feature, count = self._pairs // self._vocab, self._counts.double()
         total = self._per_feature(feature, count)
         share = count / total[feature]
@@ -55,10 +66,12 @@ class TokenCounts:
     def _per_feature(self, feature: Int[Tensor, " P"], values: Float[Tensor, " P"]) -> Float[Tensor, " F"]:
         return torch.zeros(self._features, dtype=torch.float64).index_add_(0, feature, values)
 
-    def _merge(self) -> None:
-        pairs, counts = torch.cat(self._new or [self._pairs[:0]]).unique(return_counts=True)
+    def _count_new(self) -> None:
+        self._include(*torch.cat(self._new or [self._pairs[:0]]).unique(return_counts=True))
+        self._new, self._n_new = [], 0
+
+    def _include(self, pairs: Int[Tensor, " P"], counts: Int[Tensor, " P"]) -> None:
         both = torch.cat([self._pairs, pairs])
         self._pairs, place = both.unique(return_inverse=True)
         merged = torch.zeros(len(self._pairs), dtype=torch.int64)
         self._counts = merged.index_add_(0, place, torch.cat([self._counts, counts]))
-        self._new, self._n_new = [], 0

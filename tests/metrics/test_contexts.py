@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sae_cli.kernels.codes import Codes
-from sae_cli.metrics.contexts import BINS, OVERSAMPLED, ContextCollector, ContextShape
+from sae_cli.metrics.contexts import BINS, OVERSAMPLED, CodedRows, ContextCollector, ContextShape
 
 T, F, FIRST = 12, 7, 1
 SHAPE = ContextShape(top=3, bands=4, per_band=2, window=4)
@@ -31,9 +31,10 @@ def collected(f, tokens, documents, features=range(F), shape=SHAPE, at_once=None
     at_once = at_once or len(f)
     for i in range(0, len(f), at_once):
         codes = Codes.of_dense(torch.from_numpy(f[i : i + at_once]).flatten(0, 1))
-        collector.add(codes, *(torch.from_numpy(each[i : i + at_once]) for each in (tokens, documents)))
+        rows = (torch.from_numpy(each[i : i + at_once]) for each in (tokens, documents))
+        collector.add(CodedRows(codes, *rows))
     assert collector.tokens == len(f) * (T - FIRST)
-    return {name: each.numpy() for name, each in collector.tensors().items()}
+    return {name: each.numpy() for name, each in collector.results().items()}
 
 
 def window(row, position, row_tokens, f, feature):
@@ -126,7 +127,7 @@ def test_the_histogram_does_not_depend_on_the_order_of_the_text(seed):
     for rows in (np.arange(60), np.arange(60)[::-1].copy(), np.random.default_rng(2).permutation(60)):
         collector = ContextCollector(torch.arange(F), F, T, FIRST, SHAPE, 0)
         codes = Codes.of_dense(torch.from_numpy(f[rows]).flatten(0, 1))
-        collector.add(codes, torch.from_numpy(tokens), torch.from_numpy(documents))
+        collector.add(CodedRows(codes, torch.from_numpy(tokens), torch.from_numpy(documents)))
         histograms.append(collector._histogram)
     for feature in range(F):
         values = f[:, :, feature][f[:, :, feature] > 0]
@@ -168,13 +169,13 @@ def test_memory_does_not_grow_with_the_text():
     codes = Codes.of_dense(torch.from_numpy(f).flatten(0, 1))
     rows = torch.from_numpy(tokens), torch.from_numpy(documents)
     collector = ContextCollector(torch.arange(F), F, T, FIRST, SHAPE, 0)
-    collector.add(codes, *rows)
+    collector.add(CodedRows(codes, *rows))
     tracemalloc.start()
     for _ in range(2):
-        collector.add(codes, *rows)
+        collector.add(CodedRows(codes, *rows))
     before = tracemalloc.get_traced_memory()[0]
     for _ in range(50):
-        collector.add(codes, *rows)
+        collector.add(CodedRows(codes, *rows))
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert after - before < 2000

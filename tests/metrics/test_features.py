@@ -3,9 +3,17 @@
 import pytest
 import torch
 
+from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.features import FeatureSums
 
 N, F = 500, 12
+
+
+def given(**seen):
+    """What a pass sees, whatever dictionary has made it."""
+    made = Encoded.__new__(Encoded)
+    vars(made).update(seen)
+    return made
 
 
 @pytest.fixture
@@ -19,7 +27,7 @@ def f():
 def counted(f, *, sizes=(N,)):
     sums = FeatureSums.empty(F)
     for part in f.split(list(sizes)):
-        sums.add(part)
+        sums.add(given(f=part))
     return sums
 
 
@@ -46,7 +54,7 @@ def test_batches_and_ranks_give_the_same(f, sizes):
 def test_summary_by_hand():
     sums = FeatureSums.empty(6)
     sums.n, sums.count = 2_000_000, torch.tensor([0, 1, 19, 20, 30_000, 300_000])
-    assert sums.summary() == {
+    assert sums.results() == {
         "feature_tokens": 2_000_000,
         "frequency_resolution": 5e-7,
         "alive": 5,
@@ -56,11 +64,11 @@ def test_summary_by_hand():
         "dense_10": 1,
     }
     sums.n = 999_999
-    assert sums.summary()["ultra_rare"] is None
+    assert sums.results()["ultra_rare"] is None
 
 
 def test_counts_do_not_stop_at_two_to_the_24():
     sums = FeatureSums.empty(1)
     sums.count += 2**24
-    sums.add(torch.ones(3, 1))
+    sums.add(given(f=torch.ones(3, 1)))
     assert sums.count.item() == 2**24 + 3

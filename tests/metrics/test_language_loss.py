@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums
+from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions
 
 ROWS, T, V, FIRST = 40, 9, 13, 1
 
@@ -30,7 +30,7 @@ def sums_of(data, rows=slice(None), batch=ROWS):
     sums = LossSums()
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
-        sums.add(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST)
+        sums.add(Predictions(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST))
     return sums
 
 
@@ -135,7 +135,7 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums((*ALL_PATHS, *DIRECT_PATH))
     direct = {f"{name}_direct": logits for name, logits in replaced.items()}
-    sums.add(tokens, n_bytes, clean, (replaced | direct).items(), first=FIRST)
+    sums.add(Predictions(tokens, n_bytes, clean, (replaced | direct).items(), first=FIRST))
     found = sums.results()
     assert found["loss_recovered_direct"] == found["loss_recovered"]
     assert found["loss_recovered_mean_direct_se"] == found["loss_recovered_mean_se"]
@@ -147,7 +147,7 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
 def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums(DIRECT_PATH)
-    sums.add(tokens, n_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), first=FIRST)
+    sums.add(Predictions(tokens, n_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), first=FIRST))
     found, both = sums.results(), sums_of(data).results()
     assert found["loss_recovered_direct"] == both["loss_recovered"]
     assert found["ce_clean"] == both["ce_clean"]
@@ -157,7 +157,7 @@ def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
 def test_without_conditions_it_is_the_model_alone(data):
     tokens, n_bytes, clean, _ = data
     sums = LossSums(())
-    sums.add(tokens, n_bytes, clean, (), first=FIRST)
+    sums.add(Predictions(tokens, n_bytes, clean, (), first=FIRST))
     assert set(sums.results()) == {f"{n}{e}" for n in ("ce_clean", "bits_per_byte_clean") for e in ("", "_se")}
     assert sums.results()["ce_clean"] == sums_of(data).results()["ce_clean"]
 
@@ -174,7 +174,9 @@ def with_domains(data, rows=slice(None), batch=ROWS):
     sums, domains = LossSums(), domains_of(tokens)
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
-        sums.add(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST, domains=domains[index])
+        sums.add(
+            Predictions(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST, domains=domains[index])
+        )
     return sums
 
 
@@ -237,7 +239,7 @@ def test_no_share_of_an_effect_that_does_not_raise_the_loss(data, effect):
     both = LossSums((*ALL_PATHS, *DIRECT_PATH))
     conditions = replaced | {"zero": helped}
     conditions |= {f"{name}_direct": logits for name, logits in conditions.items()}
-    both.add(tokens, n_bytes, clean, conditions.items(), first=FIRST, domains=torch.zeros_like(tokens))
+    both.add(Predictions(tokens, n_bytes, clean, conditions.items(), first=FIRST, domains=torch.zeros_like(tokens)))
     expected = figures(numpy_losses((tokens, n_bytes, clean, replaced | {"zero": helped})))
     for found in (both.results(), both.domain_results()[0]):
         assert found["zero_ablation_effect"] == pytest.approx(expected["zero_ablation_effect"], abs=1e-6)

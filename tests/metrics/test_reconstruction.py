@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 
 N, D, F = 200, 6, 10
+
+
+def given(batch, norms):
+    """What a pass sees, whatever dictionary has made it."""
+    made = Encoded.__new__(Encoded)
+    x, reconstruction, f = batch
+    vars(made).update(x=x, target=x, reconstruction=reconstruction, f=f, decoder_norms=norms)
+    return made
 
 
 @pytest.fixture
@@ -21,7 +30,7 @@ def results(x, reconstruction, f, norms, sizes=(N,), origin=None):
     sums = ReconstructionSums(torch.zeros(D) if origin is None else origin)
     parts = (tensor.split(list(sizes)) for tensor in (x, reconstruction, f))
     for batch in zip(*parts, strict=True):
-        sums.add(*batch, norms)
+        sums.add(given(batch, norms))
     return sums.results()
 
 
@@ -53,7 +62,7 @@ def test_merged_ranks_give_the_same_numbers(data):
     parts = []
     for rank in range(3):
         part = ReconstructionSums(torch.zeros(D))
-        part.add(x[rank::3], r[rank::3], f[rank::3], norms)
+        part.add(given((x[rank::3], r[rank::3], f[rank::3]), norms))
         parts.append(part)
     assert parts[0].merge(parts[1]).merge(parts[2]).results() == pytest.approx(results(*data), rel=1e-9)
 

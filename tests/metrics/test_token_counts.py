@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from sae_cli.metrics import token_counts
+from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.token_counts import TokenCounts
 
 N, F, V = 3000, 7, 50
+
+
+def given(**seen):
+    """What a pass sees, whatever dictionary has made it."""
+    made = Encoded.__new__(Encoded)
+    vars(made).update(seen)
+    return made
 
 
 def problem():
@@ -27,7 +35,7 @@ def test_against_a_plain_count(monkeypatch, at_once):
     active, tokens = problem()
     counts = TokenCounts(F, V)
     for part, part_tokens in zip(active.split(450), tokens.split(450), strict=True):
-        counts.add(part, part_tokens)
+        counts.add(given(f=part.float(), tokens=part_tokens))
     found = counts.results()
     for feature in range(F - 1):
         seen = Counter(tokens[active[:, feature]].tolist())

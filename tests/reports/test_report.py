@@ -96,7 +96,7 @@ def test_a_pruned_run_is_shown_beside_what_it_was_made_of(opened, make, whole):
     assert [each["name"] for each in found.chart("frequency")["series"]] == ["after pruning", "before pruning"]
     assert found.chart("frequency")["lines"][0] == {"axis": "x", "value": 0.2, "label": "max_freq 0.2", "panel": 0}
     assert "Before and after" in found.text
-    assert "killed" in found.text
+    assert "pruned" in found.text
 
 
 def test_a_comparison(opened, make, whole):

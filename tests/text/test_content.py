@@ -149,11 +149,12 @@ def test_what_was_not_asked_for_is_named(tmp_path):
 def test_bytes_of_tokens_are_not_known():
     import torch
 
-    from sae_cli.metrics.language_loss import LossSums
+    from sae_cli.metrics.language_loss import LossSums, Predictions
 
     sums = LossSums(())
     tokens = torch.tensor([[1, 2, 3, 0]])
-    sums.add(tokens, torch.zeros_like(tokens), torch.zeros(1, 4, 5), (), 1, torch.zeros_like(tokens))
+    nothing = torch.zeros_like(tokens)
+    sums.add(Predictions(tokens, nothing, torch.zeros(1, 4, 5), (), 1, nothing))
     found = sums.results()
     assert found["ce_clean"] == pytest.approx(math.log(5))
     assert found["bits_per_byte_clean"] is None

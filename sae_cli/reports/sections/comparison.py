@@ -22,10 +22,10 @@ _OF_RUNS = ("features", "alive", "l0", "dense_1", "dense_10", "token_entropy_med
 
 
 def comparison(run: FinishedRun, name: str = "similarity", title: str = "Similarity") -> Section:
-    """The contestants, the similarity of each pair in both directions, and a histogram a pair."""
+    """The dictionaries, the similarity of each pair in both directions, and a histogram a pair."""
     report, tensors = run.read_json(COMPARE_FILE), run.read_tensors(SIMILARITY_FILE)
     pairs, numbered = report["pairs"], [f"[{i}] {each['run']}" for i, each in enumerate(report["runs"])]
-    contestants = [
+    dictionaries = [
         (name, *(figure_cell(each, key) for key in _OF_RUNS))
         for name, each in zip(numbered, report["runs"], strict=True)
     ]
@@ -34,7 +34,7 @@ def comparison(run: FinishedRun, name: str = "similarity", title: str = "Similar
     if len(pairs) > _MOST_PAIRS:
         missing.append(f"Histograms of the first {_MOST_PAIRS} of {len(pairs)} pairs.")
     tables = [
-        Table(rows=contestants, header=("dictionary", *headings(_OF_RUNS)), sortable=True),
+        Table(rows=dictionaries, header=("dictionary", *headings(_OF_RUNS)), sortable=True),
         Table(rows=[row for pair in pairs for row in _rows(pair)], header=_header(), sortable=True),
     ]
     text = f"Directions in {report['space']}, {run.directory}."

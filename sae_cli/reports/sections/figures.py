@@ -180,7 +180,7 @@ def _before_and_after(report: Mapping[str, Any]) -> list[Table]:
         for key, value in before.items()
         if value is not None or report.get(key) is not None
     ]
-    rows.insert(0, ("killed", "", number(report.get("killed"))))
+    rows.insert(0, (known["killed"].label, "", number(report.get("killed"))))
     return [Table(rows=rows, title="Before and after", header=("", "before", "after"))]
 
 

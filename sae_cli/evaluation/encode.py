@@ -1,0 +1,41 @@
+"""The pass of a dictionary over activations: encode, decode, and add what comes out to every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from sae_cli.activations.blocks import ActivationBlock
+from sae_cli.dictionaries.base import Dictionary
+from sae_cli.metrics.encoded import Encoded
+from sae_cli.metrics.metric import Metric
+
+FEATURES_AT_ONCE = 2**24
+"""Largest feature matrix [n, F] made at once, in elements."""
+
+
+@torch.no_grad()
+def measure(seen: Iterable[Encoded], *metrics: Metric[Encoded, Any]) -> None:
+    """Add all that a pass sees to each of the metrics."""
+    for each in seen:
+        for metric in metrics:
+            metric.add(each)
+
+
+def encoded(
+    dictionary: Dictionary, blocks: Iterable[ActivationBlock], advance: Callable[[int], None] = lambda n: None
+) -> Iterator[Encoded]:
+    """Activations as the dictionary sees them, in bounded memory.
+
+    Args:
+        dictionary: that reads them, on its own device.
+        blocks: the activations.
+        advance: told how many activations are done.
+    """
+    at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
+    for block in blocks:
+        for part in (block.select(slice(i, i + at_once)) for i in range(0, block.n, at_once)):
+            yield Encoded(dictionary, part.activations.to(dictionary.W_dec.device), tokens=part.tokens)
+        advance(block.n)
