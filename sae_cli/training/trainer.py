@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 import torch
 
@@ -27,6 +26,7 @@ from sae_cli.training.forbidden import ForbiddenDirection
 from sae_cli.training.initialise import activation_scale, initial_decoder_bias, random_directions
 from sae_cli.training.resampling import NO_RESAMPLING, ResamplePlan, Resampler
 from sae_cli.training.schedules import warmup, warmup_then_decay
+from sae_cli.training.window import Window
 
 TRAINING, DECODER_FIT = "training", "decoder fit"
 """The phases: of most architectures there is but the first."""
@@ -61,36 +61,6 @@ class Recipe:
     def main_steps(self) -> int:
         """Steps on the objective; the rest fit the decoder to frozen codes."""
         return self.steps - round(self.decoder_fit * self.steps)
-
-
-@dataclass
-class Window:
-    """Sums since the training curve's last line, in scaled units."""
-
-    tokens: int = 0
-    squared_error: float = 0.0
-    penalty: float = 0.0
-    l0: int = 0
-
-    def add(self, tokens: int, sums: BatchSums) -> None:
-        self.tokens += tokens
-        self.squared_error += sums.squared_error
-        self.penalty += sums.penalty
-        self.l0 += sums.l0
-
-    def state(self) -> dict[str, Tensor]:
-        return {name: number(value) for name, value in vars(self).items()}
-
-    @classmethod
-    def of(cls, state: State) -> Window:
-        """The window of this state."""
-        values: dict[str, Any] = {name: tensor.item() for name, tensor in state.items()}
-        return cls(**values)
-
-    def line(self, variance: float) -> dict[str, float]:
-        """Means over the window's tokens; `variance` is the mean of ‖x - x̄‖²."""
-        mse = self.squared_error / self.tokens
-        return {"loss": mse + self.penalty / self.tokens, "fvu": mse / variance, "l0": self.l0 / self.tokens}
 
 
 class Trainer:
