@@ -21,6 +21,7 @@ from sae_cli.errors import JobError, RequestError, denied
 from sae_cli.escaping import brief
 
 CONFIG_FILE = "config.yaml"
+MANIFEST = "manifest.json"
 TRAINING_FILE = "training.yaml"
 """In a run that was made of another: how the first one was trained."""
 SCHEMA_VERSION = 1
@@ -90,14 +91,16 @@ def parse_config(path: Path, content: bytes, command: str) -> Any:
     return config
 
 
-def trained_with(directory: Path) -> TrainConfig:
-    """How the dictionary of a run was trained, be it that run or one that it was made of.
+def trained_with(directory: Path) -> TrainConfig | None:
+    """How the dictionary of a run was trained, be it that run or one that it was made of; None of one from elsewhere.
 
     Raises:
         RequestError: there is no run of a dictionary.
         JobError: its configuration cannot be read.
     """
     name = next((name for name in (TRAINING_FILE, CONFIG_FILE) if (directory / name).is_file()), None)
+    if name is None and (directory / MANIFEST).is_file():
+        return None
     if name is None:
         raise RequestError(
             f"{directory}: no run here (no {CONFIG_FILE}); give the run directory that a command printed"

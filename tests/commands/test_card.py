@@ -147,3 +147,13 @@ def rewrite(directory, header):
     manifest = read_manifest(directory)
     manifest.files[path.name] = write_tensors(path, read_tensors(path), header)
     write_manifest(directory, manifest)
+
+
+def test_dictionaries_from_elsewhere_are_spliced_in_together(world, trained, sae, tmp_path):
+    dictionary, card = sae_cli.load(trained / "full"), sae_cli.card(trained / "full")
+    (hook, _), other = card.site, tmp_path / "other"
+    sae_cli.save(other, dictionary, replace(card, wiring=Wiring.at(SiteConfig(hook, 0))))
+    ended = sae("eval", f"run=[{trained / 'full'},{other}]", "device=cpu", "model_rows=4", "eval.tokens=200",
+                f"runs_dir={tmp_path}", "--json")  # fmt: skip
+    assert set(ended.document["eval"]["dictionaries"]) == {"mlp_out.0", "mlp_out.1"}
+    assert ended.document["run"].startswith(str(tmp_path / "eval" / "elsewhere" / "2_dictionaries-"))

@@ -66,14 +66,16 @@ class EvalConfig(MeasuringConfig):
         return None if self.together() else self.run
 
     def run_name(self) -> RunName:
-        """Of several dictionaries: by their places, where these are few enough to name."""
-        trained = sorted(
-            (trained_with(Path(run)) for run in self.run), key=lambda each: (each.layer, each.hook.point.value)
-        )
+        """Of several dictionaries: by their places, where these are few enough to name, and all trained here."""
+        hashed = short_hash(result_settings(self))
+        found = [trained_with(Path(run)) for run in self.run]
+        trained = sorted((each for each in found if each), key=lambda each: (each.layer, each.hook.point.value))
+        if len(trained) < len(found):
+            return RunName("eval/elsewhere", f"{len(found)}_dictionaries-{hashed}", set(flatten(self)))
         places = [f"{each.hook.point.value}.{each.layer}" for each in trained]
         what = "-".join(places) if len(places) <= _MOST_PLACES else f"{len(places)}_dictionaries"
         where = "synthetic" if trained[0].is_synthetic else model_part(trained[0].model)[0]
-        return RunName(f"eval/{where}", f"{what}-{short_hash(result_settings(self))}", set(flatten(self)))
+        return RunName(f"eval/{where}", f"{what}-{hashed}", set(flatten(self)))
 
     def normalized(self, settings: dict[str, Any]) -> dict[str, Any]:
         """With runs in any order, and references by what they are, not by what they are called."""
