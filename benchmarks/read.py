@@ -15,7 +15,7 @@ import torch
 
 from sae_cli.activations.blocks import ActivationBlock
 from sae_cli.activations.harvested import ACTIVATIONS, HarvestedActivations
-from sae_cli.activations.shuffle import Cut, ShuffledFetches
+from sae_cli.activations.shuffle import ShuffledFetches, ShufflePlan
 from sae_cli.artifacts.run_directory import open_run
 
 
@@ -44,7 +44,7 @@ def main() -> None:
 
         def shuffled() -> None:
             store = HarvestedActivations(finished)
-            cut = Cut(arguments.tokens, arguments.shard_tokens, arguments.batch_size, seed=0)
+            cut = ShufflePlan(arguments.tokens, arguments.shard_tokens, arguments.batch_size, seed=0)
             for _ in ShuffledFetches(store.fetch, cut):
                 pass
 

@@ -18,9 +18,9 @@ def main():
             pruned[settings["max_freq"], settings["recenter"]].append((seed, document["eval"]))
 
     rows = [(f"L1 {l1:g}", "", *_figures(each)) for l1, each in sorted(swept.items())]
-    for (threshold, recentred), each in _by_threshold(pruned):
+    for (threshold, recentered), each in _by_threshold(pruned):
         killed = shown([report["killed"] for _, report in each], 0)
-        rows.append((f"  killed above {threshold:g}" + (", recentred" if recentred else ""), killed, *_figures(each)))
+        rows.append((f"  killed above {threshold:g}" + (", recentered" if recentered else ""), killed, *_figures(each)))
     header = ("dictionary", "killed", "L0", "MSE", "FVU", "loss recovered", "over mean", "KL", "alive", "sweep there")
     low = min(swept)
     rows = [(*row, "") for row in rows]
@@ -28,14 +28,14 @@ def main():
     compared = measure_of([*reports, *(report["before"] for report in reports if "before" in report)])
     frontier = {seed: _frontier(swept, seed, compared.key) for seed, _ in swept[low]}
     answers = []
-    for i, ((threshold, recentred), each) in enumerate(_by_threshold(pruned)):
+    for i, ((threshold, recentered), each) in enumerate(_by_threshold(pruned)):
         at = [(report, by_log_l0(frontier[seed], report["l0"])) for seed, report in each]
         if any(sweep is None for _, sweep in at):
             continue
         rows[len(swept) + i] = (*rows[len(swept) + i][:-1], shown([sweep for _, sweep in at]))
         differences = [compared.sign * (report[compared.key] - sweep) for report, sweep in at]
         errors = [report[f"{compared.key}_se"] or 0.0 for report, _ in at]
-        name = f"killing above {threshold:g}" + (" and recentring" if recentred else "")
+        name = f"killing above {threshold:g}" + (" and recentring" if recentered else "")
         answers.append(f"  {name}: {verdict(differences, 'pruning wins', 'the higher L1 wins', errors)}")
     table(f"L1 {low:g}, pruned by frequency, against higher L1 (± over {len(swept[low])} seeds)", header, rows)
     costs = [compared.sign * (r["before"][compared.key] - r[compared.key]) for _, r in _hardest(pruned)]
@@ -57,12 +57,12 @@ _AHEAD = {
 
 
 def _by_threshold(pruned):
-    """The gentlest first, each before what is recentred too."""
+    """The gentlest first, each before what is recentered too."""
     return sorted(pruned.items(), key=lambda item: (-item[0][0], item[0][1]))
 
 
 def _hardest(pruned):
-    """The dictionaries with the lowest threshold, not recentred."""
+    """The dictionaries with the lowest threshold, not recentered."""
     return pruned[min(pruned)]
 
 

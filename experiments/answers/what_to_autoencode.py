@@ -49,7 +49,7 @@ def _directions(compared):
             each = pair[key]
             cells[start, end] = f"{each['mmcs']:.2f} ({max(each['floor_random'], each['floor_subspace']):.2f})"
     rows = [(name, *(cells.get((i, j), "") for j in range(len(names)))) for i, name in enumerate(names)]
-    table("Do they find the same directions? MMCS in centred logits, from row to column (floor)", ("", *names), rows)
+    table("Do they find the same directions? MMCS in centered logits, from row to column (floor)", ("", *names), rows)
 
 
 def _paths(reports):

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 _END = object()
 
 
-def made_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetched(items: Iterator[Item]) -> Iterator[Item]:
     """The same items; while one is looked at, the next is made."""
     thread = ThreadPoolExecutor(1)
     try:

@@ -36,12 +36,12 @@ class ShardPlan(NamedTuple):
 
     Attributes:
         rows: rows of tokens in all.
-        rows_a_shard: rows in every shard but the last.
+        rows_per_shard: rows in every shard but the last.
         per_row: activations that a row gives.
     """
 
     rows: int
-    rows_a_shard: int
+    rows_per_shard: int
     per_row: int
 
     @classmethod
@@ -51,7 +51,7 @@ class ShardPlan(NamedTuple):
 
     @property
     def shards(self) -> int:
-        return -(-self.rows // self.rows_a_shard)
+        return -(-self.rows // self.rows_per_shard)
 
     @property
     def tokens(self) -> int:
@@ -85,7 +85,7 @@ class ShardWriter:
         non_finite: NonFinite = NonFinite["raise"],
     ) -> None:
         self.run, self.plan, self.dtype, self.non_finite = run, plan, dtype, non_finite
-        self.rows_added = first_shard * plan.rows_a_shard
+        self.rows_added = first_shard * plan.rows_per_shard
         self._shard = first_shard
         self._rows: list[TokenRows] = []
         self._blocks: list[ActivationBlock] = []
@@ -118,7 +118,7 @@ class ShardWriter:
 
     def _room(self) -> int:
         """Rows that still fit into the current shard."""
-        return min((self._shard + 1) * self.plan.rows_a_shard, self.plan.rows) - self.rows_added
+        return min((self._shard + 1) * self.plan.rows_per_shard, self.plan.rows) - self.rows_added
 
     def _finish_shard(self) -> None:
         self._wait()

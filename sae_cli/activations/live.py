@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sae_cli import build
-from sae_cli.activations.ahead import made_ahead
+from sae_cli.activations.ahead import prefetched
 from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock, drop, live_blocks
 from sae_cli.activations.sharing import SharedStream
 from sae_cli.activations.text_read import FIRST_ROWS, text_facts, text_record
@@ -60,7 +60,7 @@ class LiveActivations:
         # On a GPU the next pass runs while dictionaries train on this one; on a CPU they would only disturb each other.
         on_gpu = device.type == "cuda"
         self._queue = torch.cuda.Stream(device) if on_gpu else None
-        self._passes = SharedStream(lambda first: made_ahead(self._run(first)) if on_gpu else self._run(first))
+        self._passes = SharedStream(lambda first: prefetched(self._run(first)) if on_gpu else self._run(first))
         self.forward_seconds = 0.0
         self.held_out_sha256 = ""
         self.held_out = cache(self._held_out_activations)
@@ -99,7 +99,7 @@ class LiveActivations:
 
     def _run(self, first: int) -> Iterator[Pass]:
         rows = islice(enumerate(self.stream.forever(self._config.model_rows)), first, None)
-        for number, block in made_ahead(rows):
+        for number, block in prefetched(rows):
             yield Pass(number, block, next(live_blocks([block], self.capture)))
 
     def blocks(self, site: Site, first: int = 0) -> Iterator[ActivationBlock]:

@@ -1,7 +1,7 @@
 """Mixing activations across the corpus in bounded memory.
 
 A window of activations is filled first; then each batch that comes in takes the place of one drawn at random, so an
-activation stays for `size / batch_size` batches on average, and neighbours in the text part. What comes out is a
+activation stays for `size / batch_size` batches on average, and neighbors in the text part. What comes out is a
 function of the sequence of activations, `size`, `batch_size` and `seed` alone, not of the blocks they arrive in, nor
 of whether they are held in memory (`ShuffleBuffer`) or fetched when they are due (`ShuffledFetches`).
 """
@@ -23,8 +23,8 @@ from sae_cli.tensor_types import Float, Int, Tensor, TokenActivations
 from sae_cli.terminal.progress import FIRST_ESTIMATE, Advance, progress
 
 
-class Cut(NamedTuple):
-    """How a stream is cut into shuffled batches.
+class ShufflePlan(NamedTuple):
+    """How a stream is plan into shuffled batches.
 
     Attributes:
         tokens: activations of the stream; what does not fill a batch at the end is left out.
@@ -56,22 +56,22 @@ class ShuffledBatches(ABC, Iterator[TokenActivations]):
     """Batches of activations [batch_size, d] in shuffled order.
 
     Args:
-        cut: how they are made.
+        plan: how they are made.
         state: where an earlier one stood, to go on from there; any error where it is not of one like this.
 
     Attributes:
         drawn: batches drawn so far.
     """
 
-    def __init__(self, cut: Cut, state: State | None = None) -> None:
-        self.cut = cut
+    def __init__(self, plan: ShufflePlan, state: State | None = None) -> None:
+        self.plan = plan
         self.drawn = 0
-        self._random = np.random.default_rng(cut.seed)
+        self._random = np.random.default_rng(plan.seed)
         self._last: np.ndarray | None = None  # the places of what is left, in order, once nothing comes in any more
         if state is not None:
             self.drawn = int(state["drawn"])
-            if not 0 <= self.drawn <= cut.batches:
-                raise ValueError(f"{self.drawn:,} batches drawn of {cut.batches:,}")
+            if not 0 <= self.drawn <= plan.batches:
+                raise ValueError(f"{self.drawn:,} batches drawn of {plan.batches:,}")
             self._random.bit_generator.state = json.loads(bytes(state["random"].numpy()))
 
     @property
@@ -92,16 +92,16 @@ class ShuffledBatches(ABC, Iterator[TokenActivations]):
         """What the window holds, in the form in which it is saved."""
 
     def __next__(self) -> Float[Tensor, "N D"]:
-        held, size = self.cut.held, self.cut.batch_size
-        if self.drawn == self.cut.batches:
+        held, size = self.plan.held, self.plan.batch_size
+        if self.drawn == self.plan.batches:
             raise StopIteration
-        if self.drawn < self.cut.batches - held:
+        if self.drawn < self.plan.batches - held:
             batch = self._exchange(self._random.choice(held * size, size, replace=False))
         else:
             if self._last is None:
                 self._before_last = self._generator_state()
                 self._last = self._random.permutation(held * size)
-            start = (self.drawn - (self.cut.batches - held)) * size
+            start = (self.drawn - (self.plan.batches - held)) * size
             batch = self._at(self._last[start : start + size])
         self.drawn += 1
         return batch
@@ -124,31 +124,31 @@ class ShuffleBuffer(ShuffledBatches):
         blocks: the stream, from the first activation that has not entered the window.
     """
 
-    def __init__(self, blocks: Iterable[ActivationBlock], cut: Cut, state: State | None = None) -> None:
-        super().__init__(cut, state)
+    def __init__(self, blocks: Iterable[ActivationBlock], plan: ShufflePlan, state: State | None = None) -> None:
+        super().__init__(plan, state)
         self._advance: Advance | None = None
         self._arrived = 0
-        self._incoming = (block.activations for block in rechunk(self._counted(blocks), cut.batch_size))
+        self._incoming = (block.activations for block in rechunk(self._counted(blocks), plan.batch_size))
         if state is None:
             self._window = torch.cat(self._filled())
         else:
-            self._window = _saved_window(state, cut, torch.float32, dimensions=2)
+            self._window = _saved_window(state, plan, torch.float32, dimensions=2)
 
     def _filled(self) -> list[TokenActivations]:
         """The first batches, as many as the window holds; shows how far it is, as they may take minutes."""
-        total = self.cut.held * self.cut.batch_size
+        total = self.plan.held * self.plan.batch_size
         with progress(total, "filling the shuffle window", first=FIRST_ESTIMATE) as advance:
             self._advance, self._arrived = advance, 0
-            held = list(islice(self._incoming, self.cut.held))
+            held = list(islice(self._incoming, self.plan.held))
         self._advance = None
         return held
 
     def _counted(self, blocks: Iterable[ActivationBlock]) -> Iterator[ActivationBlock]:
-        """The same blocks; while the window fills they are counted as they come, before they are cut into batches."""
+        """The same blocks; while the window fills they are counted as they come, before they are plan into batches."""
         for block in blocks:
             if self._advance:
                 self._arrived += block.n
-                total = self.cut.held * self.cut.batch_size
+                total = self.plan.held * self.plan.batch_size
                 self._advance(block.n, tokens=f"{min(self._arrived, total):,} of {total:,}")
             yield block
 
@@ -177,15 +177,15 @@ class ShuffledFetches(ShuffledBatches):
     """
 
     def __init__(
-        self, fetch: Callable[[Int[Tensor, " N"]], Float[Tensor, "N D"]], cut: Cut, state: State | None = None
+        self, fetch: Callable[[Int[Tensor, " N"]], Float[Tensor, "N D"]], plan: ShufflePlan, state: State | None = None
     ) -> None:
-        super().__init__(cut, state)
+        super().__init__(plan, state)
         self._fetch = fetch
         if state is None:
-            self._numbers = np.arange(cut.held * cut.batch_size)
+            self._numbers = np.arange(plan.held * plan.batch_size)
         else:
-            self._numbers = _saved_window(state, cut, torch.int64, dimensions=1).numpy()
-            if self._numbers.min() < 0 or self._numbers.max() >= cut.arrived(self.drawn):
+            self._numbers = _saved_window(state, plan, torch.int64, dimensions=1).numpy()
+            if self._numbers.min() < 0 or self._numbers.max() >= plan.arrived(self.drawn):
                 raise ValueError("a window of activations that have not come in yet")
 
     @property
@@ -193,7 +193,7 @@ class ShuffledFetches(ShuffledBatches):
         return self._fetch(torch.from_numpy(self._numbers))
 
     def _exchange(self, places: np.ndarray) -> Float[Tensor, "N D"]:
-        drawn, start = self._numbers[places], self.cut.arrived(self.drawn)
+        drawn, start = self._numbers[places], self.plan.arrived(self.drawn)
         self._numbers[places] = np.arange(start, start + len(places))
         return self._fetch(torch.from_numpy(drawn))
 
@@ -204,8 +204,8 @@ class ShuffledFetches(ShuffledBatches):
         return torch.from_numpy(self._numbers)
 
 
-def _saved_window(state: State, cut: Cut, dtype: torch.dtype, dimensions: int) -> Tensor:
+def _saved_window(state: State, plan: ShufflePlan, dtype: torch.dtype, dimensions: int) -> Tensor:
     window = state["window"]
-    if (window.dtype, window.dim(), len(window)) != (dtype, dimensions, cut.held * cut.batch_size):
+    if (window.dtype, window.dim(), len(window)) != (dtype, dimensions, plan.held * plan.batch_size):
         raise ValueError(f"a window of {window.dtype} {list(window.shape)}")
     return window

@@ -22,7 +22,7 @@ from sae_cli.activations.harvested import HarvestedActivations
 from sae_cli.activations.live import LiveActivations
 from sae_cli.activations.non_finite import LEAVE_OUT, finite_block, refused
 from sae_cli.activations.sharing import SharedStream
-from sae_cli.activations.shuffle import Cut, ShuffleBuffer, ShuffledBatches, ShuffledFetches
+from sae_cli.activations.shuffle import ShuffleBuffer, ShuffledBatches, ShuffledFetches, ShufflePlan
 from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.run_directory import Run
@@ -150,7 +150,7 @@ class ActivationSources:
         self._live: LiveActivations | None = None
         self._truth: SyntheticActivations | None = None
         self._checked: set[Path] = set()
-        self._shuffles: dict[tuple[object, NonFinite, Cut, int], SharedShuffle] = {}
+        self._shuffles: dict[tuple[object, NonFinite, ShufflePlan, int], SharedShuffle] = {}
 
     def open(
         self, config: TrainConfig, settings: dict[str, Any], saved: SavedBatches | None = None
@@ -229,18 +229,18 @@ class ActivationSources:
         blocks: Callable[[int], Iterator[ActivationBlock]],
         saved: SavedBatches | None,
     ) -> Batches:
-        def prepare(cut: Cut) -> MakeShuffle:
+        def prepare(plan: ShufflePlan) -> MakeShuffle:
             # Now, so that everyone who reads the model is known before the first pass.
-            incoming = blocks(cut.arrived(saved.drawn) if saved else 0)
+            incoming = blocks(plan.arrived(saved.drawn) if saved else 0)
             if config.non_finite is NonFinite["raise"]:
                 incoming = refused(incoming, "training activations", LEAVE_OUT)
-            return partial(ShuffleBuffer, incoming, cut)
+            return partial(ShuffleBuffer, incoming, plan)
 
         return self._shared(config, key, prepare, saved)
 
     def _store(self, config: TrainConfig, harvest: FinishedRun, saved: SavedBatches | None) -> Batches:
-        def prepare(cut: Cut) -> MakeShuffle:
-            return partial(ShuffledFetches, HarvestedActivations(harvest, config.non_finite).fetch, cut)
+        def prepare(plan: ShufflePlan) -> MakeShuffle:
+            return partial(ShuffledFetches, HarvestedActivations(harvest, config.non_finite).fetch, plan)
 
         return self._shared(config, harvest.directory, prepare, saved)
 
@@ -248,13 +248,13 @@ class ActivationSources:
         self,
         config: TrainConfig,
         key: object,
-        prepare: Callable[[Cut], MakeShuffle],
+        prepare: Callable[[ShufflePlan], MakeShuffle],
         saved: SavedBatches | None,
     ) -> Batches:
-        cut = Cut(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
-        place = (key, config.non_finite, cut, saved.drawn if saved else 0)
+        plan = ShufflePlan(config.tokens, config.train.shuffle_buffer, config.train.batch_size, config.data.seed)
+        place = (key, config.non_finite, plan, saved.drawn if saved else 0)
         if place not in self._shuffles:
-            make = prepare(cut)
+            make = prepare(plan)
             self._shuffles[place] = SharedShuffle(partial(saved.go_on, make) if saved else partial(make, None))
         return Batches(self._shuffles[place], saved.pending if saved else ())
 

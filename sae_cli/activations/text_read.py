@@ -158,8 +158,8 @@ def check_begun_with(attempt: UnfinishedRun, facts: dict[str, Any]) -> None:
         )
 
 
-def say_if_changed(finished: FinishedRun, data: DataConfig) -> None:
-    """Of a run that is found finished: whether its text is another one now."""
+def warn_if_text_changed(finished: FinishedRun, data: DataConfig) -> None:
+    """Of a run that is already finished: whether its text is another one now."""
     if (before := text_of(finished.manifest)) is None:
         return
     try:

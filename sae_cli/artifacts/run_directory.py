@@ -105,7 +105,7 @@ class Run:
         except OSError as error:
             raise unwritable(self.directory / name, error) from error
 
-    def go_on_with_log(self, name: str) -> None:
+    def resume_log(self, name: str) -> None:
         """Take up a log where `save_progress` was last called; what was written after that is cut off."""
         record = self.manifest.files[name]
         content = (self.directory / name).read_bytes()[: record.bytes]

@@ -72,18 +72,18 @@ def _compare(claim: Claim[CompareConfig]) -> FinishedRun:
     names = [config.a, *config.b]
     sources = {name: _source(name, "a" if name == config.a else "b") for name in names if name != TRUTH}
     space = _check_space(config, list(sources.values()))
-    contestants = [_truth(sources[config.a]) if name == TRUTH else _directions(sources[name], config) for name in names]
-    contestants = _mapped(contestants, sources, space, config)
-    _check_widths(contestants)
+    compared = [_truth(sources[config.a]) if name == TRUTH else _directions(sources[name], config) for name in names]
+    compared = _mapped(compared, sources, space, config)
+    _check_widths(compared)
     floors = floor_generator(config.seed)
     pairs, tensors = [], {}
-    for (i, a), (j, b) in combinations(enumerate(contestants), 2):
+    for (i, a), (j, b) in combinations(enumerate(compared), 2):
         forward, back = nearest_both_ways(a.rows, b.rows)
         pairs.append({"a": i, "b": j, **_pair(a, b, forward, back, config, floors)})
         tensors |= _similarities(f"{i}_{j}", a, b, forward) | _similarities(f"{j}_{i}", b, a, back)
     report = {
         "space": space.value,
-        "runs": [{"run": each.name, **each.about} for each in contestants],
+        "runs": [{"run": each.name, **each.about} for each in compared],
         "pairs": pairs,
         VERSION_KEY: VERSION,
     }
@@ -170,10 +170,10 @@ def _truth(source: DictionaryRun) -> Directions:
 
 
 def _mapped(
-    contestants: Sequence[Directions], sources: dict[str, DictionaryRun], space: Space, config: CompareConfig
+    compared: Sequence[Directions], sources: dict[str, DictionaryRun], space: Space, config: CompareConfig
 ) -> list[Directions]:
     if space is Space.activations:
-        return list(contestants)
+        return list(compared)
     own = [sources[name] for name in (config.a, *config.b)]
     model = build.language_model(own[0].model(), own[0].data(), torch.device("cpu"))
     targets = [model.target(build.site(each.site(), model)) for each in own]
@@ -181,12 +181,12 @@ def _mapped(
         replace(
             each, rows=target.rows_to_resid(each.rows) if space is Space.resid else target.rows_to_logits(each.rows)
         )
-        for each, target in zip(contestants, targets, strict=True)
+        for each, target in zip(compared, targets, strict=True)
     ]
 
 
-def _check_widths(contestants: Sequence[Directions]) -> None:
-    widths = {each.name: each.rows.shape[1] for each in contestants}
+def _check_widths(compared: Sequence[Directions]) -> None:
+    widths = {each.name: each.rows.shape[1] for each in compared}
     if len(set(widths.values())) > 1:
         found = ", ".join(f"{width} ({name})" for name, width in widths.items())
         raise RequestError(f"expected dictionaries of one width, found {found}")

@@ -28,7 +28,7 @@ from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.jobs.estimate import Estimate, announce, expect_memory
 from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.jobs.shortage import say_short
+from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.metrics.similarity import nearest_others
@@ -97,7 +97,9 @@ def _make(claim: Claim[FeaturesConfig], source: DictionaryRun) -> FinishedRun:
         claimed.write_tensors(CONTEXTS_FILE, found.tensors)
         claimed.write_tensors(SHEETS_FILE, tensors)
         claimed.write_json(SHEETS_JSON, about)
-        say_short("contexts.tokens", config.contexts.tokens, found.tokens, f"the {config.features.split.value} text")
+        warn_if_short(
+            "contexts.tokens", config.contexts.tokens, found.tokens, f"the {config.features.split.value} text"
+        )
         return claimed.finish(**text_facts(text), **model_facts(source), seconds=claim.seconds())
 
 

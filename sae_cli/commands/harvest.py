@@ -14,7 +14,7 @@ from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
 from sae_cli.activations.live import LiveActivations, Pass, stream_key
-from sae_cli.activations.text_read import check_begun_with, say_if_changed
+from sae_cli.activations.text_read import check_begun_with, warn_if_text_changed
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands.harvest import HarvestConfig
@@ -23,7 +23,7 @@ from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.jobs.shortage import say_dropped, say_repeated
+from sae_cli.jobs.shortage import warn_if_dropped, warn_if_repeated
 from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
 from sae_cli.runs.file_names import COORDINATES_FILE
 from sae_cli.runs.stored_figures import shows_stored
@@ -50,7 +50,7 @@ class HarvestGroup(Group[Claim[HarvestConfig]]):
         self._live: LiveActivations | None = None
 
     def make(self, request: Claim[HarvestConfig]) -> Job | StageResult:
-        made = once(request, self._begin, partial(say_if_changed, data=request.config.data))
+        made = once(request, self._begin, partial(warn_if_text_changed, data=request.config.data))
         return made if isinstance(made, Job) else _result(made)
 
     def _begin(self, claim: Claim[HarvestConfig]) -> Job:
@@ -119,8 +119,8 @@ class Harvest(Job):
         """Complete the run, for which this attempt has made so many activations."""
         seconds, forward = time.monotonic() - self._started, self.live.forward_seconds - self._forward_before
         left = count_activations(run)
-        say_dropped(self.plan.tokens - left, self.plan.tokens)
-        say_repeated(epochs := self.live.epochs(self.plan.tokens))
+        warn_if_dropped(self.plan.tokens - left, self.plan.tokens)
+        warn_if_repeated(epochs := self.live.epochs(self.plan.tokens))
         return run.finish(
             **self.live.facts,
             seconds=seconds,
@@ -136,7 +136,7 @@ class Harvest(Job):
     def _estimate(self) -> Estimate:
         width, item = self.width, getattr(torch, self.config.dtype.value).itemsize
         origin = 3 * torch.int64.itemsize
-        shard = 2 * min(self.plan.rows, self.plan.rows_a_shard) * self.plan.per_row  # one is written, one collected
+        shard = 2 * min(self.plan.rows, self.plan.rows_per_shard) * self.plan.per_row  # one is written, one collected
         return Estimate(
             disk=self.plan.tokens * (width * item + origin),
             memory=shard * (width * (4 + item) + 2 * origin) + sum(p.nbytes for p in self.live.model.hf.parameters()),

@@ -14,7 +14,7 @@ from sae_cli.config.stored import TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.topk import TopKDictionary
-from sae_cli.edits.prune import Limits, kept_features, recentred
+from sae_cli.edits.prune import Limits, kept_features, recentered
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.encode import encoded, measure
@@ -57,7 +57,7 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
     kept = _checked(kept_features(frequency, limits), frequency, dictionary, config)
     pruned = dictionary.keep(kept).to(device)
     if config.recenter:
-        pruned = recentred(pruned, _mean_error(pruned, source, config, device))
+        pruned = recentered(pruned, _mean_error(pruned, source, config, device))
     if config.finetune_tokens:
         pruned = finetuned(
             pruned,

@@ -49,7 +49,7 @@ def go_on(directory: Path) -> StageResult:
     command = found.manifest.command
     if command not in RESUMABLE:
         if found.status == "complete":
-            console.log(f"found finished: {directory}")
+            console.log(f"already finished: {directory}")
             return StageResult(directory=directory, document={"command": command})
         raise RequestError(f"{directory}: a {command} run does not go on where it was stopped; {_begin_again(command)}")
     if not (directory / CONFIG_FILE).is_file():

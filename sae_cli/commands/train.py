@@ -16,7 +16,7 @@ from sae_cli import build
 from sae_cli.activations.live import stream_key
 from sae_cli.activations.non_finite import usable_rows
 from sae_cli.activations.source import ActivationSource, ActivationSources
-from sae_cli.activations.text_read import check_begun_with, say_if_changed
+from sae_cli.activations.text_read import check_begun_with, warn_if_text_changed
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.agreement import check_agreement
@@ -27,7 +27,7 @@ from sae_cli.evaluation.encode import measure
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.jobs.shortage import say_dropped, say_repeated, say_short
+from sae_cli.jobs.shortage import warn_if_dropped, warn_if_repeated, warn_if_short
 from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
 from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.encoded import Encoded
@@ -66,7 +66,7 @@ class TrainingGroup(Group[Claim[TrainConfig]]):
         self._sources: ActivationSources | None = None
 
     def make(self, request: Claim[TrainConfig]) -> Job | StageResult:
-        made = once(request, self._begin, partial(say_if_changed, data=request.config.data))
+        made = once(request, self._begin, partial(warn_if_text_changed, data=request.config.data))
         return made if isinstance(made, Job) else _result(made)
 
     def _begin(self, claim: Claim[TrainConfig]) -> Job:
@@ -116,7 +116,7 @@ class Training(Job):
         config, saved = self.config, self._saved
         started = time.monotonic() - (saved.seconds if saved else 0)
         held_out = self.source.held_out(config.train.held_out_tokens)
-        say_short("train.held_out_tokens", config.train.held_out_tokens, len(held_out), "the held-out text")
+        warn_if_short("train.held_out_tokens", config.train.held_out_tokens, len(held_out), "the held-out text")
         make_objective = self._checked_objective(held_out.shape[1])
         parents, keep = self._parents, saved.attempt.manifest.files if saved else ()
         with (
@@ -152,7 +152,7 @@ class Training(Job):
         elif self._attempt:
             console.log(f"an unfinished attempt is in {self.directory}, without a checkpoint: starting it again")
         if CURVE in run.manifest.files:
-            run.go_on_with_log(CURVE)
+            run.resume_log(CURVE)
         lines = run.log_lines(CURVE)
         for line in lines:
             tracking.log(line)
@@ -207,9 +207,9 @@ class Training(Job):
         figures, history = held_out_figures(trainer, held_out), trainer.history()
         # Batches are drawn before anything is left out of them, so that an activation's place depends on no other.
         dropped, epochs = self._tokens - trainer.tokens, self.source.epochs(self._tokens)
-        say_dropped(dropped, self._tokens)
-        say_repeated(epochs)
-        _say_missed(self.config, figures["l0"])
+        warn_if_dropped(dropped, self._tokens)
+        warn_if_repeated(epochs)
+        _warn_if_missed(self.config, figures["l0"])
         self._save_dictionary(trainer, run, DICTIONARY_FILE)
         run.write_tensors(DENSITY_FILE, history)
         checkpoints = () if self.config.keep_checkpoints else checkpoint_files(run.manifest.files)
@@ -253,7 +253,7 @@ class Training(Job):
         return _result(self.finished)
 
 
-def _say_missed(config: TrainConfig, l0: float | None) -> None:
+def _warn_if_missed(config: TrainConfig, l0: float | None) -> None:
     """Say that a dictionary is not as sparse as was asked for, which can happen where `k` is an aim, not a rule."""
     if config.sae.sparsity_setting() == "k" and l0 is not None and abs(l0 - config.k) > _MISSED * config.k:
         console.warn(f"held-out L0 is {l0:.1f} and k={config.k} was asked for: compare it at the L0 that it has")

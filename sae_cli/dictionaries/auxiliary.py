@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sae_cli.dictionaries.objective import Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.objective import Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Tensor
 
@@ -31,10 +31,10 @@ class AuxiliaryLoss:
         centered: Float[Tensor, "N D"],
         error: Float[Tensor, "N E"],
         kernel: Kernel,
-        moment: Moment,
+        context: StepContext,
     ) -> float:
         """Add its gradients, given x - center and ŷ - y; returns the sum of the loss over tokens."""
-        dead = moment.dead.nonzero().squeeze(1)
+        dead = context.dead.nonzero().squeeze(1)
         if self.coefficient == 0 or len(dead) == 0:
             return 0.0
         k = min(self.k, len(dead))
@@ -43,7 +43,7 @@ class AuxiliaryLoss:
         codes = kernel.top_k(centered, W_enc, objective.b_enc[dead], k)
         missing, along = kernel.residual(codes, codes.values, W_dec, -error)
 
-        scale = 2 * weight / moment.batch_size
+        scale = 2 * weight / context.batch_size
         d_pre = along.mul_(scale)
         d_W_enc, d_W_dec, d_b_enc = torch.zeros_like(W_enc), torch.zeros_like(W_dec), codes.column_sums(d_pre)
         kernel.add_outer_sums(codes, d_pre, centered, d_W_enc)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.dictionaries.relu import ReluDictionary, ReluObjective
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Tensor
@@ -31,10 +31,12 @@ class DecoderFit(Objective):
         self.offset = start.b_enc - start.W_enc @ start.center
         self._set(W_dec=start.W_dec, b_dec=start.b_dec)
 
-    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
+    ) -> BatchSums:
         codes = kernel.positive(x, self.W_enc, self.offset)
         error = kernel.decode(codes, codes.values, self.W_dec).add_(self.b_dec).sub_(y)
-        scale = 2 / moment.batch_size
+        scale = 2 / context.batch_size
         kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
         return BatchSums(squared_sum(error), penalty=0.0, l0=len(codes.values), count=codes.counts())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Tensor
 
@@ -25,10 +25,12 @@ class FrozenCodes(Objective):
         self.unit_rows = False
         self._set(W_dec=start.W_dec, b_dec=start.b_dec)
 
-    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
+    ) -> BatchSums:
         f = self.start.encode(x)
         error = (f @ self.W_dec).add_(self.b_dec).sub_(y)
-        scale = 2 / moment.batch_size
+        scale = 2 / context.batch_size
         gradient(self.W_dec).addmm_(f.T, error, alpha=scale)
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
         active = f > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Tensor
 
@@ -61,8 +61,10 @@ class GatedObjective(Objective):
         self.l1 = l1
         self._set(b_gate=self.b_enc, r_mag=self.b_enc, b_mag=self.b_enc)
 
-    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
-        n, l1 = moment.batch_size, self.l1 * moment.sparsity
+    def accumulate(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
+    ) -> BatchSums:
+        n, l1 = context.batch_size, self.l1 * context.sparsity
         (centered, target), norms = self.centered(x, y), self.decoder_norms()
         gate = kernel.positive(centered, self.W_enc, self.b_gate)
         features, pi = gate.indices, gate.values

@@ -9,7 +9,7 @@ import torch
 
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.batch_topk import ThresholdDictionary
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.state import State, number
@@ -74,8 +74,10 @@ class JumpReluObjective(Objective):
         self._crowded = torch.ones_like(self.b_enc)
         self._pressure = 0.0
 
-    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
-        n, theta, half = moment.batch_size, self.log_threshold.exp(), self.bandwidth / 2
+    def accumulate(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
+    ) -> BatchSums:
+        n, theta, half = context.batch_size, self.log_threshold.exp(), self.bandwidth / 2
         (centered, target), norms = self.centered(x, y), self.decoder_norms()
         # Entries from half a bandwidth below θ on, because those below it have a gradient too.
         near = kernel.positive(centered, self.W_enc, self.b_enc - theta + half)
@@ -87,7 +89,7 @@ class JumpReluObjective(Objective):
         d_f = along.mul_(2 / n)
         penalty = 0.0
         if self.penalty == "tanh":
-            weight, lengths = self.coefficient * moment.sparsity, norms[near.indices]
+            weight, lengths = self.coefficient * context.sparsity, norms[near.indices]
             squashed = torch.tanh(4 * f * lengths)
             d_squashed = weight / n * (1 - squashed.square()) * 4
             d_f = d_f + d_squashed * lengths
@@ -109,10 +111,10 @@ class JumpReluObjective(Objective):
         gradient(self.log_threshold).sub_(theta.square() * near.column_sums(d_f * ramp))
         self._ramps += theta * near.column_sums(ramp)
 
-    def finish_gradients(self, moment: Moment) -> None:
+    def finish_gradients(self, context: StepContext) -> None:
         if self.penalty == "l0_target":
-            pressure = self._l0 / moment.batch_size / self.target - 1 + self._pressure
-            slope = 2 * self.coefficient * moment.sparsity * pressure / self.target / moment.batch_size
+            pressure = self._l0 / context.batch_size / self.target - 1 + self._pressure
+            slope = 2 * self.coefficient * context.sparsity * pressure / self.target / context.batch_size
             gradient(self.log_threshold).sub_(self._ramps, alpha=slope)
         self._l0 = 0
         self._crowded = (self._ramps / self._ramps.mean().clamp_min(1e-12)).clamp(0.05, 2)

@@ -9,7 +9,7 @@ import torch
 from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.batch_topk import BatchTopKObjective, ThresholdDictionary
-from sae_cli.dictionaries.objective import Moment, gradient, squared_sum
+from sae_cli.dictionaries.objective import StepContext, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Int, Tensor
@@ -65,7 +65,7 @@ class MatryoshkaObjective(BatchTopKObjective):
         centered: Float[Tensor, "N D"],
         target: Float[Tensor, "N E"],
         kernel: Kernel,
-        moment: Moment,
+        context: StepContext,
     ) -> tuple[Float[Tensor, "N E"], float]:
         groups = self._groups(codes)
         errors, error, loss = [], -target, 0.0
@@ -76,7 +76,7 @@ class MatryoshkaObjective(BatchTopKObjective):
 
         # A feature works on the error of its own prefix and of all longer ones.
         d_pre, d_output = torch.empty_like(codes.values), torch.zeros_like(error)
-        scale = 2 / moment.batch_size / len(groups)
+        scale = 2 / context.batch_size / len(groups)
         for (group, features, chosen), error_of_prefix in zip(reversed(groups), reversed(errors), strict=True):
             d_output = d_output.add(error_of_prefix, alpha=scale)
             d_pre[chosen] = kernel.products(group, d_output, self.W_dec[features])

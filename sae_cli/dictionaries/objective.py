@@ -22,7 +22,7 @@ from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepContext:
     """Where training is.
 
     Attributes:
@@ -137,14 +137,16 @@ class Objective(ABC):
         return self.b_dec if self.b_pre is None else self.b_pre
 
     @abstractmethod
-    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
+    ) -> BatchSums:
         """Add the gradients of these tokens' share of the loss to those that are there.
 
         Args:
             x: what is read.
             y: what is to be written: x itself for an autoencoder.
             kernel: carries out the products.
-            moment: where training is.
+            context: where training is.
         """
 
     def centered(
@@ -154,7 +156,7 @@ class Objective(ABC):
         read = x - self.center
         return read, read if y is x and self.b_pre is None else y - self.b_dec
 
-    def finish_gradients(self, moment: Moment) -> None:  # noqa: B027
+    def finish_gradients(self, context: StepContext) -> None:  # noqa: B027
         """Called once all of a batch is accumulated; most losses leave nothing to be done."""
 
     def hold_sparsity(self, l0: float, progress: float) -> None:  # noqa: B027
@@ -171,7 +173,7 @@ class Objective(ABC):
         """The parameters that have a row, or a number, for each feature."""
         return ("W_enc", "W_dec", *self.first_values)
 
-    def begin_again(
+    def reinitialize(
         self, features: Int[Tensor, " K"], W_enc: Float[Tensor, "K D"], W_dec: Float[Tensor, "K E"]
     ) -> None:
         """Give features new rows; their other parameters are what they were at the start."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.kernels.sparse import SparseKernel
@@ -43,8 +43,10 @@ class ReluObjective(Objective):
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self.l1 = l1
 
-    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
-        n, l1 = moment.batch_size, self.l1 * moment.sparsity
+    def accumulate(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
+    ) -> BatchSums:
+        n, l1 = context.batch_size, self.l1 * context.sparsity
         (centered, target), norms = self.centered(x, y), self.decoder_norms()
         codes = kernel.positive(centered, self.W_enc, self.b_enc)
         f = codes.values

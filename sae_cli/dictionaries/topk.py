@@ -9,7 +9,7 @@ import torch
 
 from sae_cli.dictionaries.auxiliary import AuxiliaryLoss
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.dictionaries.objective import BatchSums, Moment, Objective, gradient, squared_sum
+from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.tensor_types import Float, Int, Tensor
@@ -57,11 +57,13 @@ class LargestObjective(Objective):
         self.k = k
         self.auxiliary = auxiliary
 
-    def accumulate(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, moment: Moment) -> BatchSums:
+    def accumulate(
+        self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
+    ) -> BatchSums:
         centered, target = self.centered(x, y)
         codes = self._select(centered, kernel)
-        error, squared_error = self._add_reconstruction(codes, centered, target, kernel, moment)
-        auxiliary = self.auxiliary.accumulate(self, centered, error, kernel, moment)
+        error, squared_error = self._add_reconstruction(codes, centered, target, kernel, context)
+        auxiliary = self.auxiliary.accumulate(self, centered, error, kernel, context)
         return BatchSums(squared_error, auxiliary, l0=len(codes.values), count=codes.counts())
 
     @abstractmethod
@@ -74,11 +76,11 @@ class LargestObjective(Objective):
         centered: Float[Tensor, "N D"],
         target: Float[Tensor, "N E"],
         kernel: Kernel,
-        moment: Moment,
+        context: StepContext,
     ) -> tuple[Float[Tensor, "N E"], float]:
         """Add the gradients of the squared error; returns ŷ - y and the sum of the loss over tokens."""
         error, along = kernel.residual(codes, codes.values, self.W_dec, target)
-        scale = 2 / moment.batch_size
+        scale = 2 / context.batch_size
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
         self.add_encoder_gradients(codes, along.mul_(scale), centered, kernel)
         kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))

@@ -46,7 +46,7 @@ def kept_features(frequency: Float[Tensor, " F"], limits: Limits) -> Int[Tensor,
     return keep.nonzero()[:, 0]
 
 
-def recentred(dictionary: Dictionary, mean_error: Float[Tensor, " D"]) -> Dictionary:
+def recentered(dictionary: Dictionary, mean_error: Float[Tensor, " D"]) -> Dictionary:
     """The dictionary with the mean error added to its output, and with the same codes, bit for bit.
 
     The squared error on the tokens that the mean is over falls by ‖mean error‖² each.

@@ -87,7 +87,7 @@ class Ablation:
         seen: dict[Site, SiteActivations],
     ) -> None:
         fires = f > 0
-        direct = self.target.normalised(x, seen) - self.target.normalised(without, seen)
+        direct = self.target.normalized(x, seen) - self.target.normalized(without, seen)
         direct = direct[fires] @ self.model.end.logit_space.W.T
         higher = (clean - ablated)[fires].float()
         targets = tokens[:, 1:].to(clean.device)

@@ -1,7 +1,7 @@
 """What a dictionary is held against: a basis of the same space, as a TopK dictionary at the dictionary's own L0.
 
 Each direction has two features, one for either sign. Coefficients are of x - mean, and the largest by magnitude of
-their share in the sum are kept: as many as the dictionary's L0, rounded up, which is in the baseline's favour.
+their share in the sum are kept: as many as the dictionary's L0, rounded up, which is in the baseline's favor.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from sae_cli import build
-from sae_cli.activations.ahead import made_ahead
+from sae_cli.activations.ahead import prefetched
 from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock
 from sae_cli.activations.harvested import harvested_rows
 from sae_cli.artifacts.stored_run import FinishedRun
@@ -85,7 +85,7 @@ class ContextPass:
         most_keys = _KEYS_HELD
         wanted = -(-self.config.tokens // (context - FIRST_POSITION))
         with progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
-            for rows, block in made_ahead(_first(self._rows(stream), wanted)):
+            for rows, block in prefetched(_first(self._rows(stream), wanted)):
                 for part, codes in _encoded(dictionary, rows, block):
                     tokens, document = torch.from_numpy(part.tokens), torch.from_numpy(part.document)
                     collector.add(CodedRows(codes, tokens, document))

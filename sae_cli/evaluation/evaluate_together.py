@@ -23,7 +23,7 @@ from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice_together import JointSplicer
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.jobs.shortage import say_short
+from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics import VERSION
 from sae_cli.models import LanguageModel, Site
 from sae_cli.runs.definitions import VERSION_KEY
@@ -71,7 +71,7 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
         check_losses(splicer.losses, "the model and the dictionaries in it")
         placed = references.place(text, splicer.losses) if references else {}
         report = {**_report(splicer, text, at), **placed, "tokens_sha256": read.hexdigest()}
-        say_short("eval.tokens", config.eval.tokens, report["tokens"], "the held-out text")
+        warn_if_short("eval.tokens", config.eval.tokens, report["tokens"], "the held-out text")
         claimed.write_json(EVAL_FILE, report)
         facts = {**text_facts(texts[0]), **model_facts(sources[0]), "tokens_sha256": report["tokens_sha256"]}
         return claimed.finish(**facts, seconds=claim.seconds())

@@ -119,7 +119,7 @@ def caveat_of(found: Mapping[str, Any]) -> str:
 
 
 def _ends(found: Mapping[str, Any], references: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    """The neighbours, or the ends of the curve where the loss is outside."""
+    """The neighbors, or the ends of the curve where the loss is outside."""
     if found["outside"]:
         curve = sorted((each for each in references if each.get(key)), key=lambda each: each[key])
         return [curve[0], curve[-1]] if len(curve) > 1 else curve

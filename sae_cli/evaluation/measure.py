@@ -22,7 +22,7 @@ from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice import Splicer
 from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject
-from sae_cli.jobs.shortage import say_short
+from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
 from sae_cli.metrics.logit_weights import logit_weights
@@ -88,8 +88,8 @@ class Measurement:
         return figures, tensors
 
     def _say_short(self, tokens: int, feature_tokens: int) -> None:
-        say_short("eval.tokens", self.evaluation.tokens, tokens, "the held-out text")
-        say_short("features.tokens", self.features.tokens, feature_tokens, f"the {self.features.split.value} text")
+        warn_if_short("eval.tokens", self.evaluation.tokens, tokens, "the held-out text")
+        warn_if_short("features.tokens", self.features.tokens, feature_tokens, f"the {self.features.split.value} text")
 
     def ablation(self, dictionary: Dictionary, features: Sequence[int]) -> Ablation:
         """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
@@ -209,7 +209,7 @@ def _logit_weights(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The shapes of the features' logit weights [F], and all that is kept of them."""
     target = subject.model.target(subject.site)
-    rows = target.rows_to_normalised(dictionary.W_dec) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
+    rows = target.rows_to_normalized(dictionary.W_dec) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
     weights = logit_weights(rows, subject.model.end.logit_space.W)
     shape = {"logit_kurtosis_median": weights.kurtosis.cpu(), "logit_skew_median": weights.skew.cpu()}
     return shape, weights.tensors()

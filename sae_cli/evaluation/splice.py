@@ -105,9 +105,9 @@ class Splicer:
     def _direct_path(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
         """Of the logits themselves, which have no other path, under both names."""
         uncapped = self.path.uncapped(run.captured[self.final_resid], run.logits)
-        there = self.target.normalised(run.x, run.seen)
+        there = self.target.normalized(run.x, run.seen)
         for name, values in stand_ins.items():
-            change = _with_first_position(self.target.normalised(values, run.seen) - there)
+            change = _with_first_position(self.target.normalized(values, run.seen) - there)
             logits = self.path.logits(change, uncapped).cpu()
             if self.target.site.hook is HookPoint.logits:
                 yield name, logits
@@ -122,7 +122,7 @@ class Splicer:
             self.resid_error.add(Replaced(there, instead))
         end = self.model.end
         there, instead = (
-            end.logit_space.coordinates(self.target.normalised(values, run.seen).double())
+            end.logit_space.coordinates(self.target.normalized(values, run.seen).double())
             for values in (run.x, reconstructed)
         )
         self.logit_error.add(Replaced(there, instead))

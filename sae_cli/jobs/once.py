@@ -116,7 +116,7 @@ def once(
     if finished := claim.finished():
         if found:
             found(finished)
-        console.log(f"found finished: {claim.directory}")
+        console.log(f"already finished: {claim.directory}")
         return finished
     claim.check_place()
     claim.start_clock()

@@ -6,7 +6,7 @@ from sae_cli.errors import JobError
 from sae_cli.terminal import console
 
 
-def say_dropped(dropped: int, n: int) -> None:
+def warn_if_dropped(dropped: int, n: int) -> None:
     """Of n activations some were left out because they were not finite.
 
     Raises:
@@ -21,13 +21,13 @@ def say_dropped(dropped: int, n: int) -> None:
         console.warn(f"{dropped:,} of {n:,} activations were NaN or infinite and were left out (non_finite=drop)")
 
 
-def say_repeated(epochs: float) -> None:
+def warn_if_repeated(epochs: float) -> None:
     """The text ran out and was read again."""
     if epochs > 1:
         console.warn(f"the text was read {epochs:g} times: it is shorter than tokens=; give more text or lower tokens=")
 
 
-def say_short(key: str, wanted: int, found: int, what: str) -> None:
+def warn_if_short(key: str, wanted: int, found: int, what: str) -> None:
     """There were fewer activations than a setting asks for."""
     if found < wanted:
         console.warn(f"{key}={wanted:,}: {what} gives {found:,} activations; all figures are of these")

@@ -12,7 +12,7 @@ import torch
 from sae_cli.kernels import loops
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
-_BLOCK = 64  # neighbouring entries whose maximum is looked at first
+_BLOCK = 64  # neighboring entries whose maximum is looked at first
 
 
 @dataclass(frozen=True)

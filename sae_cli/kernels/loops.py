@@ -19,7 +19,7 @@ _compiled = njit(parallel=True, fastmath=_MATH, cache=True, nogil=True)
 
 @_compiled
 def block_maxima(pre, width, maxima):
-    """The maximum of every `width` neighbours in each row: pre [R, F] -> maxima [R, ceil(F / width)]."""
+    """The maximum of every `width` neighbors in each row: pre [R, F] -> maxima [R, ceil(F / width)]."""
     for n in prange(pre.shape[0]):
         row = pre[n]
         for b in range(maxima.shape[1]):

@@ -17,7 +17,7 @@ from sae_cli.kernels import loops
 from sae_cli.kernels.codes import Codes
 from sae_cli.tensor_types import Float, Tensor
 
-_BLOCK = 64  # neighbouring features whose maximum is looked at first
+_BLOCK = 64  # neighboring features whose maximum is looked at first
 
 
 class Screen(ABC):

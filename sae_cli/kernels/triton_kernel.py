@@ -132,7 +132,7 @@ class _Screen:
         return rows, columns, int(counter)
 
     def maxima(self) -> Float[Tensor, "N _"]:
-        """A lower bound of the largest of every few neighbours."""
+        """A lower bound of the largest of every few neighbors."""
         n, features, _ = self._shape
         tile = _TILE | {"BLOCK_F": _NEIGHBOURS}
         grid = triton.cdiv(n, tile["BLOCK_N"]), triton.cdiv(features, _NEIGHBOURS)

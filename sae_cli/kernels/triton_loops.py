@@ -52,7 +52,7 @@ def block_maxima(
     x, W, b, x_norms, W_norms, maxima, N, F,
     D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """A lower bound of the largest of every BLOCK_F neighbours of each row."""
+    """A lower bound of the largest of every BLOCK_F neighbors of each row."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     f = tl.program_id(1) * BLOCK_F + tl.arange(0, BLOCK_F)
     pre = _products(x, W, n, f, N, F, D, BLOCK_N, BLOCK_F, BLOCK_D)

@@ -1,6 +1,6 @@
 """Which model is as good as the one with a dictionary in it: a loss placed on a curve of reference models.
 
-The curve is linear in the logarithm of size (parameters or training steps) between neighbouring references, and
+The curve is linear in the logarithm of size (parameters or training steps) between neighboring references, and
 does not exist outside of them: nothing is extrapolated. Only its falling part counts: a reference that is no better
 than one that is not larger is left out, so that a size is a loss and a loss is a size. Where nothing falls, there is
 no curve.
@@ -39,7 +39,7 @@ class Bracket(NamedTuple):
     share: float
 
     def size(self) -> float:
-        """Log-linear between the neighbours."""
+        """Log-linear between the neighbors."""
         return self.below.size * (self.above.size / self.below.size) ** self.share
 
 
@@ -49,7 +49,7 @@ class EquivalentModel(NamedTuple):
     Attributes:
         value: the size of a reference with this loss; None outside the curve.
         low, high: the same for the loss one standard error higher and lower, in this order; None where that is outside.
-        below, above: names of the neighbours that the value lies between.
+        below, above: names of the neighbors that the value lies between.
         outside: why there is no value: `WORSE`, `WORSE_THAN_SMALLEST`, `BETTER` or `NO_CURVE`; None where there is one.
         monotone: whether a larger reference always has a lower loss.
         left_out: names of the references that are no better than one that is not larger.
@@ -75,7 +75,7 @@ def falling_part(points: Sequence[Point]) -> list[Point]:
 
 
 def bracket(points: Sequence[Point], loss: float) -> Bracket | None:
-    """The neighbours on the curve that have the loss between them; None outside the curve."""
+    """The neighbors on the curve that have the loss between them; None outside the curve."""
     curve = falling_part(points)
     for point in curve:
         if math.isclose(point.loss, loss, rel_tol=ROUNDING):

@@ -2,7 +2,7 @@
 
 A change Δ of the residual stream moves the logits by W_U·diag(γ)·Δ′/σ(r_L): the final norm is linear once
 its scale σ is frozen at the clean run's, where Δ′ is Δ less its mean for a LayerNorm and Δ itself for an
-RMSNorm. Later blocks are taken to do what they did. `Target.normalised` gives Δ′/σ for every hook.
+RMSNorm. Later blocks are taken to do what they did. `Target.normalized` gives Δ′/σ for every hook.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class DirectPath:
                 normed = projection(normed)
             return self._parts.unembedding(normed).float()
 
-    def logits(self, normalised_change: Activations, uncapped: Logits) -> Logits:
+    def logits(self, normalized_change: Activations, uncapped: Logits) -> Logits:
         """The logits after the change."""
-        moved = uncapped + normalised_change @ self._W.T
+        moved = uncapped + normalized_change @ self._W.T
         cap = self._parts.logit_soft_cap
         return moved if cap is None else cap * torch.tanh(moved / cap)

@@ -16,25 +16,25 @@ class FinalNorm:
     """
 
     def __init__(self, parts: ModelParts) -> None:
-        self._norm, self._centres = parts.final_norm, parts.final_norm_centres
+        self._norm, self._centers = parts.final_norm, parts.final_norm_centers
 
     def __call__(self, resid: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         return self.linear(resid, self.scale(resid))
 
     def scale(self, resid: Float[Tensor, "*N D"]) -> Float[Tensor, "*N 1"]:
         """σ: what each vector is divided by."""
-        resid = self._centred(resid)
+        resid = self._centered(resid)
         if isinstance(self._norm, nn.Identity):
             return torch.ones_like(resid[..., :1])
         return (resid.square().mean(dim=-1, keepdim=True) + _epsilon(self._norm)).sqrt()
 
     def linear(self, change: Float[Tensor, "*N D"], scale: Float[Tensor, "*N 1"]) -> Float[Tensor, "*N D"]:
         """The norm with its scale frozen: what a change before it is after it."""
-        return self._centred(change) / scale
+        return self._centered(change) / scale
 
-    def _centred(self, vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+    def _centered(self, vectors: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         vectors = at_least_float32(vectors)
-        return vectors - vectors.mean(dim=-1, keepdim=True) if self._centres else vectors
+        return vectors - vectors.mean(dim=-1, keepdim=True) if self._centers else vectors
 
 
 def at_least_float32(x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:

@@ -1,7 +1,7 @@
 """Centred logits in d_model coordinates.
 
 Logits have the width of the vocabulary, but those that a model can make lie in a space of at most d_model
-dimensions: W z, W the unembedding times the final norm's gain and z the normalised residual stream. Softmax
+dimensions: W z, W the unembedding times the final norm's gain and z the normalized residual stream. Softmax
 ignores a constant, so W_c = (I - 11ᵀ/V) W. With S = (W_cᵀ W_c)^½ we have ‖S z‖ = ‖W_c z‖ for every z: squared
 errors, norms and cosines of y = S z are those of the centered logits. The symmetric root is the one that is
 unique: coordinates do not depend on the machine that made them.
@@ -24,7 +24,7 @@ class LogitSpace:
     """The coordinates of one model.
 
     Attributes:
-        W: from the normalised residual stream to the logits, their constant part left out (V, D).
+        W: from the normalized residual stream to the logits, their constant part left out (V, D).
         S: to coordinates, symmetric (D, D), float64.
         S_inverse: its pseudo-inverse (D, D), float64; W_c @ S_inverse has orthonormal columns, as many as S has rank.
     """
@@ -43,7 +43,7 @@ class LogitSpace:
         """S z, in the number format of z."""
         return z @ self.S.to(z.dtype)
 
-    def normalised(self, y: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+    def normalized(self, y: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """S⁺ y: the shortest z whose coordinates come nearest to y."""
         return y @ self.S_inverse.to(y.dtype)
 

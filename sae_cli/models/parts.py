@@ -75,11 +75,11 @@ class ModelParts:
         return W_U.T
 
     def final_norm_gain(self) -> Float[Tensor, " D"]:
-        """What the normalised residual stream is multiplied by (Gemma: 1 + weight)."""
+        """What the normalized residual stream is multiplied by (Gemma: 1 + weight)."""
         return self._gain(self.final_norm)
 
     @property
-    def final_norm_centres(self) -> bool:
+    def final_norm_centers(self) -> bool:
         """Whether the final norm subtracts the mean (LayerNorm) or does not (RMSNorm)."""
         return isinstance(self.final_norm, nn.LayerNorm)
 

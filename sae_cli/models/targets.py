@@ -5,7 +5,7 @@ the final residual stream r_L and the MLP's update u:
 
     logits                 y = S n(r_L)
     logit_update exact     y = S (n(r_L) - n(r_L - u))
-    logit_update linear    y = S (u less its mean where the norm centres) / σ(r_L)
+    logit_update linear    y = S (u less its mean where the norm centers) / σ(r_L)
 
 `seen` is what a clean run had at the taps of a target and at the final residual stream, at the same positions.
 """
@@ -81,21 +81,21 @@ class Target(ABC):
         """`values` as an update of the residual stream, up to a constant; None where there is no such map."""
 
     @abstractmethod
-    def normalised(self, values: SiteActivations, seen: Seen) -> Activations:
+    def normalized(self, values: SiteActivations, seen: Seen) -> Activations:
         """`values` after the final norm on the direct path, its scale frozen, its gain left out; up to a constant."""
 
     @abstractmethod
     def rows_to_resid(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
         """What directions are in the residual stream; for logit hooks, and under a post-norm, up to their lengths."""
 
-    def rows_to_normalised(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
+    def rows_to_normalized(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
         """What directions are after the final norm, its scale left out."""
         resid = self.rows_to_resid(rows)
         return self.end.final_norm.linear(resid, resid.new_ones(len(resid), 1))
 
     def rows_to_logits(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
         """What directions do to the centered logits on the direct path, in the coordinates of `LogitSpace`."""
-        return self.end.logit_space.coordinates(self.rows_to_normalised(rows).double()).float()
+        return self.end.logit_space.coordinates(self.rows_to_normalized(rows).double()).float()
 
 
 class TappedTarget(Target):
@@ -114,7 +114,7 @@ class TappedTarget(Target):
     def resid(self, values: SiteActivations, seen: Seen) -> Activations:
         return at_least_float32(values)
 
-    def normalised(self, values: SiteActivations, seen: Seen) -> Activations:
+    def normalized(self, values: SiteActivations, seen: Seen) -> Activations:
         norm = self.end.final_norm
         return norm.linear(self.resid(values, seen), norm.scale(seen[self.end.final_resid]))
 
@@ -146,14 +146,14 @@ class LogitTarget(Target):
     def coordinates(self) -> dict[str, Tensor]:
         return {LOGIT_ROOT: self.end.logit_space.S.float().cpu()}
 
-    def normalised(self, values: SiteActivations, seen: Seen) -> Activations:
-        return self.end.logit_space.normalised(values)
+    def normalized(self, values: SiteActivations, seen: Seen) -> Activations:
+        return self.end.logit_space.normalized(values)
 
     def rows_to_resid(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
-        return self.rows_to_normalised(rows)
+        return self.rows_to_normalized(rows)
 
-    def rows_to_normalised(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
-        return self.end.logit_space.normalised(rows.double()).float()
+    def rows_to_normalized(self, rows: Float[Tensor, "F _"]) -> Float[Tensor, "F D"]:
+        return self.end.logit_space.normalized(rows.double()).float()
 
 
 class LogitsTarget(LogitTarget):
@@ -198,7 +198,7 @@ class LogitUpdateTarget(LogitTarget):
     def put(self, values: SiteActivations, seen: Seen) -> SiteActivations:
         """u + σ(r_L) S⁺(values - y): the update itself where `values` are y, with its own mean under a LayerNorm."""
         norm, update = self.end.final_norm, seen[self._update]
-        change = self.end.logit_space.normalised(values - self.read(seen))
+        change = self.end.logit_space.normalized(values - self.read(seen))
         centered = norm.linear(change, torch.ones_like(change[..., :1]))
         return update + norm.scale(seen[self.end.final_resid]) * centered
 

@@ -11,12 +11,12 @@ from sae_cli.errors import Interrupted
 
 
 @dataclass
-class _Wish:
+class _StopRequest:
     postponed: bool = False
     number: int | None = None
 
 
-_wish = _Wish()
+_wish = _StopRequest()
 
 
 def ask_to_stop(signal_number: int) -> None:

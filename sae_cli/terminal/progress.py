@@ -50,7 +50,7 @@ class Advance(Protocol):
 
 
 class History:
-    """The values of a figure from the beginning; of many, the means of as many neighbours as keeps them few."""
+    """The values of a figure from the beginning; of many, the means of as many neighbors as keeps them few."""
 
     MOST = 512
 

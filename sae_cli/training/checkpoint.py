@@ -65,7 +65,7 @@ class SavedTraining:
         found, before = library_versions(), self.attempt.manifest.versions
         others = [f"{name} {before.get(name)} -> {found[name]}" for name in found if before.get(name) != found[name]]
         if others:
-            console.warn(f"going on with other versions: {', '.join(others)}; the last digits may differ")
+            console.warn(f"resuming with other versions: {', '.join(others)}; the last digits may differ")
 
     def take_up(self, trainer: Trainer, width: int) -> None:
         """Bring a trainer to where it stood; what it reads is of this width.

@@ -54,7 +54,7 @@ def finetuned(
     config = replace(trained_with, dict_size=dictionary.n_features, tokens=tokens, k=k, train=train)
     if what is Finetune.all and dictionary.b_pre is not None:
         raise RequestError(
-            "finetune=all: expected one bias for input and output, found two (the dictionary was recentred, or its "
+            "finetune=all: expected one bias for input and output, found two (the dictionary was recentered, or its "
             "decoder fine-tuned); use finetune=decoder"
         )
     source = ActivationSources(device).open(config, result_settings(config))

@@ -118,7 +118,7 @@ class Resampler:
             chosen, features = torch.zeros_like(chosen), features[:0]
         alive = objective.W_enc if dead.all() else objective.W_enc[~dead]
         length = ENCODER_NORM * alive.norm(dim=1).mean()
-        objective.begin_again(features, W_enc=read * length, W_dec=written)
+        objective.reinitialize(features, W_enc=read * length, W_dec=written)
         adam.forget(objective.per_feature, features)
         self.resampled.append(chosen.cpu())
         console.log(f"step {steps_done:,}: resampled {len(features):,} of {int(dead.sum()):,} dead features")

@@ -1,4 +1,4 @@
-"""One dictionary in training: its objective, optimiser, schedules, counters."""
+"""One dictionary in training: its objective, optimizer, schedules, counters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.decoder_fit import DecoderFit
-from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Moment, Objective, Start, gradient
+from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Objective, Start, StepContext, gradient
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
@@ -39,7 +39,7 @@ _GROWING = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a dictionary is trained; the fields are those of `sae_cli.config.train` and its neighbours."""
+    """How a dictionary is trained; the fields are those of `sae_cli.config.train` and its neighbors."""
 
     dict_size: int
     steps: int
@@ -188,12 +188,12 @@ class Trainer:
     def _add_gradients(self, objective: Objective, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> BatchSums:
         """The batch's loss; its gradients are added to those that are there: none, but for a trial."""
         kernel = self.kernels.kernel
-        moment = Moment(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
+        context = StepContext(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
         rows = kernel.rows_at_once if objective.divisible and kernel.rows_at_once else len(x)
         read = (x * self.read_scale).split(rows)
         written = read if y is x else (y * self.scale).split(rows)
-        sums = reduce(add, (objective.accumulate(*part, kernel, moment) for part in zip(read, written, strict=True)))
-        objective.finish_gradients(moment)
+        sums = reduce(add, (objective.accumulate(*part, kernel, context) for part in zip(read, written, strict=True)))
+        objective.finish_gradients(context)
         return sums
 
     def _resample(self) -> None:

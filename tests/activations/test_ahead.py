@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from sae_cli.activations.ahead import made_ahead
+from sae_cli.activations.ahead import prefetched
 
 
 def test_the_items_in_order_and_one_ahead():
     made = []
-    items = made_ahead(made.append(i) or i for i in range(5))
+    items = prefetched(made.append(i) or i for i in range(5))
     assert next(items) == 0
     assert next(items) == 1
     assert list(items) == [2, 3, 4] and made == [0, 1, 2, 3, 4]
@@ -21,7 +21,7 @@ def test_an_error_comes_where_it_happened():
         yield 1
         raise ValueError("no more text")
 
-    ahead = made_ahead(items())
+    ahead = prefetched(items())
     assert next(ahead) == 1
     with pytest.raises(ValueError, match="no more text"):
         next(ahead)
@@ -35,7 +35,7 @@ def test_the_collector_does_not_wait_for_what_is_being_made():
         go_on.wait(60)
         yield 2
 
-    ahead = made_ahead(items())
+    ahead = prefetched(items())
     assert next(ahead) == 1
     del ahead
     gc.collect()  # would hang if it waited

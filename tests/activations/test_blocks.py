@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sae_cli.activations.blocks import ActivationBlock, live_blocks, rechunk, take
-from sae_cli.activations.shuffle import Cut, ShuffleBuffer, ShuffledFetches
+from sae_cli.activations.shuffle import ShuffleBuffer, ShuffledFetches, ShufflePlan
 from sae_cli.text.packing import TokenRows
 
 
@@ -47,11 +47,11 @@ def numbers(batches):
 def held(sizes, state=None, start=0, **settings):
     """A buffer over a stream of which the first `start` activations have been read."""
     blocks = (block.select(block.tokens >= start) for block in blocks_of(sizes))
-    return ShuffleBuffer(blocks, Cut(sum(sizes), **settings), state)
+    return ShuffleBuffer(blocks, ShufflePlan(sum(sizes), **settings), state)
 
 
 def fetched(n, state=None, start=0, **settings):
-    return ShuffledFetches(lambda numbers: numbers[:, None].float(), Cut(n, **settings), state)
+    return ShuffledFetches(lambda numbers: numbers[:, None].float(), ShufflePlan(n, **settings), state)
 
 
 def test_shuffle_gives_every_activation_once():

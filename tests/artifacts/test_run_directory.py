@@ -157,7 +157,7 @@ def test_a_log_goes_on_where_progress_was_last_saved(tmp_path):
         raise KeyboardInterrupt
     attempt = unfinished_run(tmp_path / "r", overwrite=False)
     with open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt, keep=attempt.manifest.files) as again:
-        again.go_on_with_log("curve")
+        again.resume_log("curve")
         again.append_line("curve", {"step": 2, "again": True})
         again.finish()
     assert (tmp_path / "r" / "curve").read_text() == '{"step": 1}\n{"step": 2, "again": true}\n'
@@ -190,7 +190,7 @@ def test_a_damaged_log_is_not_gone_on_with(tmp_path):
         pytest.raises(JobError, match="curve: damaged file"),
         open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt, keep=attempt.manifest.files) as again,
     ):
-        again.go_on_with_log("curve")
+        again.resume_log("curve")
 
 
 def test_what_is_needed_until_the_end_only_is_gone_then(tmp_path):

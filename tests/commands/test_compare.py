@@ -82,12 +82,12 @@ def test_logits_are_the_centred_ones(world, runs, tmp_path):
     compared(tmp_path / "c", runs / "mlp_out", runs / "resid", space=Space.logits)
     parts = load_language_model(str(world.model)).parts
     W = (parts.W_U() * parts.final_norm_gain()).double()
-    centred = W - W.mean(dim=0)
+    centered = W - W.mean(dim=0)
     found = read_run(tmp_path / "c").read_tensors("similarity.safetensors")
 
     def logits(name, key):
         rows = read_run(runs / name).read_tensors("sae.safetensors")["W_dec"].double()[found[key]]
-        return torch.nn.functional.normalize((rows - rows.mean(dim=1, keepdim=True)) @ centred.T, dim=1)
+        return torch.nn.functional.normalize((rows - rows.mean(dim=1, keepdim=True)) @ centered.T, dim=1)
 
     cosines = logits("mlp_out", "0_1.feature") @ logits("resid", "1_0.feature").T
     torch.testing.assert_close(found["0_1.cosine"].double(), cosines.amax(dim=1), rtol=1e-4, atol=1e-4)
@@ -133,7 +133,7 @@ def test_a_comparison_by_other_definitions_is_made_again(runs, tmp_path, monkeyp
     assert compared(tmp_path / "c", runs / "mlp_out", runs / "seed1")["metrics_version"] == VERSION
     errors = capsys.readouterr().err
     assert f"c: its figures are by version 1 of the definitions, not {VERSION}; comparing again" in errors
-    assert errors.count("comparing again") == errors.count(f"found finished: {tmp_path / 'c'}") == 1
+    assert errors.count("comparing again") == errors.count(f"already finished: {tmp_path / 'c'}") == 1
 
 
 def test_a_comparison_without_a_version_is_made_again(runs, tmp_path, capsys):

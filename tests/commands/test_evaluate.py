@@ -74,12 +74,12 @@ def test_the_training_mean_recovers_nothing_over_the_mean(world, tmp_path):
 def test_the_evaluated_mean_has_fvu_one_and_an_offset_is_punished(world, tmp_path):
     zero = evaluated(world, tmp_path, dictionary_of(torch.zeros(D)))
     _, _, x = held_out_activations(world)
-    centred = (x - x.mean(dim=0)).square().sum()
-    assert zero["fvu"] == pytest.approx((x.square().sum() / centred).item(), rel=1e-6)
+    centered = (x - x.mean(dim=0)).square().sum()
+    assert zero["fvu"] == pytest.approx((x.square().sum() / centered).item(), rel=1e-6)
     report = evaluated(world, tmp_path / "mean", dictionary_of(torch.zeros(D), b_dec=x.mean(dim=0).float()))
     assert report["fvu"] == pytest.approx(1, rel=1e-6)
     offset = evaluated(world, tmp_path / "offset", dictionary_of(torch.zeros(D), b_dec=x.mean(dim=0).float() + 1))
-    assert offset["fvu"] == pytest.approx(1 + D * len(x) / centred.item(), rel=1e-5)
+    assert offset["fvu"] == pytest.approx(1 + D * len(x) / centered.item(), rel=1e-5)
 
 
 def held_out_activations(world):
@@ -232,4 +232,4 @@ def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkey
     subject(tmp_path / "run")
     evaluate.run(config, tmp_path / "run", "default")
     last = capsys.readouterr().err
-    assert "found finished" in last and "definitions" not in last
+    assert "already finished" in last and "definitions" not in last

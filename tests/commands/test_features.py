@@ -227,7 +227,7 @@ def test_what_is_there_is_found_and_the_evaluation_is_not_made_again(trained, de
     monkeypatch.setattr("sae_cli.commands.features.ContextPass", None)
     made(trained, "again", only=[1])
     said = capsys.readouterr().err
-    assert f"found finished: {trained}/features/again" in said and f"found finished: {trained}/eval" in said
+    assert f"already finished: {trained}/features/again" in said and f"already finished: {trained}/eval" in said
     with pytest.raises(RequestError, match=r"only: \[1\] -> \[2\]"):
         made(trained, "again", only=[2])
 

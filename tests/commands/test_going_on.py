@@ -95,7 +95,7 @@ def test_what_is_finished_is_found(tmp_path, capsys):
     with open_run(tmp_path, "compare", {}) as run:
         run.finish()
     assert resume.go_on(tmp_path).directory == tmp_path
-    assert f"found finished: {tmp_path}" in capsys.readouterr().err
+    assert f"already finished: {tmp_path}" in capsys.readouterr().err
 
 
 def test_what_cannot_go_on_says_so(begun):

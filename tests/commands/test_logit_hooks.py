@@ -68,7 +68,7 @@ def test_identity_changes_nothing_on_any_path(world, tmp_path, name):
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_errors_are_those_of_the_logits(world, runs, name):
-    """FVU in coordinates is FVU in centred logits, and the logits' own definition of both paths agrees."""
+    """FVU in coordinates is FVU in centered logits, and the logits' own definition of both paths agrees."""
     report = evaluate.run(world.eval(runs / name), runs / name, "default").document["eval"]
     assert report["fvu_logit"] == pytest.approx(report["fvu"], rel=1e-4)
     if name == "logits":
@@ -77,7 +77,7 @@ def test_errors_are_those_of_the_logits(world, runs, name):
 
 
 def test_linear_error_seen_from_the_residual_stream(world, runs):
-    """By hand: σ S⁺ (ŷ - y), centred, against the update."""
+    """By hand: σ S⁺ (ŷ - y), centered, against the update."""
     report = evaluate.run(world.eval(runs / "linear"), runs / "linear", "default").document["eval"]
     model, dictionary = load_language_model(str(world.model)), load_dictionary(read_run(runs / "linear"))
     site = Site(HookPoint.logit_update, 1, LogitMode.linear)
@@ -134,20 +134,20 @@ def test_the_files_say_how_activations_are_computed(world, tmp_path, name):
     model(torch.cat([load_file(each)["tokens"] for each in sorted(harvested.glob("rows-*"))]))
     r, u = (torch.cat(each)[:, 1:].flatten(0, 1) for each in (resid, update))
 
-    def normalised(x):
+    def normalized(x):
         return torch.nn.functional.layer_norm(x, (D,), eps=norm.eps)
 
     z = {
-        "logits": lambda: normalised(r),
-        "exact": lambda: normalised(r) - normalised(r - u),
+        "logits": lambda: normalized(r),
+        "exact": lambda: normalized(r) - normalized(r - u),
         "linear": lambda: (u - u.mean(1, keepdim=True)) / (r.var(1, correction=0, keepdim=True) + norm.eps).sqrt(),
     }[name]()
     stored = torch.cat([load_file(each)["activations"] for each in sorted(harvested.glob("activations-*"))])
     torch.testing.assert_close(stored, z @ root, rtol=1e-4, atol=1e-4)
     W = model.get_output_embeddings().weight * norm.weight
-    centred = (W - W.mean(dim=0)).detach()
+    centered = (W - W.mean(dim=0)).detach()
     torch.testing.assert_close(
-        (z @ root).norm(dim=1).detach(), (z @ centred.T).norm(dim=1).detach(), rtol=1e-4, atol=1e-4
+        (z @ root).norm(dim=1).detach(), (z @ centered.T).norm(dim=1).detach(), rtol=1e-4, atol=1e-4
     )
 
 

@@ -99,13 +99,13 @@ def test_target_l0_is_met_where_it_is_counted(trained, tmp_path):
 
 def test_recentring_keeps_codes_and_does_not_raise_the_error(trained, tmp_path):
     pruned(trained, tmp_path / "plain", top_n=12)
-    pruned(trained, tmp_path / "recentred", top_n=12, recenter=True)
+    pruned(trained, tmp_path / "recentered", top_n=12, recenter=True)
     x = activations(trained)
-    plain, recentred = sae_cli.load(tmp_path / "plain"), sae_cli.load(tmp_path / "recentred")
-    assert torch.equal(plain.encode(x), recentred.encode(x))
-    before, after = ((x - each(x)).double().square().sum() for each in (plain, recentred))
+    plain, recentered = sae_cli.load(tmp_path / "plain"), sae_cli.load(tmp_path / "recentered")
+    assert torch.equal(plain.encode(x), recentered.encode(x))
+    before, after = ((x - each(x)).double().square().sum() for each in (plain, recentered))
     assert after <= before
-    mean_error = (x - recentred(x)).double().mean(dim=0)
+    mean_error = (x - recentered(x)).double().mean(dim=0)
     assert mean_error.norm() < 1e-4 * x.norm(dim=1).mean()
 
 
@@ -158,7 +158,7 @@ def test_found_again(trained, tmp_path, capsys):
     first = pruned(trained, tmp_path / "pruned", top_n=12)
     again = pruned(trained, tmp_path / "pruned", top_n=12)
     assert again.document == first.document
-    assert "found finished" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
     with pytest.raises(RequestError, match="other settings"):
         pruned(trained, tmp_path / "pruned", top_n=13)
 

@@ -75,7 +75,7 @@ def test_sheets_go_elsewhere_and_are_the_same(original, theirs, tmp_path, unpriv
     assert document["sheets"] == str(place / "features" / "a") and own["figures"] == document["figures"]
     capsys.readouterr()
     assert unprivileged(sheets, theirs, out) == document
-    assert "found finished" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
 
 
 def test_sheets_without_a_place_are_refused_before_anything_is_measured(theirs, unprivileged, monkeypatch):

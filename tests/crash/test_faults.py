@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sae_cli.activations.shuffle import Cut, ShuffleBuffer
+from sae_cli.activations.shuffle import ShuffleBuffer, ShufflePlan
 from sae_cli.artifacts.files import check_hash, check_size
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.stored_run import UnfinishedRun, read_run
@@ -34,7 +34,7 @@ TRAIN = (
     "train.shuffle_buffer=64 train.held_out_tokens=64 train.log_every=1 train.density_windows=2 "
     "train.kernel=reference device=cpu --quiet"
 )
-CUT = Cut(tokens=192, size=64, batch_size=64, seed=0)
+CUT = ShufflePlan(tokens=192, size=64, batch_size=64, seed=0)
 COMMANDS = {
     "train": Command(f"{TRAIN} train.save_at=[2] checkpoint.every_seconds=0"),
     "shared": Command(f"{TRAIN} checkpoint.every_seconds=0 l1=0.3,1 -m hydra/launcher=shared"),

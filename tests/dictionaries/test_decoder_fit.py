@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from sae_cli.dictionaries.decoder_fit import DecoderFit
-from sae_cli.dictionaries.objective import Moment
+from sae_cli.dictionaries.objective import StepContext
 from sae_cli.dictionaries.relu import ReluDictionary, ReluObjective
 from sae_cli.kernels.reference import ReferenceKernel
 
 N, D, F = 11, 5, 9
-MOMENT = Moment(batch_size=N, sparsity=0.0, dead=torch.zeros(F, dtype=torch.bool))
+CONTEXT = StepContext(batch_size=N, sparsity=0.0, dead=torch.zeros(F, dtype=torch.bool))
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def test_gradients_against_autograd(x):
     W_dec, b_dec = (tensor.clone().requires_grad_(True) for tensor in (before.W_dec, before.b_dec))
     loss = (x - codes(before.parameters, x) @ W_dec - b_dec).square().sum() / N
     expected = torch.autograd.grad(loss, (W_dec, b_dec))
-    result = fit.accumulate(x, x, ReferenceKernel(), MOMENT)
-    fit.finish_gradients(MOMENT)
+    result = fit.accumulate(x, x, ReferenceKernel(), CONTEXT)
+    fit.finish_gradients(CONTEXT)
     torch.testing.assert_close((fit.W_dec.grad, fit.b_dec.grad), expected)
     assert list(fit.parameters) == ["W_dec", "b_dec"]
     assert result.squared_error == pytest.approx(N * loss.item())

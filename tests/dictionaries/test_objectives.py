@@ -8,7 +8,7 @@ from sae_cli.dictionaries.batch_topk import BatchTopKObjective
 from sae_cli.dictionaries.gated import GatedObjective
 from sae_cli.dictionaries.jump_relu import JumpReluObjective
 from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
-from sae_cli.dictionaries.objective import Moment
+from sae_cli.dictionaries.objective import StepContext
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.dictionaries.topk import TopKObjective
 from sae_cli.kernels.dense import DenseKernel
@@ -18,7 +18,7 @@ from sae_cli.kernels.sparse import SparseKernel
 N, D, F = 11, 5, 12
 AUXILIARY = AuxiliaryLoss(coefficient=0.4, k=3)
 DEAD = torch.arange(F) % 5 == 1
-MOMENT = Moment(batch_size=N, sparsity=0.7, dead=DEAD)
+CONTEXT = StepContext(batch_size=N, sparsity=0.7, dead=DEAD)
 
 OBJECTIVES = {
     "relu": (ReluObjective, {"l1": 1.0}),
@@ -83,7 +83,7 @@ def auxiliary(o, p, x, y, y_hat):
 
 def relu(o, p, x, y):
     f = torch.relu((x - center(o, p)) @ p["W_enc"].T + p["b_enc"])
-    penalty = o.l1 * MOMENT.sparsity * (f * p["W_dec"].norm(dim=1)).sum()
+    penalty = o.l1 * CONTEXT.sparsity * (f * p["W_dec"].norm(dim=1)).sum()
     return squared(y - f @ p["W_dec"] - p["b_dec"]) + penalty
 
 
@@ -116,12 +116,12 @@ def matryoshka(o, p, x, y):
 
 def gated(o, p, x, y):
     """Equations 8 and 9 of the paper; the gate itself is a step, with no gradient."""
-    centred = x - center(o, p)
-    pi = centred @ p["W_enc"].T + p["b_gate"]
-    magnitude = torch.relu(centred @ (p["r_mag"].exp()[:, None] * p["W_enc"]).T + p["b_mag"])
+    centered = x - center(o, p)
+    pi = centered @ p["W_enc"].T + p["b_gate"]
+    magnitude = torch.relu(centered @ (p["r_mag"].exp()[:, None] * p["W_enc"]).T + p["b_mag"])
     y_hat = (magnitude * (pi > 0)) @ p["W_dec"] + p["b_dec"]
     frozen = pi.relu() @ p["W_dec"].detach() + p["b_dec"].detach()
-    penalty = o.l1 * MOMENT.sparsity * (pi.relu() * p["W_dec"].norm(dim=1)).sum()
+    penalty = o.l1 * CONTEXT.sparsity * (pi.relu() * p["W_dec"].norm(dim=1)).sum()
     return squared(y - y_hat) + penalty + squared(y - frozen)
 
 
@@ -145,7 +145,7 @@ def jump_relu(o, p, x, y):
     jump = Step.apply(z, theta, o.bandwidth)
     f = z * jump.detach() + theta.detach() * (jump - jump.detach())
     loss = squared(y - f @ p["W_dec"] - p["b_dec"])
-    weight = o.coefficient * MOMENT.sparsity
+    weight = o.coefficient * CONTEXT.sparsity
     if o.penalty == "tanh":
         return loss + weight * torch.tanh(4 * f * p["W_dec"].norm(dim=1)).sum()
     return loss + weight * len(x) * (jump.sum() / len(x) / o.target - 1) ** 2
@@ -164,11 +164,11 @@ def triton_kernel():
 LOSSES = dict(zip(NAMES, (relu, topk, batch_topk, matryoshka, gated, jump_relu, jump_relu), strict=True))
 
 
-def gradients(objective, x, kernel, parts=1, moment=MOMENT, y=None):
+def gradients(objective, x, kernel, parts=1, context=CONTEXT, y=None):
     """All gradients and the sums, after one batch given in so many parts."""
     pairs = [(part, part) for part in x.chunk(parts)] if y is None else [(x, y)]
-    sums = [objective.accumulate(*pair, kernel, moment) for pair in pairs]
-    objective.finish_gradients(moment)
+    sums = [objective.accumulate(*pair, kernel, context) for pair in pairs]
+    objective.finish_gradients(context)
     found = {name: p.grad.clone() for name, p in objective.parameters.items()}
     if objective.unit_rows:  # along the sphere: the rest does not matter
         along = (found["W_dec"] * objective.W_dec).sum(dim=1, keepdim=True)
@@ -224,12 +224,12 @@ def test_fast_kernels_agree_with_the_reference(name, fast):
     make_kernel, n, features = FAST[fast]
     kernel, shape, dead = make_kernel(), (features, 24), torch.arange(features) % 9 == 0
     x = torch.randn(n, 24, generator=torch.Generator().manual_seed(2)) * 2
-    moment = Moment(batch_size=n, sparsity=0.7, dead=dead)
+    context = StepContext(batch_size=n, sparsity=0.7, dead=dead)
     settings = {"group_sizes": (features // 7, features // 7, features * 5 // 7)} if name == "matryoshka" else {}
     expected, of_reference = gradients(
-        make(name, True, torch.float32, shape, **settings), x, ReferenceKernel(), 1, moment
+        make(name, True, torch.float32, shape, **settings), x, ReferenceKernel(), 1, context
     )
-    found, sums = gradients(make(name, True, torch.float32, shape, **settings), x, kernel, 1, moment)
+    found, sums = gradients(make(name, True, torch.float32, shape, **settings), x, kernel, 1, context)
     for key, gradient in expected.items():
         assert (found[key] - gradient).norm() <= 1e-4 * gradient.norm(), key
     assert sums.squared_error == pytest.approx(of_reference.squared_error, rel=1e-5)
@@ -256,6 +256,6 @@ def test_the_dictionary_computes_what_was_trained(name, x):
 
 
 def test_no_auxiliary_loss_without_dead_features(x):
-    alive = Moment(batch_size=N, sparsity=1.0, dead=torch.zeros(F, dtype=torch.bool))
-    _, sums = gradients(make("topk", True), x, ReferenceKernel(), moment=alive)
+    alive = StepContext(batch_size=N, sparsity=1.0, dead=torch.zeros(F, dtype=torch.bool))
+    _, sums = gradients(make("topk", True), x, ReferenceKernel(), context=alive)
     assert sums.penalty == 0

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from sae_cli.dictionaries.objective import Moment
+from sae_cli.dictionaries.objective import StepContext
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.kernels.reference import ReferenceKernel
 
 N, D, F, L1 = 11, 5, 9, 0.7
-MOMENT = Moment(batch_size=N, sparsity=1.0, dead=torch.zeros(F, dtype=torch.bool))
+CONTEXT = StepContext(batch_size=N, sparsity=1.0, dead=torch.zeros(F, dtype=torch.bool))
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def numerical_gradient(function, at, h=1e-6):
 def test_gradients_against_finite_differences(name, unit_rows, x):
     """With unit rows, the gradient along the sphere is that of the loss as a function of each row's direction."""
     of = objective(unit_rows)
-    of.accumulate(x, x, ReferenceKernel(), MOMENT)
-    of.finish_gradients(MOMENT)
+    of.accumulate(x, x, ReferenceKernel(), CONTEXT)
+    of.finish_gradients(CONTEXT)
 
     def of_one(value):
         if unit_rows and name == "W_dec":
@@ -69,7 +69,7 @@ def test_gradients_against_finite_differences(name, unit_rows, x):
 
 def test_sums(x):
     of = objective(unit_rows=False)
-    result = of.accumulate(x, x, ReferenceKernel(), MOMENT)
+    result = of.accumulate(x, x, ReferenceKernel(), CONTEXT)
     f = torch.relu((x - of.b_dec) @ of.W_enc.T + of.b_enc)
     assert result.l0 == int((f > 0).sum())
     assert torch.equal(result.count, (f > 0).sum(dim=0))

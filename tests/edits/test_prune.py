@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sae_cli.dictionaries.files import ARCHITECTURES
-from sae_cli.edits.prune import Limits, kept_features, recentred
+from sae_cli.edits.prune import Limits, kept_features, recentered
 
 FREQUENCY = torch.tensor([0.5, 0.0, 0.2, 0.2, 0.01, 0.3], dtype=torch.float64)
 F, D = 6, 4
@@ -85,11 +85,11 @@ def test_recentring_leaves_codes_and_lowers_the_error(architecture):
     whole = dictionary(architecture)
     x = torch.randn(500, D) + 3
     mean_error = (x - whole(x)).double().mean(dim=0)
-    moved = recentred(whole, mean_error)
+    moved = recentered(whole, mean_error)
     assert torch.equal(moved.encode(x), whole.encode(x))
     before, after = ((x - each(x)).double().square().sum(dim=1).mean() for each in (whole, moved))
     torch.testing.assert_close(before - after, mean_error.square().sum(), rtol=1e-4, atol=1e-6)
-    again = recentred(moved, torch.ones(D))
+    again = recentered(moved, torch.ones(D))
     assert torch.equal(again.encode(x), whole.encode(x))
     scaled = moved.in_units_divided_by(4.0, 4.0)
     torch.testing.assert_close(scaled(x / 4), moved(x) / 4)

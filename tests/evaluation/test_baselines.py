@@ -30,9 +30,9 @@ def test_with_every_coefficient_it_is_exact(x, name):
 def test_against_numpy(x, name):
     k, mean = 3.4, x.mean(dim=0)
     basis = fit_baseline(name, x, mean=mean, l0=k)
-    centred = (x - mean).double().numpy()
-    rows = np.eye(D) if name == "neurons" else np.linalg.svd(centred, full_matrices=False)[2]
-    coefficients = centred @ rows.T
+    centered = (x - mean).double().numpy()
+    rows = np.eye(D) if name == "neurons" else np.linalg.svd(centered, full_matrices=False)[2]
+    coefficients = centered @ rows.T
     smallest = np.sort(np.abs(coefficients), axis=1)[:, -math.ceil(k), None]
     expected = np.where(np.abs(coefficients) >= smallest, coefficients, 0) @ rows + mean.numpy()
     np.testing.assert_allclose(basis(x).numpy(), expected, atol=1e-3)

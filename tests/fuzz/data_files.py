@@ -196,7 +196,7 @@ KINDS = {
 
 
 def is_of_kind(file: File, kind: str) -> bool:
-    while isinstance(file, Packed | Damaged | Mislabeled | Cut):
+    while isinstance(file, Packed | Damaged | Mislabeled | ShufflePlan):
         file = file.of
     return file.ending.lower() in KINDS[kind]
 
@@ -474,7 +474,7 @@ def _is_hidden(member: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Cut(File):
+class ShufflePlan(File):
     """A compressed file that ends too early."""
 
     of: Packed

@@ -15,7 +15,6 @@ from data_files import (
     FORMS,
     Archive,
     Binary,
-    Cut,
     Damaged,
     File,
     Line,
@@ -24,6 +23,7 @@ from data_files import (
     Parquet,
     Records,
     Settings,
+    ShufflePlan,
     Text,
     is_of_kind,
 )
@@ -118,7 +118,7 @@ class Maker:
         if self._kind and by in (".zip", "unpacked"):
             return
         if len(os.fsencode(last)) > 240 or (
-            isinstance(file, Packed | Archive | Mislabeled | Damaged | Cut) and by != "/"
+            isinstance(file, Packed | Archive | Mislabeled | Damaged | ShufflePlan) and by != "/"
         ):
             return
         inner = last.encode("utf-8", "replace").decode()
@@ -396,7 +396,7 @@ class Maker:
     def _bad_packing(self) -> File:
         if self._rng.random() < 0.4:
             file = self._rng.choice((self._prose, self._records, self._parquet))()
-            return Cut(Packed(file, self._rng.choice(PACKED)), self._rng.choice((1, 2, 4, 8, 9, 20, 100)))
+            return ShufflePlan(Packed(file, self._rng.choice(PACKED)), self._rng.choice((1, 2, 4, 8, 9, 20, 100)))
         if self._rng.random() < 0.2:
             ending = self._rng.choice((".zip", ".jsonl", ".csv"))
             return (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from data_files import Cut, Damaged, File, Mislabeled, Packed, Settings, fewer
+from data_files import Damaged, File, Mislabeled, Packed, Settings, ShufflePlan, fewer
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Folder:
         for name, file in self.files:
             found[f"file: {file.kind}"] += 1
             inner = file
-            while isinstance(inner, Packed | Damaged | Mislabeled | Cut):
+            while isinstance(inner, Packed | Damaged | Mislabeled | ShufflePlan):
                 inner = inner.of
                 found[f"inside: {inner.kind}"] += 1
             found["ending: " + "".join(PurePosixPath(name).suffixes[-1:])[:12].lower()] += 1

@@ -14,7 +14,7 @@ from handmade import Maker
 
 from sae_cli import build
 from sae_cli.activations.harvested import ACTIVATIONS, ROWS, HarvestedActivations, harvested_rows
-from sae_cli.activations.shuffle import Cut, ShuffleBuffer
+from sae_cli.activations.shuffle import ShuffleBuffer, ShufflePlan
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST, Manifest, read_manifest, seal
 from sae_cli.artifacts.run_directory import open_run
@@ -104,7 +104,7 @@ def _config(directory: Path, verify: bool) -> Any:
 
 def _checkpoint(directory: Path, verify: bool) -> Any:
     """Of a trainer, and of the shuffling, which must fit to one that is made anew."""
-    config, cut = read_config(directory, "train"), Cut(TOKENS, SHUFFLED, BATCH, 0)
+    config, cut = read_config(directory, "train"), ShufflePlan(TOKENS, SHUFFLED, BATCH, 0)
     saved = read_checkpoint(UnfinishedRun(directory, read_manifest(directory)), verify)
     if saved is None:
         return None

@@ -119,7 +119,7 @@ def test_the_bfloat16_screen_misses_nothing(seed, unit, share_of_zeros):
 
 
 def test_batch_top_k_where_one_part_holds_everything():
-    """The first guess at the limit is too high for the part of the batch with the large entries' neighbours."""
+    """The first guess at the limit is too high for the part of the batch with the large entries' neighbors."""
     x, W, b = problem(1100, 8, 640)
     x[512:] *= 1e-3
     expected, found = (each.batch_top_k(x, W, b + 2, 40) for each in (ReferenceKernel(), SparseKernel()))

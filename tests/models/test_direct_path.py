@@ -45,7 +45,7 @@ def clean_run(model, rows, site):
 def direct(model, target, values, seen, logits):
     """The logits with `values` on the direct path."""
     path = DirectPath(model)
-    change = target.normalised(values, seen) - target.normalised(target.read(seen), seen)
+    change = target.normalized(values, seen) - target.normalized(target.read(seen), seen)
     return path.logits(change, path.uncapped(seen[model.end.final_resid], logits))
 
 
@@ -80,12 +80,12 @@ def test_a_small_change_in_the_last_block_has_its_true_effect(model, rows, hook)
     puts = [target.put(x + s * h * direction, seen) for s in (1, -1)]
     up, down = (model.logits(rows, {target.replaced: lambda _, put=put: put}) for put in puts)
     true_slope = (up - down) / (2 * h)
-    change = (target.normalised(x + direction, seen) - target.normalised(x - direction, seen)) / 2
+    change = (target.normalized(x + direction, seen) - target.normalized(x - direction, seen)) / 2
     if hook.hook is HookPoint.mlp_act and model.parts.family.post_norms:
         # The post-norm is not linear: the slope at x.
-        change = (target.normalised(x + h * direction, seen) - target.normalised(x - h * direction, seen)) / (2 * h)
+        change = (target.normalized(x + h * direction, seen) - target.normalized(x - h * direction, seen)) / (2 * h)
     if not isinstance(model.parts.final_norm, nn.Identity):
-        # The model's own norm also rescales: the part along the normalised residual stream is lost.
+        # The model's own norm also rescales: the part along the normalized residual stream is lost.
         resid = model.end.final_norm(seen[model.end.final_resid])
         change = change - resid * (resid * change).mean(dim=-1, keepdim=True)
     path = DirectPath(model)

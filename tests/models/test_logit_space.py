@@ -57,7 +57,7 @@ def test_norm_written_out_is_the_models_own(exact):
     )
 
 
-def centred(logits: Tensor) -> Tensor:
+def centered(logits: Tensor) -> Tensor:
     return logits - logits.mean(dim=-1, keepdim=True)
 
 
@@ -75,13 +75,13 @@ def read(model: LanguageModel, site: Site) -> Tensor:
 
 def assert_isometric(y: Tensor, logits: Tensor) -> None:
     """All lengths, distances and angles agree."""
-    y, logits = y.flatten(0, 1), centred(logits).flatten(0, 1)
+    y, logits = y.flatten(0, 1), centered(logits).flatten(0, 1)
     assert_close(y @ y.T, logits @ logits.T, **TO_1E9)
 
 
 def directions_in_logits(model: LanguageModel) -> Tensor:
     """W_c S⁺ (V, D)."""
-    return centred((model.end.logit_space.W.double() @ model.end.logit_space.S_inverse).T).T
+    return centered((model.end.logit_space.W.double() @ model.end.logit_space.S_inverse).T).T
 
 
 def test_exact_update_is_the_change_of_the_logits(exact):
@@ -89,7 +89,7 @@ def test_exact_update_is_the_change_of_the_logits(exact):
     y = read(exact, Site(HookPoint.logit_update, 1, LogitMode.exact))
     change = uncapped_logits(exact, resid) - uncapped_logits(exact, resid - update)
     assert_isometric(y, change)
-    assert_close(y @ directions_in_logits(exact).T, centred(change), **TO_1E9)
+    assert_close(y @ directions_in_logits(exact).T, centered(change), **TO_1E9)
 
 
 def test_linear_update_is_the_change_with_the_scale_frozen(exact):
@@ -173,10 +173,10 @@ def test_a_known_change_of_the_update_changes_the_logits_as_computed_by_hand(mod
     direction[1] = 0.5
     if model.parts.output_projections:
         # What the narrow unembedding cannot show is not written.
-        direction = model.end.logit_space.normalised(model.end.logit_space.coordinates(direction.double())).float()
+        direction = model.end.logit_space.normalized(model.end.logit_space.coordinates(direction.double())).float()
     put = target.put(y + model.end.logit_space.coordinates(direction.double()).float(), captured)
     resid = captured[model.end.final_resid]
-    if model.parts.final_norm_centres:
+    if model.parts.final_norm_centers:
         scale = (resid.var(dim=-1, correction=0, keepdim=True) + model.parts.final_norm.eps).sqrt()
         direction = direction - direction.mean()
     else:

@@ -77,10 +77,10 @@ def test_logits_from_the_final_residual_stream_by_formula(model, rows):
     resid = captured(model, rows, HookPoint.resid, model.n_layers - 1).double()
     parts = model.parts
     if not isinstance(parts.final_norm, torch.nn.Identity):
-        centred = resid - resid.mean(-1, keepdim=True) if parts.final_norm_centres else resid
+        centered = resid - resid.mean(-1, keepdim=True) if parts.final_norm_centers else resid
         # Far above the norm's epsilon, which the formula leaves out.
-        assert centred.square().mean(-1).min() > 0.1
-        resid = centred / centred.square().mean(-1, keepdim=True).sqrt()
+        assert centered.square().mean(-1).min() > 0.1
+        resid = centered / centered.square().mean(-1, keepdim=True).sqrt()
     final = resid * parts.final_norm_gain().double() + bias(parts.final_norm)
     logits = final @ parts.W_U().double().T + bias(parts.unembedding)
     assert logits.abs().max() > 1

@@ -82,8 +82,8 @@ def test_as_published(name, monkeypatch):
     assert torch.equal(chosen, DEAD & ~resampler.exempt)
     features = np.flatnonzero(chosen.numpy())
     assert len(features) > 1
-    centred = x[3 : 3 + len(features)] - before["b_dec"][0].double().numpy()
-    directions = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = x[3 : 3 + len(features)] - before["b_dec"][0].double().numpy()
+    directions = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     length = 0.2 * np.linalg.norm(before["W_enc"][0].numpy()[~DEAD.numpy()], axis=1).mean()
     expected = {"W_dec": directions, "W_enc": directions * length}
     for key, (parameter, mean, square) in copies(objective, adam).items():
