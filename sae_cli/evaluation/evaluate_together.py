@@ -131,7 +131,7 @@ def _load(source: DictionaryRun, site: Site, model: LanguageModel, verify: bool)
     if dictionary.d_out != (width := model.width(site)):
         raise JobError(
             f"{source.run.directory}: the dictionary writes activations of width {dictionary.d_out}, but {_name(site)} "
-            f"has {width}"
+            f"has width {width}"
         )
     return dictionary
 

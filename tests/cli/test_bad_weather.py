@@ -81,13 +81,11 @@ def test_a_run_of_a_newer_schema(sae, folder):
         ("prune-high-freq", str(run), "max_freq=0.5"),
         ("compare", f"a={run}", "b=truth"),
     ):
-        for file in ("config.yaml", "manifest.json"):
-            before = {name: (run / name).read_bytes() for name in (file, "manifest.json")}
-            make_newer(run, file)
-            said = "expected schema version 1, found 7; read it with the version of sae that wrote it, or make the run"
-            assert failed(sae(*command, *SMALL), 1, f"{file}: {said}")
-            for name, content in before.items():
-                (run / name).write_bytes(content)
+        before = (run / "manifest.json").read_bytes()
+        make_newer(run, "manifest.json")
+        said = "expected schema version 1, found 7; read it with the version of sae that wrote it, or make the run"
+        assert failed(sae(*command, *SMALL), 1, f"manifest.json: {said}")
+        (run / "manifest.json").write_bytes(before)
     assert not (run / "eval").exists()
 
 

@@ -161,7 +161,7 @@ def test_what_cannot_be_spliced_together_is_refused_before_anything_is_written(w
         "model": (RequestError, "expected the model of .*a, found model.path=embedded:demo-xs instead of"),
         "text": (RequestError, "found data.context=16 instead of 32; say which text with data="),
         "made": (RequestError, "expected dictionaries of a language model, found data=synthetic"),
-        "wide": (JobError, "the dictionary has width 5, but mlp_out.1 has 16"),
+        "wide": (JobError, "the dictionary writes activations of width 5, but mlp_out.1 has width 16"),
         "none": (RequestError, "no run here"),
     }
     for name, (error, said) in refused.items():
