@@ -191,3 +191,14 @@ def group_sizes(fractions: list[float], dict_size: int) -> list[int]:
     """Whole numbers of features in these proportions; what rounding leaves goes to the last group."""
     sizes = [round(fraction * dict_size) for fraction in fractions[:-1]]
     return [*sizes, dict_size - sum(sizes)]
+
+
+SAE_SCHEMAS = {
+    "relu": ReluSae,
+    "topk": TopKSae,
+    "batch_topk": BatchTopKSae,
+    "jump_relu": JumpReluSae,
+    "gated": GatedSae,
+    "matryoshka": MatryoshkaSae,
+}
+"""By the name of the architecture, which is also that of its file in `dictionaries/`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,8 @@ from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.safetensors_header import Header
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
+from sae_cli.config.groups import GROUPS
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.dictionaries.batch_topk import BatchTopKDictionary
-from sae_cli.dictionaries.gated import GatedDictionary
-from sae_cli.dictionaries.jump_relu import JumpReluDictionary
-from sae_cli.dictionaries.matryoshka import MatryoshkaDictionary
-from sae_cli.dictionaries.relu import ReluDictionary
-from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
 
@@ -28,17 +24,14 @@ SNAPSHOTS = "snapshots/"
 _SNAPSHOT = re.compile(rf"{SNAPSHOTS}step-([0-9]{{8,}})\.safetensors")
 
 
-ARCHITECTURES: dict[str, type[Dictionary]] = {
-    kind.architecture: kind
-    for kind in (
-        ReluDictionary,
-        TopKDictionary,
-        BatchTopKDictionary,
-        JumpReluDictionary,
-        GatedDictionary,
-        MatryoshkaDictionary,
-    )
-}
+def _class_of(architecture: str) -> type[Dictionary]:
+    """The dictionary in the module that is called as its architecture."""
+    module = import_module(f"sae_cli.dictionaries.{architecture}")
+    kinds = (each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Dictionary))
+    return next(kind for kind in kinds if getattr(kind, "architecture", None) == architecture)
+
+
+ARCHITECTURES: dict[str, type[Dictionary]] = {name: _class_of(name) for name in GROUPS["sae"]}
 
 
 def architecture_class(architecture: str) -> type[Dictionary]:
