@@ -92,6 +92,6 @@ def test_a_shuffle_goes_on_where_its_state_was_saved(make, drawn):
     for _ in range(drawn):
         assert torch.equal(next(whole), next(stopped))
     state = {name: tensor.clone() for name, tensor in stopped.state().items()}
-    resumed = make(state=state, start=stopped.cut.arrived(drawn), **settings)
+    resumed = make(state=state, start=stopped.plan.arrived(drawn), **settings)
     assert torch.equal(resumed.window, stopped.window)
     assert numbers(resumed) == numbers(whole)
