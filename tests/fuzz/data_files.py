@@ -487,7 +487,7 @@ class ShufflePlan(File):
 
     def content(self) -> bytes:
         whole = self.of.content()
-        return whole[: max(1, len(whole) - self.plan)]
+        return whole[: max(1, len(whole) - self.cut)]
 
     def holds(self, settings: Settings, name: str) -> Holds:
         if self.of.holds(settings, name).passed_over:  # what is no text need not be read to its end
@@ -496,7 +496,7 @@ class ShufflePlan(File):
 
     def smaller(self) -> Iterator[File]:
         yield from (replace(self, of=each) for each in self.of.smaller() if isinstance(each, Packed))
-        yield from (replace(self, cut=cut) for cut in {1, self.plan // 2} - {self.plan, 0})
+        yield from (replace(self, cut=cut) for cut in {1, self.cut // 2} - {self.cut, 0})
 
 
 @dataclass(frozen=True)
