@@ -240,7 +240,7 @@ class Training(Job):
             scale=trainer.scale,
             tokens=trainer.tokens,
             source=self.source.facts["source"],
-            provenance={"made_by": "sae train", "settings_hash": run.manifest.settings_hash},
+            provenance={"made_by": "sae train"},
         )
         save_dictionary(run, trainer.dictionary(), card.header(), extra, name)
 

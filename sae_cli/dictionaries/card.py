@@ -39,8 +39,8 @@ class Card:
     """What a dictionary belongs to.
 
     Attributes:
-        model: whose activations they are; None where they are of no model, but of a known truth.
-        wiring: the places in the model; None likewise.
+        model: whose activations they are; None where they are of no model. Of a known truth it is a name only.
+        wiring: the places in the model; likewise.
         data: the text that it was trained on, or the truth; None where that is not known.
         scale: what activations were multiplied by in its training; None where that is not known.
         tokens: activations that it was trained on.

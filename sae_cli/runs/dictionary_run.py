@@ -10,7 +10,7 @@ from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.data import DataConfig
 from sae_cli.config.hook import SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import PathKind, PathSetting, is_absolute, path_settings, placed
@@ -158,8 +158,6 @@ def card_of(config: TrainConfig, **known: Any) -> Card:
         config: of the training.
         known: further attributes of the card.
     """
-    if isinstance(config.data, SyntheticData):
-        return Card(model=None, wiring=None, data=config.data, **known)
     wiring = Wiring.at(SiteConfig.of(config.hook, config.layer))
     return Card(model=config.model, wiring=wiring, data=config.data, **known)
 

@@ -29,7 +29,7 @@ def check_model(source: DictionaryRun) -> None:
 
 def model_facts(source: DictionaryRun) -> dict[str, str]:
     """For the manifest of a measurement: the model that it is of; nothing of data=synthetic."""
-    if (model := source.card.model) is None:
+    if (model := source.card.model) is None or source.card.truth:
         return {}
     return {"model": model_identity(model.path, model.revision)}
 

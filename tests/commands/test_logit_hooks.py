@@ -100,7 +100,7 @@ def test_a_harvest_serves_the_training(world, runs, tmp_path, name):
     trained = read_run(tmp_path / "run")
     assert trained.manifest.facts["source"] == "harvest"
     from_disk, live = load_dictionary(trained), load_dictionary(read_run(runs / name))
-    assert from_disk.width == live.width == D
+    assert from_disk.d_out == live.d_out == D
     header = trained.read_metadata(DICTIONARY_FILE)
     assert header["hook"] == HOOKS[name].point.value
     assert ("layer" in header, "mode" in header) == (name != "logits", name != "logits")
