@@ -132,6 +132,7 @@ def card(run: str | Path) -> Card:
 def _card(run: FinishedRun) -> Card:
     """The card in the header of the dictionary; of a run by a version that wrote none, made of its configuration."""
     path = run.directory / DICTIONARY_FILE
+    run.check_file(DICTIONARY_FILE, verify=True)  # what the card says is believed before the tensors are read
     try:
         found = Card.of_header(run.read_metadata(DICTIONARY_FILE))
     except ValueError as error:

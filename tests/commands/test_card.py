@@ -157,3 +157,12 @@ def test_dictionaries_from_elsewhere_are_spliced_in_together(world, trained, sae
                 f"runs_dir={tmp_path}", "--json")  # fmt: skip
     assert set(ended.document["eval"]["dictionaries"]) == {"mlp_out.0", "mlp_out.1"}
     assert ended.document["run"].startswith(str(tmp_path / "eval" / "elsewhere" / "2_dictionaries-"))
+
+
+def test_a_changed_card_is_a_damaged_file(trained, tmp_path, sae):
+    """Before anything that it says is believed: the model that it names is not looked for."""
+    sae_cli.save(tmp_path / "odd", sae_cli.load(trained / "full"), sae_cli.card(trained / "full"))
+    path = tmp_path / "odd" / "sae.safetensors"
+    path.write_bytes(path.read_bytes().replace(b"causal_lm", b"causal_ln"))
+    ended = sae("eval", tmp_path / "odd", *SMALL, code=1)
+    assert "sae.safetensors: damaged file" in ended.err and ended.err.count("\n") == 1
