@@ -15,8 +15,9 @@ seed by seed, and their interval is of Student's t.
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -124,37 +125,52 @@ def ours(on: Material, order: Order, batches: list[Tensor]) -> Trained:
 
 
 def at_k(train: Train, order: Order, on: Material, k: int, hits: bool, rises: bool) -> Found:
-    """The quality at L0 = k: of one training where the setting is k itself, else by a secant search for it.
+    """The quality at L0 = k: of one training where the setting is k itself, else by a search for the setting.
 
     L0 `rises` with a setting that is an aim for it, and falls with a coefficient.
     """
-    tried: list[tuple[float, Quality]] = []
+    tried: dict[float, Quality] = {}
     value = float(k) if hits else order.sparsity
-    while True:
-        found = measure(train(order._replace(sparsity=value), on.batches), on)
-        tried.append((value, found))
-        tried.sort(key=lambda each: abs(math.log(max(each[1].l0, 1e-3) / k)))
-        if hits or abs(tried[0][1].l0 / k - 1) <= SAME or len(tried) == _TRIES:
+    while value not in tried:
+        begun = time.monotonic()
+        tried[value] = found = measure(train(order._replace(sparsity=value), on.batches), on)
+        rate = "its own" if order.lr is None else f"{order.lr:g}"
+        print(
+            f"  seed {order.seed}, lr {rate}, sparsity {value:.5g}: FVU {found.fvu:.4f}, L0 {found.l0:.2f}"
+            f" ({time.monotonic() - begun:.0f} s)",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        if hits or abs(found.l0 / k - 1) <= SAME or len(tried) == _TRIES:
             break
-        value = _next(tried, k, rises)
-    (value, nearest), *others = tried
-    return Found(_between(nearest, others, k), value, nearest.l0)
+        value = next_setting({setting: each.l0 / k for setting, each in tried.items()}, rises)
+    value, *others = sorted(tried, key=lambda each: abs(math.log(max(tried[each].l0, 1e-3) / k)))
+    return Found(_between(tried[value], [tried[each] for each in others], k), value, tried[value].l0)
 
 
-def _next(tried: Sequence[tuple[float, Quality]], k: int, rises: bool) -> float:
-    """The next setting: along the secant of log L0 over log setting through the two nearest."""
-    points = [(math.log(value), math.log(max(found.l0, 1e-3) / k)) for value, found in tried[:2]]
-    slope = 1.0 if rises else -1.0
-    if len(points) == 2 and points[0][0] != points[1][0]:
-        measured = (points[0][1] - points[1][1]) / (points[0][0] - points[1][0])
-        slope = measured if measured * slope > 0 else slope
-    step = -points[0][1] / slope
-    return math.exp(points[0][0] + max(-1.5, min(step, 1.5)))
+def next_setting(ratios: Mapping[float, float], rises: bool) -> float:
+    """Where L0/k may be 1, given L0/k at settings: on the line between two that enclose it, else beyond the nearest.
+
+    Lines are in logarithms. A training that fails can have any L0, so what encloses is looked for by the setting.
+    """
+    sign = 1.0 if rises else -1.0
+    points = sorted((sign * math.log(each), math.log(max(ratio, 1e-3))) for each, ratio in ratios.items())
+    below = [each for each in points if each[1] < 0]
+    low = below[-1] if below else None
+    high = next((each for each in points if each[1] >= 0 and (low is None or each > low)), None)
+    if low and high:
+        place = low[0] - low[1] * (high[0] - low[0]) / (high[1] - low[1])
+        width = high[0] - low[0]
+        return math.exp(sign * max(low[0] + width / 10, min(place, high[0] - width / 10)))
+    end = low or points[0]
+    others = [each for each in points if each != end and each[1] != end[1]]
+    other = min(others, key=lambda each: abs(each[1]), default=None)
+    slope = (end[1] - other[1]) / (end[0] - other[0]) if other else 1.0
+    return math.exp(sign * (end[0] + max(-1.5, min(-end[1] / (slope if slope > 0.1 else 1.0), 1.5))))
 
 
-def _between(nearest: Quality, others: Sequence[tuple[float, Quality]], k: int) -> Quality:
+def _between(nearest: Quality, others: Sequence[Quality], k: int) -> Quality:
     """FVU at L0 = k, on the line through the two nearest trainings in logarithms."""
-    other = next((each for _, each in others if each.l0 > 0 and abs(each.l0 / nearest.l0 - 1) > SAME), None)
+    other = next((each for each in others if each.l0 > 0 and abs(each.l0 / nearest.l0 - 1) > SAME), None)
     if other is None or abs(nearest.l0 / k - 1) < 1e-9:
         return nearest
     share = math.log(k / nearest.l0) / math.log(other.l0 / nearest.l0)
@@ -165,14 +181,16 @@ def _between(nearest: Quality, others: Sequence[tuple[float, Quality]], k: int) 
 
 
 class Contender:
-    """One package's training of one architecture on one material, over seeds."""
+    """One package's training of one architecture on one material, over seeds; a search for a setting begins `first`."""
 
-    def __init__(self, name: str, train: Train, architecture: str, on: Material, features: int, k: int) -> None:
+    def __init__(
+        self, name: str, train: Train, architecture: str, on: Material, features: int, k: int, first: float | None
+    ) -> None:
         self.name, self.train, self.on, self.k = name, train, on, k
         self.hits = architecture in (("jump_relu", *HIT["SAELens"]) if name == OURS else HIT[name])
         self.rises = (name, architecture) in AIMS
-        first = 1.0 if name == OURS else FIRST.get((name, architecture), float(k))
-        self.order = Order(architecture, features, first, None, 0)
+        begins = first or (1.0 if name == OURS else FIRST.get((name, architecture), float(k)))
+        self.order = Order(architecture, features, begins, None, 0)
         self.found: list[Found] = []
 
     def run(self, seeds: Sequence[int]) -> None:
@@ -296,10 +314,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--held-out", type=int, default=32_768)
     parser.add_argument("--features", type=int, default=512)
+    parser.add_argument("--first", default="", help="where searches begin, as sae=1,dictionary_learning=0.03,SAELens=1")
     parser.add_argument("--k", type=int, default=16, help="5 on synthetic truth, where 5 are active")
     arguments = parser.parse_args()
     console.configure(quiet=True)
     seeds = [int(each) for each in arguments.seeds.split(",")]
+    first = {name: float(value) for name, value in (each.split("=") for each in arguments.first.split(",") if each)}
     header = ("on", "architecture", "by", "lr", "FVU", "L0", "truth", "FVU behind ours", "95 %")
     shown, written, begun = [], [], time.monotonic()
     for name in arguments.on or list(ON):
@@ -307,15 +327,19 @@ def main() -> None:
         k = 5 if on.truth is not None else arguments.k
         for architecture in arguments.architectures.split(","):
             packages = [(OURS, partial(ours, on)), *peer_trainings.peers()]
-            contenders = [Contender(each, train, architecture, on, arguments.features, k) for each, train in packages]
+            contenders = [
+                Contender(each, train, architecture, on, arguments.features, k, first.get(each))
+                for each, train in packages
+            ]
             for each in contenders:
+                print(f"{on.name}, {architecture}, {each.name}", file=sys.stderr, flush=True)
                 each.run(seeds)
             lines = [*rows_of(on, architecture, contenders)]
             lines += [_at_equal_l1_row(on, each) for each in contenders[1:] if architecture == "relu"]
             for line, figures in lines:
                 shown.append(line)
                 written.append(figures)
-                print(f"{time.monotonic() - begun:7.0f} s ", *line, flush=True)
+                print(f"{time.monotonic() - begun:7.0f} s ", *line, file=sys.stderr, flush=True)
     timing.report(
         "quality", header, shown, {"seeds": seeds, "tokens": arguments.tokens, "figures": written}, arguments.json
     )

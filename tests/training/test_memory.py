@@ -14,8 +14,8 @@ from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.training.trainer import Recipe, Trainer
 
-def objective(rows, b_dec):
-    made = ReluObjective(rows, rows, b_dec, True, 1.0)
+def objective(start):
+    made = ReluObjective(start.read, start.written, start.b_dec, True, 1.0)
     made.b_enc -= 3.0
     return made
 
