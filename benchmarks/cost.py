@@ -78,11 +78,11 @@ def _plot(figures: list[dict[str, float]], path: Path) -> None:
     for number, features in enumerate(sorted({each["features"] for each in figures})):
         line = [each for each in figures if each["features"] == features]
         active = [each["active"] for each in line]
-        colour = f"C{number}"
-        axes.plot(active, [1000 * each["sparse"] for each in line], "o-", color=colour, label=f"F = {features:,}")
-        axes.plot(active, [1000 * each["dense"] for each in line], "s--", color=colour)
+        color = f"C{number}"
+        axes.plot(active, [1000 * each["sparse"] for each in line], "o-", color=color, label=f"F = {features:,}")
+        axes.plot(active, [1000 * each["dense"] for each in line], "s--", color=color)
         if crossing := line[0]["crossing"]:
-            axes.axvline(crossing, color=colour, linewidth=0.8, linestyle=":")
+            axes.axvline(crossing, color=color, linewidth=0.8, linestyle=":")
     axes.set(xscale="log", yscale="log", xlabel="active features a token", ylabel="ms a step")
     axes.set_title(f"One step, {TOKENS:,} tokens of width {WIDTH}: sparse (solid) and dense (dashed)")
     axes.legend()

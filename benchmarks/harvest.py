@@ -2,7 +2,7 @@
 
     python benchmarks/harvest.py --tokens 200_000
 
-The bare pass runs the same rows, already tokenised, and keeps nothing. `sae harvest` reads and tokenises text, runs
+The bare pass runs the same rows, already tokenized, and keeps nothing. `sae harvest` reads and tokenizes text, runs
 the model, writes, syncs and hashes shards.
 """
 

@@ -40,7 +40,7 @@ from sae_cli.evaluation.encode import measure as measure_all
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.terminal import console
-from sae_cli.training.initialise import activation_scale
+from sae_cli.training.initialize import activation_scale
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trainer import Trainer
 

@@ -31,7 +31,7 @@ from sae_cli.evaluation.encode import measure
 from sae_cli.metrics.encoded import Coder, Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.terminal import console
-from sae_cli.training.initialise import activation_scale, random_directions
+from sae_cli.training.initialize import activation_scale, random_directions
 
 HELD_OUT = 65_536
 

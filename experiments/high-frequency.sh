@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Are high-frequency features needed? A low L1 followed by killing the most frequent features, against a higher L1.
+# Are high-frequency features needed? A low L1 followed by pruning the most frequent features, against a higher L1.
 #
 #   experiments/high-frequency.sh                          # the embedded model
 #   experiments/high-frequency.sh model=pythia70m layer=3 data=pile dict_size=8192 tokens=100_000_000

@@ -4,7 +4,7 @@
 #
 #   experiments/random-control.sh
 #   experiments/random-control.sh model=pythia70m layer=3 data=pile dict_size=8192 tokens=100_000_000
-#   experiments/random-control.sh scheme=permute           # or gaussian; the default is the model's own initialiser
+#   experiments/random-control.sh scheme=permute           # or gaussian; the default is the model's own initializer
 source "$(dirname "$0")/common.sh"
 scheme=reinit
 overrides=()

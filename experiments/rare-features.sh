@@ -29,6 +29,6 @@ forbidden=$(for seed in $(setting seed | tr , ' '); do
     run=$(printf '%s\n' "$plain" | grep -E -- "-seed$seed(-|\$)")
     sae train "seed=$seed" "train.forbid_direction=$run" "train.forbid_below=$below" "${but_seed[@]}"
 done)
-killed=$(sae prune-high-freq -m "run=$(printf '%s\n' "$plain" | joined)" "min_freq=$below" "${measure[@]}")
-printf '%s\n' "$plain" "$resampled" "$forbidden" "$killed" | measured | answer rare_features
-printf '%s\n' "$plain" "$resampled" "$forbidden" "$killed" | report
+pruned=$(sae prune-high-freq -m "run=$(printf '%s\n' "$plain" | joined)" "min_freq=$below" "${measure[@]}")
+printf '%s\n' "$plain" "$resampled" "$forbidden" "$pruned" | measured | answer rare_features
+printf '%s\n' "$plain" "$resampled" "$forbidden" "$pruned" | report

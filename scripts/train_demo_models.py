@@ -28,7 +28,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 
 from sae_cli.config.split import Split
 from sae_cli.text.documents import document_id
-from sae_cli.text.packing import PackingPolicy, TokenisedDocument, pack
+from sae_cli.text.packing import PackingPolicy, TokenizedDocument, pack
 from sae_cli.text.stdlib import StdlibCorpus
 
 EMBEDDED = Path(__file__).parents[1] / "sae_cli" / "models" / "embedded"
@@ -83,7 +83,7 @@ def embedded_tokenizer(corpus: StdlibCorpus) -> PreTrainedTokenizerFast:
 def token_rows(corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, split: Split, epoch: int) -> np.ndarray:
     """All rows [rows, CONTEXT] of one epoch, shuffled."""
     documents = (
-        TokenisedDocument(document_id(d.key), np.array(tokenizer.backend_tokenizer.encode(d.text).ids))
+        TokenizedDocument(document_id(d.key), np.array(tokenizer.backend_tokenizer.encode(d.text).ids))
         for d in corpus.documents(split, SEED, epoch)
     )
     end_of_text = tokenizer.eos_token_id

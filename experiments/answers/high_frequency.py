@@ -19,9 +19,9 @@ def main():
 
     rows = [(f"L1 {l1:g}", "", *_figures(each)) for l1, each in sorted(swept.items())]
     for (threshold, recentered), each in _by_threshold(pruned):
-        killed = shown([report["killed"] for _, report in each], 0)
-        rows.append((f"  killed above {threshold:g}" + (", recentered" if recentered else ""), killed, *_figures(each)))
-    header = ("dictionary", "killed", "L0", "MSE", "FVU", "loss recovered", "over mean", "KL", "alive", "sweep there")
+        taken = shown([report["killed"] for _, report in each], 0)
+        rows.append((f"  pruned above {threshold:g}" + (", recentered" if recentered else ""), taken, *_figures(each)))
+    header = ("dictionary", "pruned", "L0", "MSE", "FVU", "loss recovered", "over mean", "KL", "alive", "sweep there")
     low = min(swept)
     rows = [(*row, "") for row in rows]
     reports = [report for each in (*swept.values(), *pruned.values()) for _, report in each]
@@ -35,7 +35,7 @@ def main():
         rows[len(swept) + i] = (*rows[len(swept) + i][:-1], shown([sweep for _, sweep in at]))
         differences = [compared.sign * (report[compared.key] - sweep) for report, sweep in at]
         errors = [report[f"{compared.key}_se"] or 0.0 for report, _ in at]
-        name = f"killing above {threshold:g}" + (" and recentring" if recentered else "")
+        name = f"pruning above {threshold:g}" + (" and recentering" if recentered else "")
         answers.append(f"  {name}: {verdict(differences, 'pruning wins', 'the higher L1 wins', errors)}")
     table(f"L1 {low:g}, pruned by frequency, against higher L1 (± over {len(swept[low])} seeds)", header, rows)
     costs = [compared.sign * (r["before"][compared.key] - r[compared.key]) for _, r in _hardest(pruned)]
@@ -43,7 +43,7 @@ def main():
     threshold = min(pruned)[0]
     conclude([
         *compared.why,
-        f"Killing every feature above {threshold:g} took {shown(lost, 1)} off L0 and cost {shown(costs, 4)} "
+        f"Pruning every feature above {threshold:g} took {shown(lost, 1)} off L0 and cost {shown(costs, 4)} "
         f"{compared.cost}.",
         f"{_AHEAD[compared.key]} at the same L0:",
         *(answers or ["  no pruned dictionary has an L0 within that of the sweep"]),

@@ -1,10 +1,10 @@
-"""What are rare features? Reads evaluations of plain, resampled and forbidding trainings, and with rare ones killed."""
+"""What are rare features? Reads evaluations of plain, resampled and forbidding trainings, and with rare ones pruned."""
 
 from collections import defaultdict
 
 from reading import by_seed, conclude, documents, manifest, shown, table, verdict
 
-PLAIN, RESAMPLED, FORBIDDING, KILLED = "plain", "resampled", "direction forbidden", "rare features killed"
+PLAIN, RESAMPLED, FORBIDDING, PRUNED = "plain", "resampled", "direction forbidden", "rare features pruned"
 
 
 def main():
@@ -12,7 +12,7 @@ def main():
     for each in documents():
         reports[kind_of(each["run"])][by_seed(each["run"])] = each["eval"]
     below = next(iter(reports[PLAIN].values()))["rare"]["below"]
-    _looks(reports, below)
+    _rare_tables(reports, below)
     _through_training(reports[PLAIN])
     _trajectories(reports)
     conclude([*_shape(reports[PLAIN]), *_rarer(reports), *_work(reports), *_again(reports)])
@@ -21,12 +21,12 @@ def main():
 def kind_of(run):
     about = manifest(run)
     if about["command"] == "prune-high-freq":
-        return KILLED
+        return PRUNED
     settings = about["settings"]
     return FORBIDDING if settings["train.forbid_direction"] else RESAMPLED if settings["resample.at"] else PLAIN
 
 
-def _looks(reports, below):
+def _rare_tables(reports, below):
     rows = []
     for kind in (PLAIN, RESAMPLED, FORBIDDING):
         for group in ("rare", "others"):
@@ -129,16 +129,16 @@ def _rarer(reports):
 
 
 def _work(reports):
-    killed = [report["killed"] for report in reports[KILLED].values()]
+    pruned = [report["killed"] for report in reports[PRUNED].values()]
     differences, errors = [], []
-    for seed, after in reports[KILLED].items():
+    for seed, after in reports[PRUNED].items():
         before = reports[PLAIN][seed]
         differences.append(after["ce_increase"] - before["ce_increase"])
         errors.append((after["ce_increase_se"] ** 2 + before["ce_increase_se"] ** 2) ** 0.5)
     said = verdict(differences, "they did useful work", "the model is better without them", errors)
-    yield f"CE increase after killing all rare and dead features ({shown(killed, 0)}) less before: {said}."
-    differences = [after["fvu"] - reports[PLAIN][seed]["fvu"] for seed, after in reports[KILLED].items()]
-    yield f"FVU after killing less before: {verdict(differences, 'worse', 'better')}."
+    yield f"CE increase after pruning all rare and dead features ({shown(pruned, 0)}) less before: {said}."
+    differences = [after["fvu"] - reports[PLAIN][seed]["fvu"] for seed, after in reports[PRUNED].items()]
+    yield f"FVU after pruning less before: {verdict(differences, 'worse', 'better')}."
 
 
 def _again(reports):

@@ -30,7 +30,7 @@ def find_harvest(
 ) -> FinishedRun | None:
     """The harvest named by `activations=`, or else a complete float32 one that fits, or else None.
 
-    A run that is gone on with keeps to what it was begun with. One from which activations were left out is found
+    A run that is resumed keeps to what it was begun with. One from which activations were left out is found
     only by a run that leaves them out too; one of the text as it was before it changed is passed over.
 
     Raises:
@@ -38,7 +38,7 @@ def find_harvest(
         JobError: the one that the run was begun with is gone.
     """
     if attempt is not None:
-        return _begun_with(attempt)
+        return _earlier_harvest(attempt)
     if config.activations is not None:
         harvest = read_run(config.activations, "harvest")
         _check_fits(harvest, config, settings)
@@ -85,7 +85,7 @@ def trained_on(source: DictionaryRun) -> FinishedRun | None:
     return None
 
 
-def _begun_with(attempt: UnfinishedRun) -> FinishedRun | None:
+def _earlier_harvest(attempt: UnfinishedRun) -> FinishedRun | None:
     if attempt.manifest.facts.get("source") != "harvest":
         return None
     path = attempt.manifest.parents[0].path

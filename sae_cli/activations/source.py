@@ -70,13 +70,13 @@ class SavedBatches:
         attempt: the run as it was left.
         drawn: batches that had been drawn from the window.
         pending: those of them that it had not trained on, because others of its sweep were ahead [m, batch_size, d].
-        go_on: makes the shuffling anew from its state, which is read then; a `JobError` if that does not fit.
+        resume: makes the shuffling anew from its state, which is read then; a `JobError` if that does not fit.
     """
 
     attempt: UnfinishedRun
     drawn: int
     pending: torch.Tensor
-    go_on: Callable[[MakeShuffle], ShuffledBatches]
+    resume: Callable[[MakeShuffle], ShuffledBatches]
 
 
 class Batches:
@@ -255,7 +255,7 @@ class ActivationSources:
         place = (key, config.non_finite, plan, saved.drawn if saved else 0)
         if place not in self._shuffles:
             make = prepare(plan)
-            self._shuffles[place] = SharedShuffle(partial(saved.go_on, make) if saved else partial(make, None))
+            self._shuffles[place] = SharedShuffle(partial(saved.resume, make) if saved else partial(make, None))
         return Batches(self._shuffles[place], saved.pending if saved else ())
 
 

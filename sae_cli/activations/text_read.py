@@ -139,8 +139,8 @@ def check_served(finished: FinishedRun, source: DictionaryRun, data: DataConfig 
         )
 
 
-def check_begun_with(attempt: UnfinishedRun, facts: dict[str, Any]) -> None:
-    """Refuse to go on with a run whose text is another one now.
+def check_same_text(attempt: UnfinishedRun, facts: dict[str, Any]) -> None:
+    """Refuse to resume a run whose text is another one now.
 
     Raises:
         JobError: it is.

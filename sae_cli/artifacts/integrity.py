@@ -65,7 +65,7 @@ def file_damage(found: FoundRun, name: str, record: FileRecord, advance: Callabl
 def unlisted_files(found: FoundRun) -> Iterator[tuple[str, str]]:
     """The files in a run directory that its manifest does not list, each with a word on what it is.
 
-    Runs inside it (evaluations, sheets) and folders that a living process works in are left out.
+    Runs inside it (evaluations, pages) and folders that a living process works in are left out.
     """
     listed = {MANIFEST, REPORT, *(found.manifest.files if found.manifest else ())}
     for folder, subfolders, files in os.walk(found.directory):
@@ -88,7 +88,7 @@ def _what_it_is(found: FoundRun, name: PurePosixPath) -> str:
     if name.parts[0] == CHECKPOINTS:
         return "of a checkpoint that was not completed, or is not needed any more: can be deleted"
     if found.status != "complete":
-        return "written after the last save: goes when the run is gone on with, can be deleted"
+        return "written after the last save: goes when the run is resumed, can be deleted"
     return "not of this run, or left by an earlier attempt: can be deleted if it is not yours"
 
 

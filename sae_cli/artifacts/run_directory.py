@@ -4,7 +4,7 @@ A run's life: `open_run` locks the directory and writes a manifest with status `
 added; `finish` writes the manifest last, with status `complete`. After that it never changes.
 
 At every moment the manifest that is there says truly what can be relied on: a file enters it when it is on the disk,
-and is removed when it has left it. So a run that is stopped, however, is gone on with from `save_progress`'s last
+and is removed when it has left it. So a run that is stopped, however, is resumed from `save_progress`'s last
 call, or begun again.
 """
 
@@ -115,7 +115,7 @@ class Run:
         self._logs[name] = content.decode().splitlines()
 
     def log_lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a log so far, those of earlier attempts that were gone on with too."""
+        """The lines of a log so far, those of earlier attempts that were resumed too."""
         return [json.loads(line) for line in self._logs.get(name, ())]
 
     def save_progress(self, without: Iterable[str] = ()) -> None:
@@ -141,7 +141,7 @@ class Run:
         return FinishedRun(self.directory, self.manifest)
 
     def fail(self, reason: str) -> None:
-        """Leave what `save_progress` last made known, marked as failed; the same command goes on with it."""
+        """Leave what `save_progress` last made known, marked as failed; the same command resumes it."""
         write_manifest(self.directory, replace(self._known, status="failed", reason=reason))
 
     def _record(self, name: str, record: FileRecord) -> None:
@@ -219,7 +219,7 @@ def open_run(
         overwrite: replace a finished run too.
         parents: the runs that are read.
         attempt: an earlier one.
-        keep: its files that are gone on with.
+        keep: its files that are resumed from.
 
     Raises:
         BusyError: another process works on it, or did since `attempt` was read.

@@ -99,10 +99,10 @@ class StoredRun:
 
 
 class UnfinishedRun(StoredRun):
-    """What an earlier attempt has left: the files of its manifest can be gone on from, by one process."""
+    """What an earlier attempt has left: the files of its manifest can be resumed from, by one process."""
 
     def check_unchanged(self) -> None:
-        """Refuse if another process has gone on with it since it was read.
+        """Refuse if another process has resumed it since it was read.
 
         Raises:
             BusyError: one has.

@@ -12,7 +12,7 @@ from sae_cli.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from sae_cli.errors import JobError
 
 EVALUATIONS, SHEETS = "eval", "features"
-"""The folders in a run that the evaluations of its dictionary, and the sheets of its features, are in."""
+"""The folders in a run that the evaluations of its dictionary, and the pages of its features, are in."""
 SWEEPS = ".sweeps"
 """The folder below `runs_dir` that sweeps keep their books in while they go on."""
 REPORT = "report.html"
@@ -108,7 +108,7 @@ def look_at(directory: Path) -> FoundRun:
 
 
 def measurements_in(directory: Path, *kinds: str) -> list[FoundRun]:
-    """The runs of these kinds (without any: the evaluations, then the sheets) inside a run, in order of name."""
+    """The runs of these kinds (without any: the evaluations, then the pages) inside a run, in order of name."""
     places = [each for kind in kinds or (EVALUATIONS, SHEETS) for each in run_directories(directory / kind)]
     return [look_at(each) for each in places]
 

@@ -52,9 +52,9 @@ def _run_single(request: Request) -> None:
     console.configure(quiet=request.quiet)
     result = run_job(plan.jobs[0])
     if request.show:  # before stdout says that all went well
-        from sae_cli.reports.feature_sheet import show as show_sheets
+        from sae_cli.reports.feature_page import show as show_pages
 
-        show_sheets(Path(result.document["sheets"]), request.show)
+        show_pages(Path(result.document["sheets"]), request.show)
     show(result, request.as_json)
     requirements.check(required, as_document(result))
 

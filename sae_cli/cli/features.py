@@ -1,4 +1,4 @@
-"""`sae features`: a bare path is the run; `--show` prints sheets."""
+"""`sae features`: a bare path is the run; `--show` prints their pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sae_cli.errors import RequestError
 
 Show = Annotated[
     list[str] | None,
-    typer.Option(metavar="N", help="Show the sheet of this feature on stderr. Several allowed: 3,17."),
+    typer.Option(metavar="N", help="Show the page of this feature on stderr. Several allowed: 3,17."),
 ]
 
 
@@ -28,6 +28,6 @@ def _numbers_in(text: str) -> list[int]:
 
 features = configured_command(
     "features",
-    "Sheets of features, with contexts: sae features runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0",
+    "StoredPages of features, with contexts: sae features runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0",
     show=(Show, _numbers),
 )

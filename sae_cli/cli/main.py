@@ -15,9 +15,9 @@ from sae_cli.cli.command import configured_command
 from sae_cli.cli.errors import expected, report, report_bug
 from sae_cli.cli.features import features
 from sae_cli.cli.help import ConfiguredCommand
-from sae_cli.cli.leaving import Leaving
 from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.plot import plot
+from sae_cli.cli.process_end import PromptExit
 from sae_cli.cli.report import report as report_runs
 from sae_cli.cli.resume import resume
 from sae_cli.cli.signals import stopping_signals
@@ -83,8 +83,8 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of the console script."""
     gc.disable()  # nothing that start-up allocates is garbage; a job turns collection on again
-    leaving = Leaving()
+    ending = PromptExit()
     sys.excepthook = report_bug
     completion.step_past_equals_sign()
-    leaving.code = run(sys.argv[1:])
-    sys.exit(leaving.code)
+    ending.code = run(sys.argv[1:])
+    sys.exit(ending.code)

@@ -31,7 +31,7 @@ class Request:
         as_json: print one JSON document on stdout instead of run directories.
         quiet: nothing but errors on stderr.
         requirements: conditions that the result must meet, as typed.
-        show: numbers of features whose sheets are shown.
+        show: numbers of features whose pages are shown.
         own_source: `data` is of the source that the run was trained on, which was not typed.
     """
 

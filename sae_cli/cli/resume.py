@@ -17,7 +17,7 @@ from sae_cli.jobs.result import StageResult
 def resume(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> None:
     """Go on with stopped runs, or list them.
 
-    Run directories are gone on with, one after the other, each with the settings that it was begun with. Of a folder of
+    Run directories are resumed, one after the other, each with the settings that it was begun with. Of a folder of
     runs (SAE_RUNS, else runs) it is shown which are unfinished and how far they are; stdout has those that can be gone
     on with now: sae resume | xargs sae resume
     """
@@ -34,25 +34,25 @@ def resume(paths: Paths = None, json: AsJson = False, quiet: Quiet = False) -> N
         show_listing(listing(paths or [Path(runs_folder())], named=bool(paths)), json)
     elif folders := [path for path in paths or () if path not in runs]:
         raise RequestError(
-            f"{folders[0]}: no run here, but {runs[0]} is one; give runs to go on with, or folders to look for them in"
+            f"{folders[0]}: no run here, but {runs[0]} is one; give runs to resume, or folders to look for them in"
         )
     else:
-        _go_on(runs, json)
+        _resume_all(runs, json)
 
 
-def _go_on(runs: Sequence[Path], as_json: bool) -> None:
+def _resume_all(runs: Sequence[Path], as_json: bool) -> None:
     """Go on with one run after the other; when one fails, the others go on.
 
     Raises:
         SaeError: as the run's own command; for one of several that failed a JobError.
     """
     from sae_cli.cli.output import as_document, show, write_json
-    from sae_cli.commands.resume import go_on
+    from sae_cli.commands.resume import resume_run
     from sae_cli.terminal import console
 
     gc.enable()
     if len(runs) == 1:
-        show(go_on(runs[0]), as_json)
+        show(resume_run(runs[0]), as_json)
         return
     done: list[StageResult] = []
     failed: list[str] = []
@@ -60,7 +60,7 @@ def _go_on(runs: Sequence[Path], as_json: bool) -> None:
         for number, run in enumerate(runs, start=1):
             console.log(f"run {number} of {len(runs)}: {run}")
             try:
-                result = go_on(run)
+                result = resume_run(run)
             except Interrupted:
                 raise
             except EXPECTED as error:

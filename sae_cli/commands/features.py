@@ -1,4 +1,4 @@
-"""`sae features`: sheets of a dictionary's features: where each fires, what it writes, which are like it."""
+"""`sae features`: pages of a dictionary's features: where each fires, what it writes, which are like it."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ _NOT_OF_FEATURES = ("tokens", "neuron_kurtosis", "neuron_participation")
 
 
 def run(config: FeaturesConfig, directory: Path, name: str) -> StageResult:
-    """Make the sheets of the dictionary in `directory`; they go into its folder `features/<name>`."""
+    """Make the pages of the dictionary in `directory`; they go into its folder `features/<name>`."""
     source = read_dictionary_run(directory)
-    return _result(source, sheets(source, config, name))
+    return _result(source, pages(source, config, name))
 
 
-def sheets(source: DictionaryRun, config: FeaturesConfig, name: str) -> FinishedRun:
-    """The finished sheets of a dictionary, made if there are none."""
+def pages(source: DictionaryRun, config: FeaturesConfig, name: str) -> FinishedRun:
+    """The finished pages of a dictionary, made if there are none."""
     claim = ClaimInside(config, source.run, config.out, name, doing="making them")
     found = partial(check_served, source=source, data=config.data)
     return once(claim, partial(_make, source=source), found)
@@ -133,7 +133,7 @@ def _evaluation(source: DictionaryRun, config: FeaturesConfig) -> FinishedRun:
 
 
 def _harvest(source: DictionaryRun, config: FeaturesConfig, text: TextRecord | None) -> FinishedRun | None:
-    """What the dictionary was trained on, where these sheets are of the same text."""
+    """What the dictionary was trained on, where these pages are of the same text."""
     if config.data is not None or config.features.split is not Split.train or not (found := trained_on(source)):
         return None
     if (before := text_of(found.manifest)) and text and before.difference(text):
@@ -144,7 +144,7 @@ def _harvest(source: DictionaryRun, config: FeaturesConfig, text: TextRecord | N
 
 
 def _chosen(config: FeaturesConfig, statistics: dict[str, Tensor]) -> Int[Tensor, " C"]:
-    """The features that sheets are made of, ascending [C]."""
+    """The features that pages are made of, ascending [C]."""
     chosen = list(config.only)
     for each in config.at_frequency:
         chosen += nearest_frequency(statistics["count"], statistics["frequency"], each, config.n).tolist()

@@ -14,7 +14,7 @@ from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
 from sae_cli.activations.live import LiveActivations, Pass, stream_key
-from sae_cli.activations.text_read import check_begun_with, warn_if_text_changed
+from sae_cli.activations.text_read import check_same_text, warn_if_text_changed
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands.harvest import HarvestConfig
@@ -87,7 +87,7 @@ class Harvest(Job):
         attempt = self._claim.attempt()
         keep = _sound_shards(attempt, self.config.verify) if attempt else ()
         if attempt and keep:
-            check_begun_with(attempt, facts)
+            check_same_text(attempt, facts)
         with self._claim.open(self.live.parents, attempt, keep) as run:
             run.manifest.facts.update(facts)
             if coordinates := self.live.model.target(self.site).coordinates():

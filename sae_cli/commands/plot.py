@@ -179,9 +179,9 @@ def _curve(run: FinishedRun) -> Chart:
 
 
 def _together(curves: Sequence[Chart], names: Sequence[str]) -> Chart:
-    """One chart of several, in which each run has a colour of its own."""
+    """One chart of several, in which each run has a color of its own."""
     series = [
-        replace(each, name=name if each.colour == 0 else f"{name}, held out", colour=number, dash=_dash(each))
+        replace(each, name=name if each.color == 0 else f"{name}, held out", color=number, dash=_dash(each))
         for number, (chart, name) in enumerate(zip(curves, names, strict=True))
         for each in chart.series
     ]
@@ -189,7 +189,7 @@ def _together(curves: Sequence[Chart], names: Sequence[str]) -> Chart:
 
 
 def _dash(series: Series) -> str:
-    return "solid" if series.colour == 0 else "dot"
+    return "solid" if series.color == 0 else "dot"
 
 
 def _statistics(found: Subject) -> dict[str, np.ndarray]:

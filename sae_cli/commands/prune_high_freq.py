@@ -76,8 +76,8 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
     with claim.open(parents=[source.run]) as claimed:
         if is_trained_here(source.run):
             claimed.write_text(TRAINING_FILE, as_yaml(trained_with(source.run)))
-        kept_out = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
-        save_dictionary(claimed, pruned, card.header(), extra={KEPT: in_original, **kept_out})
+        forbidden = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
+        save_dictionary(claimed, pruned, card.header(), extra={KEPT: in_original, **forbidden})
         return claimed.finish(
             **facts,
             killed=dictionary.n_features - pruned.n_features,
@@ -102,7 +102,7 @@ def _frequencies(config: PruneConfig, source: DictionaryRun, n_features: int) ->
 def _checked(
     kept: Int[Tensor, " K"], frequency: Float[Tensor, " F"], dictionary: Dictionary, config: PruneConfig
 ) -> Int[Tensor, " K"]:
-    """Refuse to kill all; say so where nothing is killed, or L0 will not fall."""
+    """Refuse to kill all; say so where nothing is pruned, or L0 will not fall."""
     most, least = float(frequency.max()), float(frequency.min())
     if not len(kept):
         raise RequestError(
@@ -111,7 +111,7 @@ def _checked(
         )
     if len(kept) == len(frequency):
         console.warn(
-            f"nothing is killed: the frequencies of all {len(frequency):,} features, {least:.2g} to {most:.2g}, and "
+            f"nothing is pruned: the frequencies of all {len(frequency):,} features, {least:.2g} to {most:.2g}, and "
             f"their L0, {float(frequency.sum()):.1f}, are within the limits"
         )
     elif isinstance(dictionary, TopKDictionary):

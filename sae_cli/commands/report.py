@@ -20,6 +20,7 @@ from sae_cli.reports.sections.about import about, headline
 from sae_cli.reports.sections.comparison import comparison
 from sae_cli.reports.sections.curve import curve
 from sae_cli.reports.sections.densities import density_cloud, distributions, frequencies
+from sae_cli.reports.sections.feature_pages import feature_pages
 from sae_cli.reports.sections.figures import (
     ablations,
     baselines,
@@ -30,10 +31,9 @@ from sae_cli.reports.sections.figures import (
     references,
 )
 from sae_cli.reports.sections.frontier import frontier
-from sae_cli.reports.sections.sheets import feature_sheets
 from sae_cli.reports.sections.trajectories import trajectories
 from sae_cli.reports.sources import Subject, common_evaluation, parent_of, subject
-from sae_cli.reports.values import FeatureSheets, Report, Section
+from sae_cli.reports.values import FeaturePages, Report, Section
 from sae_cli.runs.inventory import find_runs, readable_bytes, reason, status_text
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal import console
@@ -125,25 +125,25 @@ def _place(directories: Sequence[Path]) -> Path:
 def _of_one(run: FinishedRun, found: Subject) -> Report:
     match found.command:
         case "compare":
-            sections, sheets = [comparison(run)], None
+            sections, pages = [comparison(run)], None
         case "eval":
             report = found.evaluations[0].figures
             shown = joint_figures(report) if "dictionaries" in report else figures(found)
-            sections, sheets = optional([shown, references(report)]), None
+            sections, pages = optional([shown, references(report)]), None
         case _ if found.has_dictionary:
-            sections, sheets = _of_dictionary(found)
+            sections, pages = _of_dictionary(found)
         case _:
-            sections, sheets = [], None
+            sections, pages = [], None
     return Report(
         title=str(run.directory),
         subtitle=headline(found),
         sections=[about(found), *sections],
-        features=sheets,
+        features=pages,
         footer=_footer(),
     )
 
 
-def _of_dictionary(found: Subject) -> tuple[list[Section], FeatureSheets | None]:
+def _of_dictionary(found: Subject) -> tuple[list[Section], FeaturePages | None]:
     sections = [figures(found), curve(found.run)]
     if found.evaluations and "frequency" in found.evaluations[0].features:
         statistics, parent = _statistics(found), parent_of(found)
@@ -156,11 +156,11 @@ def _of_dictionary(found: Subject) -> tuple[list[Section], FeatureSheets | None]
             distributions(statistics),
         ]
     sections += [baselines(found), equivalent(found), ablations(found)]
-    if found.sheets:
-        return optional(sections), feature_sheets(found.sheets[0])
+    if found.pages:
+        return optional(sections), feature_pages(found.pages[0])
     if found.evaluations and not found.is_of_a_model:
         return optional(sections), None
-    missing = [f"No sheets of features: sae features {found.run.directory}"]
+    missing = [f"No feature pages: sae features {found.run.directory}"]
     return optional([*sections, Section(name="features", title="Features", missing=missing)]), None
 
 

@@ -18,15 +18,15 @@ from sae_cli.terminal import console
 
 
 def listing(paths: Sequence[Path], named: bool = True) -> Listing:
-    """The unfinished runs below these folders; on stdout those that can be gone on with now.
+    """The unfinished runs below these folders; on stdout those that can be resumed now.
 
     Raises:
         RequestError: one of the folders does not exist.
     """
     unfinished = [found for found in _all_runs(paths, named) if found.manifest and found.status != "complete"]
-    where, ready = ", ".join(map(str, paths)), [found.directory for found in unfinished if _can_go_on(found)]
+    where, ready = ", ".join(map(str, paths)), [found.directory for found in unfinished if _can_resume(found)]
     count = f"{len(unfinished):,} unfinished run{'s' * (len(unfinished) != 1)} in {where}"
-    hint = "; go on with sae resume RUN" if ready else ""
+    hint = "; resume with sae resume RUN" if ready else ""
     return Listing(
         directories=ready,
         document={"runs": [_document(found) for found in unfinished]},
@@ -36,7 +36,7 @@ def listing(paths: Sequence[Path], named: bool = True) -> Listing:
     )
 
 
-def go_on(directory: Path) -> StageResult:
+def resume_run(directory: Path) -> StageResult:
     """Go on with an unfinished run, with the settings that it was begun with; a finished one is found.
 
     Raises:
@@ -65,8 +65,8 @@ def _all_runs(paths: Sequence[Path], named: bool) -> Iterator[FoundRun]:
         yield from measurements_in(found.directory)
 
 
-def _can_go_on(found: FoundRun) -> bool:
-    """Whether a process could go on with the run now."""
+def _can_resume(found: FoundRun) -> bool:
+    """Whether a process could resume the run now."""
     known = found.manifest is not None and found.manifest.command in RESUMABLE
     return known and found.status != "running" and (found.directory / CONFIG_FILE).is_file()
 
@@ -76,7 +76,7 @@ def _document(found: FoundRun) -> dict[str, Any]:
     return {
         **state_document(found),
         "progress": progress.document() if progress else None,
-        "can_go_on": _can_go_on(found),
+        "can_go_on": _can_resume(found),
     }
 
 

@@ -16,7 +16,7 @@ from sae_cli import build
 from sae_cli.activations.live import stream_key
 from sae_cli.activations.non_finite import usable_rows
 from sae_cli.activations.source import ActivationSource, ActivationSources
-from sae_cli.activations.text_read import check_begun_with, warn_if_text_changed
+from sae_cli.activations.text_read import check_same_text, warn_if_text_changed
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.agreement import check_agreement
@@ -75,13 +75,13 @@ class TrainingGroup(Group[Claim[TrainConfig]]):
         recipe, device = recipe_of(config), build.device(config.device)
         check_kernel(recipe.kernel, device)
         check_trackers(config.tracker)
-        kept_out = forbidden(config)
+        off_limits = forbidden(config)
         attempt = claim.attempt()
         saved = attempt and read_checkpoint(attempt, config.verify)
         if self._sources is None:
             self._sources = ActivationSources(device)
         source = self._sources.open(config, claim.settings, saved and saved.batches)
-        return Training(claim, recipe, source, kept_out, device, attempt, saved)
+        return Training(claim, recipe, source, off_limits, device, attempt, saved)
 
 
 class Training(Job):
@@ -95,20 +95,20 @@ class Training(Job):
         claim: Claim[TrainConfig],
         recipe: Recipe,
         source: ActivationSource,
-        kept_out: Forbidden | None,
+        forbidden: Forbidden | None,
         device: torch.device,
         attempt: UnfinishedRun | None,
         saved: SavedTraining | None,
     ) -> None:
         self._claim, self.directory, self.config = claim, claim.directory, (config := claim.config)
-        self.recipe, self.source, self.forbidden, self.device = recipe, source, kept_out, device
+        self.recipe, self.source, self.forbidden, self.device = recipe, source, forbidden, device
         self._attempt, self._saved = attempt, saved
-        self._parents = [*source.parents, *([kept_out.run] if kept_out else [])]
+        self._parents = [*source.parents, *([forbidden.run] if forbidden else [])]
         self._tokens = recipe.steps * config.train.batch_size
         self.save_every = config.checkpoint.every_seconds
         if saved:
             saved.check(self._parents)
-            check_begun_with(saved.attempt, source.facts)
+            check_same_text(saved.attempt, source.facts)
 
     @contextmanager
     def open(self) -> Iterator[Work]:

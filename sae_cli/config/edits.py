@@ -11,7 +11,7 @@ class Finetune(Enum):
 
 
 class RandomScheme(Enum):
-    """`reinit`: the model's own initialiser; `gaussian`: each tensor's mean and standard deviation; `permute`: each
+    """`reinit`: the model's own initializer; `gaussian`: each tensor's mean and standard deviation; `permute`: each
     tensor's entries in another order."""
 
     reinit = "reinit"

@@ -12,7 +12,7 @@ from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is killed; at most one of the first three is given.
+    """What is pruned; at most one of the first three is given.
 
     Attributes:
         max_freq: features that fire on a larger share of tokens.
@@ -32,7 +32,7 @@ def kept_features(frequency: Float[Tensor, " F"], limits: Limits) -> Int[Tensor,
 
     Args:
         frequency: share of tokens on which each feature fires, float64.
-        limits: what is killed.
+        limits: what is pruned.
     """
     keep = torch.ones(len(frequency), dtype=torch.bool)
     if limits.max_freq is not None:

@@ -40,7 +40,7 @@ def randomize(
     Args:
         hf: the model.
         parts: of it.
-        fresh: for `reinit`, the same model as its initialiser leaves it.
+        fresh: for `reinit`, the same model as its initializer leaves it.
         scheme: `reinit`; `gaussian`: independent numbers with each tensor's mean and standard deviation; `permute`:
             each tensor's entries in another order.
         keep: parts that are left alone, of `embed`, `unembed` and `norm`; a tensor that belongs to a kept and to

@@ -69,7 +69,7 @@ class Measurement:
         self.subject.check(dictionary)
         self._check_baselines()
         whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
-        self._say_short(whole["tokens"], counted["feature_tokens"])
+        self._warn_if_short(whole["tokens"], counted["feature_tokens"])
         figures = whole | counted
         match self.subject:
             case ModelSubject():
@@ -87,7 +87,7 @@ class Measurement:
             figures["baselines"] = self._baselines(dictionary, l0=figures["l0"])
         return figures, tensors
 
-    def _say_short(self, tokens: int, feature_tokens: int) -> None:
+    def _warn_if_short(self, tokens: int, feature_tokens: int) -> None:
         warn_if_short("eval.tokens", self.evaluation.tokens, tokens, "the held-out text")
         warn_if_short("features.tokens", self.features.tokens, feature_tokens, f"the {self.features.split.value} text")
 

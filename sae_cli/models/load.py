@@ -30,7 +30,7 @@ from sae_cli.escaping import brief
 from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merge
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
 from sae_cli.models.language_model import LanguageModel
-from sae_cli.models.plain_config import plain_config, quantisation
+from sae_cli.models.plain_config import plain_config, quantization
 from sae_cli.models.sources import Origin, Source, model_run, model_source
 from sae_cli.models.weight_files import check_weight_files
 from sae_cli.terminal import console
@@ -58,7 +58,7 @@ def load_language_model(
         trust_remote_code: run Python code that comes with the model.
 
     Raises:
-        RequestError: there is no such model, its architecture is not supported, its weights are quantised, or it
+        RequestError: there is no such model, its architecture is not supported, its weights are quantized, or it
             needs its own code.
         JobError: its files are damaged.
     """
@@ -116,7 +116,7 @@ def _brings_tokenizer(source: Source) -> bool:
 
 
 def fresh_model(hf: PreTrainedModel, seed: int) -> PreTrainedModel:
-    """A model of the same configuration and number format as its own initialiser leaves it."""
+    """A model of the same configuration and number format as its own initializer leaves it."""
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed)
         fresh: Any = type(hf)(copy.deepcopy(hf.config))
@@ -175,9 +175,9 @@ def _check_model_type(source: Source, raw: dict[str, Any], trust_remote_code: bo
 
 
 def _check_number_format(source: Source, raw: dict[str, Any]) -> None:
-    if method := quantisation(raw):
+    if method := quantization(raw):
         raise RequestError(
-            f"model.path={source.path}: expected weights that are plain numbers, found weights quantised by {method}; "
+            f"model.path={source.path}: expected weights that are plain numbers, found weights quantized by {method}; "
             "give the model as it was before, or one saved after transformers' `dequantize()` (if its weights are "
             "plain, take the entry out of its config.json)"
         )

@@ -51,8 +51,8 @@ def plain_config(raw: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def quantisation(raw: dict[str, Any]) -> str:
-    """How the weights are quantised, as `gptq (quantization_config in config.json)`; empty if they are not."""
+def quantization(raw: dict[str, Any]) -> str:
+    """How the weights are quantized, as `gptq (quantization_config in config.json)`; empty if they are not."""
     for config in _parts(raw):
         for key in _QUANTISATION:
             if method := _method(config.get(key)):
@@ -69,7 +69,7 @@ def _parts(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _method(settings: Any) -> str:
-    """The name of a quantisation; empty where the settings ask for none."""
+    """The name of a quantization; empty where the settings ask for none."""
     if not settings:
         return ""
     if not isinstance(settings, dict):

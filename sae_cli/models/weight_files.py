@@ -38,7 +38,7 @@ def check_weight_files(folder: Path, config: PretrainedConfig) -> None:
 
 
 def _check_numbers(header: Header) -> None:
-    """Quantised weights without a word on it in the config would be taken for numbers that they are not."""
+    """Quantized weights without a word on it in the config would be taken for numbers that they are not."""
     for name, tensor in header.tensors.items():
         if name.endswith(".weight") and tensor.dtype not in _PLAIN:
             raise ValueError(f"{name} of {tensor.dtype}, expected {', '.join(_PLAIN)}")

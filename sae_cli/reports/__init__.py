@@ -1,1 +1,1 @@
-"""Reports and figures: pages, charts, feature sheets."""
+"""Reports and figures: pages, charts, feature pages."""

@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from sae_cli.escaping import visible
 from sae_cli.reports.charts import chart_document
+from sae_cli.reports.feature_browser import browser_document
 from sae_cli.reports.packing import Pack, script_json
-from sae_cli.reports.sheets import sheets_document
 from sae_cli.reports.values import Cell, Report
 
 GENERATOR = "sae report"
@@ -31,7 +31,7 @@ def page(report: Report) -> bytes:
     """The report as an HTML file; the same report is the same bytes."""
     pack = Pack()
     charts = [chart_document(chart, pack) for section in report.sections for chart in section.charts]
-    sheets = sheets_document(report.features, pack) if report.features else None
+    pages = browser_document(report.features, pack) if report.features else None
     scripts = [*([_asset(_LIBRARY)] if charts else []), *map(_asset, _SCRIPTS)]
     text = _environment().get_template("report.html").render(
         report=report,
@@ -39,7 +39,7 @@ def page(report: Report) -> bytes:
         policy=_policy(scripts),
         style=Markup(_asset("report.css")),
         scripts=[Markup(each) for each in scripts],
-        data=Markup(script_json({"charts": charts, "features": sheets})),
+        data=Markup(script_json({"charts": charts, "features": pages})),
         numbers=Markup(pack.encoded()),
     )  # fmt: skip
     return text.encode()

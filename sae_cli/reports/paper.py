@@ -21,7 +21,7 @@ WIDTHS = {1: 3.3, 2: 6.9}
 """Inches, by the number of columns of a page that a figure takes."""
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""Colours that people with any kind of colour vision tell apart (Okabe and Ito 2008), as on the page."""
+"""Colors that people with any kind of color vision tell apart (Okabe and Ito 2008), as on the page."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 _GREY = "#666666"
@@ -148,7 +148,7 @@ def power_of_ten(value: float) -> str:
 
 
 def _draw(axis: Any, series: Series, filled: bool) -> None:
-    color, x, y = _colour(series), series.columns[series.x], series.columns[series.y]
+    color, x, y = _color(series), series.columns[series.x], series.columns[series.y]
     style = {"color": color, "label": visible(series.name), "gid": series.name}
     match series.mark:
         case "bars":
@@ -190,7 +190,7 @@ def _space(figure: Figure, place: Any, chart: Chart, z: Axis) -> Any:
     for series in chart.series:
         names = (series.x, series.y, series.z)
         where = [_logged(series.columns[name], what) for name, what in zip(names, measured, strict=True)]
-        space.scatter(*where, color=_colour(series), label=visible(series.name), gid=series.name, **_points(series))
+        space.scatter(*where, color=_color(series), label=visible(series.name), gid=series.name, **_points(series))
     for axis, what in zip((space.xaxis, space.yaxis, space.zaxis), measured, strict=True):
         axis.set_label_text(f"log₁₀ {what.title}" if what.log else what.title)
         axis.set_major_locator(MaxNLocator(4))
@@ -231,9 +231,9 @@ def _legends(figure: Figure, axes: Sequence[Any], columns: int) -> None:
             axis.legend(loc="best")
 
 
-def _colour(series: Series) -> str:
-    return OKABE_ITO[series.colour % len(OKABE_ITO)]
+def _color(series: Series) -> str:
+    return OKABE_ITO[series.color % len(OKABE_ITO)]
 
 
 def _marker(series: Series) -> str:
-    return MARKERS[series.colour % len(MARKERS)]
+    return MARKERS[series.color % len(MARKERS)]

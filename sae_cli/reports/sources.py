@@ -1,4 +1,4 @@
-"""What there is to report of a run: the run, its evaluations, and the sheets of its features."""
+"""What there is to report of a run: the run, its evaluations, and the pages of its features."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class Subject:
         run: it.
         settings: of the training of its dictionary; of a run without one its own.
         evaluations: all that are finished; the one that is reported comes first.
-        sheets: the sheets that are reported, at most one.
+        pages: the pages that are reported, at most one.
     """
 
     run: FinishedRun
     settings: Mapping[str, Any]
     evaluations: Sequence[Evaluation] = ()
-    sheets: Sequence[FinishedRun] = ()
+    pages: Sequence[FinishedRun] = ()
 
     @property
     def command(self) -> str:
@@ -92,10 +92,10 @@ def subject(directory: Path, like: str = "") -> Subject:
     evaluations = sorted(map(Evaluation, _finished_in(directory, EVALUATIONS)), key=lambda each: _rank(each, like))
     for each in evaluations:
         _warn_if_old(each.run)
-    sheets = sorted(_finished_in(directory, SHEETS), key=lambda each: each.directory.name != DEFAULT)
-    for each in sheets[:1]:
+    pages = sorted(_finished_in(directory, SHEETS), key=lambda each: each.directory.name != DEFAULT)
+    for each in pages[:1]:
         _warn_if_old(each)
-    return Subject(run, _settings(run), evaluations, sheets[:1])
+    return Subject(run, _settings(run), evaluations, pages[:1])
 
 
 def _warn_if_old(run: FinishedRun) -> None:

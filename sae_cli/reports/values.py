@@ -1,4 +1,4 @@
-"""What a report consists of, as plain values: sections with tables and charts, and sheets of features.
+"""What a report consists of, as plain values: sections with tables and charts, and feature pages.
 
 Every chart is drawn from named columns, and these columns are what its CSV file holds: there is no second copy of the
 numbers.
@@ -40,7 +40,7 @@ class Series:
         href: the column of addresses that the marks lead to.
         mark: `points`, `line`, `line+points` or `bars`.
         panel: which of the chart's panels, from the top.
-        colour: number of a colour that does not depend on seeing colours alike.
+        color: number of a color that does not depend on seeing colors alike.
         dash: `solid`, `dash`, `dot`.
         faint: drawn thin and pale, behind the others.
     """
@@ -58,7 +58,7 @@ class Series:
     href: str = ""
     mark: str = "points"
     panel: int = 0
-    colour: int = 0
+    color: int = 0
     dash: str = "solid"
     faint: bool = False
 
@@ -143,7 +143,7 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureSheets:
+class FeaturePages:
     """What the feature browser shows of C features.
 
     Attributes:
@@ -185,5 +185,5 @@ class Report:
     title: str
     subtitle: str
     sections: Sequence[Section]
-    features: FeatureSheets | None = None
+    features: FeaturePages | None = None
     footer: str = ""

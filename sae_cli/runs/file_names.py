@@ -9,12 +9,12 @@ CURVE, DENSITY_FILE = "metrics.jsonl", "density_history.safetensors"
 """Of a training."""
 
 DEFAULT = "default"
-"""The name of an evaluation, or of sheets, of the settings that nobody has changed."""
+"""The name of an evaluation, or of pages, of the settings that nobody has changed."""
 EVAL_FILE, FEATURES_FILE, ABLATION_FILE = "eval.json", "features.safetensors", "ablation.safetensors"
-"""Of an evaluation; the last, of sheets of features too."""
+"""Of an evaluation; the last, of feature pages too."""
 
 CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON = "contexts.safetensors", "sheets.safetensors", "sheets.json"
-"""Of sheets of features."""
+"""Of feature pages."""
 
 COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 """Of a comparison."""

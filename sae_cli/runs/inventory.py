@@ -23,7 +23,7 @@ Figures = dict[str, float | int | None]
 _OF_MANIFEST = {
     "harvest": {"tokens": "tokens", "width": "width"},
     "train": {"l0": "held_out_l0", "fvu": "held_out_fvu", "dead": "dead", "never fired": "never_fired"},
-    "prune-high-freq": {"killed": "killed"},
+    "prune-high-freq": {"pruned": "killed"},
     "randomize-weights": {"changed": "changed", "kept": "kept"},
 }
 """The figures of a command, by the name of the fact in its manifest."""
@@ -39,10 +39,10 @@ class Summary:
     Attributes:
         found: the run.
         figures: the most telling ones.
-        progress: how far it is, where it is unfinished and can be gone on with.
+        progress: how far it is, where it is unfinished and can be resumed.
         bytes: of all its files.
         definitions: by which version of the definitions the figures are, where that is another than this one's.
-        measurements: those inside it: evaluations and sheets of features.
+        measurements: those inside it: evaluations and feature pages.
     """
 
     found: FoundRun

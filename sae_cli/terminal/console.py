@@ -1,6 +1,6 @@
 """The one home of rich: all that people read, on stderr; stdout is left to machines.
 
-Progress bars and colours where stderr is a terminal, plain lines where it is not, nothing but errors
+Progress bars and colors where stderr is a terminal, plain lines where it is not, nothing but errors
 with `--quiet`. Text may come from files and corpora, so nothing in it is read as markup, and what does not
 print (control characters, line ends and tabs too) is shown as an escape, not sent to the terminal.
 """
@@ -111,7 +111,7 @@ class Excerpt:
 def excerpts(title: str, lines: Sequence[Excerpt]) -> None:
     """A line for each: words on a background that is darker the stronger they are marked.
 
-    Where there are no colours, strong words are in brackets; the word that a line is about always is.
+    Where there are no colors, strong words are in brackets; the word that a line is about always is.
     """
     _print(Text(visible(title), style="bold"))
     width = max((len(visible(each.label)) for each in lines), default=0)

@@ -16,7 +16,7 @@ class _StopRequest:
     number: int | None = None
 
 
-_wish = _StopRequest()
+_stop = _StopRequest()
 
 
 def ask_to_stop(signal_number: int) -> None:
@@ -25,25 +25,25 @@ def ask_to_stop(signal_number: int) -> None:
     Raises:
         Interrupted: unless it is `postponed`.
     """
-    _wish.number = signal_number
-    if not _wish.postponed:
+    _stop.number = signal_number
+    if not _stop.postponed:
         stop_if_asked()
 
 
 @contextmanager
 def postponed() -> Generator[None, None, None]:
     """Within it, the work goes on after a signal, up to the next `stop_if_asked`, or its end."""
-    _wish.postponed = True
+    _stop.postponed = True
     try:
         yield
     finally:
-        _wish.postponed = False
+        _stop.postponed = False
     stop_if_asked()
 
 
 def is_asked_to_stop() -> bool:
     """Whether a signal has come."""
-    return _wish.number is not None
+    return _stop.number is not None
 
 
 def stop_if_asked() -> None:
@@ -52,6 +52,6 @@ def stop_if_asked() -> None:
     Raises:
         Interrupted: one has.
     """
-    number, _wish.number = _wish.number, None
+    number, _stop.number = _stop.number, None
     if number is not None:
         raise Interrupted(f"interrupted by {signal.Signals(number).name}", number)

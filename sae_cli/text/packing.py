@@ -1,4 +1,4 @@
-"""Packing tokenised documents into rows of `context` tokens.
+"""Packing tokenized documents into rows of `context` tokens.
 
 A row is `[BOS] t t t SEP t t …`: the documents of a split run on one after another, each followed by the
 separator, and every row begins with the BOS token, where the policy has them. Attention is not cut at
@@ -43,7 +43,7 @@ class TokenRows(NamedTuple):
         return TokenRows(self.tokens[rows], self.document[rows], n_bytes)
 
 
-class TokenisedDocument(NamedTuple):
+class TokenizedDocument(NamedTuple):
     """The id of a document, its tokens [n] and, where they were counted, the bytes of text of each [n]."""
 
     document: int
@@ -51,7 +51,7 @@ class TokenisedDocument(NamedTuple):
     n_bytes: np.ndarray | None = None
 
 
-def pack(documents: Iterable[TokenisedDocument], policy: PackingPolicy, rows: int) -> Iterator[TokenRows]:
+def pack(documents: Iterable[TokenizedDocument], policy: PackingPolicy, rows: int) -> Iterator[TokenRows]:
     """Blocks of `rows` full rows (fewer in the last block)."""
     body = policy.context - (policy.bos_id is not None)
     parts, held = [], 0
@@ -67,7 +67,7 @@ def pack(documents: Iterable[TokenisedDocument], policy: PackingPolicy, rows: in
         yield _rows(np.concatenate(parts, axis=1)[:, :full], body, policy.bos_id)
 
 
-def _columns(each: TokenisedDocument, policy: PackingPolicy) -> np.ndarray:
+def _columns(each: TokenizedDocument, policy: PackingPolicy) -> np.ndarray:
     """A document with its separator: tokens, owners and, where they were counted, bytes; int64 [2 or 3, n]."""
     ids = np.concatenate([each.tokens, policy.separator_ids]).astype(np.int64)
     columns = [ids, np.full(len(ids), each.document, dtype=np.int64)]

@@ -14,14 +14,14 @@ from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.terminal import console
 from sae_cli.text.documents import Corpus, Document, document_id
-from sae_cli.text.packing import PackingPolicy, TokenisedDocument, TokenRows, pack
+from sae_cli.text.packing import PackingPolicy, TokenizedDocument, TokenRows, pack
 from sae_cli.text.token_bytes import bytes_by_offsets, bytes_by_pieces
 
 _DOCUMENTS_A_CALL = 64
 
 
 @runtime_checkable
-class Tokeniser(Protocol):
+class Tokenizer(Protocol):
     """What is needed of a Hugging Face tokenizer (so that this module need not import the library)."""
 
     def __call__(self, text: list[str], *, add_special_tokens: bool, verbose: bool) -> Any: ...
@@ -41,7 +41,7 @@ class RowStream:
 
     Attributes:
         corpus: where the documents come from.
-        tokeniser: turns texts into ids, without adding special tokens.
+        tokenizer: turns texts into ids, without adding special tokens.
         policy: how documents become rows.
         split: the side of the split that is read.
         seed: the order of the documents.
@@ -50,7 +50,7 @@ class RowStream:
     """
 
     corpus: Corpus
-    tokeniser: Tokeniser
+    tokenizer: Tokenizer
     policy: PackingPolicy
     split: Split
     seed: int
@@ -60,7 +60,7 @@ class RowStream:
     def one_epoch(self, rows: int, epoch: int = 0) -> Iterator[TokenRows]:
         """Blocks of `rows` rows, each document once."""
         documents = self.corpus.documents(self.split, self.seed, epoch)
-        return pack(tokenise(documents, self.tokeniser, self.counts_bytes), self.policy, rows)
+        return pack(tokenize(documents, self.tokenizer, self.counts_bytes), self.policy, rows)
 
     def forever(self, rows: int) -> Iterator[TokenRows]:
         """Blocks of `rows` rows; after the last document the next epoch begins, in another order, and that is said.
@@ -110,47 +110,47 @@ class RowStream:
     def _size(self, split: Split) -> tuple[int, int]:
         """How many documents that hold tokens a split has, and how many tokens these are."""
         documents = self.corpus.documents(split, self.seed)
-        lengths = [len(each.tokens) for each in tokenise(documents, self.tokeniser)]
+        lengths = [len(each.tokens) for each in tokenize(documents, self.tokenizer)]
         return len(lengths), sum(lengths)
 
 
-def tokenise(
-    documents: Iterable[Document], tokeniser: Tokeniser, counts_bytes: bool = False
-) -> Iterator[TokenisedDocument]:
+def tokenize(
+    documents: Iterable[Document], tokenizer: Tokenizer, counts_bytes: bool = False
+) -> Iterator[TokenizedDocument]:
     """Each document's ids, special tokens left to the packing; a document without any token is left out. Of one that
     was given as tokens the bytes are not known, which is 0.
 
     Args:
         documents: their texts.
-        tokeniser: of a model.
+        tokenizer: of a model.
         counts_bytes: whether to count the bytes of text that each token stands for.
     """
     documents = iter(documents)
     while group := list(islice(documents, _DOCUMENTS_A_CALL)):
         texts = [document.text for document in group]
         if counts_bytes:
-            encoded, n_bytes = _with_bytes(texts, tokeniser)
+            encoded, n_bytes = _with_bytes(texts, tokenizer)
         else:
-            encoded = tokeniser(texts, add_special_tokens=False, verbose=False)["input_ids"]
+            encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
             n_bytes = [None] * len(texts)
         for document, ids, lengths in zip(group, encoded, n_bytes, strict=True):
             if document.tokens is not None:
                 yield _of_tokens(document, document.tokens, counts_bytes)
             elif len(ids):
-                yield TokenisedDocument(document_id(document.key), np.asarray(ids, dtype=np.int64), lengths)
+                yield TokenizedDocument(document_id(document.key), np.asarray(ids, dtype=np.int64), lengths)
 
 
-def _of_tokens(document: Document, tokens: Sequence[int], counts_bytes: bool) -> TokenisedDocument:
+def _of_tokens(document: Document, tokens: Sequence[int], counts_bytes: bool) -> TokenizedDocument:
     """A document that was given as tokens, whose text is not known, nor are its bytes."""
     ids = np.asarray(tokens, dtype=np.int64)
-    return TokenisedDocument(document_id(document.key), ids, np.zeros_like(ids) if counts_bytes else None)
+    return TokenizedDocument(document_id(document.key), ids, np.zeros_like(ids) if counts_bytes else None)
 
 
-def _with_bytes(texts: list[str], tokeniser: Any) -> tuple[list[list[int]], list[np.ndarray | None]]:
+def _with_bytes(texts: list[str], tokenizer: Any) -> tuple[list[list[int]], list[np.ndarray | None]]:
     """The ids of each text, and the bytes of it that each of them stands for."""
-    fast = {"return_offsets_mapping": True} if tokeniser.is_fast else {}
-    encoded = tokeniser(texts, add_special_tokens=False, verbose=False, **fast)
-    count, told = bytes_by_pieces, map(tokeniser.convert_ids_to_tokens, encoded["input_ids"])
+    fast = {"return_offsets_mapping": True} if tokenizer.is_fast else {}
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False, **fast)
+    count, told = bytes_by_pieces, map(tokenizer.convert_ids_to_tokens, encoded["input_ids"])
     if fast:
         count, told = bytes_by_offsets, encoded["offset_mapping"]
     each = zip(texts, told, strict=True)

@@ -23,7 +23,7 @@ def same_tokens(a: Any, b: Any) -> bool:
     return one == other
 
 
-def _content(serialised: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in serialised.items() if key not in _IRRELEVANT}
+def _content(serialized: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in serialized.items() if key not in _IRRELEVANT}
     kept["added_tokens"] = sorted((each["id"], each["content"]) for each in kept.get("added_tokens") or [])
     return kept

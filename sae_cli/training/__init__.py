@@ -1,1 +1,1 @@
-"""Losses, schedules, initialisation and the training loop."""
+"""Losses, schedules, initialization and the training loop."""

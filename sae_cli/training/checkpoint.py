@@ -1,4 +1,4 @@
-"""What a training run saves from time to time, and is gone on with from.
+"""What a training run saves from time to time, and is resumed from.
 
     checkpoint/00001200/training.safetensors   trainer, clock, and which batches it has had
     checkpoint/00001200/shuffle.safetensors    the shuffle buffer; one file for all runs of a sweep that share it
@@ -56,8 +56,8 @@ class SavedTraining:
         Raises:
             JobError: they are others.
         """
-        begun_with = self.attempt.manifest.parents
-        if changed := _difference(begun_with, [parent.as_parent() for parent in parents]):
+        earlier = self.attempt.manifest.parents
+        if changed := _difference(earlier, [parent.as_parent() for parent in parents]):
             raise JobError(
                 f"{self.attempt.directory}: was begun with {changed}, which has changed or is gone since; restore it, "
                 "or begin again with overwrite=true"
@@ -107,7 +107,7 @@ def read_checkpoint(attempt: UnfinishedRun, verify: bool) -> SavedTraining | Non
     """The checkpoint of an unfinished run, if it came as far as one.
 
     Raises:
-        BusyError: another process goes on with the run, or has done so since it was read.
+        BusyError: another process resumes the run, or has done so since it was read.
         JobError: it is damaged.
     """
     complete = [name for name in checkpoint_files(attempt.manifest.files) if name.endswith(_TRAINING)]
@@ -117,7 +117,7 @@ def read_checkpoint(attempt: UnfinishedRun, verify: bool) -> SavedTraining | Non
     try:
         state = attempt.read_tensors(training, verify)
     except JobError:
-        attempt.check_unchanged()  # whoever goes on with it removes its checkpoint after the next one
+        attempt.check_unchanged()  # whoever resumes it removes its checkpoint after the next one
         raise
     path = attempt.directory / training
     with _fitting(path):
@@ -143,12 +143,12 @@ def _batches(attempt: UnfinishedRun, shuffle: str, state: State, verify: bool) -
     if drawn < 0 or (len(pending) and (pending.dim(), pending.dtype) != (3, torch.float32)):
         raise ValueError(f"{drawn:,} batches drawn, {list(pending.shape)} pending")
 
-    def go_on(make: MakeShuffle) -> ShuffledBatches:
+    def resume(make: MakeShuffle) -> ShuffledBatches:
         window = attempt.read_tensors(shuffle, verify)
         with _fitting(attempt.directory / shuffle):
             return make({**window, "drawn": state["drawn"]})
 
-    return SavedBatches(attempt=attempt, drawn=drawn, pending=pending, go_on=go_on)
+    return SavedBatches(attempt=attempt, drawn=drawn, pending=pending, resume=resume)
 
 
 @contextmanager
@@ -162,8 +162,6 @@ def _fitting(path: Path) -> Iterator[None]:
         raise damaged(path, "the state of this training", f"{type(error).__name__}: {error}") from error
 
 
-def _difference(begun_with: list[Parent], found: list[Parent]) -> str:
+def _difference(earlier: list[Parent], found: list[Parent]) -> str:
     """The first of these that is not among those, or not as it was."""
-    return next(
-        (parent.path for parent in [*begun_with, *found] if parent not in begun_with or parent not in found), ""
-    )
+    return next((parent.path for parent in [*earlier, *found] if parent not in earlier or parent not in found), "")

@@ -18,7 +18,7 @@ from sae_cli.dictionaries.objective import Objective, Start
 from sae_cli.errors import RequestError
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal.progress import progress
-from sae_cli.training.initialise import activation_scale
+from sae_cli.training.initialize import activation_scale
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.resampling import NO_RESAMPLING
 from sae_cli.training.trainer import Trainer

@@ -23,7 +23,7 @@ from sae_cli.tensor_types import Bool, Float, Tensor
 from sae_cli.training.adam import Adam
 from sae_cli.training.density import DensityCounter
 from sae_cli.training.forbidden import ForbiddenDirection
-from sae_cli.training.initialise import activation_scale, initial_decoder_bias, random_directions
+from sae_cli.training.initialize import activation_scale, initial_decoder_bias, random_directions
 from sae_cli.training.resampling import NO_RESAMPLING, ResamplePlan, Resampler
 from sae_cli.training.schedules import warmup, warmup_then_decay
 from sae_cli.training.window import Window

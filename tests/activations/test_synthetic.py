@@ -8,7 +8,7 @@ import torch
 from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.split import Split
 from sae_cli.metrics.similarity import max_cosines
-from sae_cli.training.initialise import random_directions
+from sae_cli.training.initialize import random_directions
 
 
 def make(**changes):
@@ -62,7 +62,7 @@ def test_seeds_have_streams_of_their_own():
 
 
 def test_no_dictionary_begins_at_the_truth():
-    """Equal seeds of data and of initialisation: the nearest of the first rows is as far as that of other seeds."""
+    """Equal seeds of data and of initialization: the nearest of the first rows is as far as that of other seeds."""
     found = make(d=64, n_features=100, seed=0).directions()
     own, other = (max_cosines(found, random_directions(512, 64, seed)).mean() for seed in (0, 1))
     assert abs(float(own - other)) < 0.05

@@ -102,7 +102,7 @@ EXCERPTS = [
 ]
 
 
-def test_excerpts_without_colours_mark_the_peak_and_strong_words(capsys):
+def test_excerpts_without_colors_mark_the_peak_and_strong_words(capsys):
     console.excerpts("title\x07", EXCERPTS)
     assert capsys.readouterr().err.splitlines() == [
         r"title\x07",

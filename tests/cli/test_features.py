@@ -1,4 +1,4 @@
-"""`sae features`: what is asked of the stage, and sheets on the terminal."""
+"""`sae features`: what is asked of the stage, and pages on the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sae_cli.jobs.result import StageResult
 
 @pytest.fixture
 def called(monkeypatch):
-    """What the stage and the display of sheets are called with."""
+    """What the stage and the display of pages are called with."""
     calls = []
 
     def run(config, directory, name):
@@ -22,7 +22,7 @@ def called(monkeypatch):
 
     for name, function in {
         "commands.features": ("run", run),
-        "reports.feature_sheet": ("show", lambda *a: calls.append(a)),
+        "reports.feature_page": ("show", lambda *a: calls.append(a)),
     }.items():
         module = ModuleType(f"sae_cli.{name}")
         setattr(module, *function)
@@ -39,7 +39,7 @@ def test_a_bare_path_is_the_run_and_stdout_is_its_directory(sae, called):
 
 
 @pytest.mark.parametrize("words", [["--show", "3,17"], ["--show", "3", "--show", "17"], ["--show", "[3, 17]"]])
-def test_sheets_are_shown_when_they_are_made(words, sae, called):
+def test_pages_are_shown_when_they_are_made(words, sae, called):
     assert sae("features", "runs/a", *words).out == "runs/a\n"
     shown, features = called[1]
     assert str(shown) == "runs/a/features/default" and list(features) == [3, 17]

@@ -157,7 +157,7 @@ class TestGoingOn:
     def test_runs_and_folders_are_not_mixed(self, sae, runs, stage):
         ended = sae("resume", "runs/b", "runs")
         assert (ended.code, stage.calls) == (2, [])
-        says = "runs: no run here, but runs/b is one; give runs to go on with, or folders to look for them in"
+        says = "runs: no run here, but runs/b is one; give runs to resume, or folders to look for them in"
         assert ended.err == f"sae: error: {says}\n"
 
 

@@ -132,7 +132,7 @@ BAD_REQUESTS = {
     "harvest dtype=float8": "Invalid value 'float8', expected one of",
     "eval": "run is missing: give run=…",
     "features": "run is missing: give run=…",
-    "features runs/a name=b": "name=b: sheets live in their run; leave name out",
+    "features runs/a name=b": "name=b: feature pages live in their run; leave name out",
     "features runs/a n=2": "n=2 has no effect without at_frequency=: give it",
     "features runs/a at_frequency=[0]": "at_frequency=0: expected above 0 and at most 1",
     "features runs/a contexts.top=0": "contexts.top=0: expected at least 1",

@@ -84,12 +84,12 @@ def test_looking_at_runs_imports_no_torch(command, tmp_path):
 
 LEAVES = """
 import atexit, sys, threading, time
-from sae_cli.cli.leaving import Leaving
-leaving = Leaving()
+from sae_cli.cli.process_end import PromptExit
+ending = PromptExit()
 atexit.register(print, "handler")
 threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
-leaving.code = 7
-sys.exit(leaving.code)
+ending.code = 7
+sys.exit(ending.code)
 """
 
 

@@ -139,9 +139,9 @@ def stopping(monkeypatch):
             interruption.ask_to_stop(signal.SIGTERM)
 
     def no_more():
-        interruption._wish.number = None
+        interruption._stop.number = None
         monkeypatch.setattr(Trainer, "step", step)
 
     monkeypatch.setattr(Trainer, "step", step_and_ask)
     yield no_more
-    interruption._wish.number = None
+    interruption._stop.number = None

@@ -19,7 +19,7 @@ from sae_cli.errors import RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.similarity import random_floor
 from sae_cli.models import load_language_model
-from sae_cli.training.initialise import random_directions
+from sae_cli.training.initialize import random_directions
 
 FAST = {
     "device": "cpu",

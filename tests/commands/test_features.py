@@ -1,4 +1,4 @@
-"""Sheets of features end to end: against the model's own modules, and what cannot be made."""
+"""StoredPages of features end to end: against the model's own modules, and what cannot be made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.metrics import VERSION
 from sae_cli.models import load_language_model
-from sae_cli.reports import feature_sheet
+from sae_cli.reports import feature_page
 from sae_cli.runs.file_names import CONTEXTS_FILE, FEATURES_FILE, SHEETS_FILE, SHEETS_JSON
 from sae_cli.text.documents import document_id
 
@@ -114,9 +114,9 @@ def test_the_largest_activations_of_ten_features_against_a_search(world, trained
 
 
 def test_what_the_files_hold(world, trained, default):
-    contexts, sheets, about = default
+    contexts, pages, about = default
     F, S = 48, CONTEXTS.top + CONTEXTS.bands * CONTEXTS.per_band
-    assert contexts["feature"].tolist() == sheets["feature"].tolist() == list(range(F))
+    assert contexts["feature"].tolist() == pages["feature"].tolist() == list(range(F))
     dtypes = {name: (each.dtype, tuple(each.shape)) for name, each in contexts.items()}
     assert dtypes == {
         "feature": (torch.int64, (F,)),
@@ -128,20 +128,20 @@ def test_what_the_files_hold(world, trained, default):
     assert about["dictionary"] == str(trained) and about["bands"] == 3 and about["ablation"] == []
     measured = read_run(about["evaluation"], "eval").read_tensors(FEATURES_FILE)
     for name in ("count", "frequency", "max_act", "de_projection", "token_entropy", "logit_kurtosis"):
-        torch.testing.assert_close(sheets[name], measured[name], equal_nan=True)
-    assert torch.equal(sheets["top_token"], measured["logit_top_tokens"]) and sheets["top_token"].shape == (F, 10)
-    assert torch.equal(sheets["bottom_weight"], measured["logit_bottom_weights"])
+        torch.testing.assert_close(pages[name], measured[name], equal_nan=True)
+    assert torch.equal(pages["top_token"], measured["logit_top_tokens"]) and pages["top_token"].shape == (F, 10)
+    assert torch.equal(pages["bottom_weight"], measured["logit_bottom_weights"])
     rows = load_dictionary(read_run(trained), verify=True).W_dec.double().numpy()
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = rows @ rows.T - 2 * np.eye(F)
-    np.testing.assert_array_equal(sheets["nearest"], np.argsort(-cosines, axis=1)[:, :10])
-    np.testing.assert_allclose(sheets["nearest_cosine"], -np.sort(-cosines, axis=1)[:, :10], atol=1e-6)
+    np.testing.assert_array_equal(pages["nearest"], np.argsort(-cosines, axis=1)[:, :10])
+    np.testing.assert_allclose(pages["nearest_cosine"], -np.sort(-cosines, axis=1)[:, :10], atol=1e-6)
     keys = {str(document_id(path.name)): path.name for path in world.text.iterdir()}
     used = {str(each) for each in contexts["document"].unique().tolist() if each >= 0}
     assert about["documents"] == {number: keys[number] for number in used}
     tokenizer = load_language_model(str(world.model)).tokenizer
-    used = {*contexts["tokens"].unique().tolist(), *sheets["top_token"].unique().tolist()} - {-1}
-    used |= set(sheets["bottom_token"].unique().tolist())
+    used = {*contexts["tokens"].unique().tolist(), *pages["top_token"].unique().tolist()} - {-1}
+    used |= set(pages["bottom_token"].unique().tolist())
     assert about["vocabulary"] == {str(each): tokenizer.decode([each]) for each in used}
 
 
@@ -157,7 +157,7 @@ def test_blocks_do_not_matter(how, trained, default, monkeypatch):
 
 @pytest.mark.parametrize("tokens", [2000, 5000], ids=["less than it holds", "more"])
 def test_the_harvest_that_a_dictionary_was_trained_on_is_read(world, tmp_path, monkeypatch, tokens):
-    """The same sheets as from the model, bit for bit, which is asked only for what the harvest does not hold, and for
+    """The same pages as from the model, bit for bit, which is asked only for what the harvest does not hold, and for
     that in the blocks that it would be in without it."""
     held_rows = harvest.run(world.harvest(tmp_path), tmp_path / "harvest").document["figures"]["tokens"] // (
         CONTEXT - 1
@@ -196,11 +196,11 @@ def test_a_harvest_that_is_not_the_same_text_and_numbers_is_not_read(world, tmp_
 
 
 def test_some_features(trained, default):
-    contexts, sheets, _ = made(trained, "only", only=[20, 3])
+    contexts, pages, _ = made(trained, "only", only=[20, 3])
     assert contexts["feature"].tolist() == [3, 20] and contexts["peak"].shape[0] == 2
     for name in ("tokens", "peak", "quantile"):
         assert torch.equal(contexts[name], default[0][name][[3, 20]])
-    for name, each in sheets.items():
+    for name, each in pages.items():
         torch.testing.assert_close(each, default[1][name][[3, 20]], equal_nan=True)
 
 
@@ -257,8 +257,8 @@ def test_ablation(trained, default):
 )
 def test_other_hooks_and_architectures(changes, world, tmp_path):
     train.run(world.train(tmp_path, **changes), tmp_path / "run")
-    contexts, sheets, _ = made(tmp_path / "run")
-    assert (contexts["peak"] > 0).any() and sheets["top_token"].shape == (48, 10)
+    contexts, pages, _ = made(tmp_path / "run")
+    assert (contexts["peak"] > 0).any() and pages["top_token"].shape == (48, 10)
     (block,) = (b for b in [next(iter(_blocks(world.train(tmp_path, **changes))))])
     f = load_dictionary(read_run(tmp_path / "run"), verify=True).encode(block.activations)
     feature = int(f.amax(dim=0).argmax())
@@ -311,33 +311,33 @@ def test_hostile_text_stays_text(world, trained, tmp_path, capsys):
     assert "<" in all_text and "\x1b" in all_text
     assert all("\x1b[31m\u202e" in key for key in about["documents"].values())
     capsys.readouterr()
-    feature_sheet.show(trained / "features" / "hostile", [0, 7])
+    feature_page.show(trained / "features" / "hostile", [0, 7])
     shown = capsys.readouterr().err
     assert all(line.isprintable() for line in shown.splitlines())
     assert "feature 7" in shown and "largest activations" in shown and r"\x1b[31m\u202e.txt" in shown
 
 
-def test_a_sheet_for_people(trained, default, capsys):
+def test_a_page_for_people(trained, default, capsys):
     feature = int(default[0]["peak"][:, 0].argmax())
-    feature_sheet.show(trained / "features" / "default", [feature])
+    feature_page.show(trained / "features" / "default", [feature])
     shown = capsys.readouterr().err
     words, tokens = default[2]["vocabulary"], default[0]["tokens"][feature, 0]
     assert f"⟦{words[str(int(tokens[W // 2]))]}⟧" in shown and "quantiles 67% to 100%" in shown
     document = default[2]["documents"][str(int(default[0]["document"][feature, 0]))]
     assert "nearest features" in shown and document in shown
-    with pytest.raises(RequestError, match=r"--show 99: expected one of the features with a sheet, 48 features from 0"):
-        feature_sheet.show(trained / "features" / "default", [99])
+    with pytest.raises(RequestError, match=r"--show 99: expected one of the features with a page, 48 features from 0"):
+        feature_page.show(trained / "features" / "default", [99])
 
 
-def test_sheets_that_somebody_changed_are_one_line(trained, default, tmp_path):
+def test_pages_that_somebody_changed_are_one_line(trained, default, tmp_path):
     shutil.copytree(trained / "features" / "default", tmp_path / "copy")
     path = tmp_path / "copy" / SHEETS_JSON
     path.write_text(json.dumps({**default[2], "vocabulary": {}}))
     with pytest.raises(Exception, match="damaged file"):
-        feature_sheet.show(tmp_path / "copy", [0])
+        feature_page.show(tmp_path / "copy", [0])
 
 
-def test_sheets_by_other_definitions_are_made_again(trained, default, tmp_path, capsys):
+def test_pages_by_other_definitions_are_made_again(trained, default, tmp_path, capsys):
     copy = shutil.copytree(trained, tmp_path / "run")
     run = read_run(copy / "features" / "default")
     new = run.read_json("sheets.json")

@@ -148,7 +148,7 @@ def test_how_far_an_unfinished_training_is(tmp_path):
 
 def test_how_far_an_unfinished_harvest_is(tmp_path):
     with open_run(tmp_path / "r", "harvest", {}) as run:
-        for shard in (0, 1, 3):  # two can be gone on from
+        for shard in (0, 1, 3):  # two can be resumed from
             run.write_text(f"activations-{shard:05d}-of-00008.safetensors", "x")
         run.save_progress()
     assert rows(list_runs.run([tmp_path]))["r"][2].startswith("2 of 8 shards (25.0%); its process was killed")

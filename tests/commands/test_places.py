@@ -95,8 +95,8 @@ def everything(sae, shop, a, b, out):
     figures = {"eval": sae("eval", a, *SMALL, "--json").document["eval"]}
     pruned = sae("prune-high-freq", f"run={a}", "top_n=3", "finetune_tokens=256", *SMALL, runs, "--json").document
     figures["prune"] = pruned["eval"]
-    sheets = sae("features", a, *SMALL, "contexts.tokens=300", "only=[1,5]", "--json").document["sheets"]
-    files = read_run(sheets).manifest.files
+    pages = sae("features", a, *SMALL, "contexts.tokens=300", "only=[1,5]", "--json").document["sheets"]
+    files = read_run(pages).manifest.files
     figures["features"] = [files[name].sha256 for name in ("sheets.safetensors", "contexts.safetensors")]
     figures["compare"] = sae("compare", f"a={a}", f"b={b}", *SMALL, runs, "--json").document["compare"]["pairs"]
     together = sae("eval", f"run=[{a},{b}]", "eval.tokens=200", *SMALL[:2], runs, "--json").document["eval"]

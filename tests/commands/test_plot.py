@@ -177,11 +177,11 @@ def test_curve(runs):
     assert axes[1].lines[1].get_xydata().tolist() == held_out and len(held_out) == 4
 
 
-def test_curves_of_several_have_a_colour_each(runs):
+def test_curves_of_several_have_a_color_each(runs):
     axes = drawn(Kind.curve, runs["l1_1"], runs["l1_3"]).axes
     assert [line.get_label() for line in axes[1].lines] == ["l1_1", "l1_1, held out", "l1_3", "l1_3, held out"]
-    colours = [line.get_color() for line in axes[1].lines]
-    assert colours[0] == colours[1] != colours[2] == colours[3]
+    colors = [line.get_color() for line in axes[1].lines]
+    assert colors[0] == colors[1] != colors[2] == colors[3]
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_all_is_refused_and_none_is_said(trained, tmp_path, capsys):
         pruned(trained, tmp_path / "all", top_n=48)
     assert not (tmp_path / "all").exists()
     pruned(trained, tmp_path / "none", max_freq=0.999)
-    assert "nothing is killed" in capsys.readouterr().err
+    assert "nothing is pruned" in capsys.readouterr().err
 
 
 def test_topk_refills(world, tmp_path, capsys):

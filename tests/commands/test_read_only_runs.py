@@ -45,7 +45,7 @@ def contents(folder):
     return {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
 
 
-def sheets(run, out=None):
+def pages(run, out=None):
     config = FeaturesConfig(
         run=str(run), only=[1, 2], contexts=ContextsConfig(tokens=300), out=None if out is None else str(out), **FAST
     )
@@ -62,26 +62,26 @@ def comparison(run, other, runs_dir):
     return compare.run(config, runs_dir / "compared").document["compare"]["pairs"]
 
 
-def test_sheets_go_elsewhere_and_are_the_same(original, theirs, tmp_path, unprivileged, capsys):
+def test_pages_go_elsewhere_and_are_the_same(original, theirs, tmp_path, unprivileged, capsys):
     before, out = contents(theirs), tmp_path / "out"
-    document = unprivileged(sheets, theirs, out)
+    document = unprivileged(pages, theirs, out)
     assert contents(theirs) == before
     (place,) = out.iterdir()
     assert {path.relative_to(place).parts[0] for path in place.rglob("manifest.json")} == {"eval", "features"}
     mine = shutil.copytree(original, tmp_path / "mine")
-    own = sheets(mine)
+    own = pages(mine)
     for name in ("contexts.safetensors", "sheets.safetensors"):
         assert (place / "features" / "a" / name).read_bytes() == (mine / "features" / "a" / name).read_bytes()
     assert document["sheets"] == str(place / "features" / "a") and own["figures"] == document["figures"]
     capsys.readouterr()
-    assert unprivileged(sheets, theirs, out) == document
+    assert unprivileged(pages, theirs, out) == document
     assert "already finished" in capsys.readouterr().err
 
 
-def test_sheets_without_a_place_are_refused_before_anything_is_measured(theirs, unprivileged, monkeypatch):
+def test_pages_without_a_place_are_refused_before_anything_is_measured(theirs, unprivileged, monkeypatch):
     monkeypatch.setattr(features, "make_subject", None)
     with pytest.raises(JobError) as caught:
-        unprivileged(sheets, theirs)
+        unprivileged(pages, theirs)
     assert str(caught.value) == (
         f"{theirs}: cannot be written; get write access to that folder, or measure it into another: "
         f"sae features {theirs} out=DIR"
@@ -110,7 +110,7 @@ def test_an_evaluation_that_it_has_is_used(original, theirs, tmp_path, unprivile
     evaluate.run(config, theirs, evaluate.default_name(config))
     theirs.chmod(0o555)
     unprivileged(pruning, theirs, tmp_path / "runs")
-    unprivileged(sheets, theirs, tmp_path / "out")
+    unprivileged(pages, theirs, tmp_path / "out")
     assert not (tmp_path / "runs" / "eval").exists()
     assert [path.parts[-3] for path in (tmp_path / "out").rglob("manifest.json")] == ["features"]
 

@@ -225,12 +225,12 @@ def test_references_that_are_not_there_are_refused_before_anything_is_measured(w
     assert not (tmp_path / "run" / "eval").exists()
 
 
-def test_references_whose_weights_are_quantised_are_refused_before_anything_is_measured(world, tmp_path, folders):
-    quantised = shutil.copytree(folders.smaller, tmp_path / "quantised")
-    config = json.loads((quantised / "config.json").read_text())
-    (quantised / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq"}}))
-    with pytest.raises(RequestError, match=r"references=.*quantised: .*found weights quantised by awq"):
-        evaluated(world, tmp_path / "run", identity(), str(quantised))
+def test_references_whose_weights_are_quantized_are_refused_before_anything_is_measured(world, tmp_path, folders):
+    quantized = shutil.copytree(folders.smaller, tmp_path / "quantized")
+    config = json.loads((quantized / "config.json").read_text())
+    (quantized / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq"}}))
+    with pytest.raises(RequestError, match=r"references=.*quantized: .*found weights quantized by awq"):
+        evaluated(world, tmp_path / "run", identity(), str(quantized))
     assert not (tmp_path / "run" / "eval").exists()
 
 

@@ -40,7 +40,7 @@ def stop_after(monkeypatch):
         monkeypatch.setattr(Trainer, "step", step_and_ask)
 
     yield set_to
-    interruption._wish.number = None
+    interruption._stop.number = None
 
 
 @pytest.fixture

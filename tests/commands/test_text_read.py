@@ -183,7 +183,7 @@ def test_a_harvest_does_not_go_on_on_another_text(world, text, tmp_path, monkeyp
     monkeypatch.setattr(harvest.ShardWriter, "add", add_and_ask)
     with pytest.raises(Interrupted):
         harvest.run(config, tmp_path / "h")
-    interruption._wish.number = None
+    interruption._stop.number = None
     spoil(text)
     with pytest.raises(JobError, match=r"h: was begun on another text than is there now in .*: 7.txt: "):
         harvest.run(config, tmp_path / "h")

@@ -158,16 +158,16 @@ def test_evaluations():
     assert all(re.fullmatch("[0-9a-f]{8}", name) for name in others)
 
 
-def sheets(*overrides: str) -> str:
+def pages(*overrides: str) -> str:
     config = typed(COMPOSER.compose("features", ["run=runs/a", *overrides]).settings)
     return measurement_name(config, COMPOSER.baseline("features", []))
 
 
-def test_sheets_of_features():
+def test_pages_of_features():
     assert named("features", "run=runs/a/b") == "runs/a/b"
-    assert sheets() == sheets("contexts.tokens=1_000_000", "device=cpu", "model_rows=3") == "default"
-    assert sheets("only=[3,1,3]") == sheets("only=[1,3]") != sheets("only=[1]")
-    assert len({sheets("contexts.seed=1"), sheets("at_frequency=[0.1]"), sheets("data=pile"), "default"}) == 4
+    assert pages() == pages("contexts.tokens=1_000_000", "device=cpu", "model_rows=3") == "default"
+    assert pages("only=[3,1,3]") == pages("only=[1,3]") != pages("only=[1]")
+    assert len({pages("contexts.seed=1"), pages("at_frequency=[0.1]"), pages("data=pile"), "default"}) == 4
 
 
 def test_result_settings_are_flat_plain_and_absolute():

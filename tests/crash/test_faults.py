@@ -102,7 +102,7 @@ def _check_sound(run):
             check_size(run / name, record)
             check_hash(run / name, record)
     if manifest.command == "train" and (saved := read_checkpoint(UnfinishedRun(run, manifest), verify=True)):
-        assert saved.batches.go_on(partial(ShuffleBuffer, iter(()), CUT)).drawn == saved.batches.drawn
+        assert saved.batches.resume(partial(ShuffleBuffer, iter(()), CUT)).drawn == saved.batches.drawn
     return None
 
 

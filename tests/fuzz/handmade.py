@@ -1,4 +1,4 @@
-"""Small finished runs made by hand, with everything that reports and sheets show."""
+"""Small finished runs made by hand, with everything that reports and pages show."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Maker:
             run.write_json("eval.json", {**_figures(l0), **(before if pruned else {})})
             run.finish()
 
-    def sheets(self, made: FinishedRun, words: list[str] = HOSTILE) -> FinishedRun:
+    def pages(self, made: FinishedRun, words: list[str] = HOSTILE) -> FinishedRun:
         rng = np.random.default_rng(9)
         statistics = _statistics(np.random.default_rng(0))
         statistics.pop("tokens")

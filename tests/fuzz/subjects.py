@@ -38,9 +38,10 @@ from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.evaluation.evaluate import read_features
 from sae_cli.jobs.once import Claim
-from sae_cli.reports.feature_sheet import show
+from sae_cli.reports.feature_page import show
 from sae_cli.reports.page import page
 from sae_cli.runs.dictionary_run import read_density, read_dictionary_run, trained_with
+from sae_cli.runs.feature_pages import StoredPages
 from sae_cli.runs.file_names import (
     COMPARE_FILE,
     CONTEXTS_FILE,
@@ -52,7 +53,6 @@ from sae_cli.runs.file_names import (
     SHEETS_JSON,
     SIMILARITY_FILE,
 )
-from sae_cli.runs.sheets import Sheets
 from sae_cli.terminal import console
 from sae_cli.training.checkpoint import read_checkpoint
 from sae_cli.training.recipe import recipe_of
@@ -108,7 +108,7 @@ def _checkpoint(directory: Path, verify: bool) -> Any:
     saved = read_checkpoint(UnfinishedRun(directory, read_manifest(directory)), verify)
     if saved is None:
         return None
-    shuffle = saved.batches.go_on(lambda state: ShuffleBuffer(iter(()), cut, state))
+    shuffle = saved.batches.resume(lambda state: ShuffleBuffer(iter(()), cut, state))
     trainer = Trainer(recipe_of(config), build.objective(config, D), torch.eye(D), torch.device("cpu"))
     saved.take_up(trainer, D)
     return trainer.state(), shuffle.state(), saved.seconds
@@ -119,10 +119,10 @@ def _page(directory: Path, verify: bool) -> Any:
     return page(report_of([run], run / "report.html"))
 
 
-def _sheets(directory: Path, verify: bool) -> Any:
+def _pages(directory: Path, verify: bool) -> Any:
     show(directory, [0, 3])
-    sheets = Sheets(read_run(directory))
-    return sheets.about, sheets.contexts, sheets.tensors
+    pages = StoredPages(read_run(directory))
+    return pages.about, pages.contexts, pages.tensors
 
 
 def _density(directory: Path, verify: bool) -> Any:
@@ -137,15 +137,15 @@ SUBJECTS = {
     "rows of text": Subject("harvest", ROWS_OF_SHARDS[1], _shards),
     "checkpoint": Subject("stopped", f"{CHECKPOINT}/training.safetensors", _checkpoint),
     "checkpoint of the shuffling": Subject("stopped", f"{CHECKPOINT}/shuffle.safetensors", _checkpoint),
-    "contexts": Subject(SHEETS, CONTEXTS_FILE, _sheets),
-    "sheets": Subject(SHEETS, SHEETS_FILE, _sheets),
-    "about sheets": Subject(SHEETS, SHEETS_JSON, _sheets),
+    "contexts": Subject(SHEETS, CONTEXTS_FILE, _pages),
+    "sheets": Subject(SHEETS, SHEETS_FILE, _pages),
+    "about pages": Subject(SHEETS, SHEETS_JSON, _pages),
     "page: manifest": Subject("reported", MANIFEST, _page),
     "page: curve": Subject("reported", CURVE, _page),
     "page: figures": Subject(EVALUATION, EVAL_FILE, _page),
     "page: statistics": Subject(EVALUATION, FEATURES_FILE, _page),
-    "page: sheets": Subject(SHEETS, SHEETS_FILE, _page),
-    "page: about sheets": Subject(SHEETS, SHEETS_JSON, _page),
+    "page: pages": Subject(SHEETS, SHEETS_FILE, _page),
+    "page: about pages": Subject(SHEETS, SHEETS_JSON, _page),
     "page: comparison": Subject("compared", COMPARE_FILE, _page),
     "page: similarity": Subject("compared", SIMILARITY_FILE, _page),
     "relu dictionary": Subject("relu", DICTIONARY_FILE, _dictionary),
@@ -191,7 +191,7 @@ def make_runs(root: Path) -> None:
 def _reported(root: Path) -> None:
     maker = Maker(root)
     reported = maker.train("reported")
-    maker.sheets(reported)
+    maker.pages(reported)
     maker.compare("compared", reported, reported)
 
 

@@ -25,7 +25,7 @@ def test_halfway_in_loss_is_halfway_in_log_size():
     assert equivalent_model(CURVE, 2.25, 0).value == pytest.approx(10**7.75)
 
 
-def test_an_error_may_reach_beyond_a_neighbour_and_beyond_the_curve():
+def test_an_error_may_reach_beyond_a_neighbor_and_beyond_the_curve():
     found = equivalent_model(CURVE, 3.05, 0.1)
     assert (found.low, found.high) == (pytest.approx(10**6.85), pytest.approx(10**7.05))
     found = equivalent_model(CURVE, 2.05, 0.1)
@@ -88,7 +88,7 @@ def test_duplicates_and_ties():
     assert "as b" in found.left_out
 
 
-def test_the_share_is_the_weight_of_the_upper_neighbour():
+def test_the_share_is_the_weight_of_the_upper_neighbor():
     found = bracket(CURVE, 3.8)
     assert found is not None and found.share == pytest.approx(0.2)
     assert (1 - found.share) * found.below.loss + found.share * found.above.loss == pytest.approx(3.8)

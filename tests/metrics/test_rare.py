@@ -68,7 +68,7 @@ def test_a_constant_density_has_no_slope_and_counts_are_pooled_before_the_logari
     assert found.density.tolist() == pytest.approx([0.005] * 4) and found.slope == pytest.approx(0, abs=1e-12)
 
 
-def test_windows_without_a_count_are_pooled_with_their_neighbours():
+def test_windows_without_a_count_are_pooled_with_their_neighbors():
     count = torch.tensor([0, 0, 6, 1, 0, 0])[:, None]
     tokens, step = torch.tensor([10, 20, 30, 40, 50, 60]), torch.arange(1, 7)
     found = pooled_density(count, tokens, step, torch.tensor([True]))

@@ -13,7 +13,7 @@ from transformers import Gemma2Config, LlamaConfig, LlamaForCausalLM, OPTConfig
 from sae_cli.config.hook import HookPoint
 from sae_cli.errors import JobError, RequestError
 from sae_cli.models import Site, load_language_model
-from sae_cli.models.plain_config import quantisation
+from sae_cli.models.plain_config import quantization
 
 CONFIG = LlamaConfig(
     hidden_size=32,
@@ -122,19 +122,19 @@ def test_a_padding_token_that_the_vocabulary_lacks_in_opt(tmp_path, build, rows,
     ],
     ids=str,
 )
-def test_quantised_weights(folder, settings, found):
+def test_quantized_weights(folder, settings, found):
     edit_config(folder, **settings)
     (folder / "model.safetensors").unlink()  # it is said before they are read
     message = refusal(RequestError, folder)
     assert (
-        f"model.path={folder}: expected weights that are plain numbers, found weights quantised by {found}" in message
+        f"model.path={folder}: expected weights that are plain numbers, found weights quantized by {found}" in message
     )
     assert "give the model as it was before" in message
 
 
-def test_a_quantised_part_of_a_model():
-    assert quantisation({"text_config": {"quantization_config": {"quant_method": "awq"}}}).startswith("awq")
-    assert not quantisation({"text_config": {"quantization_config": None}, "vision_config": {"bits": 4}})
+def test_a_quantized_part_of_a_model():
+    assert quantization({"text_config": {"quantization_config": {"quant_method": "awq"}}}).startswith("awq")
+    assert not quantization({"text_config": {"quantization_config": None}, "vision_config": {"bits": 4}})
 
 
 def test_weights_of_bytes_of_which_the_config_says_nothing(folder):

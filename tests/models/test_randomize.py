@@ -58,7 +58,7 @@ def test_gaussian_numbers_have_each_tensors_mean_and_deviation(model):
         torch.testing.assert_close(line.mean, (float(before.mean()), float(after.mean())), rtol=1e-4, atol=1e-6)
 
 
-def test_reinit_is_the_models_own_initialiser(model):
+def test_reinit_is_the_models_own_initializer(model):
     """In what it draws: at its standard deviation; in what it sets: gains of one and biases of zero."""
     hf, _ = randomized(model, "reinit")
     expected = by_name(fresh_model(model.hf, 0))

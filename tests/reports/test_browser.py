@@ -66,9 +66,9 @@ class Visit:
         return [int(row.get_attribute("data-feature")) for row in rows]
 
     def shows(self, feature: int | str) -> None:
-        """Waits for the sheet of a feature: a page hears of a new address later than the address changes."""
+        """Waits for the page of a feature: a page hears of a new address later than the address changes."""
         self.page.wait_for_function(
-            "title => document.querySelector('#sheet h3')?.firstChild.textContent === title", arg=f"Feature {feature} "
+            "title => document.querySelector('#page h3')?.firstChild.textContent === title", arg=f"Feature {feature} "
         )
 
 
@@ -107,7 +107,7 @@ def leaves(url: str, address: str) -> bool:
 @pytest.fixture
 def one(make):
     made = make.train("a")
-    make.sheets(made)
+    make.pages(made)
     return made, report.run([made.directory]).path
 
 
@@ -208,8 +208,8 @@ def made_features(made):
 
 def test_sort_filter_and_search(chromium, one):
     made, path = one
-    sheets = report.subject(made.directory).sheets[0].read_tensors("sheets.safetensors")
-    features = {name: each.numpy() for name, each in sheets.items()}
+    pages = report.subject(made.directory).pages[0].read_tensors("sheets.safetensors")
+    features = {name: each.numpy() for name, each in pages.items()}
     frequency = features["frequency"]
     with visiting(chromium, path) as visit:
         page = visit.page
@@ -241,7 +241,7 @@ def firing_on(made, token):
     """By brute force: features that fire on a token at half of a context's peak or more."""
     kept = {
         name: each.numpy()
-        for name, each in report.subject(made.directory).sheets[0].read_tensors("contexts.safetensors").items()
+        for name, each in report.subject(made.directory).pages[0].read_tensors("contexts.safetensors").items()
     }
     strong = (kept["activations"] >= kept["peak"][..., None] / 2) & (kept["activations"] > 0)
     return np.flatnonzero((strong & (kept["tokens"] == token)).any(axis=(1, 2))).tolist()
@@ -274,7 +274,7 @@ def test_links_and_keys(chromium, one):
         page.keyboard.press("Escape")
         assert not page.is_visible("#help")
         page.fill("#search", "")
-        link = page.query_selector("#sheet p a[href^='#f=']")
+        link = page.query_selector("#page p a[href^='#f=']")
         target = link.get_attribute("href")
         link.click()
         visit.shows(target.removeprefix("#f="))
@@ -284,11 +284,11 @@ def test_links_and_keys(chromium, one):
 
 def test_contexts_are_shaded_by_the_encoder_s_values(chromium, one):
     made, path = one
-    kept = report.subject(made.directory).sheets[0].read_tensors("contexts.safetensors")
+    kept = report.subject(made.directory).pages[0].read_tensors("contexts.safetensors")
     with visiting(chromium, path, fragment="#f=5") as visit:
-        visit.page.wait_for_selector("#sheet .token")
+        visit.page.wait_for_selector("#page .token")
         shown = visit.page.evaluate(
-            "[...document.querySelectorAll('#sheet .context')].map(each =>"
+            "[...document.querySelectorAll('#page .context')].map(each =>"
             " [...each.querySelectorAll('.token')].map(token => Number(token.dataset.activation ?? 0)))"
         )
         order = [0, 1, 2, 5, 6, 3, 4]  # the largest, then bands from the highest
@@ -296,7 +296,7 @@ def test_contexts_are_shaded_by_the_encoder_s_values(chromium, one):
         assert shown == expected
         visit.page.goto(path.resolve().as_uri() + "#f=3")
         visit.shows(3)
-        assert "It fires nowhere in this text." in visit.page.inner_text("#sheet")
+        assert "It fires nowhere in this text." in visit.page.inner_text("#page")
 
 
 def test_text_of_strangers_is_text(chromium, one):
@@ -306,7 +306,7 @@ def test_text_of_strangers_is_text(chromium, one):
         for feature in range(6):
             visit.page.evaluate(f"location.hash = 'f={feature}'")
             visit.shows(feature)
-            text += visit.page.inner_text("#sheet")
+            text += visit.page.inner_text("#page")
         for shown in (
             "<script>alert(1)</script>",
             r"\u202egpj.exe",
@@ -318,7 +318,7 @@ def test_text_of_strangers_is_text(chromium, one):
             "<b>one</b>.py",
         ):
             assert shown in text
-        assert not visit.page.query_selector("#sheet script, #sheet b")
+        assert not visit.page.query_selector("#page script, #page b")
         visit.check_silence()
 
 

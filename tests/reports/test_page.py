@@ -6,10 +6,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from sae_cli.reports import sheets as sheets_module
+from sae_cli.reports import feature_browser
+from sae_cli.reports.feature_browser import kept_slots
 from sae_cli.reports.page import is_report, page
-from sae_cli.reports.sheets import kept_slots
-from sae_cli.reports.values import Axis, Cell, Chart, FeatureSheets, Report, Section, Series, Table
+from sae_cli.reports.values import Axis, Cell, Chart, FeaturePages, Report, Section, Series, Table
 
 EVIL = '<script>alert(1)</script>\u202e\x1b[2J"&'
 SHOWN = '<script>alert(1)</script>\\u202e\\x1b[2J"&'
@@ -80,7 +80,7 @@ def test_a_page_without_charts_has_no_library():
 
 
 def sheets_of(features, slots, width, quantile):
-    return FeatureSheets(
+    return FeaturePages(
         feature=np.arange(features), statistics={}, tokens=np.full((features, slots, width), -1),
         activations=np.zeros((features, slots, width)), document=np.full((features, slots), -1),
         quantile=np.tile(quantile, (features, 1)), peak=np.zeros((features, slots)), vocabulary={}, documents={},
@@ -90,7 +90,7 @@ def sheets_of(features, slots, width, quantile):
 
 @pytest.mark.parametrize(("cells", "kept"), [(10**6, [0, 1, 2, 3, 4]), (30, [0, 3, 4]), (40, [0, 1, 3, 4]), (1, [0])])
 def test_contexts_are_left_out_evenly_where_there_is_no_room(monkeypatch, cells, kept):
-    monkeypatch.setattr(sheets_module, "MOST_CELLS", cells)
+    monkeypatch.setattr(feature_browser, "MOST_CELLS", cells)
     assert kept_slots(sheets_of(2, 5, 5, [0, 0, 0, 1, 2])).tolist() == kept
 
 

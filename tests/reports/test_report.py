@@ -20,7 +20,7 @@ F = 40
 def whole(make):
     """A run with everything."""
     made = make.train("a")
-    make.sheets(made)
+    make.pages(made)
     return made
 
 
@@ -66,14 +66,14 @@ def test_charts_hold_the_artifacts(opened, whole):
 
 def test_the_sheets_hold_the_contexts(opened, make, whole):
     found = page_of(opened, [whole.directory])
-    sheets = found.data["features"]
-    kept = report.subject(whole.directory).sheets[0].read_tensors("contexts.safetensors")
-    tokens = found.numbers(sheets["tokens"])
+    pages = found.data["features"]
+    kept = report.subject(whole.directory).pages[0].read_tensors("contexts.safetensors")
+    tokens = found.numbers(pages["tokens"])
     assert (tokens == 65535).tolist() == (kept["tokens"] < 0).tolist()
-    np.testing.assert_array_equal(found.numbers(sheets["activations"]), kept["activations"].numpy())
+    np.testing.assert_array_equal(found.numbers(pages["activations"]), kept["activations"].numpy())
     np.testing.assert_array_equal(tokens[0, 0, 1:], kept["tokens"][0, 0, 1:].numpy())  # every word is used
-    assert sheets["words"][:4] == ["<script>alert(1)</script>", "\\u202egpj.exe", "\\x1b[2J", "a\\u2028b"]
-    assert sheets["documents"] == ["<b>one</b>.py", "two.py"]
+    assert pages["words"][:4] == ["<script>alert(1)</script>", "\\u202egpj.exe", "\\x1b[2J", "a\\u2028b"]
+    assert pages["documents"] == ["<b>one</b>.py", "two.py"]
     assert "tokens of the train split, statistics from the 1,234 tokens of the evaluation." in found.content
     assert "<script>alert" not in found.content
     assert "<b>one" not in found.content
@@ -202,8 +202,8 @@ def test_a_frontier_names_those_without_loss_recovered(opened, make, whole):
 
 @pytest.mark.parametrize("version", [1, None])
 def test_figures_by_other_definitions_are_said(make, whole, capsys, version):
-    compared, sheets = make.compare("c", whole, whole), read_run(whole.directory / "features" / "default")
-    for run, name in ((compared, "compare.json"), (sheets, "sheets.json")):
+    compared, pages = make.compare("c", whole, whole), read_run(whole.directory / "features" / "default")
+    for run, name in ((compared, "compare.json"), (pages, "sheets.json")):
         old = {key: value for key, value in run.read_json(name).items() if key != "metrics_version"}
         rewrite(run, name, old | ({"metrics_version": version} if version else {}))
     report.run([whole.directory])

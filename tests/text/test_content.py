@@ -13,7 +13,7 @@ from sae_cli.errors import RequestError
 from sae_cli.text.content import Chats, TokenIds
 from sae_cli.text.hub import HubCorpus
 from sae_cli.text.local_text import TextCorpus
-from sae_cli.text.rows import tokenise
+from sae_cli.text.rows import tokenize
 
 IDS = [[5, 0, 7], [], [2], None, [9, 9]]
 
@@ -32,7 +32,7 @@ def in_order(corpus, split=Split.train):
     return sorted(corpus.documents(split, seed=0), key=lambda each: each.key)
 
 
-class NoTokeniser:
+class NoTokenizer:
     is_fast = False
 
     def __call__(self, text, **settings):
@@ -56,7 +56,7 @@ def test_token_ids_are_tokens(tmp_path, kind):
             (":0", "", [5, 0, 7]), (":2", "", [2]), (":4", "", [9, 9]),
         ]  # fmt: skip
         for counts_bytes in (False, True):
-            made = list(tokenise(found, NoTokeniser(), counts_bytes))
+            made = list(tokenize(found, NoTokenizer(), counts_bytes))
             assert [each.tokens.tolist() for each in made] == [[5, 0, 7], [2], [9, 9]]
             assert all(each.tokens.dtype == np.int64 for each in made)
             assert [each.n_bytes is not None and each.n_bytes.tolist() for each in made] == (

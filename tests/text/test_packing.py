@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from sae_cli.text.packing import PackingPolicy, TokenisedDocument, pack
+from sae_cli.text.packing import PackingPolicy, TokenizedDocument, pack
 
 
 def packed(lengths, policy, rows):
-    documents = [TokenisedDocument(i, np.arange(n) + 100 * i + 10) for i, n in enumerate(lengths)]
+    documents = [TokenizedDocument(i, np.arange(n) + 100 * i + 10) for i, n in enumerate(lengths)]
     blocks = list(pack(documents, policy, rows))
     return np.concatenate([b.tokens for b in blocks]), np.concatenate([b.document for b in blocks]), blocks
 

@@ -6,7 +6,7 @@ from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.text.documents import Document
 from sae_cli.text.packing import PackingPolicy
-from sae_cli.text.rows import RowStream, tokenise
+from sae_cli.text.rows import RowStream, tokenize
 
 
 class Texts:
@@ -30,7 +30,7 @@ def stream(split=Split.train, context=4, **texts):
 
 
 def test_a_document_of_removed_characters_leaves_nothing_behind():
-    documents = list(tokenise(Texts(a="ab", b="..  !", c="c").documents(Split.train, 0), letters))
+    documents = list(tokenize(Texts(a="ab", b="..  !", c="c").documents(Split.train, 0), letters))
     assert [each.tokens.tolist() for each in documents] == [[97, 98], [99]]
     rows = next(stream(a="ab", b="..", c="cd").one_epoch(2))
     assert rows.tokens.tolist() == [[0, 97, 98, 1], [0, 99, 100, 1]]
@@ -77,7 +77,7 @@ def test_text_that_does_not_fill_a_row_is_one_line_with_what_there_is(texts, fou
 
 
 def test_counting_epochs_does_not_read_again_what_was_read():
-    """Tokenising takes minutes at the size of real corpora."""
+    """Tokenizing takes minutes at the size of real corpora."""
     calls = []
 
     def counted(text, **settings):

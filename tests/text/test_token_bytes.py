@@ -10,7 +10,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from sae_cli.config.split import Split
 from sae_cli.text.documents import Document
 from sae_cli.text.packing import PackingPolicy
-from sae_cli.text.rows import RowStream, tokenise
+from sae_cli.text.rows import RowStream, tokenize
 
 CORPUS = ["the niño ate 日本語 and 🎉 — hello world  two blanks\n\nlines"] * 9
 BYTES = [f"<0x{i:02X}>" for i in range(256)]
@@ -99,7 +99,7 @@ def fast(kind):
 
 def counted(tokenizer, texts):
     documents = [Document(str(i), text, "") for i, text in enumerate(texts)]
-    return list(tokenise(documents, tokenizer, counts_bytes=True))
+    return list(tokenize(documents, tokenizer, counts_bytes=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,7 +109,7 @@ def test_the_bytes_of_a_documents_tokens_are_those_of_its_text(kind):
     found = counted(tokenizer, TEXTS)
     assert [int(each.n_bytes.sum()) for each in found] == lengths
     assert all(len(each.n_bytes) == len(each.tokens) and (each.n_bytes >= 0).all() for each in found)
-    plain = list(tokenise([Document(str(i), text, "") for i, text in enumerate(TEXTS)], tokenizer))
+    plain = list(tokenize([Document(str(i), text, "") for i, text in enumerate(TEXTS)], tokenizer))
     assert [each.tokens.tolist() for each in plain] == [each.tokens.tolist() for each in found]
 
 
@@ -153,7 +153,7 @@ def test_in_rows_the_bos_and_the_separator_stand_for_nothing(bos_id, separator):
     )
     plain, rows = list(stream.one_epoch(3)), list(counting.one_epoch(3))
     assert [each.tokens.tolist() for each in plain] == [each.tokens.tolist() for each in rows]
-    by_document = {each.document: each for each in tokenise(Texts().documents(None, 0), fast("word-level"), True)}
+    by_document = {each.document: each for each in tokenize(Texts().documents(None, 0), fast("word-level"), True)}
     n_bytes = np.concatenate([each.n_bytes for each in rows])
     owners = np.concatenate([each.document for each in rows])
     if bos_id is not None:

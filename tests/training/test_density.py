@@ -43,12 +43,12 @@ def test_counts_are_those_of_every_batch_encoded_by_hand(small, kernel):
     by_hand, unsure = [], []
     for x in data:
         dictionary = trainer.dictionary()
-        W, b, centre = (each.double().numpy() for each in (dictionary.W_enc, dictionary.b_enc, dictionary.b_dec))
+        W, b, center = (each.double().numpy() for each in (dictionary.W_enc, dictionary.b_enc, dictionary.b_dec))
         if isinstance(trainer.objective, DecoderFit):
             assert trainer.step_number > 40
-        pre = (x.double().numpy() - centre) @ W.T + b
+        pre = (x.double().numpy() - center) @ W.T + b
         by_hand.append((pre > 0).sum(axis=0))
-        rounding = 2**-7 * (abs(x.double().numpy() - centre) @ abs(W).T + abs(b)) if coarse else 1e-6
+        rounding = 2**-7 * (abs(x.double().numpy() - center) @ abs(W).T + abs(b)) if coarse else 1e-6
         unsure.append((abs(pre) < rounding).sum(axis=0))
         trainer.step(x)
     history = trainer.history()

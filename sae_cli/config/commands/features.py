@@ -10,7 +10,7 @@ from sae_cli.config.roles import PathKind, number, place, settings
 
 @dataclass(kw_only=True)
 class FeaturesConfig(MeasuringConfig):
-    """`sae features`: sheets of a dictionary's features; `sae features PATH` means `run=PATH`.
+    """`sae features`: pages of a dictionary's features; `sae features PATH` means `run=PATH`.
 
     Statistics are those of the run's evaluation with the same `eval` and `features`, which is made if there is none.
 
@@ -21,12 +21,12 @@ class FeaturesConfig(MeasuringConfig):
         at_frequency: frequencies, for each of which the alive features of the nearest frequency are chosen.
         n: how many of them.
         ablate: numbers of features whose effect on losses and logits is measured by taking each of them out.
-        out: a folder for the sheets, and for the evaluation if the run has none, where the run cannot be written; null
+        out: a folder for the pages, and for the evaluation if the run has none, where the run cannot be written; null
             for the run's own.
     """
 
     command: ClassVar[str] = "features"
-    lives: ClassVar[str] = "sheets live in their"
+    lives: ClassVar[str] = "feature pages live in their"
     held_in_memory: ClassVar[tuple[str, ...]] = (
         *("contexts.window", "contexts.per_band", "contexts.top", "model_rows"),
     )

@@ -27,7 +27,7 @@ class TrainConfig(StreamConfig):
         l1: coefficient of the sparsity penalty, for activations scaled to norm sqrt(d).
         k: active features a token, for architectures that fix their number.
         tokens: training tokens.
-        seed: initialisation (the order of the data has its own, `data.seed`).
+        seed: initialization (the order of the data has its own, `data.seed`).
         activations: a harvest run to read; null to find a matching one in `runs_dir`, else live.
         keep_checkpoints: leave the last checkpoint when the run is complete.
         non_finite: what is done with activations that are NaN or infinite.

@@ -1,7 +1,7 @@
 "use strict";
 // Charts, drawn when they come into view, from the columns that their CSV files hold.
 
-// Okabe and Ito's colours, which those who are colour-blind tell apart; each with a symbol of its own.
+// Okabe and Ito's colors, which those who are color-blind tell apart; each with a symbol of its own.
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"];
 const SYMBOLS_3D = ["circle", "square", "diamond", "circle-open", "square-open", "diamond-open"];
@@ -20,24 +20,24 @@ function hasWebGL() {
 
 function traceOf(series, chart, read) {
   const columns = Object.fromEntries(Object.entries(series.columns).map(([name, each]) => [name, columnOf(read, each)]));
-  const colour = COLOURS[series.colour % COLOURS.length];
+  const color = COLOURS[series.color % COLOURS.length];
   const trace = {
     name: series.name,
     type: chart.z ? "scatter3d" : "scatter",
     mode: { points: "markers", line: "lines", "line+points": "lines+markers", bars: "lines" }[series.mark],
     opacity: series.faint ? 0.45 : 1,
     marker: {
-      color: colour,
+      color: color,
       size: chart.z ? 2.5 : series.length > 400 ? 4 : 7,
-      symbol: (chart.z ? SYMBOLS_3D : SYMBOLS)[series.colour % SYMBOLS.length],
+      symbol: (chart.z ? SYMBOLS_3D : SYMBOLS)[series.color % SYMBOLS.length],
       opacity: series.length > 400 ? 0.6 : 0.95,
     },
-    line: { color: colour, width: series.faint ? 1 : 2, dash: series.dash },
+    line: { color: color, width: series.faint ? 1 : 2, dash: series.dash },
     connectgaps: false,
     ...places(series, columns, chart),
   };
   if (!chart.z) trace.yaxis = axisName("y", series.panel);
-  if (series.error) trace.error_y = { type: "data", array: columns[series.error], visible: true, color: colour };
+  if (series.error) trace.error_y = { type: "data", array: columns[series.error], visible: true, color: color };
   return trace;
 }
 

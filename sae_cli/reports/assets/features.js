@@ -3,7 +3,7 @@
 
 const ON_A_PAGE = 50;
 
-class Sheets {
+class FeaturePages {
   constructor(document, read) {
     this.document = document;
     this.feature = read(document.feature);
@@ -83,13 +83,13 @@ class Sheets {
 }
 
 class Browser {
-  constructor(sheets) {
-    this.sheets = sheets;
-    this.columns = sheets.figures.filter((each) => each.in_list);
+  constructor(pages) {
+    this.pages = pages;
+    this.columns = pages.figures.filter((each) => each.in_list);
     this.selected = -1;
     this.begin = 0;
     this.place("#sort").append(...[{ name: "feature", label: "number" }, ...this.columns].map(({ name, label }) => element("option", { value: name }, label)));
-    this.place("#sort").value = "frequency" in sheets.statistics ? "frequency" : "feature";
+    this.place("#sort").value = "frequency" in pages.statistics ? "frequency" : "feature";
     this.place("#list thead").append(element("tr", {}, ...["feature", "fires on", ...this.columns.map(({ heading }) => heading)].map((label) => element("th", { scope: "col" }, label))));
     this.place("#choice").addEventListener("submit", (event) => event.preventDefault());
     this.place("#choice").addEventListener("input", () => this.choose());
@@ -107,12 +107,12 @@ class Browser {
 
   // The rows that search and filter leave, sorted.
   choose() {
-    const { statistics } = this.sheets;
+    const { statistics } = this.pages;
     const text = this.place("#search").value;
     const number = /^\s*#?(\d+)\s*$/.exec(text);
     const least = bound(this.place("#least").value, -Infinity), most = bound(this.place("#most").value, Infinity);
-    let rows = text === "" ? this.sheets.all() : this.sheets.search(text);
-    if (number && this.sheets.rows.has(Number(number[1]))) rows = [this.sheets.rows.get(Number(number[1]))];
+    let rows = text === "" ? this.pages.all() : this.pages.search(text);
+    if (number && this.pages.rows.has(Number(number[1]))) rows = [this.pages.rows.get(Number(number[1]))];
     if (statistics.frequency) rows = rows.filter((row) => statistics.frequency[row] >= least && statistics.frequency[row] <= most);
     const values = statistics[this.place("#sort").value], falling = this.place("#falling").checked;
     rows.sort((a, b) => compared(orNull(values[a]), orNull(values[b]), falling) || a - b);
@@ -122,19 +122,19 @@ class Browser {
   }
 
   list() {
-    const { statistics, feature } = this.sheets;
+    const { statistics, feature } = this.pages;
     const rows = this.found.slice(this.begin, this.begin + ON_A_PAGE);
     this.place("#list tbody").replaceChildren(...rows.map((row) => {
       const link = element("a", { href: `#f=${feature[row]}` }, String(feature[row]));
       const cells = this.columns.map(({ name }) => element("td", {}, shortNumber(statistics[name][row])));
-      const line = element("tr", {}, element("td", {}, link), element("td", {}, word(this.sheets.word(row))), ...cells);
+      const line = element("tr", {}, element("td", {}, link), element("td", {}, word(this.pages.word(row))), ...cells);
       line.dataset.feature = String(feature[row]);
       line.setAttribute("aria-selected", String(row === this.selected));
       line.addEventListener("click", () => { location.hash = `f=${feature[row]}`; });
       return line;
     }));
     const end = Math.min(this.begin + ON_A_PAGE, this.found.length);
-    this.place("#found").textContent = `${this.found.length} of ${this.sheets.count} features`;
+    this.place("#found").textContent = `${this.found.length} of ${this.pages.count} features`;
     this.place("#page").textContent = this.found.length ? `${this.begin + 1} to ${end}` : "none";
     this.place("#earlier").disabled = this.begin === 0;
     this.place("#later").disabled = end >= this.found.length;
@@ -149,9 +149,9 @@ class Browser {
   open() {
     const wanted = /^#f=(\d+)$/.exec(location.hash);
     if (!wanted && this.selected >= 0) return; // the address of another part of the page
-    const row = wanted ? this.sheets.rows.get(Number(wanted[1])) : this.found[0];
+    const row = wanted ? this.pages.rows.get(Number(wanted[1])) : this.found[0];
     if (row === undefined) {
-      if (wanted) this.place("#sheet").replaceChildren(element("p", {}, `There is no sheet of feature ${wanted[1]}.`));
+      if (wanted) this.place("#feature").replaceChildren(element("p", {}, `There is no page of feature ${wanted[1]}.`));
     } else {
       this.select(row);
     }
@@ -163,15 +163,15 @@ class Browser {
     const at = this.found.indexOf(row);
     if (at >= 0) this.begin = at - (at % ON_A_PAGE);
     this.list();
-    this.place("#sheet").replaceChildren(...sheetOf(this.sheets, row));
-    this.place("#sheet").scrollTop = 0;
+    this.place("#feature").replaceChildren(...pageOf(this.pages, row));
+    this.place("#feature").scrollTop = 0;
   }
 
   step(by) {
     if (!this.found.length) return;
     const at = this.found.indexOf(this.selected);
     const next = at < 0 ? 0 : Math.min(Math.max(at + by, 0), this.found.length - 1);
-    history.replaceState(null, "", `#f=${this.sheets.feature[this.found[next]]}`);
+    history.replaceState(null, "", `#f=${this.pages.feature[this.found[next]]}`);
     this.select(this.found[next]);
     const line = this.place('#list tr[aria-selected="true"]');
     line.scrollIntoView({ block: "nearest" });
@@ -212,84 +212,84 @@ function word(text) {
   return element("span", { className: "word" }, text);
 }
 
-function sheetOf(sheets, row) {
-  const feature = sheets.feature[row];
+function pageOf(pages, row) {
+  const feature = pages.feature[row];
   const title = element("h3", {}, `Feature ${feature} `, element("a", { href: `#f=${feature}`, ariaLabel: `Link to feature ${feature}` }, "#"));
-  return [title, factsOf(sheets, row), ...logitsOf(sheets, row), nearestOf(sheets, row), ...ablationOf(sheets, feature), ...contextsOf(sheets, row)];
+  return [title, factsOf(pages, row), ...logitsOf(pages, row), nearestOf(pages, row), ...ablationOf(pages, feature), ...contextsOf(pages, row)];
 }
 
-function factsOf(sheets, row) {
-  const shown = sheets.figures.filter((each) => each.on_page);
-  return element("dl", {}, ...shown.flatMap(({ name, label }) => [element("dt", {}, label), element("dd", {}, shortNumber(sheets.statistics[name][row]))]));
+function factsOf(pages, row) {
+  const shown = pages.figures.filter((each) => each.on_page);
+  return element("dl", {}, ...shown.flatMap(({ name, label }) => [element("dt", {}, label), element("dd", {}, shortNumber(pages.statistics[name][row]))]));
 }
 
-function logitsOf(sheets, row) {
-  return [["top", "Raises"], ["bottom", "Lowers"]].filter(([side]) => `${side}_token` in sheets.logits).map(([side, label]) => {
-    const shown = sheets.document.logits[`${side}_token`].shape[1];
+function logitsOf(pages, row) {
+  return [["top", "Raises"], ["bottom", "Lowers"]].filter(([side]) => `${side}_token` in pages.logits).map(([side, label]) => {
+    const shown = pages.document.logits[`${side}_token`].shape[1];
     const line = element("p", {}, element("strong", {}, `${label} `));
     for (let i = row * shown; i < (row + 1) * shown; i++) {
-      const token = sheets.document.logit_words[sheets.logits[`${side}_token`][i]];
-      line.append(word(token), ` ${shortNumber(sheets.logits[`${side}_weight`][i])} `);
+      const token = pages.document.logit_words[pages.logits[`${side}_token`][i]];
+      line.append(word(token), ` ${shortNumber(pages.logits[`${side}_weight`][i])} `);
     }
     return line;
   });
 }
 
-function nearestOf(sheets, row) {
-  const shown = sheets.document.nearest.shape[1];
+function nearestOf(pages, row) {
+  const shown = pages.document.nearest.shape[1];
   const line = element("p", {}, element("strong", {}, "Nearest "));
   for (let i = row * shown; i < (row + 1) * shown; i++) {
-    const other = sheets.nearest[i];
+    const other = pages.nearest[i];
     if (other < 0) continue;
-    line.append(sheets.rows.has(other) ? element("a", { href: `#f=${other}` }, String(other)) : String(other), ` (${sheets.nearest_cosine[i].toFixed(2)}) `);
+    line.append(pages.rows.has(other) ? element("a", { href: `#f=${other}` }, String(other)) : String(other), ` (${pages.nearest_cosine[i].toFixed(2)}) `);
   }
   return line;
 }
 
-function ablationOf(sheets, feature) {
-  const found = sheets.document.ablation[feature];
+function ablationOf(pages, feature) {
+  const found = pages.document.ablation[feature];
   if (!found || typeof found.ce_increase !== "number") return [];
   const error = typeof found.ce_increase_se === "number" ? ` ± ${shortNumber(found.ce_increase_se)}` : "";
   return [element("p", {}, `Without it the loss rises by ${shortNumber(found.ce_increase)}${error} nats on its ${found.tokens} tokens.`)];
 }
 
-function contextsOf(sheets, row) {
-  const largest = sheets.largest(row), parts = [];
-  const percent = (n) => `${Math.round((100 * n) / sheets.document.bands)} %`;
-  const bandOf = (slot) => sheets.quantile[row * sheets.slots + slot];
-  const taken = Array.from({ length: sheets.slots }, (_, slot) => slot).filter((slot) => sheets.has(row, slot));
+function contextsOf(pages, row) {
+  const largest = pages.largest(row), parts = [];
+  const percent = (n) => `${Math.round((100 * n) / pages.document.bands)} %`;
+  const bandOf = (slot) => pages.quantile[row * pages.slots + slot];
+  const taken = Array.from({ length: pages.slots }, (_, slot) => slot).filter((slot) => pages.has(row, slot));
   // Band 0 has the largest activations; of the others the highest comes first.
   for (const band of [...new Set(taken.map(bandOf))].sort((a, b) => (a && b ? b - a : a - b))) {
     const slots = taken.filter((slot) => bandOf(slot) === band);
     parts.push(element("h4", {}, band ? `Of its activations, from ${percent(band - 1)} to ${percent(band)}` : "Largest activations"));
-    parts.push(...slots.map((slot) => contextOf(sheets, row * sheets.slots + slot, largest)));
+    parts.push(...slots.map((slot) => contextOf(pages, row * pages.slots + slot, largest)));
   }
   return parts.length ? parts : [element("p", {}, "It fires nowhere in this text.")];
 }
 
-function contextOf(sheets, place, largest) {
+function contextOf(pages, place, largest) {
   const text = element("div", { className: "text" });
-  const start = place * sheets.width;
-  for (let i = start; i < start + sheets.width; i++) {
-    if (sheets.tokens[i] === sheets.none) continue;
-    const activation = sheets.activations[i];
-    const token = element("span", { className: "token" }, sheets.words[sheets.tokens[i]]);
+  const start = place * pages.width;
+  for (let i = start; i < start + pages.width; i++) {
+    if (pages.tokens[i] === pages.none) continue;
+    const activation = pages.activations[i];
+    const token = element("span", { className: "token" }, pages.words[pages.tokens[i]]);
     if (activation > 0) {
       token.style.setProperty("--active", String(Math.max(0.08, activation / largest)));
       token.title = shortNumber(activation);
       token.dataset.activation = String(activation);
     }
-    if (i - start === Math.floor(sheets.width / 2)) token.classList.add("peak");
+    if (i - start === Math.floor(pages.width / 2)) token.classList.add("peak");
     text.append(token);
   }
-  const source = `${sheets.document.documents[sheets.source[place]]} · ${shortNumber(sheets.peak[place])}`;
+  const source = `${pages.document.documents[pages.source[place]]} · ${shortNumber(pages.peak[place])}`;
   return element("div", { className: "context" }, text, element("div", { className: "source" }, source));
 }
 
 let browser = null;
 if (report.features) {
   numbers.then((read) => {
-    browser = new Browser(new Sheets(report.features, read));
+    browser = new Browser(new FeaturePages(report.features, read));
     document.documentElement.dataset.features = "ready";
   });
 }

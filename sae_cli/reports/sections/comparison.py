@@ -65,9 +65,9 @@ def _pair(pair: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> Cha
     ways = ((a, b, "a_to_b", 0), (b, a, "b_to_a", 1))
     edges = _EDGES
     series: list[Series] = []
-    for start, end, _, colour in ways:
+    for start, end, _, color in ways:
         cosine = tensors[f"{start}_{end}.cosine"].numpy().clip(edges[0], edges[-1])
-        series.append(counts(cosine, edges, f"[{start}] to [{end}]", "features", colour))
+        series.append(counts(cosine, edges, f"[{start}] to [{end}]", "features", color))
     known = figures(Of.PAIR)
     lines = [Line(axis="x", value=pair["a_to_b"][key], label=known[key].label) for key in (*_FLOORS, "mmcs")]
     return Chart(

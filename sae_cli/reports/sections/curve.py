@@ -31,9 +31,9 @@ def curve(run: FinishedRun) -> Section | None:
     known = figures(Of.CURVE)
     panels = [keys for keys in _PANELS if any(key in line for key in keys for line in lines)]
     series = [
-        _series(lines, key, panel, colour)
+        _series(lines, key, panel, color)
         for panel, keys in enumerate(panels)
-        for colour, key in enumerate(keys)
+        for color, key in enumerate(keys)
         if any(key in line for line in lines)
     ]
     if not series:
@@ -60,12 +60,12 @@ def _fit(lines: Sequence[dict[str, Any]]) -> list[Line]:
     return [Line(axis="x", value=lines[fits[0] - 1]["tokens"], label=DECODER_FIT)]
 
 
-def _series(lines: Sequence[dict[str, Any]], key: str, panel: int, colour: int) -> Series:
+def _series(lines: Sequence[dict[str, Any]], key: str, panel: int, color: int) -> Series:
     held = [line for line in lines if isinstance(line.get(key), int | float)]
     columns = {name: np.array([line[name] for line in held], dtype=np.float64) for name in ("step", "tokens", key)}
     mark = "line+points" if len(held) < 40 else "line"
     name = figures(Of.CURVE)[key].label
-    return Series(name=name, columns=columns, x="tokens", y=key, mark=mark, panel=panel, colour=colour)
+    return Series(name=name, columns=columns, x="tokens", y=key, mark=mark, panel=panel, color=color)
 
 
 def _first(series: Series) -> str:

@@ -66,7 +66,7 @@ def density_cloud(statistics: Statistics, rare_below: float) -> Section | None:
         x=_FREQUENCY,
         y=[_BIAS],
         z=_PROJECTION,
-        caption="Turn it with the pointer; a feature's point leads to its sheet. D/E is 1 for a feature that works.",
+        caption="Turn it with the pointer; a feature's point leads to its page. D/E is 1 for a feature that works.",
         key=key,
     )
     charts = [space]
@@ -125,11 +125,11 @@ def _groups(frequency: np.ndarray, rare_below: float) -> Sequence[tuple[str, np.
     return [each for each in groups if each[1].any()]
 
 
-def _cloud(statistics: Statistics, name: str, chosen: np.ndarray, colour: int, x: str, y: str, z: str = "") -> Series:
+def _cloud(statistics: Statistics, name: str, chosen: np.ndarray, color: int, x: str, y: str, z: str = "") -> Series:
     columns = {"feature": np.flatnonzero(chosen)}
     columns |= {
         each: statistics[each][chosen]
         for each in ("count", "frequency", "b_enc", "de_projection")
         if each in statistics
     }
-    return Series(name=name, columns=columns, x=x, y=y, z=z, feature="feature", label="feature", colour=colour)
+    return Series(name=name, columns=columns, x=x, y=y, z=z, feature="feature", label="feature", color=color)

@@ -74,7 +74,7 @@ def baselines(subject: Subject) -> Section | None:
         error="loss_recovered_se",
         label="basis",
     )
-    unexplained = Series(name=known["fvu"].short, columns=columns, x="basis", y="fvu", label="basis", panel=1, colour=1)
+    unexplained = Series(name=known["fvu"].short, columns=columns, x="basis", y="fvu", label="basis", panel=1, color=1)
     chart = Chart(
         name="baselines",
         title="The dictionary beside other bases at its L0",
@@ -118,7 +118,7 @@ def references(report: Mapping[str, Any] | None) -> Section | None:
     series = [Series(name="references", columns=columns, x=key, y=unit, error="se", label="model", mark="line+points")]
     if placed and placed["value"] is not None:
         at = {"model": ["with the dictionary"], key: np.array([float(placed["value"])]), unit: np.array([loss])}
-        series.append(Series(name="with the dictionary", columns=at, x=key, y=unit, label="model", colour=5))
+        series.append(Series(name="with the dictionary", columns=at, x=key, y=unit, label="model", color=5))
     rows = [
         (
             str(each["name"]),

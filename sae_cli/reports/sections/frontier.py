@@ -69,7 +69,7 @@ def _chart(measured: Sequence[tuple[Subject, str]], cost: Figure, out: Path) -> 
     labels = _group_names([each for each, _ in chosen])
     for (each, name), label in zip(chosen, labels, strict=True):
         groups.setdefault(label, []).append((each, name))
-    series = [_points(label, members, key, out, colour) for colour, (label, members) in enumerate(groups.items())]
+    series = [_points(label, members, key, out, color) for color, (label, members) in enumerate(groups.items())]
     if joined := _joined(chosen, key):
         series.append(joined)
     best = max(chosen, key=lambda each: _figures(each[0])[key]), min(chosen, key=lambda each: _figures(each[0])[key])
@@ -87,14 +87,14 @@ def _chart(measured: Sequence[tuple[Subject, str]], cost: Figure, out: Path) -> 
     )
 
 
-def _points(label: str, members: Sequence[tuple[Subject, str]], key: str, out: Path, colour: int) -> Series:
+def _points(label: str, members: Sequence[tuple[Subject, str]], key: str, out: Path, color: int) -> Series:
     members = sorted(members, key=lambda each: (_figures(each[0])["l0"], each[1]))
     columns: dict[str, Any] = {"run": [name for _, name in members]}
     for name in ("l0", key, f"{key}_se"):
         columns[name] = np.array([_value(_figures(each), name) for each, _ in members])
     columns["report"] = [link_to(each.run.directory, out) for each, _ in members]
     error = f"{key}_se" if np.isfinite(columns[f"{key}_se"]).any() else ""
-    return Series(name=label, columns=columns, x="l0", y=key, error=error, label="run", href="report", colour=colour)
+    return Series(name=label, columns=columns, x="l0", y=key, error=error, label="run", href="report", color=color)
 
 
 def _joined(chosen: Sequence[tuple[Subject, str]], key: str) -> Series | None:
@@ -113,7 +113,7 @@ def _joined(chosen: Sequence[tuple[Subject, str]], key: str) -> Series | None:
         "l0": np.array([_figures(each)["l0"] for _, each, _ in ends]),
         key: np.array([_figures(each)[key] for _, each, _ in ends]),
     }
-    return Series(name="pruned from", columns=columns, x="l0", y=key, group="pruned", mark="line", colour=4, faint=True)
+    return Series(name="pruned from", columns=columns, x="l0", y=key, group="pruned", mark="line", color=4, faint=True)
 
 
 def _group_names(subjects: Sequence[Subject]) -> list[str]:

@@ -29,11 +29,11 @@ def log_edges(values: np.ndarray, per_decade: int = 10) -> np.ndarray:
     return edges
 
 
-def counts(values: np.ndarray, edges: np.ndarray, name: str, what: str, colour: int = 0) -> Series:
+def counts(values: np.ndarray, edges: np.ndarray, name: str, what: str, color: int = 0) -> Series:
     """How many values are in each bin."""
     found, _ = np.histogram(values, edges)
     columns = {"from": edges[:-1], "to": edges[1:], what: found.astype(np.int64)}
-    return Series(name=name, columns=columns, x="from", to="to", y=what, mark="bars", colour=colour)
+    return Series(name=name, columns=columns, x="from", to="to", y=what, mark="bars", color=color)
 
 
 def distribution(figure: Figure, values: np.ndarray) -> Chart | None:

@@ -38,7 +38,7 @@ def trajectories(subject: Subject) -> Section | None:
     charts = [each for each in (pooled, single) if each]
     missing = [] if rare else [f"No trajectories of sets of features: sae eval {subject.run.directory}"]
     text = "Densities in windows of training; a window in which none fired is pooled with those after it."
-    tables = _looks(looks)
+    tables = _rare_tables(looks)
     if not (charts or tables or missing):
         return None
     return Section(name="rare", title="Rare features", text=text, charts=charts, tables=tables, missing=missing)
@@ -46,14 +46,14 @@ def trajectories(subject: Subject) -> Section | None:
 
 def _pooled(found: Mapping[str, Any]) -> Chart | None:
     series = []
-    for name, (label, colour) in _SETS.items():
+    for name, (label, color) in _SETS.items():
         each = found.get(name)
         if not each or not each["density"]:
             continue
         columns = {key: np.array(each[key], dtype=np.float64) for key in ("step", "tokens_seen", "density")}
         label = f"{label} ({each['features']:,})"
         series.append(
-            Series(name=label, columns=columns, x="tokens_seen", y="density", mark="line+points", colour=colour)
+            Series(name=label, columns=columns, x="tokens_seen", y="density", mark="line+points", color=color)
         )
     if not series:
         return None
@@ -85,8 +85,8 @@ def _single(history: DensityHistory, subject: Subject, below: float) -> Chart | 
     seen = np.cumsum(tokens) - tokens / 2
     exempt = history.exempt.numpy()[chosen]
     series = [
-        _lines(name, chosen[part], count[part], tokens, seen, history.step.numpy(), colour)
-        for name, part, colour in (("not exempt", ~exempt, 0), ("exempt from resampling", exempt, 1))
+        _lines(name, chosen[part], count[part], tokens, seen, history.step.numpy(), color)
+        for name, part, color in (("not exempt", ~exempt, 0), ("exempt from resampling", exempt, 1))
         if part.any()
     ]
     return Chart(
@@ -107,7 +107,7 @@ def _lines(
     tokens: np.ndarray,
     seen: np.ndarray,
     step: np.ndarray,
-    colour: int,
+    color: int,
 ) -> Series:
     n, windows = count.shape
     density = np.where(count > 0, count / tokens, np.nan)
@@ -121,11 +121,11 @@ def _lines(
     }
     return Series(
         name=name, columns=columns, x="tokens_seen", y="density", group="feature", feature="feature", label="feature",
-        mark="line+points", colour=colour, faint=True,
+        mark="line+points", color=color, faint=True,
     )  # fmt: skip
 
 
-def _looks(rare: Mapping[str, Any]) -> list[Table]:
+def _rare_tables(rare: Mapping[str, Any]) -> list[Table]:
     """What rare features look like, beside the others."""
     rows = []
     for name in ("rare", "others"):

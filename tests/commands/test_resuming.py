@@ -1,4 +1,4 @@
-"""`sae resume`: what can be gone on with, and that it ends where it would have ended."""
+"""`sae resume`: what can be resumed, and that it ends where it would have ended."""
 
 import os
 import sys
@@ -54,7 +54,7 @@ def test_unfinished_runs_are_listed_and_those_that_can_go_on_are_on_stdout(begun
         run.write_text(CONFIG_FILE, "a: 1\n")
         listing = resume.listing([root])
     assert listing.directories == [begun]
-    assert listing.title == f"5 unfinished runs in {root}; go on with sae resume RUN"
+    assert listing.title == f"5 unfinished runs in {root}; resume with sae resume RUN"
     shown = {row[0]: row[1:] for row in listing.table}
     again = "run its sae {0} command again, which begins it again"
     assert shown["c"] == ("compare", again.format("compare"), "", SAYS_KILLED)
@@ -73,7 +73,7 @@ def test_nothing_to_go_on_with(tmp_path):
 
 
 def test_the_stage_gets_the_stored_configuration_but_does_not_begin_again(begun, called, world, tmp_path):
-    resume.go_on(begun)
+    resume.resume_run(begun)
     assert called == [(world.train(tmp_path, overwrite=False), begun)]
 
 
@@ -85,7 +85,7 @@ def test_paths_mean_what_they_meant_where_the_run_was_begun(begun, called, world
     with open_run(tmp_path / "r", "train", result_settings(config)) as run:
         run.write_text(CONFIG_FILE, as_yaml(config))
     monkeypatch.chdir("/")
-    resume.go_on(tmp_path / "r")
+    resume.resume_run(tmp_path / "r")
     ((found, _),) = called
     assert (found.model.path, found.data.path) == (str(tmp_path / "model"), str(world.text))
     assert found.train.forbid_direction is None
@@ -94,7 +94,7 @@ def test_paths_mean_what_they_meant_where_the_run_was_begun(begun, called, world
 def test_what_is_finished_is_found(tmp_path, capsys):
     with open_run(tmp_path, "compare", {}) as run:
         run.finish()
-    assert resume.go_on(tmp_path).directory == tmp_path
+    assert resume.resume_run(tmp_path).directory == tmp_path
     assert f"already finished: {tmp_path}" in capsys.readouterr().err
 
 
@@ -104,20 +104,20 @@ def test_what_cannot_go_on_says_so(begun):
     with pytest.raises(
         RequestError, match=r"c: a compare run does not go on where it was stopped; run its sae compare"
     ):
-        resume.go_on(begun.parent / "c")
+        resume.resume_run(begun.parent / "c")
     (begun / CONFIG_FILE).unlink()
     with pytest.raises(JobError, match=r"t: stopped before its config.yaml was written; run its sae train command"):
-        resume.go_on(begun)
+        resume.resume_run(begun)
     (begun / MANIFEST).write_text("{")
     with pytest.raises(JobError, match="expected a manifest that ends"):
-        resume.go_on(begun)
+        resume.resume_run(begun)
 
 
 def test_settings_that_have_changed_since_are_refused(begun):
     path = begun / CONFIG_FILE
     path.write_text(path.read_text().replace("dict_size: 48", "dict_size: 50"))
     with pytest.raises(RequestError, match="holds a run with other settings: dict_size: 48 -> 50"):
-        resume.go_on(begun)
+        resume.resume_run(begun)
 
 
 def test_a_training_ends_as_if_it_had_not_been_stopped(world, tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_a_training_ends_as_if_it_had_not_been_stopped(world, tmp_path, monkeypa
     monkeypatch.setattr(Trainer, "step", step)
     (row,) = resume.listing([tmp_path]).table
     assert row[:3] == ("stopped", "train", "5 of 16 steps (31.2%)") and row[4] == "power cut"
-    result = resume.go_on(tmp_path / "stopped")
+    result = resume.resume_run(tmp_path / "stopped")
     assert result.directory == tmp_path / "stopped"
     whole, stopped = (read_run(tmp_path / name).manifest.files["sae.safetensors"] for name in ("whole", "stopped"))
     assert stopped == whole
@@ -158,4 +158,4 @@ def test_a_harvest_ends_as_if_it_had_not_been_stopped(world, tmp_path, monkeypat
     monkeypatch.setattr(ShardWriter, "_write", write)
     (row,) = resume.listing([tmp_path]).table
     assert row[2].startswith("2 of ") and row[3].endswith(" s ago")
-    assert read_run(resume.go_on(tmp_path / "stopped").directory).manifest.files == whole
+    assert read_run(resume.resume_run(tmp_path / "stopped").directory).manifest.files == whole

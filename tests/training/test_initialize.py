@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.objective import tied_encoder_scale
-from sae_cli.training.initialise import (
+from sae_cli.training.initialize import (
     activation_scale,
     geometric_median,
     initial_decoder_bias,

@@ -1,27 +1,27 @@
-"""The sheets of features, as the feature browser takes them."""
+"""The feature pages, as the feature browser takes them."""
 
 from __future__ import annotations
 
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.reports.values import FeatureSheets
-from sae_cli.runs.sheets import LOGITS, Sheets
+from sae_cli.reports.values import FeaturePages
+from sae_cli.runs.feature_pages import LOGITS, StoredPages
 
 
-def feature_sheets(run: FinishedRun) -> FeatureSheets:
-    """The sheets in a run of `sae features`.
+def feature_pages(run: FinishedRun) -> FeaturePages:
+    """The pages in a run of `sae features`.
 
     Raises:
         JobError: a file is damaged, or holds something else.
     """
-    sheets = Sheets(run)
-    about, contexts, tensors = sheets.about, sheets.contexts, dict(sorted(sheets.tensors.items()))
+    pages = StoredPages(run)
+    about, contexts, tensors = pages.about, pages.contexts, dict(sorted(pages.tensors.items()))
     n = len(contexts["feature"])
     plain = {name: each.numpy() for name, each in tensors.items() if each.shape == (n,) and name != "feature"}
     text = (
         f"{n:,} features: contexts from {about['tokens_seen']:,} tokens of the {about['split']} split, "
         f"statistics from the {about['statistics_tokens']:,} tokens of the evaluation."
     )
-    return FeatureSheets(
+    return FeaturePages(
         feature=contexts["feature"].numpy(),
         statistics=plain,
         tokens=contexts["tokens"].numpy(),

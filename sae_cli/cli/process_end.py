@@ -7,7 +7,7 @@ import os
 import sys
 
 
-class Leaving:
+class PromptExit:
     """Leaves at once when everything else that wants to hear of the end (threads, loggers, trackers) has.
 
     Made before a command imports what it needs: what is registered first is called last.

@@ -1,4 +1,4 @@
-"""Sheets of features as what the feature browser shows them from, within a number of cells."""
+"""StoredPages of features as what the feature browser shows them from, within a number of cells."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from sae_cli.escaping import visible
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.figure import Figure, In, Of
 from sae_cli.reports.packing import Pack
-from sae_cli.reports.values import FeatureSheets
+from sae_cli.reports.values import FeaturePages
 
 MOST_CELLS = 1_500_000
 """Tokens in all contexts of a page: above 2,048 features with 25 contexts of 25 tokens, and about 4 MB compressed."""
 
 
-def sheets_document(sheets: FeatureSheets, pack: Pack) -> dict[str, Any]:
-    """The sheets in JSON values, their numbers in the pack."""
-    slots = kept_slots(sheets)
-    tokens, words = _numbered(sheets.tokens[:, slots], sheets.vocabulary, "token")
-    document, documents = _numbered(sheets.document[:, slots], sheets.documents, "document")
-    logits, logit_words = _logits(sheets)
+def browser_document(pages: FeaturePages, pack: Pack) -> dict[str, Any]:
+    """The pages in JSON values, their numbers in the pack."""
+    slots = kept_slots(pages)
+    tokens, words = _numbered(pages.tokens[:, slots], pages.vocabulary, "token")
+    document, documents = _numbered(pages.document[:, slots], pages.documents, "document")
+    logits, logit_words = _logits(pages)
     return {
-        "feature": pack.add(sheets.feature),
-        "figures": [_figure(each) for each in figures(Of.FEATURE).values() if each.key in sheets.statistics],
-        "statistics": {name: pack.add(values) for name, values in sheets.statistics.items()},
+        "feature": pack.add(pages.feature),
+        "figures": [_figure(each) for each in figures(Of.FEATURE).values() if each.key in pages.statistics],
+        "statistics": {name: pack.add(values) for name, values in pages.statistics.items()},
         "tokens": pack.add(tokens),
-        "activations": pack.add(sheets.activations[:, slots].astype(np.float32)),
+        "activations": pack.add(pages.activations[:, slots].astype(np.float32)),
         "document": pack.add(document),
-        "quantile": pack.add(sheets.quantile[:, slots]),
-        "peak": pack.add(sheets.peak[:, slots].astype(np.float32)),
+        "quantile": pack.add(pages.quantile[:, slots]),
+        "peak": pack.add(pages.peak[:, slots].astype(np.float32)),
         "words": words,
         "documents": documents,
-        "bands": sheets.bands,
-        "nearest": pack.add(sheets.nearest),
-        "nearest_cosine": pack.add(sheets.nearest_cosine),
+        "bands": pages.bands,
+        "nearest": pack.add(pages.nearest),
+        "nearest_cosine": pack.add(pages.nearest_cosine),
         "logits": {name: pack.add(values) for name, values in logits.items()},
         "logit_words": logit_words,
-        "ablation": {str(feature): _escaped(figures) for feature, figures in sheets.ablation.items()},
-        "left_out": sheets.tokens.shape[1] - len(slots),
+        "ablation": {str(feature): _escaped(figures) for feature, figures in pages.ablation.items()},
+        "left_out": pages.tokens.shape[1] - len(slots),
     }
 
 
@@ -55,13 +55,13 @@ def _figure(figure: Figure) -> dict[str, Any]:
     }
 
 
-def kept_slots(sheets: FeatureSheets) -> np.ndarray:
+def kept_slots(pages: FeaturePages) -> np.ndarray:
     """The slots of contexts that fit into a page: all, or as many of each group as there is room for, in order."""
-    features, n_slots, width = sheets.tokens.shape
+    features, n_slots, width = pages.tokens.shape
     most = max(1, MOST_CELLS // max(1, features * width))
     if n_slots <= most:
         return np.arange(n_slots)
-    group = sheets.quantile.max(axis=0) if features else np.zeros(n_slots, dtype=np.int64)
+    group = pages.quantile.max(axis=0) if features else np.zeros(n_slots, dtype=np.int64)
     rank = np.zeros(n_slots, dtype=np.int64)
     for each in np.unique(group):
         inside = np.flatnonzero(group == each)
@@ -81,12 +81,12 @@ def _numbered(ids: np.ndarray, texts: Mapping[int, str], what: str) -> tuple[np.
     return np.maximum(places, -1).astype(np.int32), words
 
 
-def _logits(sheets: FeatureSheets) -> tuple[dict[str, np.ndarray], list[str]]:
-    logits = dict(sheets.logits)
+def _logits(pages: FeaturePages) -> tuple[dict[str, np.ndarray], list[str]]:
+    logits = dict(pages.logits)
     if not logits:
         return {}, []
     both = np.stack([logits["top_token"], logits["bottom_token"]])
-    places, words = _numbered(both, sheets.vocabulary, "token")
+    places, words = _numbered(both, pages.vocabulary, "token")
     return logits | {"top_token": places[0], "bottom_token": places[1]}, words
 
 

@@ -1,4 +1,4 @@
-"""Finished sheets of features as they are on the disk."""
+"""Finished feature pages as they are on the disk."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LOGITS = {
     "bottom_token": "I64 C T",
     "bottom_weight": "F32 C T",
 }
-"""What sheets have where there is a map to logits."""
+"""What pages have where there is a map to logits."""
 
 
 @dataclass(frozen=True)
-class Sheets:
-    """Finished sheets: the files are read, and their shapes checked, when they are asked for.
+class StoredPages:
+    """Finished pages: the files are read, and their shapes checked, when they are asked for.
 
     Attributes:
         run: where they are.
@@ -69,13 +69,13 @@ class Sheets:
         """The place of a feature in the tensors.
 
         Raises:
-            RequestError: there is no sheet of it.
+            RequestError: there is no page of it.
         """
         found = (self.contexts["feature"] == feature).nonzero()
         if not len(found):
             there = self.contexts["feature"]
             some = f"{len(there):,} features from {int(there.min())} to {int(there.max())}" if len(there) else "none"
-            raise RequestError(f"--show {feature}: expected one of the features with a sheet, {some}; see only=")
+            raise RequestError(f"--show {feature}: expected one of the features with a page, {some}; see only=")
         return int(found[0])
 
     def token(self, number: int) -> str:
