@@ -106,8 +106,9 @@ class GatedSae(SaeConfig):
 class JumpReluSae(SaeConfig):
     """A trained threshold a feature (Rajamanoharan et al. 2024).
 
-    The defaults are for runs of about a million tokens; the paper's, for billions, are l0_coefficient=1,
-    bandwidth=.001, threshold=.001 and a short warm-up.
+    The defaults are for runs of about a million tokens: thresholds that begin low, or a strong penalty, leave features
+    where they started. The paper's, for billions, are l0_coefficient=1, bandwidth=.001, threshold=.001 and a short
+    warm-up. Rows of the decoder are free: no penalty weighs them, and features come to the truth sooner.
 
     Attributes:
         penalty: what keeps L0 down.
@@ -119,9 +120,10 @@ class JumpReluSae(SaeConfig):
 
     architecture: str = "jump_relu"
     penalty: JumpPenalty = JumpPenalty.l0_target
-    l0_coefficient: float = number(0.2, at_least=0)
+    decoder_norm: DecoderNorm = DecoderNorm.free
+    l0_coefficient: float = number(0.03, at_least=0)
     bandwidth: float = number(0.03, above=0)
-    threshold: float = number(0.001, above=0)
+    threshold: float = number(0.05, above=0)
     sparsity_warmup: float = number(1.0, at_least=0, at_most=1)
 
     def sparsity_setting(self) -> str:
