@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sae_cli.config.idle import Idle
 
@@ -36,20 +36,40 @@ class HookPoint(Enum):
     """The logits themselves, which belong to no layer; d_model coordinates."""
 
     @property
+    def place(self) -> "Place":
+        """Where it is. Nothing is taken for granted: a hook point without an entry has no place."""
+        if self not in _PLACES:
+            raise AssertionError(f"hook={self.value}: expected an entry in the table of places, found none")
+        return _PLACES[self]
+
+    @property
     def basis(self) -> Basis:
-        """What its dimensions are. Nothing is taken for granted: a hook point without an entry has none."""
-        if self not in _BASES:
-            raise AssertionError(f"hook={self.value}: expected an entry in the table of bases, found none")
-        return _BASES[self]
+        """What its dimensions are."""
+        return self.place.basis
 
 
-_BASES: Mapping[HookPoint, Basis] = {
-    HookPoint.mlp_act: Basis.neurons,
-    HookPoint.mlp_out: Basis.residual,
-    HookPoint.attn_out: Basis.residual,
-    HookPoint.resid: Basis.residual,
-    HookPoint.logit_update: Basis.logits,
-    HookPoint.logits: Basis.logits,
+class Place(NamedTuple):
+    """Where the activations of a hook point are, and what their dimensions are.
+
+    Attributes:
+        basis: what the dimensions are.
+        part: the module of a block (a field of `sae_cli.models.parts.BlockParts`); None where the activations are
+            computed from others.
+        at_input: whether it is what this module reads, not what it returns.
+    """
+
+    basis: Basis
+    part: Literal["block", "attn_out", "mlp_out", "down_projection"] | None
+    at_input: bool = False
+
+
+_PLACES: Mapping[HookPoint, Place] = {
+    HookPoint.mlp_act: Place(Basis.neurons, "down_projection", at_input=True),
+    HookPoint.mlp_out: Place(Basis.residual, "mlp_out"),
+    HookPoint.attn_out: Place(Basis.residual, "attn_out"),
+    HookPoint.resid: Place(Basis.residual, "block"),
+    HookPoint.logit_update: Place(Basis.logits, None),
+    HookPoint.logits: Place(Basis.logits, None),
 }
 
 

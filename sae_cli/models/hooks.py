@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sae_cli.config.hook import HookPoint, LogitMode
-from sae_cli.models.parts import BlockParts, ModelParts
+from sae_cli.models.parts import ModelParts
 from sae_cli.tensor_types import Activations, SiteActivations
 
 Visitor = Callable[[Activations], Activations]
@@ -52,23 +52,14 @@ class Tap(NamedTuple):
     at_input: bool
 
 
-TAPS: Mapping[HookPoint, Callable[[BlockParts], Tap]] = {
-    HookPoint.mlp_act: lambda block: Tap(block.down_projection, at_input=True),
-    HookPoint.mlp_out: lambda block: Tap(block.mlp_out, at_input=False),
-    HookPoint.attn_out: lambda block: Tap(block.attn_out, at_input=False),
-    HookPoint.resid: lambda block: Tap(block.block, at_input=False),
-}
-"""Where in a block the hook points are that are somewhere; the logit hooks are computed from these."""
-
-
 def find_tap(parts: ModelParts, site: Site) -> Tap:
     """Where a valid site is; the logit hooks are computed, and are nowhere."""
     if site == Site(HookPoint.resid, -1):
         return Tap(parts.blocks[0].block, at_input=True)
-    block = parts.blocks[site.layer]
-    if site.hook not in TAPS:
+    place = site.hook.place
+    if place.part is None:
         raise AssertionError(f"hook={site.hook.value}: expected a hook point with a place in the model, found none")
-    return TAPS[site.hook](block)
+    return Tap(getattr(parts.blocks[site.layer], place.part), place.at_input)
 
 
 @contextmanager

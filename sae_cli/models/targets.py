@@ -20,7 +20,7 @@ import torch
 
 from sae_cli.config.hook import Basis, HookPoint, LogitMode
 from sae_cli.models.final_norm import FinalNorm, at_least_float32
-from sae_cli.models.hooks import TAPS, Site
+from sae_cli.models.hooks import Site
 from sae_cli.models.logit_space import LOGIT_ROOT, LogitSpace
 from sae_cli.models.parts import ModelParts
 from sae_cli.tensor_types import Activations, Float, SiteActivations, Tensor
@@ -215,6 +215,6 @@ def make_target(end: ModelEnd, site: Site) -> Target:
             return LogitsTarget(end, site)
         case HookPoint.mlp_act:
             return MlpActTarget(end, site)
-        case hook if hook in TAPS and hook.basis is Basis.residual:
+        case hook if hook.place.part and hook.basis is Basis.residual:
             return TappedTarget(end, site)
     raise AssertionError(f"hook={site.hook.value}: expected a hook point with a target, found none")
