@@ -3,6 +3,7 @@
     python tests/equal_runs.py BEFORE AFTER    # folders of checkouts; one Python has what both need
 
 Files that hold times, places and versions (`manifest.json`, `metrics.jsonl`'s speed, pages) are compared without them.
+The metadata in the header of a safetensors file is compared by itself, apart from tensors and their layout.
 """
 
 from __future__ import annotations
@@ -65,11 +66,22 @@ def _results(checkout: Path, folder: Path) -> dict[str, bytes]:
         printed = _run(checkout, folder, [_placed(each, places) for each in command.split()])
         if name:
             places[name] = printed
-    return {
-        path.relative_to(folder).as_posix(): _comparable(path, folder)
-        for path in sorted((folder / "runs").rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    }
+    found: dict[str, bytes] = {}
+    for path in sorted((folder / "runs").rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        name, content = path.relative_to(folder).as_posix(), _comparable(path, folder)
+        if path.suffix == ".safetensors":
+            found[f"{name} (metadata)"], content = _metadata_and_tensors(path.read_bytes(), folder)
+        found[name] = content
+    return found
+
+
+def _metadata_and_tensors(content: bytes, folder: Path) -> tuple[bytes, bytes]:
+    ends = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:ends])
+    metadata = json.dumps(header.pop("__metadata__", {})).replace(str(folder), "")
+    return metadata.encode(), json.dumps(header).encode() + content[ends:]
 
 
 def _placed(word: str, places: dict[str, str]) -> str:

@@ -65,7 +65,7 @@ def file_damage(found: FoundRun, name: str, record: FileRecord, advance: Callabl
 def unlisted_files(found: FoundRun) -> Iterator[tuple[str, str]]:
     """The files in a run directory that its manifest does not list, each with a word on what it is.
 
-    Runs inside it (evaluations, pages) and folders that a living process works in are left out.
+    Runs inside it (evaluations, feature pages) and folders that a living process works in are left out.
     """
     listed = {MANIFEST, REPORT, *(found.manifest.files if found.manifest else ())}
     for folder, subfolders, files in os.walk(found.directory):

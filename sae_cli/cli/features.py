@@ -1,4 +1,4 @@
-"""`sae features`: a bare path is the run; `--show` prints their pages."""
+"""`sae features`: a bare path is the run; `--show` prints pages of features."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ def _numbers_in(text: str) -> list[int]:
 
 features = configured_command(
     "features",
-    "StoredPages of features, with contexts: sae features runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0",
+    "Feature pages, with contexts: sae features runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0",
     show=(Show, _numbers),
 )

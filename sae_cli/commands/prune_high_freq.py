@@ -102,11 +102,11 @@ def _frequencies(config: PruneConfig, source: DictionaryRun, n_features: int) ->
 def _checked(
     kept: Int[Tensor, " K"], frequency: Float[Tensor, " F"], dictionary: Dictionary, config: PruneConfig
 ) -> Int[Tensor, " K"]:
-    """Refuse to kill all; say so where nothing is pruned, or L0 will not fall."""
+    """Refuse to prune all; say so where nothing is pruned, or L0 will not fall."""
     most, least = float(frequency.max()), float(frequency.min())
     if not len(kept):
         raise RequestError(
-            f"run={config.run}: this would kill all {len(frequency):,} features; expected limits that leave some of "
+            f"run={config.run}: this would prune all {len(frequency):,} features; expected limits that leave some of "
             f"their frequencies, {least:.2g} to {most:.2g}"
         )
     if len(kept) == len(frequency):

@@ -1,4 +1,4 @@
-"""StoredPages of features as what the feature browser shows them from, within a number of cells."""
+"""Feature pages as what the feature browser shows them from, within a number of cells."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Figures = dict[str, float | int | None]
 _OF_MANIFEST = {
     "harvest": {"tokens": "tokens", "width": "width"},
     "train": {"l0": "held_out_l0", "fvu": "held_out_fvu", "dead": "dead", "never fired": "never_fired"},
-    "prune-high-freq": {"pruned": "killed"},
+    "prune-high-freq": {"killed": "killed"},
     "randomize-weights": {"changed": "changed", "kept": "kept"},
 }
 """The figures of a command, by the name of the fact in its manifest."""

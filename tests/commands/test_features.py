@@ -1,4 +1,4 @@
-"""StoredPages of features end to end: against the model's own modules, and what cannot be made."""
+"""Feature pages end to end: against the model's own modules, and what cannot be made."""
 
 from __future__ import annotations
 

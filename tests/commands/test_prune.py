@@ -140,7 +140,7 @@ def test_pruned_twice_leads_back_to_the_first(trained, tmp_path):
 
 
 def test_all_is_refused_and_none_is_said(trained, tmp_path, capsys):
-    with pytest.raises(RequestError, match=r"kill all 48 features"):
+    with pytest.raises(RequestError, match=r"prune all 48 features"):
         pruned(trained, tmp_path / "all", top_n=48)
     assert not (tmp_path / "all").exists()
     pruned(trained, tmp_path / "none", max_freq=0.999)

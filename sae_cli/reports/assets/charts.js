@@ -2,7 +2,7 @@
 // Charts, drawn when they come into view, from the columns that their CSV files hold.
 
 // Okabe and Ito's colors, which those who are color-blind tell apart; each with a symbol of its own.
-const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"];
+const COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"];
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x"];
 const SYMBOLS_3D = ["circle", "square", "diamond", "circle-open", "square-open", "diamond-open"];
 const MOST_POINTS = 8000; // that a browser draws in the plane without a pause
@@ -20,7 +20,7 @@ function hasWebGL() {
 
 function traceOf(series, chart, read) {
   const columns = Object.fromEntries(Object.entries(series.columns).map(([name, each]) => [name, columnOf(read, each)]));
-  const color = COLOURS[series.color % COLOURS.length];
+  const color = COLORS[series.color % COLORS.length];
   const trace = {
     name: series.name,
     type: chart.z ? "scatter3d" : "scatter",
