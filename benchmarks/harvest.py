@@ -17,6 +17,7 @@ import timing
 import torch
 
 from sae_cli.activations.live import LiveActivations
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import harvest
 from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.compose import configured
@@ -45,7 +46,9 @@ def main() -> None:
 
         def whole() -> None:
             result = harvest.run(config, Path(folder) / str(time.time_ns()))
-            clocks.append(result.document["facts"]["seconds"])  # from the first pass to the last shard on disk
+            clocks.append(
+                read_run(result.directory).fact("seconds", float)
+            )  # from the first pass to the last shard on disk
 
         measured = timing.interleave({"bare forward pass": bare, "sae harvest": whole}, arguments.rounds, warmup=1)
     measured["sae harvest"] = timing.Timing(clocks[1:])

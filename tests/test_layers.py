@@ -30,6 +30,7 @@ LAYERS = {
     "seeds": 1,
     "state": 1,
     "tensor_types": 1,
+    "documents": 0,
     "escaping": 0,
 }
 """The floors of the house. Packages on one floor do not know each other; `build` and `jobs` are for all above them."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from sae_cli.activations.text_read import split_otherwise, text_of
 from sae_cli.artifacts.manifest import read_manifest
@@ -13,6 +12,7 @@ from sae_cli.artifacts.survey import run_directories
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import DataConfig, NonFinite
 from sae_cli.config.model import Dtype
+from sae_cli.documents import Facts
 from sae_cli.errors import JobError, RequestError, SaeError
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.terminal import console
@@ -24,7 +24,7 @@ _SAME_SETTINGS = ("model.", "hook.", "data.", "layer")
 
 def find_harvest(
     config: TrainConfig,
-    settings: dict[str, Any],
+    settings: Facts,
     text: TextRecord | None = None,
     attempt: UnfinishedRun | None = None,
 ) -> FinishedRun | None:
@@ -104,7 +104,7 @@ def epochs_of_a_part(harvest: FinishedRun, tokens: int) -> float:
     return max(1, round(epochs * tokens / harvest.fact("tokens", int), 2))
 
 
-def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: dict[str, Any]) -> None:
+def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: Facts) -> None:
     where = f"activations={config.activations}"
     if misfits := _misfits(harvest.manifest.settings, settings):
         raise RequestError(f"{where}: harvested with other settings: {'; '.join(misfits)}")
@@ -114,7 +114,7 @@ def _check_fits(harvest: FinishedRun, config: TrainConfig, settings: dict[str, A
         )
 
 
-def _misfits(harvested: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def _misfits(harvested: Facts, wanted: Facts) -> list[str]:
     return [
         f"{key}: harvested {harvested.get(key)}, wanted {wanted.get(key)}"
         for key in sorted({*harvested, *wanted})

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from functools import cache, cached_property
 from itertools import islice
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -22,6 +22,7 @@ from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.hook import SiteConfig
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
+from sae_cli.documents import Document
 from sae_cli.jobs.once import Claim
 from sae_cli.models import LanguageModel, Site, model_identity, model_run
 from sae_cli.tensor_types import Rows, SiteActivations
@@ -73,7 +74,7 @@ class LiveActivations:
         return site
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Document:
         """For the manifest: the model, and how text becomes rows. Shows the first rows to the user."""
         config = self._config.model
         return {
@@ -154,7 +155,7 @@ def stream_key(claim: Claim[HarvestConfig] | Claim[TrainConfig]) -> Hashable:
     return (*map(str, named), config.device, config.model_rows)
 
 
-def _describe_rows(stream: RowStream, model: LanguageModel) -> dict[str, Any]:
+def _describe_rows(stream: RowStream, model: LanguageModel) -> Document:
     """Shows how the first rows begin, so that a wrong tokenizer is seen."""
     policy = stream.policy
     first = next(stream.one_epoch(rows=2), None)

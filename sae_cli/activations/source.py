@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -30,6 +30,7 @@ from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import NonFinite, SyntheticData
 from sae_cli.config.split import Split
+from sae_cli.documents import Facts
 from sae_cli.models import Site
 from sae_cli.state import State, number
 from sae_cli.terminal import console
@@ -51,10 +52,10 @@ class ActivationSource:
 
     batches: Batches
     held_out: Callable[[int], torch.Tensor]
-    facts: dict[str, Any]
+    facts: Facts
     epochs: Callable[[int], float]
     parents: tuple[FinishedRun, ...] = ()
-    held_out_facts: Callable[[], dict[str, Any]] = dict
+    held_out_facts: Callable[[], Facts] = dict
     coordinates: Callable[[], dict[str, torch.Tensor]] = dict
 
 
@@ -152,9 +153,7 @@ class ActivationSources:
         self._checked: set[Path] = set()
         self._shuffles: dict[tuple[object, NonFinite, ShufflePlan, int], SharedShuffle] = {}
 
-    def open(
-        self, config: TrainConfig, settings: dict[str, Any], saved: SavedBatches | None = None
-    ) -> ActivationSource:
+    def open(self, config: TrainConfig, settings: Facts, saved: SavedBatches | None = None) -> ActivationSource:
         """The source of one run; nothing is written.
 
         Args:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sae_cli import build
 from sae_cli.artifacts.manifest import Manifest
@@ -16,6 +15,7 @@ from sae_cli.config.data import DataConfig, HfData, SyntheticData, TextData
 from sae_cli.config.inheritance import other_settings, same_text
 from sae_cli.config.paths import placed, with_absolute_paths
 from sae_cli.config.stored import CONFIG_FILE, parse_config
+from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError, SaeError
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.terminal import console
@@ -81,7 +81,7 @@ def split_otherwise(data: DataConfig, before: TextRecord | None) -> bool:
     return isinstance(data, HfData) and is_local(data.path) and (before is None or not before.version)
 
 
-def text_facts(record: TextRecord | None) -> dict[str, Any]:
+def text_facts(record: TextRecord | None) -> Document:
     """For a manifest."""
     return {TEXT: record.as_fact()} if record else {}
 
@@ -139,7 +139,7 @@ def check_served(finished: FinishedRun, source: DictionaryRun, data: DataConfig 
         )
 
 
-def check_same_text(attempt: UnfinishedRun, facts: dict[str, Any]) -> None:
+def check_same_text(attempt: UnfinishedRun, facts: Facts) -> None:
     """Refuse to resume a run whose text is another one now.
 
     Raises:
@@ -228,7 +228,9 @@ def _refuse_leak(child: FinishedRun, trained: DataConfig, data: DataConfig, now:
         )
 
 
-def _under_other_keys(known: Any, read: Any, same_keys: bool) -> Iterator[tuple[str, str]]:
+def _under_other_keys(
+    known: Mapping[str, Stamp], read: Mapping[str, Stamp], same_keys: bool
+) -> Iterator[tuple[str, str]]:
     """Files of a text that another text has too, but with other keys: their names there."""
     by_stamp: dict[Stamp, str] = {stamp: name for name, stamp in known.items() if stamp.sha256 and stamp.bytes}
     for name, stamp in read.items():

@@ -54,7 +54,7 @@ def _run_single(request: Request) -> None:
     if request.show:  # before stdout says that all went well
         from sae_cli.reports.feature_page import show as show_pages
 
-        show_pages(Path(result.document["sheets"]), request.show)
+        show_pages(Path(str(result.document["sheets"])), request.show)
     show(result, request.as_json)
     requirements.check(required, as_document(result))
 

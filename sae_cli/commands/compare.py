@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION, catalogue
 from sae_cli.metrics.figure import Of
+from sae_cli.metrics.report import AboutReport, ComparisonReport, ContestantReport, PairReport
 from sae_cli.metrics.similarity import (
     MOST_ASSIGNED,
     NearestRows,
@@ -33,7 +33,6 @@ from sae_cli.metrics.similarity import (
     random_floor,
     subspace_floor,
 )
-from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
@@ -57,7 +56,7 @@ class Directions:
     name: str
     rows: Tensor
     number: Tensor
-    about: dict[str, Any]
+    about: AboutReport
 
 
 def run(config: CompareConfig, directory: Path) -> StageResult:
@@ -76,16 +75,17 @@ def _compare(claim: Claim[CompareConfig]) -> FinishedRun:
     compared = _mapped(compared, sources, space, config)
     _check_widths(compared)
     floors = floor_generator(config.seed)
-    pairs, tensors = [], {}
+    pairs: list[PairReport] = []
+    tensors: dict[str, Tensor] = {}
     for (i, a), (j, b) in combinations(enumerate(compared), 2):
         forward, back = nearest_both_ways(a.rows, b.rows)
-        pairs.append({"a": i, "b": j, **_pair(a, b, forward, back, config, floors)})
+        pairs.append(_pair((i, j), (a, b), (forward, back), config, floors))
         tensors |= _similarities(f"{i}_{j}", a, b, forward) | _similarities(f"{j}_{i}", b, a, back)
-    report = {
+    report: ComparisonReport = {
         "space": space.value,
         "runs": [{"run": each.name, **each.about} for each in compared],
         "pairs": pairs,
-        VERSION_KEY: VERSION,
+        "metrics_version": VERSION,
     }
     with claim.open(parents=[source.run for source in sources.values()]) as claimed:
         claimed.write_tensors(SIMILARITY_FILE, tensors)
@@ -145,9 +145,13 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
     if not len(alive):
         raise JobError(f"{source.run.directory}: no feature is alive: there is nothing to compare")
     frequency, projection = features["frequency"][alive], features["de_projection"][alive]
-    about = {
+    about: AboutReport = {
         "features": dictionary.n_features,
-        **{key: report.get(key) for key in ("alive", "l0", "dense_1", "dense_10", "token_entropy_median")},
+        "alive": report.get("alive"),
+        "l0": report.get("l0"),
+        "dense_1": report.get("dense_1"),
+        "dense_10": report.get("dense_10"),
+        "token_entropy_median": report.get("token_entropy_median"),
         "frequency": quantiles(frequency),
         "de_projection": quantiles(projection),
     }
@@ -158,7 +162,7 @@ def _truth(source: DictionaryRun) -> Directions:
     assert source.card.truth
     truth = SyntheticActivations.of(source.card.truth)
     rows, frequency = truth.directions(), truth.frequencies()
-    about = {
+    about: AboutReport = {
         "features": len(rows),
         "alive": len(rows),
         "l0": float(frequency.sum()),
@@ -193,14 +197,16 @@ def _check_widths(compared: Sequence[Directions]) -> None:
 
 
 def _pair(
-    a: Directions,
-    b: Directions,
-    forward: NearestRows,
-    back: NearestRows,
+    numbers: tuple[int, int],
+    both: tuple[Directions, Directions],
+    nearest: tuple[NearestRows, NearestRows],
     config: CompareConfig,
     floors: torch.Generator,
-) -> dict[str, Any]:
-    figures: dict[str, Any] = {
+) -> PairReport:
+    (a, b), (forward, back) = both, nearest
+    figures: PairReport = {
+        "a": numbers[0],
+        "b": numbers[1],
         "a_to_b": mmcs_figures(forward.cosine) | _floors(a.rows, b.rows, floors),
         "b_to_a": mmcs_figures(back.cosine) | _floors(b.rows, a.rows, floors),
         "one_to_one": None,
@@ -236,7 +242,7 @@ def _similarities(name: str, a: Directions, b: Directions, nearest: NearestRows)
 
 @shows_stored
 def _result(finished: FinishedRun) -> StageResult:
-    report = finished.read_json(COMPARE_FILE)
+    report: ComparisonReport = finished.read_json(COMPARE_FILE)
     first, rows = report["pairs"][0], _matrix_rows if len(report["runs"]) > 2 else _pair_rows
     figures = {"mmcs": first["a_to_b"]["mmcs"], "mmcs_back": first["b_to_a"]["mmcs"]}
     return StageResult(
@@ -247,7 +253,7 @@ def _result(finished: FinishedRun) -> StageResult:
     )
 
 
-def _about_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+def _about_rows(runs: Sequence[ContestantReport]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("", "alive", "L0", "> 10 %", "median frequency", "median D/E", "run")]
     for number, each in enumerate(runs):
         projection = each.get("de_projection", {}).get("q50")
@@ -263,7 +269,7 @@ def _about_rows(runs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _pair_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def _pair_rows(report: ComparisonReport) -> list[tuple[str, ...]]:
     known = catalogue.figures(Of.PAIR)
     shown = [known[key].short for key in ("mmcs", "floor_random", "floor_subspace", "q50", "share_0.9")]
     rows: list[tuple[str, ...]] = [("from -> to", *shown, "1:1")]
@@ -283,7 +289,7 @@ def _pair_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _matrix_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def _matrix_rows(report: ComparisonReport) -> list[tuple[str, ...]]:
     """MMCS with, in brackets, the higher of the two floors."""
     numbers = range(len(report["runs"]))
     cells = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -31,8 +30,8 @@ from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.logit_weights import SHOWN
+from sae_cli.metrics.report import PagesReport, WordsReport
 from sae_cli.metrics.similarity import nearest_others
-from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import ABLATION_FILE, CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
 from sae_cli.runs.parents import check_model, model_facts
@@ -88,9 +87,13 @@ def _make(claim: Claim[FeaturesConfig], source: DictionaryRun) -> FinishedRun:
     with claim.open(parents) as claimed:
         found = reading.of(dictionary, features)
         tensors = _of_features(dictionary, statistics, features)
-        about = {**_about(found, tensors, config, subject), "dictionary": str(source.run.directory.resolve())}
-        about |= {"evaluation": str(measured.directory.resolve()), "statistics_tokens": int(statistics["tokens"])}
-        about["ablation"] = []
+        about: PagesReport = {
+            **_about(found, tensors, config, subject),
+            "dictionary": str(source.run.directory.resolve()),
+            "evaluation": str(measured.directory.resolve()),
+            "statistics_tokens": int(statistics["tokens"]),
+            "ablation": [],
+        }
         if ablation:
             about["ablation"], effects = ablation.results()
             claimed.write_tensors(ABLATION_FILE, effects)
@@ -189,9 +192,7 @@ def _of_features(
     return {"feature": features, **tensors, "nearest": nearest, "nearest_cosine": cosine}
 
 
-def _about(
-    found: Contexts, tensors: dict[str, Tensor], config: FeaturesConfig, subject: ModelSubject
-) -> dict[str, Any]:
+def _about(found: Contexts, tensors: dict[str, Tensor], config: FeaturesConfig, subject: ModelSubject) -> WordsReport:
     """What `sheets.json` holds beside paths: counts, and the words for the numbers in the other files."""
     used = [found.tensors["tokens"], *(tensors[name] for name in ("top_token", "bottom_token") if name in tensors)]
     ids = [each for each in torch.cat([each.unique().long() for each in used]).unique().tolist() if each >= 0]
@@ -203,13 +204,13 @@ def _about(
         "vocabulary": {str(each): text for each, text in zip(ids, texts, strict=True)},
         "documents": {str(each): key.encode(errors="backslashreplace").decode() for each, key in keys},
         "bands": config.contexts.bands,
-        VERSION_KEY: VERSION,
+        "metrics_version": VERSION,
     }
 
 
 @shows_stored
 def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
-    about = finished.read_json(SHEETS_JSON)
+    about: PagesReport = finished.read_json(SHEETS_JSON)
     entries = finished.read_header(CONTEXTS_FILE).tensors
     features, slots, width = entries["tokens"].shape
     figures = {"sheets": features, "tokens_seen": about["tokens_seen"]}
@@ -218,7 +219,7 @@ def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     rows = [
         ("features", f"{features:,}, each with up to {slots} contexts of {width} tokens"),
         ("text", f"{about['tokens_seen']:,} tokens ({about['split']} split)"),
-        *ablation_rows(about),
+        *ablation_rows(about.get("ablation", [])),
         ("run", str(directory)),
         ("evaluation", about["evaluation"]),
         ("sheets", str(finished.directory)),

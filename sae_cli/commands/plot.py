@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sae_cli.artifacts.files import write_file
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.documents import Document
 from sae_cli.errors import RequestError
 from sae_cli.escaping import brief
 from sae_cli.metrics.catalogue import figures
@@ -72,7 +73,7 @@ class Drawn(NamedTuple):
     kind: Kind
     charts: list[Chart]
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """For `--json`: the numbers that are drawn."""
         return {"file": str(self.path), "kind": self.kind.value, "charts": [_document(each) for each in self.charts]}
 
@@ -196,7 +197,7 @@ def _statistics(found: Subject) -> dict[str, np.ndarray]:
     return {name: each.numpy() for name, each in found.evaluations[0].features.items()}
 
 
-def _document(chart: Chart) -> dict[str, Any]:
+def _document(chart: Chart) -> Document:
     """The numbers of a chart."""
     series = [
         {"name": each.name, "columns": {name: np.asarray(values).tolist() for name, values in each.columns.items()}}

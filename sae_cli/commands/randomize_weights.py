@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -21,6 +21,16 @@ from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal import console
 
 _WEIGHTS_FILE = "weights.json"
+
+
+class _TensorReport(TypedDict):
+    """A `ChangedTensor` as it is in the file."""
+
+    name: str
+    shape: list[int]
+    kept: bool
+    mean: list[float]
+    std: list[float]
 
 
 def run(config: RandomizeConfig, directory: Path) -> StageResult:
@@ -57,7 +67,7 @@ def _randomize(claim: Claim[RandomizeConfig]) -> FinishedRun:
 
 @shows_stored
 def _result(finished: FinishedRun) -> StageResult:
-    report: list[dict[str, Any]] = finished.read_json(_WEIGHTS_FILE)
+    report: list[_TensorReport] = finished.read_json(_WEIGHTS_FILE)
     rows = [
         (each["name"], "x".join(map(str, each["shape"])), *_statistics(each), "kept" if each["kept"] else "random")
         for each in report
@@ -72,5 +82,5 @@ def _result(finished: FinishedRun) -> StageResult:
     )
 
 
-def _statistics(tensor: dict[str, Any]) -> list[str]:
+def _statistics(tensor: _TensorReport) -> list[str]:
     return [f"{value:.3g}" for value in (*tensor["mean"], *tensor["std"])]

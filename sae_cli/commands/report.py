@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from sae_cli.artifacts.manifest import library_versions
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import REPORT
 from sae_cli.dictionaries.files import load_dictionary
+from sae_cli.documents import Document
 from sae_cli.errors import RequestError
 from sae_cli.reports.page import is_report, page
 from sae_cli.reports.sections.about import about, headline
@@ -49,7 +50,7 @@ class Written(NamedTuple):
     runs: list[Path]
     bytes: int
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """For `--json`."""
         return {"report": str(self.path), "runs": [str(each) for each in self.runs], "bytes": self.bytes}
 

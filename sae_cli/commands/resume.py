@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in
 from sae_cli.commands import module_of
 from sae_cli.config.paths import placed
 from sae_cli.config.stored import CONFIG_FILE, read_config
+from sae_cli.documents import Document
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.result import Listing, StageResult
 from sae_cli.runs.inventory import find_runs, one_line, reason, root_of, short, state_document, status_text
@@ -71,7 +71,7 @@ def _can_resume(found: FoundRun) -> bool:
     return known and found.status != "running" and (found.directory / CONFIG_FILE).is_file()
 
 
-def _document(found: FoundRun) -> dict[str, Any]:
+def _document(found: FoundRun) -> Document:
     progress = progress_of(found)
     return {
         **state_document(found),

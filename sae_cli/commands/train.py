@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from sae_cli.config.agreement import check_agreement
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
 from sae_cli.dictionaries.objective import MakeObjective
+from sae_cli.documents import Document
 from sae_cli.evaluation.encode import measure
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
 from sae_cli.jobs.once import Claim, once
@@ -32,6 +32,7 @@ from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, 
 from sae_cli.kernels.choice import check_kernel
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.metrics.report import existing
 from sae_cli.runs.dictionary_run import card_of
 from sae_cli.runs.file_names import CURVE, DENSITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
@@ -44,6 +45,9 @@ from sae_cli.training.needs import disk_bytes, estimate, memory_bytes
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trackers.tracking import Tracking, check_trackers
 from sae_cli.training.trainer import TRAINING, Recipe, Trainer
+
+CurveLine = Mapping[str, int | float | str | None]
+"""A line of the training curve, by the names of the figures."""
 
 _MISSED = 0.05
 """Share of `k` by which L0 may differ without a word."""
@@ -196,9 +200,9 @@ class Training(Job):
         last = trainer.step_number == self.recipe.steps
         return last or trainer.ends_phase or trainer.step_number % self.config.train.log_every == 0
 
-    def _curve_line(self, trainer: Trainer, held_out: Float[Tensor, "N D"], speed: float) -> dict[str, Any]:
+    def _curve_line(self, trainer: Trainer, held_out: Float[Tensor, "N D"], speed: float) -> CurveLine:
         """Means since the line before, and from time to time the FVU of held-out activations."""
-        line = {**trainer.close_window(), "tokens_per_second": speed}
+        line: dict[str, int | float | str | None] = {**trainer.close_window(), "tokens_per_second": speed}
         if trainer.step_number == self.recipe.steps or trainer.step_number % self.config.train.held_out_every == 0:
             line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
         return line
@@ -239,12 +243,12 @@ class Training(Job):
             self.config,
             scale=trainer.scale,
             tokens=trainer.tokens,
-            source=self.source.facts["source"],
+            source=str(self.source.facts["source"]),
             provenance={"made_by": "sae train"},
         )
         save_dictionary(run, trainer.dictionary(), card.header(), extra, name)
 
-    def _forbidden_facts(self) -> dict[str, Any]:
+    def _forbidden_facts(self) -> Document:
         if self.forbidden is None:
             return {}
         return {"forbidden_features": self.forbidden.features, "forbidden_alignment": self.forbidden.alignment}
@@ -266,11 +270,11 @@ def _begins_decoder_fit(trainer: Trainer) -> str:
     )
 
 
-def _shown(line: Mapping[str, Any]) -> dict[str, Field]:
+def _shown(line: CurveLine) -> dict[str, Field]:
     """Those figures of a line of the curve that are shown while training goes on."""
     silent = {key.replace("_", " "): f"{line[key]:,}" for key in ("dead", "never_fired") if key in line}
-    phase = {"phase": line["phase"]} if line["phase"] != TRAINING else {}
-    return {"loss": line["loss"], "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent, **phase}
+    phase = {"phase": str(line["phase"])} if line["phase"] != TRAINING else {}
+    return {"loss": existing(line, "loss"), "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent, **phase}
 
 
 def held_out_figures(trainer: Trainer, held_out: Float[Tensor, "N D"]) -> dict[str, float | None]:
@@ -286,9 +290,10 @@ def held_out_figures(trainer: Trainer, held_out: Float[Tensor, "N D"]) -> dict[s
     return figures
 
 
-def silent_features(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, int]:
+def silent_features(run: FinishedRun) -> dict[str, int]:
     """The features of a finished training that are `dead` or have `never_fired`, whichever is defined; of a run stored
     by a version that called none dead too early, nothing."""
+    facts, settings = run.manifest.facts, run.manifest.settings
     key = "dead" if facts["tokens"] >= settings.get("train.dead_after", 0) else "never_fired"
     return {key: facts[key]} if key in facts else {}
 
@@ -301,7 +306,7 @@ def _silent_rows(silent: Mapping[str, int], tokens: int, features: int) -> list[
 @shows_stored
 def _result(finished: FinishedRun) -> StageResult:
     facts, settings = finished.manifest.facts, finished.manifest.settings
-    silent = silent_features(facts, settings)
+    silent = silent_features(finished)
     figures = {"l0": facts["held_out_l0"], "fvu": facts["held_out_fvu"], **silent}
     return StageResult(
         directory=finished.directory,

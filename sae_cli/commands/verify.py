@@ -8,11 +8,12 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sae_cli.artifacts.integrity import Damage, file_damage, unlisted_files
 from sae_cli.artifacts.manifest import MANIFEST, Parent
 from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, FoundRun, look_at, measurements_in
+from sae_cli.documents import Document
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.result import Listing
 from sae_cli.runs.inventory import find_runs, one_line, readable_bytes, reason, root_of, short
@@ -58,7 +59,7 @@ class Verdict:
         """What is damaged, in a few words."""
         return ", ".join(self._damaged_files(self.found.directory))
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         files = self.found.manifest.files if self.found.manifest else {}
         return {
             "run": str(self.found.directory),

@@ -6,7 +6,6 @@ The reconstruction error stays in: x - fᵢ dᵢ stands for x, at every position
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from sae_cli.errors import RequestError
 from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.metrics.ablation import AblationSums, TakenOut
 from sae_cli.metrics.logit_weights import SHOWN
+from sae_cli.metrics.report import AblationReport
 from sae_cli.models import LanguageModel, Site
 from sae_cli.models.hooks import recorder, stand_in
 from sae_cli.tensor_types import Activations, Float, Int, Logits, Rows, SiteActivations, Tensor
@@ -54,7 +54,7 @@ class Ablation:
         self.text = text
         self.sums = {feature: AblationSums(model.vocab_size) for feature in features}
 
-    def results(self) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    def results(self) -> tuple[list[AblationReport], dict[str, Tensor]]:
         """Run the text; of each feature its figures, and what it adds to the logits of every token [A, V]."""
         for rows in self.text.rows("ablation"):
             self.add(rows.tokens)
@@ -94,9 +94,9 @@ class Ablation:
         increase = _surprise(ablated, targets) - _surprise(clean, targets)
         sums.add(TakenOut(f[fires].cpu(), higher.cpu(), direct.cpu(), fires[:, :-1].cpu(), increase.cpu()))
 
-    def reports(self) -> list[dict[str, Any]]:
+    def reports(self) -> list[AblationReport]:
         """The figures of each feature."""
-        return [{"feature": feature, **self._report(sums)} for feature, sums in self.sums.items()]
+        return [self._report(feature, sums) for feature, sums in self.sums.items()]
 
     def tensors(self) -> dict[str, Tensor]:
         """What each feature adds to the logits where it fires."""
@@ -108,10 +108,10 @@ class Ablation:
             "logit_effect_direct": torch.stack([direct for _, direct in effects]),
         }
 
-    def _report(self, sums: AblationSums) -> dict[str, Any]:
+    def _report(self, feature: int, sums: AblationSums) -> AblationReport:
         all_paths, _ = sums.mean_effects()
-        ends = {"raises": all_paths, "lowers": -all_paths}
-        return sums.results() | {end: self._largest(each) if sums.n else [] for end, each in ends.items()}
+        raises, lowers = (self._largest(each) if sums.n else [] for each in (all_paths, -all_paths))
+        return {"feature": feature, **sums.results(), "raises": raises, "lowers": lowers}
 
     def _largest(self, effect: Float[Tensor, " V"]) -> list[str]:
         tokens = effect.topk(min(SHOWN, len(effect))).indices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
 
@@ -17,7 +16,7 @@ FEATURES_AT_ONCE = 2**24
 
 
 @torch.no_grad()
-def measure(seen: Iterable[Encoded], *metrics: Metric[Encoded, Any]) -> None:
+def measure(seen: Iterable[Encoded], *metrics: Metric[Encoded, object]) -> None:
     """Add all that a pass sees to each of the metrics."""
     for each in seen:
         for metric in metrics:

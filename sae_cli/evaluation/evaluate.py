@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
+from sae_cli.documents import Document
 from sae_cli.errors import BusyError, RequestError
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
 from sae_cli.evaluation.evaluate_table import BEFORE, result
@@ -35,6 +35,7 @@ from sae_cli.jobs.estimate import Estimate, announce, expect_memory
 from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
+from sae_cli.metrics.report import BeforeReport
 from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_dictionary_run
 from sae_cli.runs.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
@@ -127,7 +128,7 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
 
     with claim.open(parents=[source.run]) as claimed:
         figures, tensors = measurement.of(dictionary)
-        report = {**figures, **before, VERSION_KEY: VERSION}
+        report: Document = {**figures, **before, VERSION_KEY: VERSION}
         report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
         claimed.write_tensors(FEATURES_FILE, tensors)
         if ablation:
@@ -165,7 +166,7 @@ def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> 
     return references
 
 
-def _before(run: FinishedRun, config: EvalConfig, name: str) -> dict[str, Any]:
+def _before(run: FinishedRun, config: EvalConfig, name: str) -> BeforeReport:
     """Of a pruned dictionary: the same evaluation of what it was made of."""
     parent = pruned_from(run)
     if parent is None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dictionaries.card import Card
+from sae_cli.documents import Document, Facts
 from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics.catalogue import figures, shown
 from sae_cli.metrics.figure import Group, In, Of
+from sae_cli.metrics.report import AblationReport, EvaluationReport, Figures, RareReport, existing, figure
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.runs.file_names import EVAL_FILE
 from sae_cli.runs.stored_figures import shows_stored
@@ -35,47 +37,50 @@ BEFORE = (
 @shows_stored
 def result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     """What a finished evaluation has found out."""
-    report = finished.read_json(EVAL_FILE)
-    found = {key: report[key] for key in _FIGURES if key in report}
+    report: EvaluationReport = finished.read_json(EVAL_FILE)
     directory = source.run.directory
     rows = [
-        *_table(source, report),
-        *_baseline_rows(report),
-        *ablation_rows(report),
+        *_table(source, report, report["rare"]),
+        *_baseline_rows(report.get("baselines", {})),
+        *ablation_rows(report.get("ablation", [])),
         *domain_rows(report),
         *reference_rows(report),
     ]
     rows += [("run", str(directory)), ("evaluation", str(finished.directory))]
     header: tuple[str, ...] = ()
     if "before" in report:
-        header, compared = _before_and_after(report)
+        header, compared = _before_and_after(report["before"], report)
         rows = [*compared, *((label, "", value) for label, value in rows)]
     return StageResult(
         directory=directory,
         title="eval",
-        document={"run": str(directory), "command": "eval", "eval": report, "figures": found},
+        document={"run": str(directory), "command": "eval", "eval": report, "figures": _most_telling(report)},
         table=rows,
         header=header,
     )
 
 
-def _before_and_after(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    before, known = report["before"], figures(Of.EVALUATION)
+def _most_telling(report: Facts) -> Document:
+    return {key: report[key] for key in _FIGURES if key in report}
+
+
+def _before_and_after(before: Facts, report: Facts) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    known = figures(Of.EVALUATION)
     pruned = known["killed"]
-    rows = [(pruned.label, "", pruned.text(report[pruned.key]))]
+    rows = [(pruned.label, "", pruned.text(existing(report, pruned.key)))]
     for key in BEFORE:
         if before.get(key) is not None or (key in before and report.get(key) is not None):
             rows.append((known[key].named, _shown(before[key]), _shown(report.get(key))))
     return ("", "before", "after"), rows
 
 
-def _shown(value: float | None) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...]]:
+def _table(source: DictionaryRun, report: Facts, rare: RareReport) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("dictionary", f"{source.architecture()}, {report['features']:,} features of width {source.width()}"),
         *_training_rows(source.card),
@@ -89,10 +94,10 @@ def _table(source: DictionaryRun, report: dict[str, Any]) -> list[tuple[str, ...
     if report.get("token_entropy_median") is not None:
         entropy = figures(Of.EVALUATION)["token_entropy_median"]
         shares = f"{report['top1_share_median']:.2f} / {report['top3_share_median']:.2f}"
-        rows.append((entropy.label, entropy.text(report[entropy.key])))
+        rows.append((entropy.label, entropy.text(existing(report, entropy.key))))
         rows.append(("share of the top token / top 3", shares))
-    if report["rare"]["rare"]["features"]:
-        rows.append((f"rare (on < {report['rare']['below']:g} of tokens)", _rare(report["rare"])))
+    if rare["rare"]["features"]:
+        rows.append((f"rare (on < {rare['below']:g} of tokens)", _rare(rare)))
     if report.get("logit_kurtosis_median") is not None:
         kurtosis = f"{report['logit_kurtosis_median']:.1f} / {report['logit_skew_median']:+.2f}"
         rows.append(("logit weights, kurtosis / skew", kurtosis))
@@ -111,26 +116,27 @@ def _training_rows(card: Card) -> list[tuple[str, ...]]:
     return [("trained on", f"{card.tokens:,} activations" + (f" ({card.source})" if card.source else ""))]
 
 
-def _rows_of(report: dict[str, Any], group: Group) -> list[tuple[str, ...]]:
+def _rows_of(report: Facts, group: Group) -> list[tuple[str, ...]]:
     """The figures of a group that have a row of their own."""
     of_group = [each for each in shown(Of.EVALUATION, In.TABLE) if each.group is group]
-    return [(each.named, each.text(report[each.key])) for each in of_group if report.get(each.key) is not None]
+    found = {each: figure(report, each.key) for each in of_group}
+    return [(each.named, each.text(value)) for each, value in found.items() if value is not None]
 
 
-def _rare(report: dict[str, Any]) -> str:
+def _rare(report: RareReport) -> str:
     rare, others = report["rare"], report["others"]
     parts = [f"{rare['features']:,}"]
-    if others["features"]:
+    if "de_projection" in rare and "de_projection" in others:
         parts.append(f"D/E median {rare['de_projection']['q50']:.2f} (others {others['de_projection']['q50']:.2f})")
-        if rare["encoder_alignment"] is not None and others["encoder_alignment"] is not None:
-            alignment = f"{rare['encoder_alignment']:.3f} (others {others['encoder_alignment']:.3f})"
-            parts.append(f"mean cosine of encoder rows {alignment}")
+        of_rare, of_others = rare.get("encoder_alignment"), others.get("encoder_alignment")
+        if of_rare is not None and of_others is not None:
+            parts.append(f"mean cosine of encoder rows {of_rare:.3f} (others {of_others:.3f})")
     return ", ".join(parts)
 
 
-def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def _baseline_rows(baselines: Mapping[str, Figures]) -> list[tuple[str, ...]]:
     rows = []
-    for name, each in report.get("baselines", {}).items():
+    for name, each in baselines.items():
         recovered = each["loss_recovered"]
         shown = f"no loss recovered, CE increase {_shown(each['ce_increase'])}"
         if recovered is not None:
@@ -140,11 +146,11 @@ def _baseline_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def ablation_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def ablation_rows(taken_out: Sequence[AblationReport]) -> list[tuple[str, ...]]:
     """A line for each feature that was taken out."""
     rows = []
-    for each in report.get("ablation", []):
-        if not each["tokens"]:
+    for each in taken_out:
+        if "cosine_direct" not in each:
             rows.append((f"without feature {each['feature']}", "fires on none of the tokens"))
             continue
         raises = " ".join(map(repr, each["raises"][:5]))

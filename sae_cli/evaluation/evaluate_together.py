@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
@@ -16,6 +15,7 @@ from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
+from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
@@ -70,8 +70,8 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
             read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionaries in it")
         placed = references.place(text, splicer.losses) if references else {}
-        report = {**_report(splicer, text, at), **placed, "tokens_sha256": read.hexdigest()}
-        warn_if_short("eval.tokens", config.eval.tokens, report["tokens"], "the held-out text")
+        report: Document = {**_report(splicer, text, at), **placed, "tokens_sha256": read.hexdigest()}
+        warn_if_short("eval.tokens", config.eval.tokens, splicer.tokens, "the held-out text")
         claimed.write_json(EVAL_FILE, report)
         facts = {**text_facts(texts[0]), **model_facts(sources[0]), "tokens_sha256": report["tokens_sha256"]}
         return claimed.finish(**facts, seconds=claim.seconds())
@@ -95,7 +95,7 @@ def _check(sources: Sequence[DictionaryRun], data: DataConfig | None) -> DataCon
     return first.data(data)
 
 
-def _difference(expected: Any, found: Any, group: str) -> str:
+def _difference(expected: object, found: object, group: str) -> str:
     """The first setting that differs, but for what the model is called."""
     one, other = flatten(expected), flatten(found)
     for settings in (one, other):
@@ -136,8 +136,8 @@ def _load(source: DictionaryRun, site: Site, model: LanguageModel, verify: bool)
     return dictionary
 
 
-def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryRun]) -> dict[str, Any]:
-    dictionaries = {
+def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryRun]) -> Document:
+    dictionaries: dict[str, Facts] = {
         _name(site): {
             "run": str(source.run.directory),
             "features": splicer.dictionaries[site].n_features,
@@ -149,7 +149,7 @@ def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryR
         **splicer.losses.results(),
         "dictionaries": dictionaries,
         **text.domain_results(splicer.losses),
-        "tokens": next(iter(splicer.alone.values())).n,
+        "tokens": splicer.tokens,
         "loss_tokens": int(splicer.losses.total[0]),
         "rows": splicer.losses.rows,
         "split": Split.held_out.value,

@@ -17,6 +17,7 @@ from sae_cli.config.data import DataConfig
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.metrics.language_loss import LossSums
+from sae_cli.metrics.report import DomainsReport
 from sae_cli.models import LanguageModel
 from sae_cli.tensor_types import Int, Tensor
 from sae_cli.terminal.progress import progress
@@ -124,7 +125,7 @@ class HeldOutText:
         assert block.n_bytes is not None, "the stream counts bytes"
         return HeldOutRows(torch.from_numpy(block.tokens), torch.from_numpy(numbers), torch.from_numpy(block.n_bytes))
 
-    def domain_results(self, losses: LossSums) -> dict[str, dict[str, dict[str, float | None]]]:
+    def domain_results(self, losses: LossSums) -> DomainsReport:
         """Under `domains` the figures of each by its name, if there is more than one."""
         assert isinstance(self._stream.corpus, DomainsOf)
         names = self._stream.corpus.names

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from sae_cli.documents import Facts
 from sae_cli.metrics.catalogue import shown
 from sae_cli.metrics.figure import Group, In, Of
 from sae_cli.metrics.language_loss import EFFECTS, is_harm
+from sae_cli.metrics.report import (
+    DomainsReport,
+    EquivalentReport,
+    Figures,
+    ReferenceReport,
+    existing,
+    figure,
+    is_placed,
+)
 from sae_cli.runs.definitions import UNDEFINED
 from sae_cli.terminal.plus_minus import plus_minus
 
@@ -21,7 +30,7 @@ DOMAINS_SHOWN = 8
 Rows = list[tuple[str, ...]]
 
 
-def loss_rows(report: Mapping[str, Any]) -> Rows:
+def loss_rows(report: Facts) -> Rows:
     """Losses with their standard errors; on the direct path where nothing else was measured."""
     where = In.TABLE if "ce_sae" in report else In.DIRECT
     of_losses = [each for each in shown(Of.EVALUATION, where) if each.group in (Group.EFFECT, Group.LOSS)]
@@ -32,7 +41,7 @@ def loss_rows(report: Mapping[str, Any]) -> Rows:
     ]
 
 
-def why_missing(figures: Mapping[str, Any], key: str) -> str:
+def why_missing(figures: Facts, key: str) -> str:
     """Why loss recovered does not exist among these figures; nothing for other figures, or where it is not known."""
     effect = EFFECTS.get(key, "")
     if figures.get(effect) is None:
@@ -41,10 +50,10 @@ def why_missing(figures: Mapping[str, Any], key: str) -> str:
     return f"{UNDEFINED}: {ablation} ablation does not clearly raise the loss ({_with_error(figures, effect)} nats)"
 
 
-def domain_rows(report: Mapping[str, Any]) -> Rows:
+def domain_rows(report: DomainsReport) -> Rows:
     """The largest domains, and all others in one row."""
     domains = report.get("domains", {})
-    names = sorted(domains, key=lambda name: -domains[name]["tokens"])
+    names = sorted(domains, key=lambda name: -existing(domains[name], "tokens"))
     shown, rest = names[:DOMAINS_SHOWN], names[DOMAINS_SHOWN:]
     rows: Rows = [(f"domain {name}", _domain(domains[name])) for name in shown]
     if rest:
@@ -52,7 +61,7 @@ def domain_rows(report: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def _domain(figures: Mapping[str, Any]) -> str:
+def _domain(figures: Figures) -> str:
     path = "" if "ce_sae" in figures else "_direct"
     size = f"{figures['tokens']:,} tokens, CE {figures['ce_clean']:.3f}"
     parts = [size, f"increase {_with_error(figures, f'ce_increase{path}')}"]
@@ -63,26 +72,26 @@ def _domain(figures: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _pooled(domains: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _pooled(domains: Sequence[Figures]) -> dict[str, float | None]:
     """The figures of several domains as of one; without their errors, for which rows would be needed."""
-    tokens = sum(each["tokens"] for each in domains)
-    pooled: dict[str, Any] = {"tokens": tokens}
+    tokens = sum(existing(each, "tokens") for each in domains)
+    pooled: dict[str, float | None] = {"tokens": tokens}
     for key in ("ce_clean", "ce_sae", "ce_zero", "ce_sae_direct", "ce_zero_direct"):
         if key in domains[0]:
-            pooled[key] = sum(each["tokens"] * each[key] for each in domains) / tokens
+            pooled[key] = sum(existing(each, "tokens") * existing(each, key) for each in domains) / tokens
     for path in ("", "_direct"):
         if f"ce_sae{path}" in pooled:
-            clean, sae, zero = (pooled[key] for key in ("ce_clean", f"ce_sae{path}", f"ce_zero{path}"))
+            clean, sae, zero = (existing(pooled, key) for key in ("ce_clean", f"ce_sae{path}", f"ce_zero{path}"))
             # An upper bound of the error of the whole: the domains share rows.
-            errors = [each["tokens"] * (each.get(f"zero_ablation_effect{path}_se") or 0) for each in domains]
+            errors = [existing(each, "tokens") * (each.get(f"zero_ablation_effect{path}_se") or 0) for each in domains]
             recovered = (zero - sae) / (zero - clean) if is_harm(zero - clean, sum(errors) / tokens) else None
             pooled |= {f"ce_increase{path}": sae - clean, f"loss_recovered{path}": recovered}
     return pooled
 
 
-def reference_rows(report: Mapping[str, Any]) -> Rows:
+def reference_rows(report: object) -> Rows:
     """Which model the spliced one is as good as, and the models that this was read from."""
-    if "references" not in report:
+    if not is_placed(report):
         return []
     unit, references = report["references_unit"], report["references"]
     name = "CE" if unit == CE else "bits per byte"
@@ -95,20 +104,25 @@ def reference_rows(report: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def _equivalent(found: Mapping[str, Any] | None, references: Sequence[Mapping[str, Any]]) -> str:
+def _equivalent(found: EquivalentReport | None, references: Sequence[ReferenceReport]) -> str:
     if found is None:
         return "no reference has a place on the axis"
-    axis = found["axis"]
-    key, shown, unit = ("parameters", _count, "parameters") if axis == PARAMETERS else ("step", _step, "training steps")
+    key = size_key(found["axis"])
+    shown, unit = (_count, "parameters") if found["axis"] == PARAMETERS else (_step, "training steps")
     curve = " … ".join(f"{each['name']} {shown(each[key])}" for each in _ends(found, references, key))
     caveat = caveat_of(found)
     if found["outside"]:
         return f"{found['outside']} of the references ({curve}; nothing is extrapolated{caveat})"
-    low, high = ("…" if found[end] is None else shown(found[end]) for end in ("low", "high"))
-    return f"a model of {shown(found['value'])} {unit} ({low}–{high}; {curve}{caveat})"
+    low, high = ("…" if end is None else shown(end) for end in (found["low"], found["high"]))
+    return f"a model of {shown(existing(found, 'value'))} {unit} ({low}–{high}; {curve}{caveat})"
 
 
-def caveat_of(found: Mapping[str, Any]) -> str:
+def size_key(axis: str) -> str:
+    """Under which key a reference says where it is on an axis."""
+    return "parameters" if axis == PARAMETERS else "step"
+
+
+def caveat_of(found: EquivalentReport) -> str:
     """What a reader must know of the curve, and of the spliced model where it has a lower loss than the intact one."""
     said = "; the references' losses do not fall with size throughout" if not found["monotone"] else ""
     if left_out := found.get("left_out"):
@@ -118,7 +132,7 @@ def caveat_of(found: Mapping[str, Any]) -> str:
     return said
 
 
-def _ends(found: Mapping[str, Any], references: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
+def _ends(found: EquivalentReport, references: Sequence[ReferenceReport], key: str) -> list[ReferenceReport]:
     """The neighbors, or the ends of the curve where the loss is outside."""
     if found["outside"]:
         curve = sorted((each for each in references if each.get(key)), key=lambda each: each[key])
@@ -127,8 +141,8 @@ def _ends(found: Mapping[str, Any], references: Sequence[Mapping[str, Any]], key
     return [next(each for each in references if each["name"] == name) for name in names]
 
 
-def _with_error(figures: Mapping[str, Any], key: str) -> str:
-    value, error = figures.get(key), figures.get(f"{key}_se")
+def _with_error(figures: Facts, key: str) -> str:
+    value, error = figure(figures, key), figure(figures, f"{key}_se")
     if value is None:
         return ""
     return plus_minus(value, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
@@ -14,6 +14,7 @@ from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassCon
 from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.baselines import SAMPLE, check_ica, fit_baseline
@@ -46,6 +47,15 @@ _OF_BASELINES = (
 )
 
 
+class _Whole(NamedTuple):
+    """Reconstruction and losses; of them the tokens and the L0, and the scale of the final norm where there is one."""
+
+    figures: Facts
+    tokens: int
+    l0: float
+    inverse_scale: float = 1.0
+
+
 @dataclass(frozen=True)
 class Measurement:
     """How much is measured, on what.
@@ -64,16 +74,16 @@ class Measurement:
     baselines: tuple[Baseline, ...] = ()
     references: References | None = None
 
-    def of(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def of(self, dictionary: Dictionary) -> tuple[Document, dict[str, Tensor]]:
         """Every figure by its name, and the tensors of per-feature statistics."""
         self.subject.check(dictionary)
         self._check_baselines()
         whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
-        self._warn_if_short(whole["tokens"], counted["feature_tokens"])
-        figures = whole | counted
+        self._warn_if_short(whole.tokens, int(tensors["tokens"]))
+        figures: Document = {**whole.figures, **counted}
         match self.subject:
             case ModelSubject():
-                shape, weights = _logit_weights(self.subject, dictionary, whole["final_norm_inverse_scale"])
+                shape, weights = _logit_weights(self.subject, dictionary, whole.inverse_scale)
                 tensors |= weights
                 figures |= {name: _median(values[tensors["count"] > 0]) for name, values in shape.items()}
             case SyntheticSubject():
@@ -84,7 +94,7 @@ class Measurement:
             "feature_split": self.features.split.value,
         }
         if self.baselines:
-            figures["baselines"] = self._baselines(dictionary, l0=figures["l0"])
+            figures["baselines"] = self._baselines(dictionary, l0=whole.l0)
         return figures, tensors
 
     def _warn_if_short(self, tokens: int, feature_tokens: int) -> None:
@@ -100,7 +110,7 @@ class Measurement:
     def _text(self, subject: ModelSubject) -> HeldOutText:
         return HeldOutText(subject.model, subject.data, subject.model_rows, self.evaluation.tokens)
 
-    def _whole(self, dictionary: Dictionary, references: References | None = None) -> dict[str, Any]:
+    def _whole(self, dictionary: Dictionary, references: References | None = None) -> _Whole:
         """Reconstruction and, where there is a language model, losses, among those of references."""
         match self.subject:
             case ModelSubject():
@@ -108,7 +118,7 @@ class Measurement:
             case SyntheticSubject():
                 return self._reconstruct(dictionary)
 
-    def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> dict[str, Any]:
+    def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> _Whole:
         text = self._text(subject)
         splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
         read = TokensHash()
@@ -116,7 +126,7 @@ class Measurement:
             splicer.add(rows)
             read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionary in it")
-        return {
+        figures = {
             **splicer.results(),
             **text.domain_results(splicer.losses),
             **(references.place(text, splicer.losses) if references else {}),
@@ -126,15 +136,18 @@ class Measurement:
             "positions": "all but the first of each row",
             "tokens_sha256": read.hexdigest(),
         }
+        of_all, inverse_scale = splicer.reconstruction, float(splicer.inverse_scale.results())
+        return _Whole(figures, of_all.n, of_all.l0, inverse_scale)
 
-    def _reconstruct(self, dictionary: Dictionary) -> dict[str, Any]:
+    def _reconstruct(self, dictionary: Dictionary) -> _Whole:
         reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
         held_out = take(self.subject.blocks(Split.held_out), self.evaluation.tokens)
         measure(encoded(dictionary, held_out), reconstruction)
-        return {**reconstruction.results(), "tokens": reconstruction.n}
+        figures = {**reconstruction.results(), "tokens": reconstruction.n}
+        return _Whole(figures, reconstruction.n, reconstruction.l0)
 
     @torch.no_grad()
-    def _features(self, dictionary: Dictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _features(self, dictionary: Dictionary) -> tuple[dict[str, float | int | None], dict[str, Tensor]]:
         """Summaries, over features that fired (neurons: over all), and the statistics that they are of."""
         sums, tokens = self._count(dictionary)
         W_dec, alive = dictionary.W_dec.cpu(), sums.count > 0
@@ -144,7 +157,7 @@ class Measurement:
             **(tokens.results() if tokens else {}),
         }
         by_neuron = {}
-        figures: dict[str, Any] = {**sums.results()}
+        figures = sums.results()
         if isinstance(self.subject, ModelSubject) and (null_space := self.subject.null_space):
             by_feature |= {"decoder_kurtosis": kurtosis(W_dec), "decoder_participation": participation_ratio(W_dec)}
             by_neuron = {"neuron_kurtosis": kurtosis(W_dec.T), "neuron_participation": participation_ratio(W_dec.T)}
@@ -192,14 +205,14 @@ class Measurement:
                 f"{self.subject.site.hook.value}; leave neurons out, or use random"
             )
 
-    def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, dict[str, Any]]:
+    def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, Facts]:
         x = torch.cat([block.activations for block in take(self.training_blocks(), SAMPLE)])
-        found = {}
+        found: dict[str, Facts] = {}
         for name in self.baselines:
             console.log(f"baseline: {name.value}")
             basis = fit_baseline(name.value, x, mean=dictionary.activation_mean.cpu(), l0=l0)
             basis = basis.to(dictionary.W_dec.device)
-            figures = self._whole(basis) | self._features(basis)[0]
+            figures = {**self._whole(basis).figures, **self._features(basis)[0]}
             found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
         return found
 
@@ -221,7 +234,7 @@ def _median(values: Float[Tensor, " N"]) -> float | None:
 
 def _truth_figures(
     truth: Float[Tensor, "A D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
-) -> dict[str, Any]:
+) -> dict[str, float]:
     alive = W_dec[count > 0]
     found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
     return {

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary, saved_steps, snapshot_file
 from sae_cli.metrics.rare import DensityHistory, Trajectory, encoder_alignment, exempt_and_resampled, trajectory
+from sae_cli.metrics.report import GroupReport, RareReport, SnapshotReport, TrajectoriesReport, TrajectoryReport
 from sae_cli.metrics.similarity import quantiles
 from sae_cli.runs.dictionary_run import read_density
 from sae_cli.runs.file_names import DENSITY_FILE
@@ -18,9 +18,7 @@ _EARLY = (0.1, 0.3)
 """The part of training in which features that are followed were rare already, in shares of its tokens."""
 
 
-def rare_report(
-    run: FinishedRun, dictionary: Dictionary, features: Mapping[str, Tensor], below: float
-) -> dict[str, Any]:
+def rare_report(run: FinishedRun, dictionary: Dictionary, features: Mapping[str, Tensor], below: float) -> RareReport:
     """Of the features that fire, but on a smaller share of tokens than `below`, beside all others that fire.
 
     Args:
@@ -32,8 +30,11 @@ def rare_report(
     alive, frequency = features["count"] > 0, features["frequency"]
     rare = alive & (frequency < below)
     groups = {"rare": rare, "others": alive & ~rare}
-    report: dict[str, Any] = {"below": below}
-    report |= {name: _group_report(dictionary, chosen, frequency) for name, chosen in groups.items()}
+    report: RareReport = {
+        "below": below,
+        "rare": _group_report(dictionary, groups["rare"], frequency),
+        "others": _group_report(dictionary, groups["others"], frequency),
+    }
     if DENSITY_FILE in run.manifest.files:
         history = read_density(run)
         report["trajectories"] = _trajectories(history, rare, below)
@@ -43,26 +44,34 @@ def rare_report(
 
 def _group_report(
     dictionary: Dictionary, chosen: Bool[Tensor, " F"], frequency: Float[Tensor, " F"] | None
-) -> dict[str, Any]:
+) -> GroupReport:
     """How many they are, the mean cosine of two of their encoder rows, and quantiles over them."""
     if not chosen.any():
         return {"features": 0}
-    found = {} if frequency is None else {"frequency": frequency}
-    found |= {"b_enc": dictionary.encoder_bias.cpu(), "de_projection": dictionary.de_projection().cpu()}
-    return {
+    found: GroupReport = {
         "features": int(chosen.sum()),
         "encoder_alignment": encoder_alignment(dictionary.W_enc.cpu()[chosen]),
-        **{name: quantiles(values[chosen].float()) for name, values in found.items()},
+    }
+    if frequency is not None:
+        found["frequency"] = quantiles(frequency[chosen].float())
+    found["b_enc"] = quantiles(dictionary.encoder_bias.cpu()[chosen].float())
+    found["de_projection"] = quantiles(dictionary.de_projection().cpu()[chosen].float())
+    return found
+
+
+def _trajectories(history: DensityHistory, rare: Bool[Tensor, " F"], below: float) -> TrajectoriesReport:
+    """Of the features that are rare now, and of those that were rare early: exempt from resampling or not."""
+    early = exempt_and_resampled(history, _EARLY, below)
+    return {
+        "early": list(_EARLY),
+        "rare_now": _plain(trajectory(history, rare)),
+        "exempt": _plain(early["exempt"]),
+        "not_exempt": _plain(early["not_exempt"]),
+        "resampled": _plain(early["resampled"]),
     }
 
 
-def _trajectories(history: DensityHistory, rare: Bool[Tensor, " F"], below: float) -> dict[str, Any]:
-    """Of the features that are rare now, and of those that were rare early: exempt from resampling or not."""
-    followed = {"rare_now": trajectory(history, rare), **exempt_and_resampled(history, _EARLY, below)}
-    return {"early": list(_EARLY), **{name: _plain(each) for name, each in followed.items()}}
-
-
-def _plain(each: Trajectory) -> dict[str, Any]:
+def _plain(each: Trajectory) -> TrajectoryReport:
     return {
         "features": each.features,
         "late_slope": each.late.slope,
@@ -73,10 +82,11 @@ def _plain(each: Trajectory) -> dict[str, Any]:
     }
 
 
-def _snapshots(run: FinishedRun, groups: Mapping[str, Bool[Tensor, " F"]]) -> list[dict[str, Any]]:
+def _snapshots(run: FinishedRun, groups: Mapping[str, Bool[Tensor, " F"]]) -> list[SnapshotReport]:
     """What the same features looked like at the steps that `train.save_at` has kept."""
-    found = []
+    found: list[SnapshotReport] = []
     for step in saved_steps(run):
         then = load_dictionary(run, name=snapshot_file(step))
-        found.append({"step": step, **{name: _group_report(then, chosen, None) for name, chosen in groups.items()}})
+        rare, others = (_group_report(then, groups[name], None) for name in ("rare", "others"))
+        found.append({"step": step, "rare": rare, "others": others})
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.data import DataConfig, RecordData
@@ -17,6 +17,7 @@ from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.loss_tables import BITS_PER_BYTE, CE, PARAMETERS, STEPS
 from sae_cli.metrics.equivalent_model import ROUNDING, Point, bracket, equivalent_model
 from sae_cli.metrics.language_loss import LossSums, Predictions
+from sae_cli.metrics.report import EquivalentReport, PlacedReport, ReferenceLoss, ReferenceReport, ReferenceSize
 from sae_cli.metrics.row_sums import Estimate, OfTotals, RowSums
 from sae_cli.models import LanguageModel, load_language_model
 from sae_cli.models.load import check_language_model, load_tokenizer
@@ -77,7 +78,7 @@ class References:
             except RequestError as error:
                 raise RequestError(f"references={each.name}: {error}") from error
 
-    def place(self, text: HeldOutText, losses: LossSums) -> dict[str, Any]:
+    def place(self, text: HeldOutText, losses: LossSums) -> PlacedReport:
         """`references`, `equivalent_model` and what they are measured in.
 
         Args:
@@ -138,36 +139,52 @@ class Placement:
         self.losses = losses.pooled
         self.unit = CE if all(each.same_rows for each in points) else BITS_PER_BYTE
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> PlacedReport:
         """Everything for `eval.json`."""
-        figures = {
+        return {
             "references": [self._about(each) for each in self.points],
             "references_unit": self.unit,
             "references_condition": self.condition,
+            "equivalent_model": self._equivalent(),
         }
+
+    def _equivalent(self) -> EquivalentReport | None:
         axis = STEPS if self._are_checkpoints() else PARAMETERS
         curve = self._curve(axis)
         if not curve:
-            return {**figures, "equivalent_model": None}
+            return None
         loss = self._estimate(self.losses, self.condition).value
         assert loss is not None, "a loss of at least one row"
         found = equivalent_model(list(curve.values()), loss, self._error(curve, loss))
         intact = self._estimate(self.own.sums, "ce_clean").value
         better = intact is not None and loss < intact and not math.isclose(loss, intact, rel_tol=ROUNDING)
-        return {**figures, "equivalent_model": {"axis": axis, **found._asdict(), "better_than_intact": better}}
-
-    def _about(self, each: Measured) -> dict[str, Any]:
-        loss, difference = self._estimate(each.sums, "ce_clean"), self._difference({each: 1.0})
         return {
-            "name": each.name,
-            "parameters": each.parameters,
-            **({} if each.step is None else {"step": each.step}),
-            self.unit: loss.value,
+            "axis": axis,
+            "value": found.value,
+            "low": found.low,
+            "high": found.high,
+            "below": found.below,
+            "above": found.above,
+            "outside": found.outside,
+            "monotone": found.monotone,
+            "left_out": found.left_out,
+            "better_than_intact": better,
+        }
+
+    def _about(self, each: Measured) -> ReferenceReport:
+        loss, difference = self._estimate(each.sums, "ce_clean"), self._difference({each: 1.0})
+        assert difference.value is not None, "losses of at least one row"
+        return {
+            **_size_of(each),
+            **self._loss_of(loss.value),
             "se": loss.se,
             "difference_to_sae": difference.value,
             "difference_se": difference.se,
             "same_rows": each.same_rows,
         }
+
+    def _loss_of(self, value: float | None) -> ReferenceLoss:
+        return {"ce": value} if self.unit == CE else {"bits_per_byte": value}
 
     def _are_checkpoints(self) -> bool:
         """Whether the references are of the training of the dictionary's own model."""
@@ -216,6 +233,12 @@ class Placement:
         if self.unit == CE:
             return lambda s: s[column] / s["tokens"]
         return lambda s: s[column] / s["bytes"] / math.log(2)
+
+
+def _size_of(each: Measured) -> ReferenceSize:
+    if each.step is None:
+        return {"name": each.name, "parameters": each.parameters}
+    return {"name": each.name, "parameters": each.parameters, "step": each.step}
 
 
 def _identity(model: ModelConfig) -> tuple[str, str | None]:

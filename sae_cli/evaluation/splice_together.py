@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -46,6 +45,11 @@ class JointSplicer:
         )
         self.losses = LossSums()
 
+    @property
+    def tokens(self) -> int:
+        """Positions whose activations were read."""
+        return next(iter(self.alone.values())).n
+
     @torch.no_grad()
     def add(self, rows: HeldOutRows) -> None:
         """Add rows of text."""
@@ -81,7 +85,7 @@ class JointSplicer:
         measure([encoded := Encoded(self.dictionaries[site], x.flatten(0, 1))], sums[site])
         return encoded.reconstruction.view_as(x)
 
-    def of_site(self, site: Site) -> dict[str, Any]:
+    def of_site(self, site: Site) -> dict[str, float | None]:
         """Figures of one dictionary as it reads the spliced model, and, named `<name>_alone`, the clean one."""
         found = {"": self.together[site].results(), "_alone": self.alone[site].results()}
         return {f"{name}{where}": figures[name] for where, figures in found.items() for name in _SHOWN}

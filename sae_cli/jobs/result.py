@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from sae_cli.documents import Document
 
 
 @dataclass(kw_only=True)
@@ -23,7 +24,7 @@ class StageResult:
     """
 
     directory: Path
-    document: dict[str, Any] = field(default_factory=dict[str, Any])
+    document: Document = field(default_factory=dict[str, object])
     title: str = ""
     table: Sequence[Sequence[str]] = ()
     header: Sequence[str] = ()
@@ -42,7 +43,7 @@ class Listing:
     """
 
     directories: Sequence[Path]
-    document: dict[str, Any]
+    document: Document
     title: str
     table: Sequence[Sequence[str]] = ()
     header: Sequence[str] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import torch
 
@@ -26,6 +27,16 @@ class TakenOut:
     direct_path: Float[Tensor, "N V"]
     fires: Bool[Tensor, "B S"]
     increase: Float[Tensor, "B S"]
+
+
+class AblationFigures(TypedDict):
+    """Of a feature on its tokens; what it does there only if there are any."""
+
+    tokens: int
+    mean_act: NotRequired[float]
+    ce_increase: float | None
+    ce_increase_se: float | None
+    cosine_direct: NotRequired[float]
 
 
 class AblationSums:
@@ -61,15 +72,20 @@ class AblationSums:
             setattr(merged, name, getattr(self, name) + getattr(other, name))
         return merged
 
-    def results(self) -> dict[str, int | float | None]:
+    def results(self) -> AblationFigures:
         """On how many tokens it fires and, if on any, how strongly, what taking it out adds to the loss there, and the
         cosine of its effects on all paths and on the direct one."""
         increase, error = self._loss_increase()
-        found: dict[str, int | float | None] = {"tokens": self.n, "ce_increase": increase, "ce_increase_se": error}
         if not self.n:
-            return found
+            return {"tokens": self.n, "ce_increase": increase, "ce_increase_se": error}
         cosine = torch.cosine_similarity(*self.mean_effects(), dim=0)
-        return {"tokens": self.n, "mean_act": self.activation / self.n, **found, "cosine_direct": float(cosine)}
+        return {
+            "tokens": self.n,
+            "mean_act": self.activation / self.n,
+            "ce_increase": increase,
+            "ce_increase_se": error,
+            "cosine_direct": float(cosine),
+        }
 
     def mean_effects(self) -> tuple[Float[Tensor, " V"], Float[Tensor, " V"]]:
         """What the feature adds to the logits where it fires: on all paths, on the direct path."""

@@ -77,12 +77,17 @@ class ReconstructionSums:
         """Σ‖x - x̄‖², x̄ the mean over these tokens."""
         return self.second - float(self.first.square().sum()) / self.n
 
+    @property
+    def l0(self) -> float:
+        """Features that fire, a token."""
+        return self.active / self.n
+
     def results(self) -> dict[str, float | None]:
         """Every metric by its name; None where it does not exist (all activations equal, say)."""
         n, d = self.n, len(self.origin)
         fvu = _ratio(self.squared_error, self.variance_sum)
         return {
-            "l0": self.active / n,
+            "l0": self.l0,
             "l1": self.l1 / n,
             "mse": self.squared_error / n,
             "mse_per_dim": self.squared_error / n / d,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
+from sae_cli.documents import Document
 from sae_cli.escaping import visible
 from sae_cli.reports.packing import Pack
 from sae_cli.reports.values import Axis, Chart, Column, Series
@@ -14,7 +14,7 @@ from sae_cli.reports.values import Axis, Chart, Column, Series
 _NOT_DRAWN_FROM = ("columns", "name")
 
 
-def chart_document(chart: Chart, pack: Pack) -> dict[str, Any]:
+def chart_document(chart: Chart, pack: Pack) -> Document:
     """A chart in JSON values, its numbers in the pack."""
     return {
         "name": chart.name,
@@ -27,17 +27,17 @@ def chart_document(chart: Chart, pack: Pack) -> dict[str, Any]:
     }
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
+def _axis(axis: Axis) -> Document:
     return {"title": visible(axis.title), "log": axis.log}
 
 
-def _series(series: Series, pack: Pack) -> dict[str, Any]:
+def _series(series: Series, pack: Pack) -> Document:
     columns = {name: _column(values, pack) for name, values in series.columns.items()}
     drawn = {name: value for name, value in vars(series).items() if name not in _NOT_DRAWN_FROM}
     return {"name": visible(series.name), "columns": columns, "length": len(series), **drawn}
 
 
-def _column(values: Column, pack: Pack) -> dict[str, Any]:
+def _column(values: Column, pack: Pack) -> Document:
     if isinstance(values, np.ndarray):
         return pack.add(values)
     return {"words": [visible(each) for each in values]}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from sae_cli.documents import Document
 from sae_cli.escaping import visible
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.figure import Figure, In, Of
@@ -17,7 +17,7 @@ MOST_CELLS = 1_500_000
 """Tokens in all contexts of a page: above 2,048 features with 25 contexts of 25 tokens, and about 4 MB compressed."""
 
 
-def browser_document(pages: FeaturePages, pack: Pack) -> dict[str, Any]:
+def browser_document(pages: FeaturePages, pack: Pack) -> Document:
     """The pages in JSON values, their numbers in the pack."""
     slots = kept_slots(pages)
     tokens, words = _numbered(pages.tokens[:, slots], pages.vocabulary, "token")
@@ -44,7 +44,7 @@ def browser_document(pages: FeaturePages, pack: Pack) -> dict[str, Any]:
     }
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def _figure(figure: Figure) -> Document:
     """How the browser calls a statistic, and where it shows it."""
     return {
         "name": figure.key,
@@ -90,7 +90,7 @@ def _logits(pages: FeaturePages) -> tuple[dict[str, np.ndarray], list[str]]:
     return logits | {"top_token": places[0], "bottom_token": places[1]}, words
 
 
-def _escaped(value: Any) -> Any:
+def _escaped(value: object) -> object:
     match value:
         case str():
             return visible(value)

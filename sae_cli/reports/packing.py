@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from typing import Any
 
 import numpy as np
+
+from sae_cli.documents import Document
 
 _ALIGNED = 8
 _CODES = {"float64": "f8", "float32": "f4", "int32": "i4", "uint16": "u2", "uint8": "u1"}
@@ -21,7 +22,7 @@ class Pack:
         self._length = 0
         self._known: dict[tuple[str, bytes], int] = {}
 
-    def add(self, values: np.ndarray) -> dict[str, Any]:
+    def add(self, values: np.ndarray) -> Document:
         """Where the page finds the array: `type`, `at` in bytes, `shape`."""
         plain = _plain(values)
         content = plain.tobytes()
@@ -49,7 +50,7 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype="<f8")
 
 
-def script_json(value: Any) -> str:
+def script_json(value: object) -> str:
     """Strict JSON that can stand in a script element: nothing in it ends the element or the line."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for each in "<>&\u2028\u2029":

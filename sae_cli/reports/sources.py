@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from torch import Tensor
 
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, measurements_in
 from sae_cli.config.settings import result_settings
+from sae_cli.documents import Facts
+from sae_cli.metrics.report import EvaluationReport
 from sae_cli.runs.dictionary_run import DICTIONARY_COMMANDS, PRUNE, is_trained_here, pruned_from, trained_with
 from sae_cli.runs.file_names import DEFAULT, EVAL_FILE, FEATURES_FILE
 from sae_cli.runs.stored_figures import old_definitions
@@ -27,11 +29,11 @@ class Evaluation:
     run: FinishedRun
 
     @cached_property
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> EvaluationReport:
         found = self.run.read_json(EVAL_FILE)
         if not isinstance(found, dict):
             raise TypeError(f"{EVAL_FILE} holds a {type(found).__name__}")
-        return found
+        return cast(EvaluationReport, found)
 
     @cached_property
     def features(self) -> dict[str, Tensor]:
@@ -56,7 +58,7 @@ class Subject:
     """
 
     run: FinishedRun
-    settings: Mapping[str, Any]
+    settings: Facts
     evaluations: Sequence[Evaluation] = ()
     pages: Sequence[FinishedRun] = ()
 
@@ -73,7 +75,7 @@ class Subject:
         """Whether there is a language model, as far as evaluations say."""
         return any("ce_clean" in each.figures for each in self.evaluations)
 
-    def figures_with(self, key: str) -> dict[str, Any] | None:
+    def figures_with(self, key: str) -> EvaluationReport | None:
         """The figures of the first evaluation that has something under this key."""
         return next((each.figures for each in self.evaluations if each.figures.get(key)), None)
 
@@ -127,7 +129,7 @@ def _finished_in(directory: Path, kind: str) -> list[FinishedRun]:
     return [FinishedRun(each.directory, each.manifest) for each in found if each.manifest and each.status == "complete"]
 
 
-def _settings(run: FinishedRun) -> Mapping[str, Any]:
+def _settings(run: FinishedRun) -> Facts:
     if run.manifest.command != PRUNE or not is_trained_here(run):
         return run.manifest.settings
     return result_settings(trained_with(run))

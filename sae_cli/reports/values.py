@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+
+from sae_cli.metrics.report import AblationReport
 
 Column = np.ndarray | Sequence[str]
 """Numbers [N], or words."""
@@ -174,7 +175,7 @@ class FeaturePages:
     nearest: np.ndarray
     nearest_cosine: np.ndarray
     logits: Mapping[str, np.ndarray] = field(default_factory=dict)
-    ablation: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    ablation: Mapping[int, AblationReport] = field(default_factory=dict)
     about: str = ""
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from sae_cli.documents import Facts
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.figure import Of
+from sae_cli.metrics.report import figure
 from sae_cli.reports.values import Cell
 from sae_cli.runs.definitions import UNDEFINED, is_undefined
 from sae_cli.terminal.plus_minus import plus_minus
@@ -19,7 +20,7 @@ def headings(keys: Sequence[str], of: Of = Of.EVALUATION) -> tuple[str, ...]:
     return tuple(known[key].heading for key in keys)
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """Whole numbers with their thousands set apart, others with four digits; nothing for what is missing."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
@@ -30,15 +31,15 @@ def number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def with_error(figures: Mapping[str, Any], key: str) -> str:
+def with_error(figures: Facts, key: str) -> str:
     """A figure with its standard error, where there is one."""
-    value, error = figures.get(key), figures.get(f"{key}_se")
+    value, error = figure(figures, key), figure(figures, f"{key}_se")
     if value is None:
         return ""
     return plus_minus(value, error)
 
 
-def figure_cell(figures: Mapping[str, Any], key: str) -> Cell:
+def figure_cell(figures: Facts, key: str) -> Cell:
     """A figure in a table that is sorted by its value."""
     value = figures.get(key)
     order = float(value) if isinstance(value, int | float) else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from sae_cli.documents import Facts
 from sae_cli.metrics import VERSION
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SHEETS_JSON
 
@@ -19,7 +17,7 @@ UNDEFINED = "does not exist"
 """Said of a loss recovered that has no meaning, because the ablation does not clearly raise the loss."""
 
 
-def other_version(report: Any, command: str) -> str:
+def other_version(report: object, command: str) -> str:
     """By which definitions the figures of a report are, where these are not those of this version; else nothing."""
     version = report.get(VERSION_KEY) if isinstance(report, dict) else None
     if version == VERSION:
@@ -30,6 +28,6 @@ def other_version(report: Any, command: str) -> str:
     return "" if command == _ALWAYS_VERSIONED else f"a version of the definitions before {VERSION}"
 
 
-def is_undefined(figures: Mapping[str, Any], key: str) -> bool:
+def is_undefined(figures: Facts, key: str) -> bool:
     """Whether this is a loss recovered, of any kind, that was measured and does not exist."""
     return key.startswith("loss_recovered") and not key.endswith("_se") and key in figures and figures[key] is None

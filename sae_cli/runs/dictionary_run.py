@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.run_directory import open_run
@@ -148,19 +149,32 @@ def _card_of_training(run: FinishedRun) -> Card:
     if not is_trained_here(run):
         raise damaged(run.directory / DICTIONARY_FILE, "a header with a card", "none")
     facts = run.manifest.facts
-    known = {key: facts[key] for key in ("scale", "tokens", "source") if key in facts}
-    return card_of(trained_with(run), **known)
+    return card_of(trained_with(run), scale=facts.get("scale"), tokens=facts.get("tokens"), source=facts.get("source"))
 
 
-def card_of(config: TrainConfig, **known: Any) -> Card:
+def card_of(
+    config: TrainConfig,
+    scale: float | None = None,
+    tokens: int | None = None,
+    source: str | None = None,
+    provenance: Mapping[str, str] | None = None,
+) -> Card:
     """What a dictionary that is trained so belongs to.
 
     Args:
         config: of the training.
-        known: further attributes of the card.
+        scale, tokens, source, provenance: as in the card, where they are known.
     """
     wiring = Wiring.at(SiteConfig.of(config.hook, config.layer))
-    return Card(model=config.model, wiring=wiring, data=config.data, **known)
+    return Card(
+        model=config.model,
+        wiring=wiring,
+        data=config.data,
+        scale=scale,
+        tokens=tokens,
+        source=source,
+        provenance=provenance or {},
+    )
 
 
 def trained_with(run: FinishedRun) -> TrainConfig:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 
 from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import RequestError
+from sae_cli.metrics.report import PagesReport
 from sae_cli.runs.file_names import CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
 
 _CONTEXTS = {
@@ -46,7 +46,7 @@ class StoredPages:
     run: FinishedRun
 
     @cached_property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> PagesReport:
         """The content of `sheets.json`."""
         return self.run.read_json(SHEETS_JSON)
 

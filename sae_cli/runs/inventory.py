@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import MANIFEST, Manifest
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in, run_directories, size_of
+from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics.catalogue import short_name
 from sae_cli.runs.definitions import UNDEFINED, VERSIONED, is_undefined, other_version
@@ -52,7 +52,7 @@ class Summary:
     definitions: str
     measurements: tuple[Summary, ...] = ()
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         manifest = self.found.manifest
         return {
             **state_document(self.found),
@@ -122,7 +122,7 @@ def reason(found: FoundRun) -> str:
     return found.manifest.reason if found.status == "failed" else ""
 
 
-def state_document(found: FoundRun) -> dict[str, Any]:
+def state_document(found: FoundRun) -> Document:
     """What a run is and what state it is in, for `--json`."""
     return {
         "run": str(found.directory),
@@ -177,13 +177,13 @@ def _shown(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _report(directory: Path, manifest: Manifest) -> dict[str, Any]:
+def _report(directory: Path, manifest: Manifest) -> Document:
     """The report that the figures of a run are from, where it has one."""
     name = VERSIONED.get(manifest.command)
     return _read(directory / name, manifest) if name in (EVAL_FILE, COMPARE_FILE) else {}
 
 
-def _figures(manifest: Manifest, report: Mapping[str, Any]) -> Figures:
+def _figures(manifest: Manifest, report: Facts) -> Figures:
     match manifest.command:
         case "eval":
             undefined = {key: None for key in _OF_EVALUATION if is_undefined(report, key)}
@@ -197,20 +197,20 @@ def _figures(manifest: Manifest, report: Mapping[str, Any]) -> Figures:
             return _numbers(_defined(manifest), _OF_MANIFEST.get(command, {}))
 
 
-def _defined(manifest: Manifest) -> dict[str, Any]:
+def _defined(manifest: Manifest) -> Document:
     """The facts without a count of dead features that earlier versions stored before there could be one."""
     tokens, dead_after = manifest.facts.get("tokens"), manifest.settings.get("train.dead_after")
     early = isinstance(tokens, int) and isinstance(dead_after, int) and tokens < dead_after
     return {key: value for key, value in manifest.facts.items() if not (early and key == "dead")}
 
 
-def _numbers(found: Any, names: Mapping[str, str]) -> Figures:
+def _numbers(found: object, names: Mapping[str, str]) -> Figures:
     """Those of the figures that are there, and are numbers."""
     values = {name: found.get(key) for name, key in names.items()} if isinstance(found, dict) else {}
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
-def _read(path: Path, manifest: Manifest) -> dict[str, Any]:
+def _read(path: Path, manifest: Manifest) -> Document:
     """A report that the manifest lists; nothing, where it cannot be read."""
     try:
         found = read_document(path, manifest.files[path.name]) if path.name in manifest.files else {}

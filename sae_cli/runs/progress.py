@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sae_cli.artifacts.manifest import CHECKPOINTS, Manifest
 from sae_cli.artifacts.survey import FoundRun
+from sae_cli.documents import Document
 
 _CHECKPOINT = re.compile(rf"{CHECKPOINTS}/(\d+)/training\.safetensors")
 _SHARD = re.compile(r"activations-(\d+)-of-(\d+)\.safetensors")
@@ -43,7 +44,7 @@ class Progress(NamedTuple):
         """`3 min ago`."""
         return "" if self.saved is None else _ago(time.time() - self.saved)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         saved = None if self.saved is None else datetime.fromtimestamp(self.saved, UTC).isoformat(timespec="seconds")
         return {**self._asdict(), "saved": saved}
 

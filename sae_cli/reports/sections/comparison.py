@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.documents import Facts
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.figure import Of
+from sae_cli.metrics.report import ComparisonReport, PairReport
 from sae_cli.reports.sections.histograms import counts
 from sae_cli.reports.values import Axis, Cell, Chart, Line, Section, Series, Table
 from sae_cli.reports.words import figure_cell, headings, number
@@ -23,7 +25,8 @@ _OF_RUNS = ("features", "alive", "l0", "dense_1", "dense_10", "token_entropy_med
 
 def comparison(run: FinishedRun, name: str = "similarity", title: str = "Similarity") -> Section:
     """The dictionaries, the similarity of each pair in both directions, and a histogram a pair."""
-    report, tensors = run.read_json(COMPARE_FILE), run.read_tensors(SIMILARITY_FILE)
+    report: ComparisonReport = run.read_json(COMPARE_FILE)
+    tensors = run.read_tensors(SIMILARITY_FILE)
     pairs, numbered = report["pairs"], [f"[{i}] {each['run']}" for i, each in enumerate(report["runs"])]
     dictionaries = [
         (name, *(figure_cell(each, key) for key in _OF_RUNS))
@@ -50,17 +53,18 @@ def _header() -> tuple[str, ...]:
     return ("from -> to", *labels, "one-to-one mean")
 
 
-def _rows(pair: Mapping[str, Any]) -> list[tuple[str | Cell, ...]]:
+def _rows(pair: PairReport) -> list[tuple[str | Cell, ...]]:
     rows = []
     for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
-        each, matched = pair[key], pair.get("one_to_one") or {}
+        each: Mapping[str, float] = pair[key]
+        matched: Facts = pair.get("one_to_one") or {}
         floors = [Cell(text=plus_minus(each[floor], each[f"{floor}_sd"], 3), order=each[floor]) for floor in _FLOORS]
         values = [figure_cell(each, "mmcs"), *floors, figure_cell(each, "q50"), figure_cell(each, "share_0.9")]
         rows.append((f"[{start}] -> [{end}]", *values, figure_cell(matched, "mean")))
     return rows
 
 
-def _pair(pair: Mapping[str, Any], tensors: Mapping[str, Any], name: str) -> Chart:
+def _pair(pair: PairReport, tensors: Mapping[str, Tensor], name: str) -> Chart:
     a, b = pair["a"], pair["b"]
     ways = ((a, b, "a_to_b", 0), (b, a, "b_to_a", 1))
     edges = _EDGES

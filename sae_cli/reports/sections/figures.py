@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from sae_cli.evaluation.loss_tables import CE, caveat_of, why_missing
+from sae_cli.documents import Facts
+from sae_cli.evaluation.loss_tables import CE, PARAMETERS, caveat_of, size_key, why_missing
 from sae_cli.metrics import catalogue
 from sae_cli.metrics.catalogue import CONDITIONS, LOSSES
 from sae_cli.metrics.figure import Group, Of
+from sae_cli.metrics.report import DomainsReport, EquivalentReport, JointReport, existing, is_placed
 from sae_cli.reports.sources import Subject
 from sae_cli.reports.values import Axis, Chart, Line, Section, Series, Table
 from sae_cli.reports.words import figure_cell, headings, number, with_error
@@ -28,7 +29,7 @@ def figures(subject: Subject) -> Section:
     first = subject.evaluations[0]
     report = first.figures
     tables = [
-        *_before_and_after(report),
+        *_before_and_after(report.get("before"), report),
         Table(rows=_reconstruction(report)),
         *_losses(report),
         *_domains(report),
@@ -38,7 +39,7 @@ def figures(subject: Subject) -> Section:
     return Section(name=name, title=title, text=text, tables=[each for each in tables if each.rows])
 
 
-def joint_figures(report: Mapping[str, Any]) -> Section:
+def joint_figures(report: JointReport) -> Section:
     """Of several dictionaries that were put into a model at once."""
     alone = ("features", "l0", "l0_alone", "fvu", "fvu_alone")
     rows = [
@@ -55,10 +56,10 @@ def joint_figures(report: Mapping[str, Any]) -> Section:
 def baselines(subject: Subject) -> Section | None:
     """What other bases do at the same L0."""
     report = subject.figures_with("baselines")
-    if report is None:
+    if report is None or "baselines" not in report:
         missing = f"No baselines: sae eval {subject.run.directory} 'baselines=[random,pca]'"
         return Section(name="baselines", title="Baselines", missing=[missing]) if subject.is_of_a_model else None
-    of_all = {"dictionary": report, **report["baselines"]}
+    of_all: dict[str, Facts] = {"dictionary": report, **report["baselines"]}
     rows = [(name, *(figure_cell(each, key) for key in _OF_BASELINES)) for name, each in of_all.items()]
     header = ("at the same L0", *headings(_OF_BASELINES))
     columns = {"basis": list(of_all)} | {
@@ -99,15 +100,14 @@ def equivalent(subject: Subject) -> Section | None:
     return found or Section(name="equivalent", title="Equivalent model", missing=[missing])
 
 
-def references(report: Mapping[str, Any] | None) -> Section | None:
+def references(report: object) -> Section | None:
     """Where the model with the dictionary in it falls among reference models."""
-    if report is None or not report.get("references"):
+    if not is_placed(report) or not report["references"]:
         return None
     unit, found, placed = report["references_unit"], report["references"], report.get("equivalent_model")
     shown = "CE, nats" if unit == CE else "bits per byte"
     loss = found[0][unit] - found[0]["difference_to_sae"]
-    axis = placed["axis"] if placed else "parameters"
-    key = "parameters" if axis == "parameters" else "step"
+    key = size_key(placed["axis"] if placed else PARAMETERS)
     curve = sorted((each for each in found if each.get(key)), key=lambda each: each[key])
     columns = {
         "model": [str(each["name"]) for each in curve],
@@ -116,8 +116,8 @@ def references(report: Mapping[str, Any] | None) -> Section | None:
         "se": np.array([_float(each["se"]) for each in curve]),
     }
     series = [Series(name="references", columns=columns, x=key, y=unit, error="se", label="model", mark="line+points")]
-    if placed and placed["value"] is not None:
-        at = {"model": ["with the dictionary"], key: np.array([float(placed["value"])]), unit: np.array([loss])}
+    if placed and (value := placed["value"]) is not None:
+        at = {"model": ["with the dictionary"], key: np.array([float(value)]), unit: np.array([loss])}
         series.append(Series(name="with the dictionary", columns=at, x=key, y=unit, label="model", color=5))
     rows = [
         (
@@ -146,7 +146,7 @@ def references(report: Mapping[str, Any] | None) -> Section | None:
 def ablations(subject: Subject) -> Section | None:
     """What taking single features out does."""
     report = subject.figures_with("ablation")
-    if report is None:
+    if report is None or "ablation" not in report:
         return None
     rows = [
         (
@@ -162,13 +162,12 @@ def ablations(subject: Subject) -> Section | None:
     return Section(name="ablation", title="Features taken out", tables=[Table(rows=rows, header=header)])
 
 
-def _reconstruction(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _reconstruction(report: Facts) -> list[tuple[str, str]]:
     there = [each for each in catalogue.grouped(Group.RECONSTRUCTION) if _has(report, each.key)]
     return [(each.axis, number(report[each.key])) for each in there]
 
 
-def _before_and_after(report: Mapping[str, Any]) -> list[Table]:
-    before = report.get("before")
+def _before_and_after(before: Facts | None, report: Facts) -> list[Table]:
     if not before:
         return []
     known = catalogue.figures(Of.EVALUATION)
@@ -184,7 +183,7 @@ def _before_and_after(report: Mapping[str, Any]) -> list[Table]:
     return [Table(rows=rows, title="Before and after", header=("", "before", "after"))]
 
 
-def _losses(report: Mapping[str, Any]) -> list[Table]:
+def _losses(report: Facts) -> list[Table]:
     rows = []
     for condition, label in CONDITIONS.items():
         cells = [
@@ -209,7 +208,7 @@ def _losses(report: Mapping[str, Any]) -> list[Table]:
     return [Table(rows=rows, header=header), Table(rows=recovered, header=("", "all paths", "direct path"))]
 
 
-def _domains(report: Mapping[str, Any]) -> list[Table]:
+def _domains(report: DomainsReport) -> list[Table]:
     domains = report.get("domains") or {}
     rows = [(name, *(figure_cell(each, key) for key in _OF_DOMAINS)) for name, each in domains.items()]
     known = catalogue.figures(Of.EVALUATION)
@@ -217,25 +216,25 @@ def _domains(report: Mapping[str, Any]) -> list[Table]:
     return [Table(rows=rows, header=header, title="By domain", sortable=True)] if rows else []
 
 
-def _everything(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _everything(report: Facts) -> list[tuple[str, str]]:
     plain = {key: value for key, value in report.items() if isinstance(value, int | float | str)}
     return [(key, f"{value:,}" if type(value) is int else str(value)) for key, value in sorted(plain.items())]
 
 
-def _as_good_as(placed: Mapping[str, Any] | None, key: str) -> str:
+def _as_good_as(placed: EquivalentReport | None, key: str) -> str:
     if placed is None:
         return "no reference has a place on the axis"
     if placed["outside"]:
         return f"{placed['outside']} of the references{caveat_of(placed)}"
-    ends = " to ".join(number(float(placed[end])) if placed[end] is not None else "…" for end in ("low", "high"))
-    return f"a model of {number(float(placed['value']))} {key} ({ends}){caveat_of(placed)}"
+    ends = " to ".join("…" if end is None else number(float(end)) for end in (placed["low"], placed["high"]))
+    return f"a model of {number(float(existing(placed, 'value')))} {key} ({ends}){caveat_of(placed)}"
 
 
-def _has(report: Mapping[str, Any], key: str) -> bool:
+def _has(report: Facts, key: str) -> bool:
     return report.get(key) is not None
 
 
-def _float(value: Any) -> float:
+def _float(value: object) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.figure import Of
 from sae_cli.metrics.rare import DensityHistory
+from sae_cli.metrics.report import RareReport, TrajectoriesReport
 from sae_cli.reports.sources import Subject
 from sae_cli.reports.values import Axis, Chart, Section, Series, Table
 from sae_cli.reports.words import number
@@ -32,19 +30,20 @@ def trajectories(subject: Subject) -> Section | None:
     if DENSITY_FILE not in subject.run.manifest.files:
         return None
     rare = subject.figures_with("rare")
-    looks = rare["rare"] if rare else {}
-    pooled = _pooled(looks.get("trajectories") or {})
-    single = _single(read_density(subject.run), subject, looks.get("below", 1e-4))
+    looks = rare["rare"] if rare else None
+    followed = looks.get("trajectories") if looks else None
+    pooled = _pooled(followed) if followed else None
+    single = _single(read_density(subject.run), subject, looks.get("below", 1e-4) if looks else 1e-4)
     charts = [each for each in (pooled, single) if each]
     missing = [] if rare else [f"No trajectories of sets of features: sae eval {subject.run.directory}"]
     text = "Densities in windows of training; a window in which none fired is pooled with those after it."
-    tables = _rare_tables(looks)
+    tables = _rare_tables(looks) if looks else []
     if not (charts or tables or missing):
         return None
     return Section(name="rare", title="Rare features", text=text, charts=charts, tables=tables, missing=missing)
 
 
-def _pooled(found: Mapping[str, Any]) -> Chart | None:
+def _pooled(found: TrajectoriesReport) -> Chart | None:
     series = []
     for name, (label, color) in _SETS.items():
         each = found.get(name)
@@ -125,7 +124,7 @@ def _lines(
     )  # fmt: skip
 
 
-def _rare_tables(rare: Mapping[str, Any]) -> list[Table]:
+def _rare_tables(rare: RareReport) -> list[Table]:
     """What rare features look like, beside the others."""
     rows = []
     for name in ("rare", "others"):
