@@ -133,8 +133,8 @@ def stopping(monkeypatch):
     """Trainings are stopped after their second step, until this is called."""
     step = Trainer.step
 
-    def step_and_ask(self, x):
-        step(self, x)
+    def step_and_ask(self, *pair):
+        step(self, *pair)
         if self.step_number == 2:
             interruption.ask_to_stop(signal.SIGTERM)
 

@@ -62,8 +62,8 @@ def test_every_run_counts_what_its_curve_says(architecture, tmp_path):
 def test_snapshots_are_the_dictionary_at_that_step(tmp_path, monkeypatch):
     seen, step = {}, Trainer.step
 
-    def watched(self, x):
-        step(self, x)
+    def watched(self, *pair):
+        step(self, *pair)
         seen[self.step_number] = self.dictionary().tensors()
 
     monkeypatch.setattr(Trainer, "step", watched)

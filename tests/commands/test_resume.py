@@ -32,8 +32,8 @@ def stop_after(monkeypatch):
     step = Trainer.step
 
     def set_to(steps, seed=0):
-        def step_and_ask(self, x):
-            step(self, x)
+        def step_and_ask(self, *pair):
+            step(self, *pair)
             if self.step_number == steps and self.recipe.seed == seed:
                 interruption.ask_to_stop(signal.SIGTERM)
 
@@ -183,9 +183,9 @@ def test_the_model_is_run_no_more_than_it_must_be(world, tmp_path, config, stop_
 def test_checkpoints_replace_each_other_and_go_at_the_end(world, tmp_path, config, monkeypatch):
     seen, step = [], Trainer.step
 
-    def look(self, x):
+    def look(self, *pair):
         seen.append(sorted(path.name for path in (tmp_path / "run" / "checkpoint").glob("*")))
-        step(self, x)
+        step(self, *pair)
 
     monkeypatch.setattr(Trainer, "step", look)
     often = replace(config, checkpoint=CheckpointConfig(every_seconds=0))

@@ -126,10 +126,10 @@ def test_a_training_ends_as_if_it_had_not_been_stopped(world, tmp_path, monkeypa
     train.run(config, tmp_path / "whole")
     step = Trainer.step
 
-    def stop(self, x):
+    def stop(self, *pair):
         if self.step_number == 5:
             raise JobError("power cut")
-        step(self, x)
+        step(self, *pair)
 
     monkeypatch.setattr(Trainer, "step", stop)
     with pytest.raises(JobError, match="power cut"):

@@ -99,10 +99,10 @@ def test_one_that_fails_leaves_the_others_alone(world, tmp_path, monkeypatch):
     config = world.train(tmp_path)
     step = Trainer.step
 
-    def fail(self, x):
+    def fail(self, *pair):
         if self.recipe.seed == 1 and self.step_number == 5:
             raise JobError("the loss is nan")
-        step(self, x)
+        step(self, *pair)
 
     monkeypatch.setattr(Trainer, "step", fail)
     configs = {"good": config, "nan": replace(config, seed=1), "no_layer": replace(config, layer=9)}
@@ -117,10 +117,10 @@ def test_an_interruption_ends_all_and_each_run_says_so(world, tmp_path, monkeypa
     config = world.train(tmp_path)
     step = Trainer.step
 
-    def interrupt(self, x):
+    def interrupt(self, *pair):
         if self.recipe.seed == 1 and self.step_number == 5:
             raise Interrupted("interrupted by SIGINT", 2)
-        step(self, x)
+        step(self, *pair)
 
     monkeypatch.setattr(Trainer, "step", interrupt)
     with pytest.raises(Interrupted):

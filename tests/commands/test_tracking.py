@@ -115,8 +115,8 @@ def test_a_training_that_is_stopped_and_killed(world, tmp_path, opened, monkeypa
     config = replace(config, train=replace(config.train, log_every=2))
     step = Trainer.step
 
-    def stop(self, x):
-        step(self, x)
+    def stop(self, *pair):
+        step(self, *pair)
         if self.step_number == 6 and len(opened) == 1:
             interruption.ask_to_stop(signal.SIGTERM)
         if self.step_number == 11 and len(opened) == 2:
