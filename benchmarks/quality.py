@@ -5,7 +5,8 @@
 
 All contenders see the same activations in the same batches, as many steps, and are measured on the same held-out
 tokens after training, as their users would use them. Where a coefficient sets the sparsity, it is searched for until
-L0 is within 2 % of k, and FVU is read at L0 = k between the two nearest trainings. ReLU dictionaries are compared at
+L0 is within 2 % of k, and FVU is read at L0 = k between the two nearest trainings; where k itself is the setting, and
+held-out L0 is off it, between the trainings at k and at the whole number beside it. ReLU dictionaries are compared at
 the peer's L1 coefficient too, by the loss that both are trained on: at one coefficient, a training that has not come
 as far can have a lower L0, because fewer of its features are alive. Peers get the better of two
 learning rates, their own and ours, by the first seed. Seeds are those of the first parameters; differences are taken
@@ -51,7 +52,9 @@ ON = {
     "synthetic": ["data=synthetic", "data.d=64", "data.n_features=256", "data.mean_active=5"],
 }
 SAME = 0.02
-"""L0 this near to k counts as k."""
+"""L0 this near to k counts as k for a search."""
+_EQUAL = 0.001
+"""L0 this near to k needs no second training to be read at k."""
 _BY_COEFFICIENT = ("relu", "gated")
 _TRIES = 8
 
@@ -76,7 +79,7 @@ class Quality(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a contender reached at L0 = k, with the sparsity setting and L0 of the nearest training."""
+    """What a contender reached at L0 = k, with the sparsity setting and L0 of the nearest training, or of that at k."""
 
     at_k: Quality
     sparsity: float
@@ -125,7 +128,7 @@ def ours(on: Material, order: Order, batches: list[Tensor]) -> Trained:
 
 
 def at_k(train: Train, order: Order, on: Material, k: int, hits: bool, rises: bool) -> Found:
-    """The quality at L0 = k: of one training where the setting is k itself, else by a search for the setting.
+    """The quality at L0 = k, by a search for the setting; by one more training at most where the setting is k itself.
 
     L0 `rises` with a setting that is an aim for it, and falls with a coefficient.
     """
@@ -140,11 +143,17 @@ def at_k(train: Train, order: Order, on: Material, k: int, hits: bool, rises: bo
             f" ({time.monotonic() - begun:.0f} s)",
             file=sys.stderr, flush=True,
         )  # fmt: skip
-        if hits or abs(found.l0 / k - 1) <= SAME or len(tried) == _TRIES:
+        if hits:
+            if len(tried) == 2 or abs(found.l0 / k - 1) <= _EQUAL:
+                break
+            value = float(k + (1 if found.l0 < k else -1))
+            continue
+        if abs(found.l0 / k - 1) <= SAME or len(tried) == _TRIES:
             break
         value = next_setting({setting: each.l0 / k for setting, each in tried.items()}, rises)
     value, *others = sorted(tried, key=lambda each: abs(math.log(max(tried[each].l0, 1e-3) / k)))
-    return Found(_between(tried[value], [tried[each] for each in others], k), value, tried[value].l0)
+    setting = float(k) if hits else value
+    return Found(_between(tried[value], [tried[each] for each in others], k), setting, tried[setting].l0)
 
 
 def next_setting(ratios: Mapping[float, float], rises: bool) -> float:
@@ -213,13 +222,13 @@ class AtEqualL1(NamedTuple):
     quality: list[Quality]
 
 
-def at_equal_l1(peer: Contender) -> AtEqualL1:
+def at_equal_l1(peer: Contender, seeds: Sequence[int]) -> AtEqualL1:
     """Held-out ‖x - x̂‖² + l1·Σ fᵢ‖dᵢ‖ in the peer's units, of ours without its decoder fit, which leaves that loss."""
     on, scale = peer.on, peer_trainings.SCALES[peer.name](peer.on.batches)
     whole = on._replace(overrides=[*on.overrides, "sae.decoder_fit=0"])
     own = activation_scale(on.sample)
     found = AtEqualL1([], [], [])
-    for seed, each in enumerate(peer.found):
+    for seed, each in zip(seeds, peer.found, strict=True):
         order = peer.order._replace(seed=seed, sparsity=each.sparsity)
         in_our_units = order._replace(sparsity=each.sparsity * own / scale, lr=None)
         found.peer.append(_l1_loss(peer.train(order, on.batches), on, each.sparsity, scale))
@@ -285,8 +294,8 @@ def rows_of(
         )  # fmt: skip
 
 
-def _at_equal_l1_row(on: Material, peer: Contender) -> tuple[list[str], dict[str, Any]]:
-    found = at_equal_l1(peer)
+def _at_equal_l1_row(on: Material, peer: Contender, seeds: Sequence[int]) -> tuple[list[str], dict[str, Any]]:
+    found = at_equal_l1(peer, seeds)
     gap, half = difference(
         [theirs / own for theirs, own in zip(found.peer, found.ours, strict=True)], [1.0] * len(found.ours)
     )
@@ -335,7 +344,7 @@ def main() -> None:
                 print(f"{on.name}, {architecture}, {each.name}", file=sys.stderr, flush=True)
                 each.run(seeds)
             lines = [*rows_of(on, architecture, contenders)]
-            lines += [_at_equal_l1_row(on, each) for each in contenders[1:] if architecture == "relu"]
+            lines += [_at_equal_l1_row(on, each, seeds) for each in contenders[1:] if architecture == "relu"]
             for line, figures in lines:
                 shown.append(line)
                 written.append(figures)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 
 from sae_cli.activations.blocks import ActivationBlock, take
+from sae_cli.activations.columns import AUTOENCODER, Columns
 from sae_cli.activations.harvest_search import epochs_of_a_part, find_harvest
 from sae_cli.activations.harvested import HarvestedActivations
 from sae_cli.activations.live import LiveActivations
@@ -42,11 +43,12 @@ class ActivationSource:
 
     Attributes:
         batches: the training activations, shuffled.
-        held_out: the first n held-out activations, float32 [n, d].
+        held_out: the first n held-out activations, float32 [n, d]; like the batches, of what is read and written.
         facts: for the manifest: where activations come from, and how rows were made.
         epochs: how often the text is read for so many activations.
         parents: the runs that it comes from: a harvest, a model.
         held_out_facts: for the manifest, once `held_out` was called: the hash of its tokens.
+        columns: which of the numbers of a token are read, and which are to be written.
         coordinates: what else a dictionary's file must say of how activations are computed (`Target.coordinates`).
     """
 
@@ -56,6 +58,7 @@ class ActivationSource:
     epochs: Callable[[int], float]
     parents: tuple[FinishedRun, ...] = ()
     held_out_facts: Callable[[], Facts] = dict
+    columns: Columns = AUTOENCODER
     coordinates: Callable[[], dict[str, torch.Tensor]] = dict
 
 

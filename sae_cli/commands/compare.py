@@ -144,7 +144,6 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
     alive = (features["count"] > 0).nonzero()[:, 0]
     if not len(alive):
         raise JobError(f"{source.run.directory}: no feature is alive: there is nothing to compare")
-    frequency, projection = features["frequency"][alive], features["de_projection"][alive]
     about: AboutReport = {
         "features": dictionary.n_features,
         "alive": report.get("alive"),
@@ -152,9 +151,10 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
         "dense_1": report.get("dense_1"),
         "dense_10": report.get("dense_10"),
         "token_entropy_median": report.get("token_entropy_median"),
-        "frequency": quantiles(frequency),
-        "de_projection": quantiles(projection),
+        "frequency": quantiles(features["frequency"][alive]),
     }
+    if "de_projection" in features:
+        about["de_projection"] = quantiles(features["de_projection"][alive])
     return Directions(str(source.run.directory), dictionary.W_dec[alive], alive, about)
 
 

@@ -172,7 +172,7 @@ def _ablation(subject: ModelSubject, dictionary: Dictionary, config: FeaturesCon
     if not config.ablate:
         return None
     text = HeldOutText(subject.model, subject.data, subject.model_rows, config.eval.tokens)
-    return Ablation(subject.model, subject.site, dictionary, config.ablate, text)
+    return Ablation(subject.model, subject.wires, dictionary, config.ablate, text)
 
 
 def _expect_memory(reading: ContextPass, features: int) -> None:

@@ -129,5 +129,5 @@ def _mean_error(
     subject = make_subject(source, None, config.model_rows, device)
     blocks, error = Measurement(subject, config.eval, config.features).training_blocks(), MeanError()
     with progress(config.features.tokens, "recenter") as advance:
-        measure(encoded(dictionary, blocks, advance), error)
+        measure(encoded(dictionary, blocks, subject.columns, advance), error)
     return error.results()

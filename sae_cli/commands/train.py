@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from sae_cli import build
+from sae_cli.activations.columns import AUTOENCODER, Columns
 from sae_cli.activations.live import stream_key
 from sae_cli.activations.non_finite import usable_rows
 from sae_cli.activations.source import ActivationSource, ActivationSources
@@ -41,7 +42,7 @@ from sae_cli.terminal import console
 from sae_cli.terminal.progress import Field
 from sae_cli.training.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
 from sae_cli.training.forbidden_run import FORBIDDEN, Forbidden, check_width, forbidden
-from sae_cli.training.needs import disk_bytes, estimate, memory_bytes
+from sae_cli.training.needs import Widths, disk_bytes, estimate, memory_bytes
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trackers.tracking import Tracking, check_trackers
 from sae_cli.training.trainer import TRAINING, Recipe, Trainer
@@ -141,12 +142,13 @@ class Training(Job):
             self.finished = self._finish(trainer, held_out, run, time.monotonic() - started)
 
     def _checked_objective(self, width: int) -> MakeObjective:
-        """What a dictionary of activations of this width is trained on; refused where it cannot be."""
-        make_objective = build.objective(self.config, width)
-        require_disk(self.directory, needed=disk_bytes(self.config, width))
-        expect_memory(memory_bytes(self.config, width))
+        """What a dictionary is trained on, of a stream that is so wide; refused where it cannot be."""
+        widths = Widths.of(self.source.columns, width)
+        make_objective = build.objective(self.config, widths.written)
+        require_disk(self.directory, needed=disk_bytes(self.config, widths))
+        expect_memory(memory_bytes(self.config, widths))
         if self.forbidden:
-            check_width(self.forbidden, width)
+            check_width(self.forbidden, widths.read)
         return make_objective
 
     def _begin(self, run: Run, tracking: Tracking) -> list[float]:
@@ -170,20 +172,21 @@ class Training(Job):
         sample = usable_rows(self.source.batches.sample, self.config.non_finite)
         filling = time.monotonic() - filling
         direction = self.forbidden.direction if self.forbidden else None
-        trainer = Trainer(self.recipe, make_objective, sample, self.device, direction)
+        read, written = self.source.columns.pair(sample)
+        trainer = Trainer(self.recipe, make_objective, read, self.device, direction, written)
         if self._saved:
             self._saved.take_up(trainer, sample.shape[1])
             self._saved = None
         if trainer.kernels.waits_for_compiler:
             console.log("the first steps compile the loops for this processor: once, some seconds")
-        return trainer, estimate(trainer, sample, self.config, filling)
+        return trainer, estimate(trainer, sample, self.source.columns, self.config, filling)
 
     def _train(self, trainer: Trainer, held_out: Float[Tensor, "N D"], run: Run, tracking: Tracking) -> Iterator[Step]:
         """The loop. A batch of activations [N, d] becomes a loss, and the dictionary moves, in `trainer.step`; after
         each step the jobs of a sweep that share the stream may take their turns."""
         started, before = time.monotonic(), trainer.tokens
         for batch in self.source.batches:
-            trainer.step(usable_rows(batch, self.config.non_finite).to(self.device))
+            trainer.step(*self.source.columns.pair(usable_rows(batch, self.config.non_finite).to(self.device)))
             shown: dict[str, Field] = {}
             if self._is_logged(trainer):
                 line = self._curve_line(trainer, held_out, (trainer.tokens - before) / (time.monotonic() - started))
@@ -204,11 +207,11 @@ class Training(Job):
         """Means since the line before, and from time to time the FVU of held-out activations."""
         line: dict[str, int | float | str | None] = {**trainer.close_window(), "tokens_per_second": speed}
         if trainer.step_number == self.recipe.steps or trainer.step_number % self.config.train.held_out_every == 0:
-            line["held_out_fvu"] = held_out_figures(trainer, held_out)["fvu"]
+            line["held_out_fvu"] = held_out_figures(trainer, held_out, self.source.columns)["fvu"]
         return line
 
     def _finish(self, trainer: Trainer, held_out: Float[Tensor, "N D"], run: Run, seconds: float) -> FinishedRun:
-        figures, history = held_out_figures(trainer, held_out), trainer.history()
+        figures, history = held_out_figures(trainer, held_out, self.source.columns), trainer.history()
         # Batches are drawn before anything is left out of them, so that an activation's place depends on no other.
         dropped, epochs = self._tokens - trainer.tokens, self.source.epochs(self._tokens)
         warn_if_dropped(dropped, self._tokens)
@@ -277,13 +280,15 @@ def _shown(line: CurveLine) -> dict[str, Field]:
     return {"loss": existing(line, "loss"), "fvu": f"{line['fvu']:.3f}", "l0": f"{line['l0']:.1f}", **silent, **phase}
 
 
-def held_out_figures(trainer: Trainer, held_out: Float[Tensor, "N D"]) -> dict[str, float | None]:
+def held_out_figures(
+    trainer: Trainer, held_out: Float[Tensor, "N C"], columns: Columns = AUTOENCODER
+) -> dict[str, float | None]:
     """Reconstruction metrics of the dictionary as it stands, on held-out activations; a `JobError` if not finite."""
     trainer.check_finite()
     dictionary = trainer.dictionary()
     sums = ReconstructionSums(origin=dictionary.activation_mean)
     parts = held_out.to(dictionary.W_dec.device).split(4096)
-    measure((Encoded(dictionary, x) for x in parts), sums)
+    measure((Encoded(dictionary, *columns.pair(part)) for part in parts), sums)
     figures = sums.results()
     if not math.isfinite(figures["fvu"] or 0.0):
         raise trainer.diverged(f"the held-out FVU is {figures['fvu']}")

@@ -62,11 +62,21 @@ class Card:
         return self.data if isinstance(self.data, SyntheticData) else None
 
     @property
+    def places(self) -> tuple[SiteConfig, SiteConfig]:
+        """The one place that it reads, and the one that it writes; a ValueError where there are more, or none."""
+        if self.wiring is None or len(self.wiring.reads) != 1 or len(self.wiring.writes) != 1:
+            raise ValueError("expected a dictionary that reads one place in a language model and writes one")
+        return self.wiring.reads[0], self.wiring.writes[0]
+
+    @property
     def site(self) -> SiteConfig:
         """Where an autoencoder reads and writes; a ValueError for any other dictionary."""
-        if self.wiring is None or self.wiring.reads != self.wiring.writes or len(self.wiring.reads) != 1:
-            raise ValueError("expected an autoencoder of one place in a language model")
-        return self.wiring.reads[0]
+        reads, writes = self.places
+        if reads != writes:
+            raise ValueError(
+                f"expected an autoencoder, found a dictionary that reads {reads.label} and writes {writes.label}"
+            )
+        return reads
 
     @property
     def basis(self) -> str:

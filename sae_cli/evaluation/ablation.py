@@ -1,6 +1,6 @@
 """What single features do to the language model: its logits, on all paths, with one feature taken out.
 
-The reconstruction error stays in: x - fᵢ dᵢ stands for x, at every position of the mask on which the feature fires.
+The reconstruction error stays in: y - fᵢ dᵢ stands for y, at every position of the mask on which the feature fires.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.metrics.ablation import AblationSums, TakenOut
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.metrics.report import AblationReport
-from sae_cli.models import LanguageModel, Site
+from sae_cli.models import LanguageModel, Site, Wires
 from sae_cli.models.hooks import recorder, stand_in
 from sae_cli.tensor_types import Activations, Float, Int, Logits, Rows, SiteActivations, Tensor
 
@@ -26,7 +26,7 @@ class Ablation:
 
     Args:
         model: the language model.
-        site: where the dictionary is.
+        wires: where the dictionary reads and writes.
         dictionary: whose features they are.
         features: their numbers.
         text: on which they fire.
@@ -38,20 +38,20 @@ class Ablation:
     def __init__(
         self,
         model: LanguageModel,
-        site: Site,
+        wires: Wires,
         dictionary: Dictionary,
         features: Sequence[int],
         text: HeldOutText,
     ) -> None:
         check_features(features, dictionary.n_features)
-        target = model.target(site)
+        source, target = map(model.target, wires)
         if target.replaced is None:
             raise RequestError(
-                f"ablate={list(features)}: hook={site.hook.value} acts on the direct path only, where the logit "
-                "weights in features.safetensors are the exact effect; leave ablate out"
+                f"ablate={list(features)}: hook={wires.writes.hook.value} acts on the direct path only, where the "
+                "logit weights in features.safetensors are the exact effect; leave ablate out"
             )
-        self.model, self.target, self.replaced, self.dictionary = model, target, target.replaced, dictionary
-        self.text = text
+        self.model, self.dictionary, self.text = model, dictionary, text
+        self.source, self.target, self.replaced = source, target, target.replaced
         self.sums = {feature: AblationSums(model.vocab_size) for feature in features}
 
     def results(self) -> tuple[list[AblationReport], dict[str, Tensor]]:
@@ -64,16 +64,16 @@ class Ablation:
     def add(self, tokens: Rows) -> None:
         """Add rows of tokens."""
         seen: dict[Site, SiteActivations] = {}
-        taps = {*self.target.taps, self.model.end.final_resid}
+        taps = {*self.source.taps, *self.target.taps, self.model.end.final_resid}
         clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
-        x = self.target.read(seen).float()
-        f = self.dictionary.encode(x)
+        y = self.target.read(seen).float()
+        f = self.dictionary.encode(self.source.read(seen).float())
         f[:, :FIRST_POSITION] = 0
         for feature, sums in self.sums.items():
             if (f[..., feature] > 0).any():
-                without = x - f[..., feature, None] * self.dictionary.W_dec[feature]
+                without = y - f[..., feature, None] * self.dictionary.W_dec[feature]
                 put = self.target.put(without, seen).to(seen[self.replaced].dtype)
-                self._compare(sums, f[..., feature], tokens, clean, replaced(stand_in(put)), x, without, seen)
+                self._compare(sums, f[..., feature], tokens, clean, replaced(stand_in(put)), y, without, seen)
 
     def _compare(
         self,
@@ -82,12 +82,12 @@ class Ablation:
         tokens: Rows,
         clean: Logits,
         ablated: Logits,
-        x: Activations,
+        y: Activations,
         without: Activations,
         seen: dict[Site, SiteActivations],
     ) -> None:
         fires = f > 0
-        direct = self.target.normalized(x, seen) - self.target.normalized(without, seen)
+        direct = self.target.normalized(y, seen) - self.target.normalized(without, seen)
         direct = direct[fires] @ self.model.end.logit_space.W.T
         higher = (clean - ablated)[fires].float()
         targets = tokens[:, 1:].to(clean.device)

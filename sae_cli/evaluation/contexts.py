@@ -11,6 +11,7 @@ import torch
 from sae_cli import build
 from sae_cli.activations.ahead import prefetched
 from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock
+from sae_cli.activations.columns import Columns
 from sae_cli.activations.harvested import harvested_rows
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.evaluation import ContextsConfig
@@ -86,7 +87,7 @@ class ContextPass:
         wanted = -(-self.config.tokens // (context - FIRST_POSITION))
         with progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
             for rows, block in prefetched(_first(self._rows(stream), wanted)):
-                for part, codes in _encoded(dictionary, rows, block):
+                for part, codes in _encoded(dictionary, rows, block, self.subject.columns):
                     tokens, document = torch.from_numpy(part.tokens), torch.from_numpy(part.document)
                     collector.add(CodedRows(codes, tokens, document))
                 if len(documents.keys) > most_keys:
@@ -119,12 +120,15 @@ def _first(blocks: Iterator[tuple[TokenRows, ActivationBlock]], n: int) -> Itera
             return
 
 
-def _encoded(dictionary: Dictionary, rows: TokenRows, block: ActivationBlock) -> Iterator[tuple[TokenRows, Codes]]:
+def _encoded(
+    dictionary: Dictionary, rows: TokenRows, block: ActivationBlock, columns: Columns
+) -> Iterator[tuple[TokenRows, Codes]]:
     """Some rows of text after the others, with the entries of all their counted positions."""
     counted = block.n // len(rows.tokens)
     tokens_at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
     rows_at_once = max(1, tokens_at_once // counted)
     for i in range(0, len(rows.tokens), rows_at_once):
-        x = block.activations[i * counted : (i + rows_at_once) * counted].to(dictionary.W_dec.device)
+        carried = block.activations[i * counted : (i + rows_at_once) * counted].to(dictionary.W_dec.device)
+        x, _ = columns.pair(carried)
         codes = Codes.join([dictionary.codes(part) for part in x.split(tokens_at_once)])
         yield rows.select(slice(i, i + rows_at_once)), codes

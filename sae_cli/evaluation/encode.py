@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from sae_cli.activations.blocks import ActivationBlock
+from sae_cli.activations.columns import AUTOENCODER, Columns
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.metric import Metric
@@ -24,17 +25,22 @@ def measure(seen: Iterable[Encoded], *metrics: Metric[Encoded, object]) -> None:
 
 
 def encoded(
-    dictionary: Dictionary, blocks: Iterable[ActivationBlock], advance: Callable[[int], None] = lambda n: None
+    dictionary: Dictionary,
+    blocks: Iterable[ActivationBlock],
+    columns: Columns = AUTOENCODER,
+    advance: Callable[[int], None] = lambda n: None,
 ) -> Iterator[Encoded]:
     """Activations as the dictionary sees them, in bounded memory.
 
     Args:
         dictionary: that reads them, on its own device.
         blocks: the activations.
+        columns: which of them are read, and which are to be written.
         advance: told how many activations are done.
     """
     at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
     for block in blocks:
         for part in (block.select(slice(i, i + at_once)) for i in range(0, block.n, at_once)):
-            yield Encoded(dictionary, part.activations.to(dictionary.W_dec.device), tokens=part.tokens)
+            pair = columns.pair(part.activations.to(dictionary.W_dec.device))
+            yield Encoded(dictionary, *pair, tokens=part.tokens)
         advance(block.n)

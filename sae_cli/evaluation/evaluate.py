@@ -43,7 +43,9 @@ from sae_cli.runs.outside import can_keep, folder_of, root_of
 from sae_cli.runs.parents import check_model, model_facts
 from sae_cli.terminal import console
 
-_FEATURES = {"count": "I64 F", "frequency": "F32|F64 F", "de_projection": "F32|F64 F"}
+_FEATURES = {"count": "I64 F", "frequency": "F32|F64 F"}
+_OF_BOTH_ENDS = "de_projection"
+"""Of an autoencoder."""
 
 _FACTS = ("tokens_sha256",)
 
@@ -149,7 +151,9 @@ def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:
     Raises:
         JobError: they are damaged, or not of a dictionary of so many features.
     """
-    sizes = finished.expect(FEATURES_FILE, _FEATURES, others=True)
+    held = finished.read_header(FEATURES_FILE).tensors
+    layout = _FEATURES | ({_OF_BOTH_ENDS: _FEATURES["frequency"]} if _OF_BOTH_ENDS in held else {})
+    sizes = finished.expect(FEATURES_FILE, layout, others=True)
     if sizes["F"] != n_features:
         raise damaged(finished.directory / FEATURES_FILE, f"{n_features} features", f"{sizes['F']}")
     return finished.read_tensors(FEATURES_FILE)

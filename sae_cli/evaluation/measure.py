@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 
 from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, take
+from sae_cli.activations.columns import AUTOENCODER
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split
@@ -105,7 +106,7 @@ class Measurement:
         """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
         if not isinstance(self.subject, ModelSubject):
             raise RequestError("ablate: features are taken out of a language model; data=synthetic has none")
-        return Ablation(self.subject.model, self.subject.site, dictionary, features, self._text(self.subject))
+        return Ablation(self.subject.model, self.subject.wires, dictionary, features, self._text(self.subject))
 
     def _text(self, subject: ModelSubject) -> HeldOutText:
         return HeldOutText(subject.model, subject.data, subject.model_rows, self.evaluation.tokens)
@@ -120,7 +121,7 @@ class Measurement:
 
     def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> _Whole:
         text = self._text(subject)
-        splicer = Splicer(subject.model, subject.site, dictionary, subject.null_space)
+        splicer = Splicer(subject.model, subject.wires, dictionary, subject.null_space)
         read = TokensHash()
         for rows in text.rows("losses"):
             splicer.add(rows)
@@ -151,11 +152,10 @@ class Measurement:
         """Summaries, over features that fired (neurons: over all), and the statistics that they are of."""
         sums, tokens = self._count(dictionary)
         W_dec, alive = dictionary.W_dec.cpu(), sums.count > 0
-        by_feature = {
-            "de_projection": dictionary.de_projection().cpu(),
-            "de_cosine": dictionary.de_cosine().cpu(),
-            **(tokens.results() if tokens else {}),
-        }
+        by_feature = tokens.results() if tokens else {}
+        if self.subject.columns == AUTOENCODER:
+            both_ends = {"de_projection": dictionary.de_projection().cpu(), "de_cosine": dictionary.de_cosine().cpu()}
+            by_feature = both_ends | by_feature
         by_neuron = {}
         figures = sums.results()
         if isinstance(self.subject, ModelSubject) and (null_space := self.subject.null_space):
@@ -175,7 +175,7 @@ class Measurement:
         vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
         tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
         with progress(wanted.tokens, "features") as advance:
-            seen = encoded(dictionary, self.training_blocks(), advance)
+            seen = encoded(dictionary, self.training_blocks(), self.subject.columns, advance)
             measure(seen, sums, *([tokens] if tokens else []))
         if not sums.n:
             raise self._no_rows()
@@ -206,13 +206,15 @@ class Measurement:
             )
 
     def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, Facts]:
-        x = torch.cat([block.activations for block in take(self.training_blocks(), SAMPLE)])
+        assert isinstance(self.subject, ModelSubject)
+        beside = replace(self, subject=self.subject.of_what_is_written())
+        x = torch.cat([block.activations for block in take(beside.training_blocks(), SAMPLE)])
         found: dict[str, Facts] = {}
         for name in self.baselines:
             console.log(f"baseline: {name.value}")
             basis = fit_baseline(name.value, x, mean=dictionary.activation_mean.cpu(), l0=l0)
             basis = basis.to(dictionary.W_dec.device)
-            figures = {**self._whole(basis).figures, **self._features(basis)[0]}
+            figures = {**beside._whole(basis).figures, **beside._features(basis)[0]}
             found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
         return found
 

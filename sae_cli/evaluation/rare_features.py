@@ -29,23 +29,24 @@ def rare_report(run: FinishedRun, dictionary: Dictionary, features: Mapping[str,
     """
     alive, frequency = features["count"] > 0, features["frequency"]
     rare = alive & (frequency < below)
-    groups = {"rare": rare, "others": alive & ~rare}
+    groups, both_ends = {"rare": rare, "others": alive & ~rare}, "de_projection" in features
     report: RareReport = {
         "below": below,
-        "rare": _group_report(dictionary, groups["rare"], frequency),
-        "others": _group_report(dictionary, groups["others"], frequency),
+        "rare": _group_report(dictionary, groups["rare"], frequency, both_ends),
+        "others": _group_report(dictionary, groups["others"], frequency, both_ends),
     }
     if DENSITY_FILE in run.manifest.files:
         history = read_density(run)
         report["trajectories"] = _trajectories(history, rare, below)
-        report["snapshots"] = _snapshots(run, groups)
+        report["snapshots"] = _snapshots(run, groups, both_ends)
     return report
 
 
 def _group_report(
-    dictionary: Dictionary, chosen: Bool[Tensor, " F"], frequency: Float[Tensor, " F"] | None
+    dictionary: Dictionary, chosen: Bool[Tensor, " F"], frequency: Float[Tensor, " F"] | None, both_ends: bool
 ) -> GroupReport:
-    """How many they are, the mean cosine of two of their encoder rows, and quantiles over them."""
+    """How many they are, the mean cosine of two of their encoder rows, and quantiles over them; D/E projections where
+    `both_ends` are in one place."""
     if not chosen.any():
         return {"features": 0}
     found: GroupReport = {
@@ -55,7 +56,8 @@ def _group_report(
     if frequency is not None:
         found["frequency"] = quantiles(frequency[chosen].float())
     found["b_enc"] = quantiles(dictionary.encoder_bias.cpu()[chosen].float())
-    found["de_projection"] = quantiles(dictionary.de_projection().cpu()[chosen].float())
+    if both_ends:
+        found["de_projection"] = quantiles(dictionary.de_projection().cpu()[chosen].float())
     return found
 
 
@@ -82,11 +84,11 @@ def _plain(each: Trajectory) -> TrajectoryReport:
     }
 
 
-def _snapshots(run: FinishedRun, groups: Mapping[str, Bool[Tensor, " F"]]) -> list[SnapshotReport]:
+def _snapshots(run: FinishedRun, groups: Mapping[str, Bool[Tensor, " F"]], both_ends: bool) -> list[SnapshotReport]:
     """What the same features looked like at the steps that `train.save_at` has kept."""
     found: list[SnapshotReport] = []
     for step in saved_steps(run):
         then = load_dictionary(run, name=snapshot_file(step))
-        rare, others = (_group_report(then, groups[name], None) for name in ("rare", "others"))
+        rare, others = (_group_report(then, groups[name], None, both_ends) for name in ("rare", "others"))
         found.append({"step": step, "rare": rare, "others": others})
     return found

@@ -20,7 +20,7 @@ from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Pred
 from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
 from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.models import DirectPath, LanguageModel, Site, Visitor
+from sae_cli.models import DirectPath, LanguageModel, Site, Visitor, Wires
 from sae_cli.models.hooks import recorder, stand_in
 from sae_cli.tensor_types import Float, Int, Logits, SiteActivations, Tensor
 
@@ -33,6 +33,7 @@ class CleanRun(NamedTuple):
         captured: the activations at the taps of the target and at the final residual stream.
         seen: the same at the positions of the mask.
         x: what the dictionary reads, at the positions of the mask.
+        y: what it is to write there; of an autoencoder x itself.
         replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
     """
 
@@ -40,29 +41,32 @@ class CleanRun(NamedTuple):
     captured: dict[Site, Float[Tensor, "B T _"]]
     seen: dict[Site, Float[Tensor, "B S _"]]
     x: Float[Tensor, "B S D"]
+    y: Float[Tensor, "B S E"]
     replaced: Callable[[Visitor], Tensor] | None
 
 
 class Splicer:
-    """Runs rows of tokens clean and with stand-ins at one site, and adds what comes out to the sums.
+    """Runs rows of tokens clean and with stand-ins where a dictionary writes, and adds what comes out to the sums.
 
     Positions outside the mask keep their own activations in every condition.
 
     Attributes:
-        reconstruction: of the activations at the site.
-        losses: with x̂, 0 and x̄_train at the site, on the direct path alone and, where they can be, on all paths.
+        source, target: what the dictionary reads, and what it writes.
+        reconstruction: of the activations that it is to write.
+        losses: with ŷ, 0 and ȳ_train in their place, on the direct path alone and, where they can be, on all paths.
         resid_error, logit_error: the reconstruction error mapped to the residual update and to centered logits.
         inverse_scale: of the final norm, the mean of 1/σ.
         unseen: the activations' part in the null space, where there is one.
     """
 
     def __init__(
-        self, model: LanguageModel, site: Site, dictionary: Dictionary, null_space: NullSpace | None = None
+        self, model: LanguageModel, wires: Wires, dictionary: Dictionary, null_space: NullSpace | None = None
     ) -> None:
-        self.model, self.target, self.dictionary = model, model.target(site), dictionary
+        self.model, self.dictionary = model, dictionary
+        self.source, self.target = map(model.target, wires)
         self.path, self.final_resid = DirectPath(model), model.end.final_resid
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
-        on_all_paths = self.target.replaced is not None or site.hook is HookPoint.logits
+        on_all_paths = self.target.replaced is not None or wires.writes.hook is HookPoint.logits
         self.losses = LossSums((ALL_PATHS if on_all_paths else ()) + DIRECT_PATH)
         self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
         self.inverse_scale = Mean()
@@ -72,11 +76,12 @@ class Splicer:
     def add(self, seen: HeldOutRows) -> None:
         """Add rows of text."""
         run = self._clean_run(seen.tokens)
-        measure([encoded := Encoded(self.dictionary, run.x.flatten(0, 1))], self.reconstruction)
+        encoded = Encoded(self.dictionary, run.x.flatten(0, 1), run.y.flatten(0, 1))
+        measure([encoded], self.reconstruction)
         stand_ins = {
-            "sae": encoded.reconstruction.view_as(run.x),
-            "zero": torch.zeros_like(run.x),
-            "mean": self.dictionary.activation_mean.expand_as(run.x),
+            "sae": encoded.reconstruction.view_as(run.y),
+            "zero": torch.zeros_like(run.y),
+            "mean": self.dictionary.activation_mean.expand_as(run.y),
         }
         self._add_errors(run, stand_ins["sae"])
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
@@ -84,15 +89,17 @@ class Splicer:
 
     def _clean_run(self, tokens: Int[Tensor, "B T"]) -> CleanRun:
         captured: dict[Site, SiteActivations] = {}
-        watched = {tap: recorder(captured, tap) for tap in {*self.target.taps, self.final_resid}}
+        watched = {tap: recorder(captured, tap) for tap in {*self.source.taps, *self.target.taps, self.final_resid}}
         if self.target.replaced is None:
             clean, replaced = self.model.logits(tokens, watched), None
         else:
             clean, replaced = self.model.branches(tokens, self.target.replaced, watched)
         seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
-        x = self.target.read(seen).float()
-        check_positions(x, tokens, "held-out activations")
-        return CleanRun(clean, captured, seen, x, replaced)
+        x = self.source.read(seen).float()
+        y = x if self.source is self.target else self.target.read(seen).float()
+        for activations in (x, y):
+            check_positions(activations, tokens, "held-out activations")
+        return CleanRun(clean, captured, seen, x, y, replaced)
 
     def _all_paths(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
         if run.replaced is None or self.target.replaced is None:
@@ -105,7 +112,7 @@ class Splicer:
     def _direct_path(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
         """Of the logits themselves, which have no other path, under both names."""
         uncapped = self.path.uncapped(run.captured[self.final_resid], run.logits)
-        there = self.target.normalized(run.x, run.seen)
+        there = self.target.normalized(run.y, run.seen)
         for name, values in stand_ins.items():
             change = _with_first_position(self.target.normalized(values, run.seen) - there)
             logits = self.path.logits(change, uncapped).cpu()
@@ -113,17 +120,17 @@ class Splicer:
                 yield name, logits
             yield f"{name}_direct", logits
 
-    def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B S D"]) -> None:
+    def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B S E"]) -> None:
         """The reconstruction error, seen from other spaces."""
         if self.unseen:
-            self.unseen.add(Replaced(run.x, reconstructed))
-        there, instead = (self.target.resid(values, run.seen) for values in (run.x, reconstructed))
+            self.unseen.add(Replaced(run.y, reconstructed))
+        there, instead = (self.target.resid(values, run.seen) for values in (run.y, reconstructed))
         if there is not None and instead is not None:
             self.resid_error.add(Replaced(there, instead))
         end = self.model.end
         there, instead = (
             end.logit_space.coordinates(self.target.normalized(values, run.seen).double())
-            for values in (run.x, reconstructed)
+            for values in (run.y, reconstructed)
         )
         self.logit_error.add(Replaced(there, instead))
         scale = end.final_norm.scale(run.seen[self.final_resid])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 
 from sae_cli import build
 from sae_cli.activations.blocks import ActivationBlock, live_blocks
+from sae_cli.activations.columns import AUTOENCODER, Columns
 from sae_cli.activations.non_finite import ELSEWHERE, refused
 from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.data import DataConfig, SyntheticData
@@ -18,7 +20,7 @@ from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError
 from sae_cli.metrics.directions import NullSpace
-from sae_cli.models import LanguageModel, Site
+from sae_cli.models import LanguageModel, Site, Wires
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.tensor_types import Rows, SiteActivations
 from sae_cli.text.packing import TokenRows
@@ -30,15 +32,30 @@ class ModelSubject:
     """The activations of a language model on some text.
 
     Attributes:
-        model, site: where they are.
+        model, wires: where they are.
         data: the text.
         model_rows: rows a forward pass.
     """
 
     model: LanguageModel
-    site: Site
+    wires: Wires
     data: DataConfig
     model_rows: int
+
+    @property
+    def site(self) -> Site:
+        """What is written there is measured, and replaced."""
+        return self.wires.writes
+
+    @property
+    def columns(self) -> Columns:
+        """Which of the activations are read, and which are to be written."""
+        reads, writes = self.wires
+        return AUTOENCODER if reads == writes else Columns.side_by_side(self.model.width(reads))
+
+    def of_what_is_written(self) -> ModelSubject:
+        """What autoencoders in the place of the dictionary are measured on."""
+        return replace(self, wires=Wires.at(self.site))
 
     @cached_property
     def null_space(self) -> NullSpace | None:
@@ -58,21 +75,21 @@ class ModelSubject:
             first, skip = skip, max(0, skip - len(rows.tokens))
             if first >= len(rows.tokens):
                 continue
-            blocks = (each[self.site] for each in live_blocks([rows], self._capture))
+            blocks = (each[self.wires] for each in live_blocks([rows], self._capture))
             for block in refused(blocks, f"{stream.split.value} activations", ELSEWHERE):
                 left = slice(first * (block.n // len(rows.tokens)), None)
                 yield rows.select(slice(first, None)), block.select(left)
 
-    def _capture(self, rows: Rows) -> dict[Site, SiteActivations]:
-        captured = self.model.capture(rows, [self.site])
-        return {site: activations.float().cpu() for site, activations in captured.items()}
+    def _capture(self, rows: Rows) -> dict[Wires, SiteActivations]:
+        captured = self.model.capture(rows, self.wires).values()  # of an autoencoder one
+        return {self.wires: torch.cat([activations.float().cpu() for activations in captured], dim=-1)}
 
     def check(self, dictionary: Dictionary) -> None:
         """A `JobError` if the dictionary is for other activations."""
-        width = self.model.width(self.site)
-        for what, found in (("reads", dictionary.d_in), ("writes", dictionary.d_out)):
-            if found != width:
-                hook = self.site.hook.value
+        ends = (("reads", self.wires.reads, dictionary.d_in), ("writes", self.wires.writes, dictionary.d_out))
+        for what, site, found in ends:
+            if found != (width := self.model.width(site)):
+                hook = site.hook.value
                 raise JobError(f"the dictionary {what} activations of width {found}, but {hook} has width {width}")
 
 
@@ -81,6 +98,7 @@ class SyntheticSubject:
     """Activations with a known truth: there is no language model."""
 
     truth: SyntheticActivations
+    columns: ClassVar[Columns] = AUTOENCODER
 
     def blocks(self, split: Split) -> Iterator[ActivationBlock]:
         """The activations of one split, without end."""
@@ -101,4 +119,5 @@ def make_subject(source: DictionaryRun, data: DataConfig | None, model_rows: int
     if isinstance(data, SyntheticData):
         return SyntheticSubject(SyntheticActivations.of(data))
     model = build.language_model(source.model(), data, device)
-    return ModelSubject(model, build.site(source.site(), model), data, model_rows)
+    reads, writes = source.places()
+    return ModelSubject(model, Wires(build.site(reads, model), build.site(writes, model)), data, model_rows)

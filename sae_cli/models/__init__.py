@@ -3,7 +3,7 @@
 from sae_cli.models.architectures import FAMILIES
 from sae_cli.models.chat import chat_renderer
 from sae_cli.models.direct_path import DirectPath
-from sae_cli.models.hooks import Site, Visitor
+from sae_cli.models.hooks import Site, Visitor, Wires
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.load import load_language_model, load_tokenizer
 from sae_cli.models.logit_space import LogitSpace
@@ -21,6 +21,7 @@ __all__ = [
     "Site",
     "Target",
     "Visitor",
+    "Wires",
     "chat_renderer",
     "load_language_model",
     "load_tokenizer",

@@ -32,6 +32,18 @@ class Site(NamedTuple):
     mode: LogitMode | None = None
 
 
+class Wires(NamedTuple):
+    """The places of a model that a dictionary reads and writes; of an autoencoder the same."""
+
+    reads: Site
+    writes: Site
+
+    @classmethod
+    def at(cls, site: Site) -> Wires:
+        """Of an autoencoder."""
+        return cls(site, site)
+
+
 def recorder(seen: dict[Site, SiteActivations], site: Site) -> Visitor:
     """A visitor that leaves activations as they are, and keeps them under their site."""
 

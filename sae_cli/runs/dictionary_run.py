@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,14 +77,28 @@ class DictionaryRun(NamedTuple):
         """Of the activations that it writes."""
         return self.run.read_header(DICTIONARY_FILE).tensors["W_dec"].shape[1]
 
+    def places(self) -> tuple[SiteConfig, SiteConfig]:
+        """The one place in the model that it reads, and the one that it writes.
+
+        Raises:
+            RequestError: it is of no model, or there are more.
+        """
+        with self._refused():
+            return self.card.places
+
     def site(self) -> SiteConfig:
         """Where in the model an autoencoder reads and writes.
 
         Raises:
-            RequestError: it is of no model, or reads and writes elsewhere.
+            RequestError: it is of no model, or no autoencoder of one place.
         """
-        try:
+        with self._refused():
             return self.card.site
+
+    @contextmanager
+    def _refused(self) -> Iterator[None]:
+        try:
+            yield
         except ValueError as error:
             raise RequestError(f"{self.run.directory}: {error}") from error
 

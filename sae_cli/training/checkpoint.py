@@ -68,16 +68,15 @@ class SavedTraining:
             console.warn(f"resuming with other versions: {', '.join(others)}; the last digits may differ")
 
     def take_up(self, trainer: Trainer, width: int) -> None:
-        """Bring a trainer to where it stood; what it reads is of this width.
+        """Bring a trainer to where it stood; the stream of its activations is of this width.
 
         Raises:
             JobError: it was saved by another training than this.
         """
         with _fitting(self.path):
             trainer.restore(self.trainer)
-            widths = {trainer.objective.W_enc.shape[1], *self.batches.pending.shape[2:]}
-            if widths != {width}:
-                raise ValueError(f"activations of width {widths}")
+            if (found := {*self.batches.pending.shape[2:]}) - {width}:
+                raise ValueError(f"activations of width {found}")
 
 
 def checkpoint_files(names: Iterable[str]) -> list[str]:

@@ -59,8 +59,9 @@ def finetuned(
         )
     source = ActivationSources(device).open(config, result_settings(config))
     sample = usable_rows(source.batches.sample, config.non_finite)
-    unit = 1 / activation_scale(sample)
-    in_training_units = dictionary.in_units_divided_by(unit, unit).to(device)
+    read, written = source.columns.pair(sample)
+    in_training_units = dictionary.in_units_divided_by(1 / activation_scale(read), 1 / activation_scale(written))
+    in_training_units = in_training_units.to(device)
 
     def make(start: Start) -> Objective:
         if what is Finetune.decoder:
@@ -70,10 +71,10 @@ def finetuned(
         return objective
 
     recipe = replace(recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0, resampling=NO_RESAMPLING)
-    trainer = Trainer(recipe, make, sample, device, forbidden)
+    trainer = Trainer(recipe, make, read, device, forbidden, written)
     with progress(tokens, f"finetune {what.value}") as advance:
         for batch in source.batches:
-            trainer.step(usable_rows(batch, config.non_finite).to(device))
+            trainer.step(*source.columns.pair(usable_rows(batch, config.non_finite).to(device)))
             advance(len(batch))
             if trainer.step_number % config.train.log_every == 0:
                 trainer.close_window()

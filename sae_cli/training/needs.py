@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from sae_cli.activations.columns import Columns
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.jobs.estimate import Estimate
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.training.trainer import Trainer
 
 
-def estimate(trainer: Trainer, sample: Float[Tensor, "N D"], config: TrainConfig, filling: float) -> Estimate:
+class Widths(NamedTuple):
+    """Numbers a token: those that a stream carries, and those of them that are read and written."""
+
+    carried: int
+    read: int
+    written: int
+
+    @classmethod
+    def of(cls, columns: Columns, carried: int) -> Widths:
+        return cls(carried, *columns.widths(carried))
+
+
+def estimate(
+    trainer: Trainer, sample: Float[Tensor, "N C"], columns: Columns, config: TrainConfig, filling: float
+) -> Estimate:
     """Made once the buffer is full, because then the speed of both halves has been measured."""
-    batch = sample[: config.train.batch_size]
-    step = trainer.time_of_a_step(batch)
+    step = trainer.time_of_a_step(*columns.pair(sample[: config.train.batch_size]))
+    widths = Widths.of(columns, sample.shape[1])
     return Estimate(
-        disk=disk_bytes(config, sample.shape[1]),
-        memory=memory_bytes(config, sample.shape[1]),
+        disk=disk_bytes(config, widths),
+        memory=memory_bytes(config, widths),
         reading=filling * (config.tokens / len(sample) - 1),
         work=step * trainer.recipe.steps,
     )
 
 
-def memory_bytes(config: TrainConfig, width: int) -> int:
+def memory_bytes(config: TrainConfig, widths: Widths) -> int:
     """Parameters, gradients and two moments; the shuffle buffer; kept inputs; a batch of codes and two like it."""
     codes = 3 * 4 * config.train.batch_size * config.dict_size
-    held = _buffer_bytes(config, width) + _remembered_bytes(config, width)
-    return 4 * _dictionary_bytes(config, width) + held + codes
+    held = _buffer_bytes(config, widths) + _remembered_bytes(config, widths)
+    return 4 * _dictionary_bytes(config, widths) + held + codes
 
 
-def disk_bytes(config: TrainConfig, width: int) -> int:
+def disk_bytes(config: TrainConfig, widths: Widths) -> int:
     """The dictionary, its snapshots, the counts of each window, and two checkpoints: one stays until the next is
     there."""
     counts = 8 * config.train.density_windows * config.dict_size
-    checkpoint = 3 * _dictionary_bytes(config, width) + _buffer_bytes(config, width) + _remembered_bytes(config, width)
-    return _dictionary_bytes(config, width) * (1 + len(config.train.save_at)) + counts + 2 * checkpoint
+    checkpoint = (
+        3 * _dictionary_bytes(config, widths) + _buffer_bytes(config, widths) + _remembered_bytes(config, widths)
+    )
+    return _dictionary_bytes(config, widths) * (1 + len(config.train.save_at)) + counts + 2 * checkpoint
 
 
-def _buffer_bytes(config: TrainConfig, width: int) -> int:
+def _buffer_bytes(config: TrainConfig, widths: Widths) -> int:
     """The shuffle buffer."""
-    return 4 * width * min(config.tokens, config.train.shuffle_buffer)
+    return 4 * widths.carried * min(config.tokens, config.train.shuffle_buffer)
 
 
-def _remembered_bytes(config: TrainConfig, width: int) -> int:
+def _remembered_bytes(config: TrainConfig, widths: Widths) -> int:
     """The inputs that are kept for resampling, in whole batches."""
-    return 4 * width * (config.resample.inputs + config.train.batch_size) if config.resample.at else 0
+    return 4 * widths.carried * (config.resample.inputs + config.train.batch_size) if config.resample.at else 0
 
 
-def _dictionary_bytes(config: TrainConfig, width: int) -> int:
+def _dictionary_bytes(config: TrainConfig, widths: Widths) -> int:
     """W_enc, W_dec, b_enc, b_dec and the mean activation, in float32."""
-    return 4 * (2 * config.dict_size * width + config.dict_size + 2 * width)
+    return 4 * (config.dict_size * (widths.read + widths.written + 1) + 2 * widths.written)

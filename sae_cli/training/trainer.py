@@ -75,7 +75,7 @@ class Trainer:
         sample: activations that set the scale and `b_dec`.
         device: where.
         forbidden: a unit direction that encoder rows are kept orthogonal to; None for none.
-        written: what is to be written for the sample; None for an autoencoder.
+        written: what is to be written for the sample; None, or the sample itself, for an autoencoder.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Trainer:
         written: Float[Tensor, "N E"] | None = None,
     ) -> None:
         self.recipe = recipe
+        written = None if written is sample else written
         targets = sample if written is None else written
         self.read_scale = activation_scale(sample)
         self.scale = self.read_scale if written is None else activation_scale(written)

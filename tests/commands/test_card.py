@@ -105,7 +105,7 @@ def test_other_wirings_are_no_autoencoders():
     one, other = (SiteConfig(HookConfig(point=HookPoint.resid), layer) for layer in (0, 1))
     model = ModelConfig(path="/m")
     for wiring in (Wiring((one,), (other,)), Wiring((one, other), (one, other)), None):
-        with pytest.raises(ValueError, match="an autoencoder of one place"):
+        with pytest.raises(ValueError, match=r"an autoencoder|one place"):
             _ = Card(model=model, wiring=wiring).site
 
 
