@@ -18,11 +18,12 @@ from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.metrics.report import existing
 from sae_cli.models import Site, load_language_model
+from sae_cli.models.hooks import Wires
 from sae_cli.runs.file_names import ABLATION_FILE
 from tests.known import document_of
 
 D, F = 16, 6
-MLP_OUT = Site(HookPoint.mlp_out, 0)
+MLP_OUT = Wires.at(Site(HookPoint.mlp_out, 0))
 NO_TEXT = Mock(spec=HeldOutText)
 
 
@@ -87,7 +88,7 @@ def test_effects_against_hooks_by_hand(model, dictionary, tokens, feature):
 def test_in_the_last_block_the_direct_path_is_all_there_is(model, dictionary, tokens):
     """Up to the final norm's scale, which the direct path freezes and a unit of feature hardly moves."""
     small = dictionary.replace(W_dec=dictionary.W_dec * 1e-3)
-    ablation = Ablation(model, Site(HookPoint.resid, 1), small, [0], NO_TEXT)
+    ablation = Ablation(model, Wires.at(Site(HookPoint.resid, 1)), small, [0], NO_TEXT)
     ablation.add(tokens)
     (report,) = ablation.reports()
     first = Ablation(model, MLP_OUT, small, [0], NO_TEXT)
@@ -131,6 +132,6 @@ def test_a_feature_that_never_fires(model, dictionary, tokens):
 def test_what_cannot_be_ablated_is_refused(model, dictionary):
     with pytest.raises(RequestError, match="ablate=6: expected features from 0 to 5, found 6"):
         Ablation(model, MLP_OUT, dictionary, [0, 6], NO_TEXT)
-    exact = Site(HookPoint.logit_update, 0, LogitMode.exact)
+    exact = Wires.at(Site(HookPoint.logit_update, 0, LogitMode.exact))
     with pytest.raises(RequestError, match="hook=logit_update acts on the direct path only"):
         Ablation(model, exact, dictionary, [0], NO_TEXT)
