@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
@@ -59,7 +58,7 @@ def write_bytes(path: Path, content: bytes) -> FileRecord:
     return write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
-def write_json(path: Path, value: Any) -> FileRecord:
+def write_json(path: Path, value: object) -> FileRecord:
     """Strict JSON (no NaN), indented, with a final newline."""
     return write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from sae_cli.artifacts.files import FileRecord, damaged, read_bytes, write_bytes
 from sae_cli.artifacts.json_document import check_length, parse_json
+from sae_cli.documents import Facts
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
 
@@ -87,7 +88,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> FileRecord:
     return write_bytes(directory / MANIFEST, seal(asdict(manifest)))
 
 
-def seal(content: dict[str, Any]) -> bytes:
+def seal(content: Facts) -> bytes:
     """A manifest's entries as the file that holds them: strict JSON, and the hash of its bytes as the last entry."""
     return sealed(json.dumps(content, indent=2, allow_nan=False).encode().removesuffix(b"\n}"))
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -44,7 +44,11 @@ from sae_cli.artifacts.manifest import (
 )
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, just_worked_on
 from sae_cli.artifacts.tensors import write_tensors
+from sae_cli.documents import Facts
 from sae_cli.errors import JobError, RequestError
+
+LogLine: TypeAlias = Mapping[str, int | float | str | None]
+"""What is said on one line of a log, by its name."""
 
 
 class Run:
@@ -71,12 +75,10 @@ class Run:
         finally:
             self._lock.release()
 
-    def write_tensors(
-        self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor], metadata: Facts | None = None) -> None:
         self._record(name, write_tensors(self.directory / name, tensors, metadata))
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: object) -> None:
         self._record(name, write_json(self.directory / name, value))
 
     def write_text(self, name: str, text: str) -> None:
@@ -95,7 +97,7 @@ class Run:
         link_file(source, self.directory / name)
         self._record(name, record)
 
-    def append_line(self, name: str, value: Mapping[str, Any]) -> None:
+    def append_line(self, name: str, value: LogLine) -> None:
         """Add one JSON object to a log that can be followed while the run goes on; `finish` seals it."""
         line = json.dumps(value, allow_nan=False)
         self._logs.setdefault(name, []).append(line)
@@ -114,7 +116,7 @@ class Run:
         self.write_text(name, content.decode())
         self._logs[name] = content.decode().splitlines()
 
-    def log_lines(self, name: str) -> list[dict[str, Any]]:
+    def log_lines(self, name: str) -> list[LogLine]:
         """The lines of a log so far, those of earlier attempts that were resumed too."""
         return [json.loads(line) for line in self._logs.get(name, ())]
 
@@ -129,7 +131,7 @@ class Run:
         self.manifest.files, self._known = dict(files), known
         self._remove(gone)
 
-    def finish(self, without: Iterable[str] = (), /, **facts: Any) -> FinishedRun:
+    def finish(self, without: Iterable[str] = (), /, **facts: object) -> FinishedRun:
         """Write the manifest, last, and close the run for good, without these files."""
         self.manifest.facts.update(facts)
         self.manifest.status = "complete"
@@ -157,7 +159,7 @@ class Run:
                     (self.directory / folder).rmdir()
 
 
-def finished_run(directory: Path, settings: Mapping[str, Any], overwrite: bool) -> FinishedRun | None:
+def finished_run(directory: Path, settings: Facts, overwrite: bool) -> FinishedRun | None:
     """The complete run of exactly these settings, if the directory holds it.
 
     Raises:
@@ -204,7 +206,7 @@ def unfinished_run(directory: Path, overwrite: bool) -> UnfinishedRun | None:
 def open_run(
     directory: Path,
     command: str,
-    settings: Mapping[str, Any],
+    settings: Facts,
     overwrite: bool = False,
     parents: Iterable[FinishedRun] = (),
     attempt: UnfinishedRun | None = None,
@@ -248,9 +250,7 @@ def open_run(
     return Run(directory, manifest, lock)
 
 
-def _check_unchanged(
-    directory: Path, settings: Mapping[str, Any], overwrite: bool, attempt: UnfinishedRun | None
-) -> None:
+def _check_unchanged(directory: Path, settings: Facts, overwrite: bool, attempt: UnfinishedRun | None) -> None:
     """Under the lock: refuse if another process has worked on the run after it was looked at."""
     if finished_run(directory, settings, overwrite):
         raise just_worked_on(directory)
@@ -305,13 +305,13 @@ def _log(lines: list[str]) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def settings_hash(settings: Mapping[str, Any]) -> str:
+def settings_hash(settings: Facts) -> str:
     """sha256 of the settings as canonical JSON."""
     canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def settings_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def settings_difference(old: Facts, new: Facts) -> list[str]:
     """`key: old -> new` for every setting that differs."""
     absent = "(absent)"
     return [

@@ -19,13 +19,14 @@ from torch import Tensor
 from sae_cli.artifacts.files import FileRecord, check_size, damaged, read_bytes, write_file
 from sae_cli.artifacts.json_document import parse_json
 from sae_cli.artifacts.safetensors_header import read_header
+from sae_cli.documents import Facts
 from sae_cli.errors import denied
 
 # One key, because safetensors writes several in no fixed order and equal runs must be equal bytes.
 _METADATA_KEY = "sae"
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> FileRecord:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Facts | None = None) -> FileRecord:
     """Write named tensors (moved to the CPU) and metadata; the bytes are a function of both alone."""
     header = {_METADATA_KEY: json.dumps(metadata or {}, sort_keys=True, allow_nan=False)}
     on_cpu: dict[str, Tensor] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,9 @@ Require = Annotated[
     typer.Option(metavar="EXPR", help="Exit with 3 unless this holds: loss_recovered>=0.9. Several allowed."),
 ]
 
+OwnOption = tuple[object, Callable[[list[str] | None], object]]
+"""An option that may be given several times: its annotation, and how what was given enters the request."""
+
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -49,9 +53,8 @@ def request_of(
     require: Require = None,
     *,
     command: str,
-    **more: Any,
 ) -> Request:
-    """What these options ask of a command, which may have `more`."""
+    """What these options ask of a command."""
     return Request(
         command=command,
         overrides=overrides or (),
@@ -63,24 +66,23 @@ def request_of(
         as_json=json,
         quiet=quiet,
         requirements=require or (),
-        **more,
     )
 
 
-def configured_command(name: str, summary: str, **own: tuple[Any, Callable[[Any], Any]]) -> Callable[..., None]:
+def configured_command(name: str, summary: str, **own: OwnOption) -> Callable[..., None]:
     """The command that is configured by `KEY=VALUE`, as its schema says, and run by the module of its name.
 
     Args:
         name: of the command and of its primary configuration.
         summary: the line that `--help` shows.
-        own: options that only this command has: for each its annotation, and how its value enters the request.
+        own: options that only this command has.
     """
 
     def command(**given: Any) -> None:
         from sae_cli.cli.execute import execute
 
         more = {option: read(given.pop(option)) for option, (_, read) in own.items()}
-        execute(request_of(**given, command=name, **more))
+        execute(replace(request_of(**given, command=name), **more))
 
     shared = inspect.signature(request_of, eval_str=True).parameters.values()
     first, *others = [each.replace(kind=_KEYWORD) for each in shared if each.kind is each.POSITIONAL_OR_KEYWORD]

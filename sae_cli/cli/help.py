@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+from typer import Context
 from typer.core import TyperCommand
 
 _MEANINGS = {"model": "language model", "hook": "hook point", "data": "data source", "sae": "architecture"}
 
 
+class Formatter(Protocol):
+    """What help is written with; typer's own is private to it."""
+
+    def section(self, name: str) -> AbstractContextManager[None]: ...
+
+    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
+
+    def write_paragraph(self) -> None: ...
+
+    def write_text(self, text: str) -> None: ...
+
+
 class ConfiguredCommand(TyperCommand):
     """A command whose help lists its groups and settings, with the options of `--config-dir`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         # --help is answered before any other option is looked at.
         ctx.meta[__name__] = self.make_parser(ctx).parse_args(list(args))[0].get("config_dir")
         return super().parse_args(ctx, args)
 
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+    def format_epilog(self, ctx: Context, formatter: Formatter) -> None:
         from sae_cli.config.listing import groups_of, settings_of
 
         command, folder = ctx.command.name, ctx.meta.get(__name__)
+        assert command is not None, "each is called as its configuration"
         groups, settings = groups_of(command, Path(folder) if folder else None), settings_of(command)
         if groups:
             with formatter.section("Groups (GROUP=OPTION)"):

@@ -13,7 +13,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -23,6 +22,7 @@ from sae_cli.cli.output import as_document
 from sae_cli.cli.plan import PlannedJob
 from sae_cli.commands import module_of
 from sae_cli.config.store import SHARED_LAUNCHER
+from sae_cli.documents import Document
 from sae_cli.errors import Interrupted
 from sae_cli.jobs.memory import memory_explained
 from sae_cli.jobs.result import StageResult
@@ -35,7 +35,7 @@ class Outcome:
 
     exit_code: int
     error: str = ""
-    document: dict[str, Any] = field(default_factory=dict)
+    document: Document = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SweepJob:
     parent: int
     ended: tuple[StageResult | Exception, ...] = ()
 
-    def __call__(self, _: Any) -> None:
+    def __call__(self, _: object) -> None:
         number = self.numbers[HydraConfig.get().job.num]
         if number is None:
             return

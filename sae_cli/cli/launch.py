@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import hydra
 
@@ -16,7 +15,7 @@ from sae_cli.config.location import conf_dir
 from sae_cli.config.store import register
 
 
-def launch(request: Request, task: Callable[[Any], None], arguments: Sequence[str]) -> None:
+def launch(request: Request, task: Callable[[object], None], arguments: Sequence[str]) -> None:
     """Run `task` under `hydra.main`, as if these arguments had been typed at a script of Hydra's."""
     register()
     program = hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(conf_dir()), config_name=request.command)(

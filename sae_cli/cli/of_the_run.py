@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sae_cli.cli import overrides
 from sae_cli.cli.request import Request
@@ -37,7 +36,7 @@ def with_its_source(request: Request) -> Request:
     return replace(request, overrides=[*request.overrides, f"{DATA}={next(iter(sources))}"], own_source=True)
 
 
-def inherit_from_the_run(settings: Any, job: Sequence[str], own_source: bool) -> None:
+def inherit_from_the_run(settings: DictConfig, job: Sequence[str], own_source: bool) -> None:
     """Let the data of a job be as that of its run where it does not ask for something else, in place.
 
     Args:

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import overload
 
+from sae_cli.documents import Document, Facts
 from sae_cli.jobs.result import Listing, StageResult
 from sae_cli.terminal import console
 
@@ -36,12 +37,20 @@ def show_listing(listing: Listing, as_json: bool) -> None:
         write_lines(listing.directories)
 
 
-def as_document(result: StageResult) -> dict[str, Any]:
+def as_document(result: StageResult) -> Document:
     """The result's document in strict JSON values, with the run directory under `run`."""
     return strict({"run": str(result.directory), **result.document})
 
 
-def strict(value: Any) -> Any:
+@overload
+def strict(value: Facts) -> Document: ...
+
+
+@overload
+def strict(value: object) -> object: ...
+
+
+def strict(value: object) -> object:
     """The value with NaN and infinities, which JSON does not have, as null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -52,7 +61,7 @@ def strict(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def write_json(value: Any) -> None:
+def write_json(value: object) -> None:
     """One JSON document on stdout."""
     _write(json.dumps(value, allow_nan=False, indent=2) + "\n")
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
@@ -21,6 +21,7 @@ from sae_cli.config.commands import schema_of
 from sae_cli.config.compose import Composed, Composer, typed, unknown_keys
 from sae_cli.config.effects import asked_without_effect
 from sae_cli.config.names import baseline_choices, measurement_name, run_directory
+from sae_cli.documents import Facts
 from sae_cli.errors import RequestError
 
 Place = tuple[Path] | tuple[Path, str]
@@ -91,7 +92,7 @@ class _Draft(NamedTuple):
 
     overrides: tuple[str, ...]
     config: CommandConfig
-    baseline: dict[str, Any]
+    baseline: Facts
 
 
 class _Drafter(NamedTuple):

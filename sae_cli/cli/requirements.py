@@ -6,8 +6,9 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from sae_cli.documents import Facts
 from sae_cli.errors import RequestError, RequirementError
 
 _COMPARISONS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
@@ -42,14 +43,16 @@ def parse(expression: str) -> Requirement:
         raise RequestError(_expected(expression)) from error
 
 
-def check(requirements: Sequence[Requirement], document: Mapping[str, Any]) -> None:
+def check(requirements: Sequence[Requirement], document: Facts) -> None:
     """Compare what a command found with what was required: the fields of `eval.json`, else its main figures.
 
     Raises:
         RequestError: there is no such field.
         RequirementError: a condition does not hold, or its field has no value.
     """
-    figures = _numbers(document.get("eval") or document.get("figures", {}))
+    found = document.get("eval") or document.get("figures", {})
+    assert isinstance(found, Mapping)
+    figures = _numbers(found)
     unmet = [f"{each}, found {_found(each, figures)}" for each in requirements if not _holds(each, figures)]
     if unmet:
         raise RequirementError(f"required {'; '.join(unmet)}")
@@ -72,7 +75,7 @@ def _value(requirement: Requirement, figures: Mapping[str, float | None]) -> flo
     return figures[requirement.field]
 
 
-def _numbers(document: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+def _numbers(document: Facts, prefix: str = "") -> dict[str, float | None]:
     """Numeric fields with dotted names; null stands for a value that is not defined."""
     found: dict[str, float | None] = {}
     for name, value in document.items():

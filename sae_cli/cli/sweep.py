@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sae_cli.artifacts.lock import RunLock
 from sae_cli.cli import requirements
@@ -22,6 +21,7 @@ from sae_cli.cli.plan import Plan, make_plan, varying
 from sae_cli.cli.request import Request
 from sae_cli.cli.required_fields import check_fields
 from sae_cli.config.store import SHARED_LAUNCHER
+from sae_cli.documents import Facts
 from sae_cli.errors import JobError, RequirementError, SaeError
 from sae_cli.runs.definitions import UNDEFINED
 from sae_cli.terminal import console
@@ -102,7 +102,7 @@ def _print_results(plan: Plan, outcomes: Sequence[Outcome], as_json: bool) -> No
     if as_json:
         write_json([outcome.document for _, outcome in done])
     else:
-        write_lines([outcome.document["run"] for _, outcome in done])
+        write_lines([str(outcome.document["run"]) for _, outcome in done])
 
 
 def _required_of(outcome: Outcome, required: Sequence[requirements.Requirement]) -> Outcome:
@@ -127,11 +127,13 @@ def _refuse_failures(plan: Plan, outcomes: Sequence[Outcome]) -> None:
     raise kind(f"{len(failed)} of {len(outcomes)} jobs failed: {which}")
 
 
-def _figures(outcome: Outcome) -> dict[str, Any]:
-    return outcome.document.get("figures", {})
+def _figures(outcome: Outcome) -> Facts:
+    figures = outcome.document.get("figures", {})
+    assert isinstance(figures, dict)
+    return figures
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return UNDEFINED
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -17,10 +17,11 @@ from sae_cli.activations.live import stream_key
 from sae_cli.activations.non_finite import usable_rows
 from sae_cli.activations.source import ActivationSource, ActivationSources
 from sae_cli.activations.text_read import check_same_text, warn_if_text_changed
-from sae_cli.artifacts.run_directory import Run
+from sae_cli.artifacts.run_directory import LogLine, Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.agreement import check_agreement
 from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.tracking import trackers
 from sae_cli.dictionaries.files import DICTIONARY_FILE, save_dictionary, snapshot_file
 from sae_cli.dictionaries.objective import MakeObjective
 from sae_cli.documents import Document
@@ -46,9 +47,6 @@ from sae_cli.training.needs import Widths, disk_bytes, estimate, memory_bytes
 from sae_cli.training.recipe import recipe_of
 from sae_cli.training.trackers.tracking import Tracking, check_trackers
 from sae_cli.training.trainer import TRAINING, Recipe, Trainer
-
-CurveLine = Mapping[str, int | float | str | None]
-"""A line of the training curve, by the names of the figures."""
 
 _MISSED = 0.05
 """Share of `k` by which L0 may differ without a word."""
@@ -79,7 +77,7 @@ class TrainingGroup(Group[Claim[TrainConfig]]):
         check_agreement(config)
         recipe, device = recipe_of(config), build.device(config.device)
         check_kernel(recipe.kernel, device)
-        check_trackers(config.tracker)
+        check_trackers(trackers(config.tracker))
         off_limits = forbidden(config)
         attempt = claim.attempt()
         saved = attempt and read_checkpoint(attempt, config.verify)
@@ -126,7 +124,9 @@ class Training(Job):
         parents, keep = self._parents, saved.attempt.manifest.files if saved else ()
         with (
             self._claim.open(parents, self._attempt, keep) as run,
-            Tracking(config.tracker, self.directory, self._claim.settings, anew=self._attempt is None) as tracking,
+            Tracking(
+                trackers(config.tracker), self.directory, self._claim.settings, anew=self._attempt is None
+            ) as tracking,
         ):
             past = self._begin(run, tracking)
             trainer, needs = self._make_trainer(make_objective)
@@ -164,7 +164,8 @@ class Training(Job):
             tracking.log(line)
         run.manifest.facts.update(self.source.facts)
         run.save_progress()
-        return [line[self.drawn] for line in lines]
+        drawn = [line[self.drawn] for line in lines]
+        return [each for each in drawn if isinstance(each, int | float)]
 
     def _make_trainer(self, make_objective: MakeObjective) -> tuple[Trainer, Estimate]:
         """The trainer, where an earlier attempt left it if there was one, and what training will take."""
@@ -203,7 +204,7 @@ class Training(Job):
         last = trainer.step_number == self.recipe.steps
         return last or trainer.ends_phase or trainer.step_number % self.config.train.log_every == 0
 
-    def _curve_line(self, trainer: Trainer, held_out: Float[Tensor, "N D"], speed: float) -> CurveLine:
+    def _curve_line(self, trainer: Trainer, held_out: Float[Tensor, "N D"], speed: float) -> LogLine:
         """Means since the line before, and from time to time the FVU of held-out activations."""
         line: dict[str, int | float | str | None] = {**trainer.close_window(), "tokens_per_second": speed}
         if trainer.step_number == self.recipe.steps or trainer.step_number % self.config.train.held_out_every == 0:
@@ -273,7 +274,7 @@ def _begins_decoder_fit(trainer: Trainer) -> str:
     )
 
 
-def _shown(line: CurveLine) -> dict[str, Field]:
+def _shown(line: LogLine) -> dict[str, Field]:
     """Those figures of a line of the curve that are shown while training goes on."""
     silent = {key.replace("_", " "): f"{line[key]:,}" for key in ("dead", "never_fired") if key in line}
     phase = {"phase": str(line["phase"])} if line["phase"] != TRAINING else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import cache
-from typing import Any, get_args
+from typing import get_args
 
 from sae_cli.config.commands import schema_of
 from sae_cli.config.groups import declared_settings
@@ -44,5 +44,5 @@ def in_digits(value: str) -> str:
     return _VALUE.sub(lambda found: whole_number(found[0]), value)
 
 
-def _counts(hint: Any) -> bool:
+def _counts(hint: object) -> bool:
     return hint is int or int in get_args(hint)

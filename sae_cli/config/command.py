@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -15,6 +15,8 @@ from sae_cli.config.idle import Idle
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.naming import RunName, model_part
 from sae_cli.config.roles import PathKind, number, place, setting
+from sae_cli.config.several import OneOrSeveral
+from sae_cli.documents import Document
 
 
 @dataclass(kw_only=True)
@@ -64,7 +66,7 @@ class CommandConfig:
         """Whether it reads activations that are made, without a language model."""
         return False
 
-    def normalized(self, settings: dict[str, Any]) -> dict[str, Any]:
+    def normalized(self, settings: Document) -> Document:
         """Its settings that change the result, flattened, without what makes no difference."""
         return settings
 
@@ -92,7 +94,7 @@ class StreamConfig(CommandConfig):
     def is_synthetic(self) -> bool:
         return isinstance(self.data, SyntheticData)
 
-    def normalized(self, settings: dict[str, Any]) -> dict[str, Any]:
+    def normalized(self, settings: Document) -> Document:
         # A run that would have stopped at activations that are not finite has no result to differ in.
         raises = settings.get("non_finite") == NonFinite["raise"].value
         without = {"layer": not self.hook.has_layer, "non_finite": raises}
@@ -122,14 +124,14 @@ class MeasuringConfig(CommandConfig):
     """What commands share that measure a dictionary, and leave what they find inside its run.
 
     Attributes:
-        run: the dictionary's run directory.
+        run: the dictionary's run directory; a list of several where the command takes that.
         data: another corpus than the one the dictionary was trained on; null for the same.
     """
 
     on_data_of_run: ClassVar[bool] = True
 
-    run: Any = place(PathKind.here)
+    run: OneOrSeveral = place(PathKind.here)
     data: DataConfig | None = None
 
     def inside(self) -> str | None:
-        return self.run
+        return None if isinstance(self.run, list) else self.run

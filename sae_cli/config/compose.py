@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -27,6 +27,7 @@ from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_expanded_paths
 from sae_cli.config.settings import flatten
 from sae_cli.config.store import BASE, register
+from sae_cli.documents import Document
 from sae_cli.errors import RequestError
 
 Config = TypeVar("Config", bound=CommandConfig)
@@ -48,7 +49,7 @@ class Composer:
         if config_dir is not None and not config_dir.is_dir():
             raise RequestError(f"--config-dir {config_dir}: there is no such folder")
         self.config_dir = config_dir
-        self._baselines: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._baselines: dict[tuple[str, ...], Document] = {}
 
     @cached_property
     def loader(self) -> ConfigLoaderImpl:
@@ -69,7 +70,7 @@ class Composer:
             del settings["hydra"]
         return Composed(settings, hydra)
 
-    def baseline(self, command: str, choices: Iterable[str]) -> dict[str, Any]:
+    def baseline(self, command: str, choices: Iterable[str]) -> Document:
         """The flattened settings of `command` with nothing but these group choices; composed once."""
         choices = tuple(choices)
         if (command, *choices) not in self._baselines:
@@ -98,7 +99,7 @@ def configured(schema: type[Config], overrides: Iterable[str] = ()) -> Config:
     return config
 
 
-def typed(settings: Any) -> CommandConfig:
+def typed(settings: DictConfig) -> CommandConfig:
     """The configuration as dataclasses, complete and free of unknown keys.
 
     Raises:
@@ -119,7 +120,7 @@ def typed(settings: Any) -> CommandConfig:
     return config
 
 
-def unknown_keys(settings: Any, prefix: str = "") -> Iterator[str]:
+def unknown_keys(settings: object, prefix: str = "") -> Iterator[str]:
     """Keys that no schema knows, which Hydra lets in with a `+`."""
     if not isinstance(settings, DictConfig) or settings._is_none() or settings._is_missing():
         return
@@ -132,7 +133,7 @@ def unknown_keys(settings: Any, prefix: str = "") -> Iterator[str]:
             yield from unknown_keys(node, f"{prefix}{key}.")
 
 
-def _refuse_missing(settings: Any) -> None:
+def _refuse_missing(settings: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(settings))
     if missing:
         names = " and ".join(missing)

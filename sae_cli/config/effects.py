@@ -6,17 +6,17 @@ are refused by that schema.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from sae_cli.config.command import CommandConfig
 from sae_cli.config.idle import Idle
 from sae_cli.config.settings import flatten
+from sae_cli.documents import Facts
 from sae_cli.errors import RequestError
 
 
-def refuse_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) -> None:
+def refuse_without_effect(config: CommandConfig, baseline: Facts) -> None:
     """Refuse a setting that was asked for and would change nothing.
 
     Args:
@@ -30,7 +30,7 @@ def refuse_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) ->
         raise RequestError(f"{idle.shown} has no effect {idle.beside}: {idle.instead}")
 
 
-def asked_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) -> list[Idle]:
+def asked_without_effect(config: CommandConfig, baseline: Facts) -> list[Idle]:
     """Those without effect that were asked for: they differ from the baseline."""
     settings = flatten(config)
     found = []
@@ -43,7 +43,7 @@ def asked_without_effect(config: CommandConfig, baseline: Mapping[str, Any]) -> 
     return found
 
 
-def _default(config: CommandConfig, key: str) -> Any:
+def _default(config: CommandConfig, key: str) -> object:
     """Of a setting that the baseline does not have, because its group has no choice there."""
     holder: Any = config
     *groups, name = key.split(".")

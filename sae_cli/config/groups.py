@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple, get_type_hints
 
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
@@ -25,9 +25,9 @@ class Declared(NamedTuple):
     """A setting as a schema declares it: dotted key, type, role, and its field."""
 
     key: str
-    hint: Any
+    hint: object
     role: Role
-    field: Field[Any]
+    field: Field[object]
 
 
 @cache

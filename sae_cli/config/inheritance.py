@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sae_cli.config.data import DataConfig, RecordData, SyntheticData
 from sae_cli.config.groups import GROUPS
@@ -16,6 +15,7 @@ from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.roles import TextRole, role_of
 from sae_cli.config.settings import flatten
+from sae_cli.documents import Document, Facts
 
 DATA = "data"
 _PLACE = "path"
@@ -35,7 +35,7 @@ def same_text(one: DataConfig, other: DataConfig) -> bool:
     )
 
 
-def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str, Any, Any]]:
+def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str, object, object]]:
     """Dotted key and both values of each setting that differs of those that two sources share."""
     one, other = _absolute(trained), _absolute(data)
     for key in _shared(trained, type(data), one.get(_PLACE) == other.get(_PLACE)):
@@ -43,7 +43,7 @@ def other_settings(trained: DataConfig, data: DataConfig) -> Iterator[tuple[str,
             yield f"{DATA}.{key}", one[key], other[key]
 
 
-def inherit(settings: Any, given: Collection[str], trained: DataConfig) -> None:
+def inherit(settings: DictConfig, given: Collection[str], trained: DataConfig) -> None:
     """Take over from the training data, in place, what was not asked for otherwise.
 
     Args:
@@ -63,17 +63,20 @@ def inherit(settings: Any, given: Collection[str], trained: DataConfig) -> None:
             OmegaConf.update(settings, f"{DATA}.{key}", of_run[key])
 
 
-def schema_of(data: Any) -> str:
+def schema_of(data: DictConfig) -> str:
     """The source that a composed `data` is of."""
     kind = OmegaConf.get_type(data)
     return next(name for name, schema in GROUPS[DATA].items() if schema is kind)
 
 
-def plain_option(name: str) -> Any:
+def plain_option(name: str) -> DictConfig:
     """The settings of the option of the group that is called as its source, and adds nothing to it."""
-    file: Any = OmegaConf.load(Path(conf_dir(), DATA, f"{name}.yaml"))
+    file = OmegaConf.load(Path(conf_dir(), DATA, f"{name}.yaml"))
+    assert isinstance(file, DictConfig)
     file.pop("defaults", None)
-    return OmegaConf.merge(OmegaConf.structured(GROUPS[DATA][name]), file)
+    option = OmegaConf.merge(OmegaConf.structured(GROUPS[DATA][name]), file)
+    assert isinstance(option, DictConfig)
+    return option
 
 
 def _shared(trained: DataConfig, kind: type[DataConfig], one_place: bool) -> list[str]:
@@ -94,11 +97,11 @@ def _alike(trained: DataConfig, kind: type[DataConfig]) -> bool:
     return kind is type(trained) or (isinstance(trained, RecordData) and issubclass(kind, RecordData))
 
 
-def _absolute(data: DataConfig) -> dict[str, Any]:
+def _absolute(data: DataConfig) -> Document:
     return flatten(with_absolute_paths(data))
 
 
-def _is_at(chosen: Any, of_run: dict[str, Any]) -> bool:
+def _is_at(chosen: DictConfig, of_run: Facts) -> bool:
     """Whether a source is where that of the run is, or says nothing of the place."""
     if _PLACE not in of_run or OmegaConf.is_missing(chosen, _PLACE):
         return True
@@ -106,7 +109,7 @@ def _is_at(chosen: Any, of_run: dict[str, Any]) -> bool:
     return _absolute(schema(path=chosen[_PLACE]))[_PLACE] == of_run[_PLACE]
 
 
-def _left_as_it_is(chosen: Any, plain: Any, key: str) -> bool:
+def _left_as_it_is(chosen: DictConfig, plain: DictConfig, key: str) -> bool:
     """Whether the option that was chosen says nothing of its own about a setting."""
     if OmegaConf.is_missing(chosen, key):
         return True

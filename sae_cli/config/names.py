@@ -9,14 +9,14 @@ given back as overrides. Execution settings (device, verify, …) are no part of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from sae_cli.config.command import CommandConfig
 from sae_cli.config.effects import refuse_without_effect
 from sae_cli.config.naming import name_parts, short_hash
 from sae_cli.config.settings import execution_settings, flatten, result_settings
+from sae_cli.documents import Document, Facts
 from sae_cli.errors import RequestError
 
 _NAMED_GROUPS = ("model", "hook", "sae")
@@ -25,14 +25,14 @@ _NAMED_GROUPS = ("model", "hook", "sae")
 _ABSENT = "(absent)"
 
 
-def baseline_choices(config: CommandConfig, choices: Mapping[str, Any]) -> list[str]:
+def baseline_choices(config: CommandConfig, choices: Facts) -> list[str]:
     """The group choices, as overrides, whose settings count as defaults when `config` is named."""
     groups = ("sae",) if config.is_synthetic else _NAMED_GROUPS
     chosen = [f"{group}={choices[group]}" for group in groups if isinstance(choices.get(group), str)]
     return ["data=synthetic", *chosen] if config.is_synthetic else chosen
 
 
-def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
+def run_directory(config: CommandConfig, baseline: Facts) -> Path:
     """Where the run of this configuration lives, or the run that it lives in.
 
     Args:
@@ -54,14 +54,14 @@ def run_directory(config: CommandConfig, baseline: Mapping[str, Any]) -> Path:
     return Path(config.runs_dir, where, what + (f"-{short_hash(difference)}" if difference else ""))
 
 
-def measurement_name(config: CommandConfig, baseline: Mapping[str, Any]) -> str:
+def measurement_name(config: CommandConfig, baseline: Facts) -> str:
     """The folder of an evaluation below `eval/`, or of feature pages below `features/`: `default`, or a hash of what is
     off its default."""
     difference = _off_default(config, baseline, {"run"})
     return short_hash(difference) if difference else "default"
 
 
-def _off_default(config: CommandConfig, baseline: Mapping[str, Any], shown: Iterable[str]) -> dict[str, Any]:
+def _off_default(config: CommandConfig, baseline: Facts, shown: Iterable[str]) -> Document:
     """Result-affecting settings that differ from the baseline, without those that the name shows."""
     given = flatten(config)
     settings = result_settings(config)

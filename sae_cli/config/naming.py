@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import absolute
@@ -62,7 +62,7 @@ def number_part(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def short_hash(value: Any) -> str:
+def short_hash(value: object) -> str:
     """Eight hexadecimal digits that stand for a plain value."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]

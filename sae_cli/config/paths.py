@@ -7,15 +7,19 @@ to whoever reads it, wherever they stand.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from omegaconf import MISSING
 
-from sae_cli.config.roles import PathKind, settings_in
+from sae_cli.config.roles import PathKind, is_group, role_of, settings_in
+from sae_cli.documents import Document, Facts
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 TRUTH = "truth"
 """In place of a run: the known directions of data=synthetic."""
@@ -26,31 +30,33 @@ class PathSetting(NamedTuple):
 
     key: str
     kind: PathKind
-    value: Any
+    value: str
 
 
-def path_settings(config: Any, prefix: str = "") -> Iterator[PathSetting]:
-    """Those of a configuration that are given."""
-    for each in settings_in(config, prefix):
-        if each.role.path and each.value is not None and each.value != MISSING:
-            yield PathSetting(each.key, each.role.path, each.value)
+def path_settings(config: DataclassInstance) -> Iterator[PathSetting]:
+    """Those of a configuration that are given, each place of a list by itself."""
+    for each in settings_in(config):
+        if each.role.path and _is_given(each.value):
+            for path in each.value if isinstance(each.value, list) else [each.value]:
+                yield PathSetting(each.key, each.role.path, str(path))
 
 
-def with_paths(config: Config, change: Callable[[PathSetting], Any], prefix: str = "") -> Config:
+def with_paths(config: Config, change: Callable[[PathSetting], str], prefix: str = "") -> Config:
     """The configuration with each of these settings changed; a list is changed one by one."""
-    changes: dict[str, Any] = {}
-    own = {each.key: each for each in path_settings(config, prefix)}
-    for each in fields(config):  # pyright: ignore[reportArgumentType]
-        value, key = getattr(config, each.name), f"{prefix}{each.name}"
-        if is_dataclass(value):
+    changes: Document = {}
+    for each in fields(config):
+        value, key, kind = getattr(config, each.name), f"{prefix}{each.name}", role_of(each).path
+        if is_group(value):
             new = with_paths(value, change, f"{key}.")
-        elif key in own:
-            new = _each(own[key], change)
-        else:
+        elif kind is None or not _is_given(value):
             continue
+        elif isinstance(value, list):
+            new = [change(PathSetting(key, kind, path)) for path in value]
+        else:
+            new = change(PathSetting(key, kind, value))
         if new != value:
             changes[each.name] = new
-    return replace(config, **changes) if changes else config  # pyright: ignore[reportArgumentType]
+    return replace(config, **changes) if changes else config
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -67,7 +73,7 @@ def with_expanded_paths(config: Config) -> Config:
     return with_paths(config, _expanded)
 
 
-def placed(config: Config, settings: Mapping[str, Any]) -> Config:
+def placed(config: Config, settings: Facts) -> Config:
     """A stored configuration whose paths are still as they were typed, with those that a manifest has absolute."""
     return with_paths(config, lambda each: _as_recorded(each, settings.get(each.key)))
 
@@ -90,17 +96,15 @@ def _is_no_path(path: str) -> bool:
     return "://" in path or path.startswith("embedded:")
 
 
-def _each(setting: PathSetting, change: Callable[[PathSetting], Any]) -> Any:
-    if not isinstance(setting.value, list):
-        return change(setting)
-    return [change(setting._replace(value=each)) for each in setting.value]
+def _is_given(value: object) -> bool:
+    return value is not None and value != MISSING
 
 
-def _expanded(setting: PathSetting) -> Any:
+def _expanded(setting: PathSetting) -> str:
     if not setting.value:
         raise ValueError(f"{setting.key}= is empty: expected a path")
     return os.path.expanduser(setting.value)
 
 
-def _as_recorded(setting: PathSetting, recorded: Any) -> Any:
+def _as_recorded(setting: PathSetting, recorded: object) -> str:
     return recorded if isinstance(recorded, str) and not is_absolute(setting.value) else setting.value

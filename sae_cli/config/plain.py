@@ -5,22 +5,36 @@ Of a group that has several schemas the plain values say which one theirs is, un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Literal, overload
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sae_cli.config.data import DataConfig
 from sae_cli.config.groups import GROUPS
+from sae_cli.config.hook import HookConfig
+from sae_cli.config.model import ModelConfig
+from sae_cli.documents import Document, Facts
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SCHEMA = "schema"
 INVALID = (OmegaConfBaseException, KeyError, TypeError, AttributeError, ValueError, OverflowError)
 """What is raised where plain values are not those of a schema."""
 
 
-def plain(value: Any) -> Any:
+@overload
+def plain(value: DataclassInstance) -> Document: ...
+
+
+@overload
+def plain(value: object) -> object: ...
+
+
+def plain(value: object) -> object:
     """Dataclasses as dictionaries, and the values of enums, all the way down."""
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
@@ -29,18 +43,31 @@ def plain(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-def plain_group(group: str, value: Any) -> dict[str, Any]:
+def plain_group(group: str, value: DataclassInstance) -> Document:
     """A typed group, with the name of its schema."""
     names = {schema: name for name, schema in GROUPS[group].items()}
     return {SCHEMA: names[type(value)], **plain(value)}
 
 
-def group_node(group: str, values: Mapping[str, Any]) -> Any:
+def group_node(group: str, values: Facts) -> DictConfig | ListConfig:
     """What `plain_group` has made, checked against its schema; one of `INVALID` where it does not fit."""
-    values = dict(values)
-    return OmegaConf.merge(OmegaConf.structured(GROUPS[group][values.pop(SCHEMA)]), values)
+    given = dict(values)
+    schemas: dict[object, type] = {**GROUPS[group]}
+    return OmegaConf.merge(OmegaConf.structured(schemas[given.pop(SCHEMA)]), given)
 
 
-def typed_group(group: str, values: Mapping[str, Any]) -> Any:
+@overload
+def typed_group(group: Literal["model"], values: Facts) -> ModelConfig: ...
+
+
+@overload
+def typed_group(group: Literal["data"], values: Facts) -> DataConfig: ...
+
+
+@overload
+def typed_group(group: Literal["hook"], values: Facts) -> HookConfig: ...
+
+
+def typed_group(group: str, values: Facts) -> object:
     """The typed group; as `group_node`."""
     return OmegaConf.to_object(group_node(group, values))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, TypeGuard, TypeVar, Unpack
 
 from omegaconf import MISSING
 
 from sae_cli.config.bounds import Bounds
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Value = TypeVar("Value")
 
 _ROLE = "role"
 
@@ -57,54 +62,75 @@ class Setting(NamedTuple):
     """A setting of a configuration: its dotted key, its field and its value."""
 
     key: str
-    field: Field[Any]
-    value: Any
+    field: Field[object]
+    value: object
 
     @property
     def role(self) -> Role:
         return role_of(self.field)
 
 
-def setting(default: Any = MISSING, **roles: Any) -> Any:
-    """A field of a schema with `Role(**roles)`; without a default it must be given."""
-    return field(default=default, metadata={_ROLE: Role(**roles)})
+class Roles(TypedDict, total=False):
+    """What may be said of any field; see `Role`."""
+
+    execution: bool
+    ordinal: bool
+    added: bool
+    text: TextRole
 
 
-def settings(make: Any, **roles: Any) -> Any:
+def setting(
+    default: Value = MISSING,
+    *,
+    bounds: Bounds | None = None,
+    path: PathKind | None = None,
+    **roles: Unpack[Roles],
+) -> Value:
+    """A field of a schema with this `Role`; without a default it must be given. To type checkers, as the functions
+    below, it is the value that the field will have."""
+    return field(default=default, metadata={_ROLE: Role(bounds=bounds, path=path, **roles)})
+
+
+def settings(make: Callable[[], Value], **roles: Unpack[Roles]) -> Value:
     """A field that begins as `make()`: a list, or a group of settings."""
     return field(default_factory=make, metadata={_ROLE: Role(**roles)})
 
 
 def number(
-    default: Any = MISSING,
+    default: Value = MISSING,
     *,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
-    **roles: Any,
-) -> Any:
+    **roles: Unpack[Roles],
+) -> Value:
     """A field with these bounds; without a default it must be given."""
     given = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     bounds = Bounds(**{name: bound for name, bound in given.items() if bound is not None})
     return setting(default, bounds=bounds, **roles)
 
 
-def place(kind: PathKind, default: Any = MISSING, **roles: Any) -> Any:
+def place(kind: PathKind, default: Value = MISSING, **roles: Unpack[Roles]) -> Value:
     """A field that names a place; without a default it must be given."""
     return setting(default, path=kind, **roles)
 
 
-def role_of(declared: Field[Any]) -> Role:
+def role_of(declared: Field[object]) -> Role:
     """What a field is; a field of which nothing is said is a setting like any other."""
     return declared.metadata.get(_ROLE, _PLAIN)
 
 
-def settings_in(config: Any, prefix: str = "") -> Iterator[Setting]:
+def is_group(value: object) -> TypeGuard[DataclassInstance]:
+    """Whether it is no value but a group of settings."""
+    return is_dataclass(value)
+
+
+def settings_in(config: DataclassInstance, prefix: str = "") -> Iterator[Setting]:
     """The settings of a configuration, those of its groups in their place."""
     for each in fields(config):
         value = getattr(config, each.name)
-        if is_dataclass(value):
+        if is_group(value):
             yield from settings_in(value, f"{prefix}{each.name}.")
         else:
             yield Setting(f"{prefix}{each.name}", each, value)

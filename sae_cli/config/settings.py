@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from sae_cli.config.command import CommandConfig
 from sae_cli.config.groups import declared_settings
 from sae_cli.config.paths import with_absolute_paths
+from sae_cli.documents import Document, Facts
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
-def flatten(settings: Any) -> dict[str, Any]:
+def flatten(settings: Facts | DataclassInstance) -> Document:
     """Dotted keys to plain JSON values: enums by value, lists as they are.
 
     Args:
@@ -27,7 +31,7 @@ def flatten(settings: Any) -> dict[str, Any]:
         nested: Any = OmegaConf.to_container(settings, resolve=True)
     else:
         nested = settings if isinstance(settings, Mapping) else asdict(settings)
-    flat: dict[str, Any] = {}
+    flat: Document = {}
     for key, value in nested.items():
         if isinstance(value, Mapping):
             flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
@@ -38,11 +42,11 @@ def flatten(settings: Any) -> dict[str, Any]:
     return flat
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.value if isinstance(value, Enum) else value
 
 
-def result_settings(config: CommandConfig) -> dict[str, Any]:
+def result_settings(config: CommandConfig) -> Document:
     """Every setting that changes the result, flattened; paths are absolute."""
     flat = flatten(with_absolute_paths(config))
     declared = declared_settings(type(config))

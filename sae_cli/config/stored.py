@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -17,6 +17,7 @@ from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.plain import INVALID, group_node, plain, plain_group
 from sae_cli.config.plain_yaml import MAX_BYTES, parse_yaml
+from sae_cli.documents import Document
 from sae_cli.errors import JobError, RequestError, denied
 from sae_cli.escaping import brief
 
@@ -39,7 +40,7 @@ def as_yaml(config: CommandConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(content))
 
 
-def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> Any:
+def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> CommandConfig:
     """The typed configuration of this command that the file `name` of a run holds: what the run was made with.
 
     The file is not compared with the run's manifest; `parse_config` takes content that was.
@@ -59,7 +60,7 @@ def read_config(directory: Path, command: str, name: str = CONFIG_FILE) -> Any:
     return parse_config(path, content, command)
 
 
-def parse_config(path: Path, content: bytes, command: str) -> Any:
+def parse_config(path: Path, content: bytes, command: str) -> CommandConfig:
     """The typed configuration of this command that a file holds. Nothing in it is resolved or run.
 
     Args:
@@ -105,10 +106,12 @@ def trained_with(directory: Path) -> TrainConfig | None:
         raise RequestError(
             f"{directory}: no run here (no {CONFIG_FILE}); give the run directory that a command printed"
         )
-    return read_config(directory, "train", name)
+    config = read_config(directory, TrainConfig.command, name)
+    assert isinstance(config, TrainConfig)
+    return config
 
 
-def refuse_code(path: Path, model: Any) -> None:
+def refuse_code(path: Path, model: object) -> None:
     """Whether code is run is not for a file to say: it may be somebody else's."""
     if isinstance(model, ModelConfig) and model.trust_remote_code and os.environ.get(TRUST_REMOTE_CODE) != "1":
         raise RequestError(
@@ -117,11 +120,11 @@ def refuse_code(path: Path, model: Any) -> None:
         )
 
 
-def _typed(content: Any, schema: type[CommandConfig]) -> Any:
-    nodes = {key: value for key, value in content.items() if key not in GROUPS or value is None}
+def _typed(content: dict[str, Any], schema: type[CommandConfig]) -> CommandConfig:
+    nodes: Document = {key: value for key, value in content.items() if key not in GROUPS or value is None}
     for group in GROUPS.keys() & content.keys() - nodes.keys():
         nodes[group] = group_node(group, content[group])
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), nodes))
+    return cast(CommandConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), nodes)))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,11 +1,9 @@
 """The setting `tracker`: where the training curve goes besides `metrics.jsonl`."""
 
-from typing import Any
-
 TRACKERS = ("tensorboard", "wandb")
 
 
-def trackers(given: Any) -> list[str]:
+def trackers(given: object) -> list[str]:
     """The trackers that are asked for, each once; none for null, `none` and an empty list.
 
     Raises:
@@ -16,4 +14,4 @@ def trackers(given: Any) -> list[str]:
     for each in wanted:
         if each not in TRACKERS:
             raise ValueError(f"tracker={each}: expected none, {', '.join(TRACKERS)} or a list of them")
-    return sorted(set(wanted))
+    return [name for name in TRACKERS if name in wanted]

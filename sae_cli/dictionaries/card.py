@@ -17,6 +17,7 @@ from sae_cli.config.hook import Basis, LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.plain import INVALID, plain_group, typed_group
+from sae_cli.documents import Document, Facts
 
 CARD = "card"
 _VERSION = 1
@@ -89,9 +90,9 @@ class Card:
         assert self.model and self.wiring
         return " and ".join(dict.fromkeys(_basis(site, self.model) for site in self.wiring.writes))
 
-    def header(self) -> dict[str, Any]:
+    def header(self) -> Document:
         """For the header of a dictionary's file: the card, and beside it its most telling entries by themselves."""
-        telling: dict[str, Any] = {}
+        telling: Document = {}
         if self.model and self.wiring:
             hook, layer = self.wiring.reads[0]
             telling = {"hook": hook.point.value, "model": with_absolute_paths(self.model).path}
@@ -99,7 +100,7 @@ class Card:
             telling |= {"mode": hook.mode.value} if isinstance(hook, LogitUpdateHook) else {}
         return {**telling, "scale": self.scale, CARD: self._document()}
 
-    def _document(self) -> dict[str, Any]:
+    def _document(self) -> Document:
         card = with_absolute_paths(self)
         return {
             "version": _VERSION,
@@ -111,7 +112,7 @@ class Card:
         }
 
     @classmethod
-    def of_header(cls, header: Mapping[str, Any]) -> Card | None:
+    def of_header(cls, header: Facts) -> Card | None:
         """The card in the header of a file; None where it has none.
 
         Raises:
@@ -121,7 +122,8 @@ class Card:
             return None
         found = header[CARD]
         if not isinstance(found, dict) or found.get("version") != _VERSION:
-            raise ValueError(f"a card of version {_VERSION}, found {found.get('version') if found else found!r}")
+            shown = found.get("version") if isinstance(found, dict) and found else found
+            raise ValueError(f"a card of version {_VERSION}, found {shown!r}")
         try:
             _check_types(found)
             card = cls(
@@ -150,7 +152,7 @@ def _basis(site: SiteConfig, model: ModelConfig) -> str:
             return "the residual stream"
 
 
-def _check_types(found: Mapping[str, Any]) -> None:
+def _check_types(found: Facts) -> None:
     for name, kind in (("scale", float), ("tokens", int), ("source", str)):
         if found[name] is not None and type(found[name]) is not kind:
             raise TypeError(f"{name}={found[name]!r}")
@@ -160,11 +162,11 @@ def _named(wiring: Wiring) -> Sequence[tuple[str, tuple[SiteConfig, ...]]]:
     return [("reads", wiring.reads), ("writes", wiring.writes)]
 
 
-def _plain_site(site: SiteConfig) -> dict[str, Any]:
+def _plain_site(site: SiteConfig) -> Document:
     return {"hook": plain_group("hook", site.hook), "layer": site.layer}
 
 
-def _typed_sites(sites: Sequence[Mapping[str, Any]]) -> tuple[SiteConfig, ...]:
+def _typed_sites(sites: Sequence[dict[str, Any]]) -> tuple[SiteConfig, ...]:
     found = tuple(SiteConfig(typed_group("hook", each["hook"]), each["layer"]) for each in sites)
     if not found or not all(each.layer is None or isinstance(each.layer, int) for each in found):
         raise ValueError(f"places in a model: {sites}")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from sae_cli.artifacts.safetensors_header import Header
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.config.groups import GROUPS
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.documents import Facts
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
 
@@ -56,7 +56,7 @@ def saved_steps(run: FinishedRun) -> list[int]:
 def save_dictionary(
     run: Run,
     dictionary: Dictionary,
-    header: Mapping[str, Any],
+    header: Facts,
     extra: Mapping[str, Tensor] | None = None,
     name: str = DICTIONARY_FILE,
 ) -> None:

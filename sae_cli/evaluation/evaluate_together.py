@@ -10,6 +10,7 @@ from sae_cli.activations.text_read import check_served, measured_text, text_fact
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import absolute
 from sae_cli.config.settings import flatten
 from sae_cli.config.split import Split
@@ -95,11 +96,11 @@ def _check(sources: Sequence[DictionaryRun], data: DataConfig | None) -> DataCon
     return first.data(data)
 
 
-def _difference(expected: object, found: object, group: str) -> str:
+def _difference(expected: ModelConfig | DataConfig, found: ModelConfig | DataConfig, group: str) -> str:
     """The first setting that differs, but for what the model is called."""
     one, other = flatten(expected), flatten(found)
     for settings in (one, other):
-        if path := settings.get("path"):
+        if isinstance(path := settings.get("path"), str):
             settings["path"] = absolute(path)
     for key in {**one, **other}:
         if one.get(key) != other.get(key) and f"{group}.{key}" != "model.name":

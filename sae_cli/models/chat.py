@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from sae_cli.errors import RequestError
 
-Messages = list[dict[str, Any]]
+Messages = list[dict[str, object]]
 
 
 def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Messages], str]:
@@ -24,7 +24,8 @@ def chat_renderer(tokenizer: PreTrainedTokenizerBase) -> Callable[[Messages], st
 
     def render(messages: Messages) -> str:
         try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False)
+            # A template may read more than text, whatever the library says of it.
+            text = tokenizer.apply_chat_template(cast(list[dict[str, str]], messages), tokenize=False)
         except (TemplateError, TypeError, KeyError, AttributeError, IndexError) as error:
             raise ValueError(str(error).strip().split("\n", 1)[0] or type(error).__name__) from error
         assert isinstance(text, str), "asked not to tokenize"

@@ -7,8 +7,8 @@ gives the same numbers whatever another program has left in its config. Weights 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from sae_cli.documents import Document, Facts
 from sae_cli.escaping import brief
 
 RUN_SETTINGS = frozenset(
@@ -38,7 +38,7 @@ _QUANTISATION = ("quantization_config", "quantization", "compression_config")
 _BITSANDBYTES = ("load_in_4bit", "load_in_8bit", "_load_in_4bit", "_load_in_8bit")
 
 
-def plain_config(raw: dict[str, Any]) -> dict[str, Any]:
+def plain_config(raw: Facts) -> Document:
     """A raw config, and those of its parts, without `RUN_SETTINGS` and without a padding token that does not exist."""
     plain = {
         key: plain_config(value) if isinstance(value, dict) and key.endswith("_config") else value
@@ -51,7 +51,7 @@ def plain_config(raw: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def quantization(raw: dict[str, Any]) -> str:
+def quantization(raw: Facts) -> str:
     """How the weights are quantized, as `gptq (quantization_config in config.json)`; empty if they are not."""
     for config in _parts(raw):
         for key in _QUANTISATION:
@@ -60,7 +60,7 @@ def quantization(raw: dict[str, Any]) -> str:
     return ""
 
 
-def _parts(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _parts(raw: Facts) -> Iterator[Facts]:
     """The config and those of its parts."""
     yield raw
     for key, value in raw.items():
@@ -68,7 +68,7 @@ def _parts(raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from _parts(value)
 
 
-def _method(settings: Any) -> str:
+def _method(settings: object) -> str:
     """The name of a quantization; empty where the settings ask for none."""
     if not settings:
         return ""

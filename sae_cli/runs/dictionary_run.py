@@ -204,7 +204,8 @@ def trained_with(run: FinishedRun) -> TrainConfig:
         raise RequestError(
             f"{run.directory}: expected a dictionary that `sae train` has made, found one from elsewhere"
         )
-    config = parse_config(run.directory / name, run.read_bytes(name), "train")
+    config = parse_config(run.directory / name, run.read_bytes(name), TrainConfig.command)
+    assert isinstance(config, TrainConfig)
     found: FinishedRun | None = run
     while found and found.manifest.command == PRUNE:  # whose manifest does not say where text and model are
         found = pruned_from(found)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from sae_cli.documents import Facts
 from sae_cli.errors import RequestError
 from sae_cli.escaping import brief
 from sae_cli.terminal import console
@@ -28,10 +29,10 @@ class Text(NamedTuple):
 class Content(Protocol):
     """How the value of a field becomes a text; `what` names the field and where it stands, for messages."""
 
-    def __call__(self, value: Any, what: str) -> Text: ...
+    def __call__(self, value: object, what: str) -> Text: ...
 
 
-def plain_text(value: Any, what: str) -> Text:
+def plain_text(value: object, what: str) -> Text:
     """A string as it is, but that half a surrogate pair, which is no character, is U+FFFD.
 
     Raises:
@@ -52,7 +53,7 @@ class TokenIds:
 
     vocabulary: int
 
-    def __call__(self, value: Any, what: str) -> Text:
+    def __call__(self, value: object, what: str) -> Text:
         """Raises: RequestError, if it is no list of ids of the model's tokens."""
         if not isinstance(value, list) or not all(type(each) is int for each in value):
             inside = isinstance(value, list)
@@ -77,9 +78,9 @@ class Chats:
         render: the messages as text, as the model expects them; a `ValueError` where it cannot.
     """
 
-    render: Callable[[list[dict[str, Any]]], str]
+    render: Callable[[list[dict[str, object]]], str]
 
-    def __call__(self, value: Any, what: str) -> Text:
+    def __call__(self, value: object, what: str) -> Text:
         """Raises: RequestError, if it is no list of messages that the template can write."""
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
             raise RequestError(f"{what}: expected a list of messages (data.chat=true), found {_described(value)}")
@@ -157,7 +158,7 @@ class _Field:
         self._name, self._setting, self._where = name, setting, where
         self._there, self._lacking, self._first = False, 0, Record("", {})
 
-    def of(self, record: Record) -> Any:
+    def of(self, record: Record) -> object:
         """Its value; None where it is missing, or within what is null."""
         value = _inside(record.values, self._name)
         if value is not _ABSENT:
@@ -186,11 +187,11 @@ class _Field:
         )
 
 
-def _inside(values: dict[str, Any], name: str) -> Any:
+def _inside(values: Facts, name: str) -> object:
     """The value of a field with this name, dots and all, or else of the field inside others that the dots name."""
     if name in values:
         return values[name]
-    value: Any = values
+    value: object = values
     for part in name.split("."):
         if value is None:
             return None
@@ -200,7 +201,7 @@ def _inside(values: dict[str, Any], name: str) -> Any:
     return value
 
 
-def _domain(value: Any, record: Record, name: str) -> str:
+def _domain(value: object, record: Record, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str | int | float):
@@ -211,7 +212,7 @@ def _domain(value: Any, record: Record, name: str) -> str:
     return str(value)
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     """What a value is, and its beginning."""
     match value:
         case None:
@@ -237,7 +238,7 @@ def _described(value: Any) -> str:
     return f"{kind} ({brief(repr(value), 60)})"
 
 
-def _advice(value: Any) -> str:
+def _advice(value: object) -> str:
     match value:
         case [int(), *_]:
             return "; if these are ids of the model's tokens, set data.tokens=true"

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
 
 from sae_cli.errors import JobError, RequestError, SaeError, is_out_of_memory
@@ -23,6 +23,9 @@ from sae_cli.escaping import brief
 from sae_cli.text.local_files import LocalFiles, PassedOver, find_files, say_passed_over, unreadable
 from sae_cli.text.records import READERS, Reader, Record, arrow, json_values, parquet, separated_values, text_lines
 from sae_cli.text.streams import COMPRESSED, Source, sources, what_is_no_text
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
 
 _TEXT = "text"
 _KINDS: dict[str, tuple[str, Reader]] = {
@@ -140,7 +143,7 @@ class LocalDataSet:
                 yield Record(f"{self._where}, record {number:,}", values)
 
 
-def only(stream: Any, columns: Iterable[str], where: str) -> Any:
+def only(stream: IterableDataset, columns: Iterable[str], where: str) -> IterableDataset:
     """A stream of the library with these of its columns, as far as it knows them before it reads.
 
     Raises:

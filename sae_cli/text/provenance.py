@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sae_cli.documents import Document
+
 WHOLE = 64 << 20
 """A file of up to so many bytes is hashed whole; of a larger one `CHUNKS` pieces, evenly spaced, first and last too."""
 CHUNKS, CHUNK = 64, 1 << 20
@@ -56,14 +58,16 @@ class TextRecord:
     keyed: bool = False
     listed: Mapping[str, Stamp] | None = None
 
-    def as_fact(self) -> dict[str, Any]:
+    def as_fact(self) -> Document:
         """For the manifest of a run."""
         listed = {name: stamp._asdict() for name, stamp in (self.listed or {}).items()}
         return {**asdict(self), "listed": listed}
 
     @classmethod
-    def of_fact(cls, fact: Any) -> TextRecord | None:
+    def of_fact(cls, fact: object) -> TextRecord | None:
         """What a manifest holds; None where it holds no record, as those of earlier versions do."""
+        if not isinstance(fact, dict):
+            return None
         try:
             listed = {name: Stamp(int(each["bytes"]), str(each["sha256"])) for name, each in fact["listed"].items()}
             return cls(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from sae_cli.documents import Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.escaping import brief
 from sae_cli.text.streams import Source, lines_of, reading, text_of, undecodable
@@ -33,7 +34,7 @@ class Record(NamedTuple):
     """A record, and where it stands, for messages."""
 
     where: str
-    values: dict[str, Any]
+    values: Facts
 
 
 Reader = Callable[[Source, Collection[str]], Iterator[Record]]
@@ -63,7 +64,7 @@ def json_values(source: Source, columns: Collection[str] = ()) -> Iterator[Recor
         yield _object(f"{source.where}, line {number:,}", value)
 
 
-def _object(where: str, value: Any) -> Record:
+def _object(where: str, value: object) -> Record:
     if not isinstance(value, dict):
         raise JobError(f"{where}: expected a JSON object, found {brief(json.dumps(value), 40)}")
     return Record(where, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Any, Protocol, runtime_checkable
@@ -24,7 +24,9 @@ _DOCUMENTS_A_CALL = 64
 class Tokenizer(Protocol):
     """What is needed of a Hugging Face tokenizer (so that this module need not import the library)."""
 
-    def __call__(self, text: list[str], *, add_special_tokens: bool, verbose: bool) -> Any: ...
+    def __call__(
+        self, text: list[str], *, add_special_tokens: bool, verbose: bool
+    ) -> Mapping[str, list[list[int]]]: ...
 
 
 @dataclass

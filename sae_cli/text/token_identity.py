@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 # What changes neither the ids of a text nor what they stand for.
 _IRRELEVANT = ("version", "truncation", "padding", "post_processor")
 
 
-def same_tokens(a: Any, b: Any) -> bool:
+@runtime_checkable
+class Vocabulary(Protocol):
+    """What is needed of a Hugging Face tokenizer (so that this module need not import the library)."""
+
+    def get_vocab(self) -> dict[str, int]: ...
+
+
+def same_tokens(a: Vocabulary, b: Vocabulary) -> bool:
     """Whether two Hugging Face tokenizers give any text the same ids, special tokens left out.
 
     Vocabularies alone do not say so: the same pieces may be merged in another order.

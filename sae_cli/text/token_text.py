@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 _SPACE = "\u2581"
 """Stands for a space in the pieces of SentencePiece, which decoding drops at the beginning of a text."""
@@ -13,9 +13,9 @@ _SPACE = "\u2581"
 class Decoder(Protocol):
     """What is needed of a Hugging Face tokenizer (so that this module need not import the library)."""
 
-    def convert_ids_to_tokens(self, ids: Any) -> Any: ...
+    def convert_ids_to_tokens(self, ids: list[int]) -> str | list[str]: ...
 
-    def batch_decode(self, sequences: Any, **settings: Any) -> Any: ...
+    def batch_decode(self, sequences: list[list[int]], *, clean_up_tokenization_spaces: bool) -> list[str]: ...
 
     def __len__(self) -> int: ...
 

@@ -17,13 +17,12 @@ from sae_cli.errors import RequestError
 from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.metrics.report import existing
-from sae_cli.models import Site, load_language_model
-from sae_cli.models.hooks import Wires
+from sae_cli.models import Site, Wires, load_language_model
 from sae_cli.runs.file_names import ABLATION_FILE
 from tests.known import document_of
 
 D, F = 16, 6
-MLP_OUT = Wires.at(Site(HookPoint.mlp_out, 0))
+MLP_OUT = Site(HookPoint.mlp_out, 0)
 NO_TEXT = Mock(spec=HeldOutText)
 
 
@@ -67,7 +66,7 @@ def by_hand(model, dictionary, tokens, feature):
 
 @pytest.mark.parametrize("feature", range(F))
 def test_effects_against_hooks_by_hand(model, dictionary, tokens, feature):
-    ablation = Ablation(model, MLP_OUT, dictionary, [feature], NO_TEXT)
+    ablation = Ablation(model, Wires.at(MLP_OUT), dictionary, [feature], NO_TEXT)
     for part in tokens.split(2):
         ablation.add(part)
     (report,), tensors = ablation.reports(), ablation.tensors()
@@ -91,7 +90,7 @@ def test_in_the_last_block_the_direct_path_is_all_there_is(model, dictionary, to
     ablation = Ablation(model, Wires.at(Site(HookPoint.resid, 1)), small, [0], NO_TEXT)
     ablation.add(tokens)
     (report,) = ablation.reports()
-    first = Ablation(model, MLP_OUT, small, [0], NO_TEXT)
+    first = Ablation(model, Wires.at(MLP_OUT), small, [0], NO_TEXT)
     first.add(tokens)
     cosine = existing(report, "cosine_direct")
     assert cosine > 0.9
@@ -112,7 +111,7 @@ def test_as_an_evaluation_of_a_run(world, tmp_path):
 
 
 def test_batches_pool(model, dictionary, tokens):
-    whole, parts = (Ablation(model, MLP_OUT, dictionary, [1, 4], NO_TEXT) for _ in range(2))
+    whole, parts = (Ablation(model, Wires.at(MLP_OUT), dictionary, [1, 4], NO_TEXT) for _ in range(2))
     whole.add(tokens)
     for row in tokens:
         parts.add(row[None])
@@ -123,7 +122,7 @@ def test_batches_pool(model, dictionary, tokens):
 
 
 def test_a_feature_that_never_fires(model, dictionary, tokens):
-    ablation = Ablation(model, MLP_OUT, dictionary.replace(b_enc=torch.full((F,), -1e6)), [2], NO_TEXT)
+    ablation = Ablation(model, Wires.at(MLP_OUT), dictionary.replace(b_enc=torch.full((F,), -1e6)), [2], NO_TEXT)
     ablation.add(tokens)
     (report,) = ablation.reports()
     assert (report["tokens"], report["ce_increase"], report["raises"]) == (0, None, [])
@@ -131,7 +130,7 @@ def test_a_feature_that_never_fires(model, dictionary, tokens):
 
 def test_what_cannot_be_ablated_is_refused(model, dictionary):
     with pytest.raises(RequestError, match="ablate=6: expected features from 0 to 5, found 6"):
-        Ablation(model, MLP_OUT, dictionary, [0, 6], NO_TEXT)
-    exact = Wires.at(Site(HookPoint.logit_update, 0, LogitMode.exact))
+        Ablation(model, Wires.at(MLP_OUT), dictionary, [0, 6], NO_TEXT)
+    exact = Site(HookPoint.logit_update, 0, LogitMode.exact)
     with pytest.raises(RequestError, match="hook=logit_update acts on the direct path only"):
-        Ablation(model, exact, dictionary, [0], NO_TEXT)
+        Ablation(model, Wires.at(exact), dictionary, [0], NO_TEXT)

@@ -130,6 +130,12 @@ def test_a_card_that_is_none_is_one_line(trained, tmp_path, sae, change, said):
     assert said in ended.err and ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("found", ["a text", ["a list"], 3, None, {}])
+def test_what_is_no_card_is_named(found):
+    with pytest.raises(ValueError, match="a card of version 1, found "):
+        Card.of_header({"card": found})
+
+
 def test_runs_by_versions_without_cards_are_read_by_their_configuration(trained, tmp_path):
     directory = trained / "trained"
     header = read_metadata(directory / "sae.safetensors")

@@ -1,7 +1,7 @@
 """`sae compare`: how similar the decoder directions of dictionaries are."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -10,6 +10,7 @@ from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
 from sae_cli.config.naming import RunName, last_part, short_hash
 from sae_cli.config.roles import PathKind, number, place, settings
 from sae_cli.config.settings import flatten, result_settings
+from sae_cli.config.several import OneOrSeveral
 
 
 @dataclass(kw_only=True)
@@ -30,7 +31,7 @@ class CompareConfig(CommandConfig):
     command: ClassVar[str] = "compare"
 
     a: str = place(PathKind.here)
-    b: Any = place(PathKind.run_or_truth)
+    b: OneOrSeveral = place(PathKind.run_or_truth)
     space: Space = Space.auto
     one_to_one: bool = True
     seed: int = number(0, at_least=0, ordinal=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -14,6 +14,7 @@ from sae_cli.config.references import reference
 from sae_cli.config.roles import PathKind, place, settings
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import trained_with
+from sae_cli.documents import Document
 
 _MOST_PLACES = 4
 """Hook points that the name of an evaluation of several dictionaries spells out."""
@@ -62,9 +63,6 @@ class EvalConfig(MeasuringConfig):
         """Whether several dictionaries are spliced in at once."""
         return isinstance(self.run, list)
 
-    def inside(self) -> str | None:
-        return None if self.together() else self.run
-
     def run_name(self) -> RunName:
         """Of several dictionaries: by their places, where these are few enough to name, and all trained here."""
         hashed = short_hash(result_settings(self))
@@ -77,15 +75,16 @@ class EvalConfig(MeasuringConfig):
         where = "synthetic" if trained[0].is_synthetic else model_part(trained[0].model)[0]
         return RunName(f"eval/{where}", f"{what}-{hashed}", set(flatten(self)))
 
-    def normalized(self, settings: dict[str, Any]) -> dict[str, Any]:
+    def normalized(self, settings: Document) -> Document:
         """With runs in any order, and references by what they are, not by what they are called."""
-        runs = {"run": sorted(settings["run"])} if self.together() else {}
+        run = settings.get("run")
+        runs = {"run": sorted(run)} if isinstance(run, list) else {}
         models = (reference(each).model for each in self.references)
         named = {absolute(each.path) + (f"@{each.revision}" if each.revision else "") for each in models}
         return {**settings, **runs, "references": sorted(named)}
 
 
-def _one_or_several(run: Any) -> str | list[str]:
+def _one_or_several(run: object) -> str | list[str]:
     """A run directory, or several; a list of one is that one."""
     runs = run if isinstance(run, list) else [run]
     if not runs or not all(isinstance(each, str | int) and str(each) for each in runs):

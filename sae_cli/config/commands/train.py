@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -14,8 +14,10 @@ from sae_cli.config.naming import RunName, number_part
 from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.roles import PathKind, number, place, setting, settings
 from sae_cli.config.sae import SaeConfig, TopKSae
+from sae_cli.config.several import NoneOrSeveral
 from sae_cli.config.tracking import trackers
 from sae_cli.config.train import TrainingConfig
+from sae_cli.documents import Document
 
 
 @dataclass(kw_only=True)
@@ -52,7 +54,7 @@ class TrainConfig(StreamConfig):
     checkpoint: CheckpointConfig = settings(CheckpointConfig, execution=True)
     keep_checkpoints: bool = setting(False, execution=True)
     non_finite: NonFinite = NonFinite["raise"]
-    tracker: Any = setting(None, execution=True)
+    tracker: NoneOrSeveral = setting(None, execution=True)
 
     def __post_init__(self) -> None:
         self.tracker = trackers(self.tracker)
@@ -74,7 +76,7 @@ class TrainConfig(StreamConfig):
         what = f"{self.sae.architecture}-F{self.dict_size}-{sparsity}-seed{self.seed}"
         return RunName(f"train/{where}", what, shown | {"sae.architecture", "dict_size", key, "seed"})
 
-    def normalized(self, settings: dict[str, Any]) -> dict[str, Any]:
+    def normalized(self, settings: Document) -> Document:
         kept = super().normalized(settings)
         del kept[self.unused_sparsity]
         return kept

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+from sae_cli.documents import Facts
 
 FOLDER = ".trackers"
 
@@ -45,7 +47,7 @@ class Tracked:
     directory: Path
     beginning: int
     given: int
-    settings: Mapping[str, Any]
+    settings: Facts
 
     @property
     def folder(self) -> Path:

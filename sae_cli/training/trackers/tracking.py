@@ -8,14 +8,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from sae_cli.artifacts.files import write_json
+from sae_cli.artifacts.run_directory import LogLine
+from sae_cli.documents import Facts
 from sae_cli.errors import RequestError
 from sae_cli.terminal import console
 from sae_cli.training.trackers.tracker import FOLDER, Tracked, Tracker
@@ -39,7 +40,7 @@ class Tracking:
         anew: the run begins with nothing of an earlier attempt: it is another one than that.
     """
 
-    def __init__(self, names: Sequence[str], directory: Path, settings: Mapping[str, Any], anew: bool) -> None:
+    def __init__(self, names: Sequence[str], directory: Path, settings: Facts, anew: bool) -> None:
         self._file = directory.parent / FOLDER / f"{directory.name}.json"
         self._trackers: dict[str, Tracker] = {}
         if not names:
@@ -66,9 +67,10 @@ class Tracking:
             except tracker.failures as failure:
                 console.warn(f"tracker={name}: {failure}")
 
-    def log(self, line: Mapping[str, Any]) -> None:
+    def log(self, line: LogLine) -> None:
         """Give a line of the curve to those trackers that do not have it."""
         step = line["step"]
+        assert isinstance(step, int)
         figures = {name: value for name, value in line.items() if name != "step" and isinstance(value, int | float)}
         for name, tracker in list(self._trackers.items()):
             if step <= self._sent.steps[name]:
