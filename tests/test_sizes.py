@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 from statistics import median
 
+from tests.known import present
+
 PACKAGE = Path(__file__).parents[1] / "sae_cli"
 MOST_LINES_OF_A_FUNCTION, MEDIAN_LINES_OF_FUNCTIONS, MOST_LINES_OF_A_MODULE = 60, 8, 350
 SOURCES = {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
@@ -16,7 +18,7 @@ def functions():
     for name, source in SOURCES.items():
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield f"{name}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
+                yield f"{name}:{node.lineno} {node.name}", present(node.end_lineno) - node.lineno + 1
 
 
 def test_no_function_is_long():

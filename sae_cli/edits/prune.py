@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -60,6 +61,7 @@ def recentered(dictionary: Dictionary, mean_error: Float[Tensor, " D"]) -> Dicti
 
 def _below_threshold(frequency: Float[Tensor, " F"], l0: float) -> Bool[Tensor, " F"]:
     """Which features to keep so that their frequencies sum to at most `l0`; equal ones go together."""
-    levels, number = frequency.unique(return_counts=True)
+    found = frequency.unique(return_counts=True)  # pyright: ignore (torch does not say its type)
+    levels, number = cast(tuple[Tensor, Tensor], found)
     reached = (levels * number).cumsum(0) <= l0 * (1 + 1e-12)  # rounding of a sum is no reason to kill more
     return frequency <= levels[reached].max() if reached.any() else torch.zeros_like(frequency, dtype=torch.bool)

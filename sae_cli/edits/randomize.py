@@ -49,7 +49,7 @@ def randomize(
     """
     kept = {id(parameter) for part in keep for parameter in _parameters(hf, parts, part)}
     initial = dict(fresh.named_parameters()) if fresh else {}
-    report = []
+    report: list[ChangedTensor] = []
     for name, parameter in hf.named_parameters():
         before = parameter.clone()
         if id(parameter) not in kept:
@@ -90,12 +90,13 @@ def _randomized(before: Tensor, fresh: Tensor | None, scheme: str, generator: np
             assert fresh is not None
             return fresh
         case "gaussian":
-            numbers = torch.from_numpy(generator.standard_normal(tuple(before.shape)))
+            numbers = torch.as_tensor(generator.standard_normal(tuple(before.shape)))
             return before.double().mean() + _std(before) * numbers
         case "permute":
-            order = torch.from_numpy(generator.permutation(before.numel()))
+            order = torch.as_tensor(generator.permutation(before.numel()))
             return before.flatten()[order].view_as(before)
-    raise ValueError(f"no scheme is called {scheme}")
+        case _:
+            raise ValueError(f"no scheme is called {scheme}")
 
 
 def _std(tensor: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sae_cli.documents import Facts
+from sae_cli.documents import Facts, is_document
 from sae_cli.metrics import VERSION
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SHEETS_JSON
 
@@ -19,7 +19,7 @@ UNDEFINED = "does not exist"
 
 def other_version(report: object, command: str) -> str:
     """By which definitions the figures of a report are, where these are not those of this version; else nothing."""
-    version = report.get(VERSION_KEY) if isinstance(report, dict) else None
+    version = report.get(VERSION_KEY) if is_document(report) else None
     if version == VERSION:
         return ""
     if isinstance(version, int):

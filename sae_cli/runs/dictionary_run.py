@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +96,7 @@ class DictionaryRun(NamedTuple):
             return self.card.site
 
     @contextmanager
-    def _refused(self) -> Iterator[None]:
+    def _refused(self) -> Generator[None, None, None]:
         try:
             yield
         except ValueError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sae_cli.artifacts.json_document import read_document
 from sae_cli.artifacts.manifest import MANIFEST, Manifest
 from sae_cli.artifacts.survey import FoundRun, look_at, measurements_in, run_directories, size_of
-from sae_cli.documents import Document, Facts
+from sae_cli.documents import Document, Facts, is_array, is_document
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics.catalogue import short_name
 from sae_cli.runs.definitions import UNDEFINED, VERSIONED, is_undefined, other_version
@@ -191,8 +191,9 @@ def _figures(manifest: Manifest, report: Facts) -> Figures:
             return {key: found[key] for key in _OF_EVALUATION if key in found}
         case "compare":
             pairs = report.get("pairs")
-            first = pairs[0] if isinstance(pairs, list) and pairs and isinstance(pairs[0], dict) else {}
-            return _numbers(first.get("a_to_b"), {key: key for key in _OF_COMPARISON})
+            first = pairs[0] if is_array(pairs) and pairs else None
+            found = first.get("a_to_b") if is_document(first) else None
+            return _numbers(found, {key: key for key in _OF_COMPARISON})
         case command:
             return _numbers(_defined(manifest), _OF_MANIFEST.get(command, {}))
 
@@ -206,15 +207,15 @@ def _defined(manifest: Manifest) -> Document:
 
 def _numbers(found: object, names: Mapping[str, str]) -> Figures:
     """Those of the figures that are there, and are numbers."""
-    values = {name: found.get(key) for name, key in names.items()} if isinstance(found, dict) else {}
+    values = {name: found.get(key) for name, key in names.items()} if is_document(found) else {}
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _read(path: Path, manifest: Manifest) -> Document:
     """A report that the manifest lists; nothing, where it cannot be read."""
     try:
-        found = read_document(path, manifest.files[path.name]) if path.name in manifest.files else {}
+        found: object = read_document(path, manifest.files[path.name]) if path.name in manifest.files else {}
     except (JobError, OSError) as error:
         console.warn(f"no figures: {error}")
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if is_document(found) else {}

@@ -10,6 +10,7 @@ from sae_cli.artifacts.integrity import file_damage, unlisted_files
 from sae_cli.artifacts.manifest import write_manifest
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.artifacts.survey import look_at
+from tests.known import present
 
 
 @pytest.fixture
@@ -23,6 +24,10 @@ def found(tmp_path):
 
 
 def damage_of(found, name):
+    return present(damage_or_none(found, name))
+
+
+def damage_or_none(found, name):
     return file_damage(found, name, found.manifest.files[name], lambda n_bytes: None)
 
 
@@ -76,7 +81,7 @@ def test_of_a_log_that_goes_on_the_recorded_beginning_counts(tmp_path):
         run.append_line("curve.jsonl", {"step": 1})
         run.save_progress()
         run.append_line("curve.jsonl", {"step": 2})
-        assert damage_of(look_at(tmp_path), "curve.jsonl") is None
+        assert damage_or_none(look_at(tmp_path), "curve.jsonl") is None
         change(tmp_path / "curve.jsonl", 3)
         assert damage_of(look_at(tmp_path), "curve.jsonl").kind == "changed"
         change(tmp_path / "curve.jsonl", 3)

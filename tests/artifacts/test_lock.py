@@ -16,6 +16,7 @@ import pytest
 from sae_cli.artifacts import lock
 from sae_cli.artifacts.lock import LOCK, Owner, RunLock, check_free, owner_of
 from sae_cli.errors import BusyError, JobError
+from tests.known import present
 
 HOLDER = """
 import sys, time
@@ -30,14 +31,14 @@ time.sleep(60)
 @pytest.fixture
 def holder(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "r")], stdout=subprocess.PIPE)
-    assert process.stdout.readline() == b"held\n"
+    assert present(process.stdout).readline() == b"held\n"
     yield process
     process.kill()
     process.communicate()
 
 
 def test_a_second_process_is_refused_until_the_first_is_dead(holder, tmp_path):
-    owner = owner_of(tmp_path / "r")
+    owner = present(owner_of(tmp_path / "r"))
     assert owner.pid == holder.pid
     says = rf"r: process {holder.pid} on {owner.host} since {owner.since} UTC works on this run; wait"
     for claim in (RunLock, check_free):
@@ -47,7 +48,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(holder, tmp_path):
     holder.wait()
     assert owner_of(tmp_path / "r") is None
     taken = RunLock(tmp_path / "r")
-    assert owner_of(tmp_path / "r").pid == os.getpid()
+    assert present(owner_of(tmp_path / "r")).pid == os.getpid()
     taken.release()
     taken.release()
     assert not (tmp_path / "r" / LOCK).exists()
@@ -66,7 +67,7 @@ def test_a_lock_of_another_machine_counts_while_it_shows_signs_of_life(tmp_path)
     path.write_text(json.dumps(Owner("elsewhere", 1, "2026-01-01T00:00:00")._asdict()))
     with pytest.raises(JobError, match="process 1 on elsewhere"):
         RunLock(tmp_path)
-    assert owner_of(tmp_path).host == "elsewhere"
+    assert present(owner_of(tmp_path)).host == "elsewhere"
     os.utime(path, (time.time() - 91, time.time() - 91))
     assert owner_of(tmp_path) is None
     RunLock(tmp_path).release()
@@ -140,7 +141,7 @@ def test_who_looks_whether_a_lock_is_held_keeps_nobody_from_it(tmp_path):
         looked.start()
         held = RunLock(tmp_path)
         looked.join()
-    assert owner_of(tmp_path).pid == os.getpid()
+    assert present(owner_of(tmp_path)).pid == os.getpid()
     held.release()
 
 
@@ -156,5 +157,5 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_made_again(tmp_path,
 
     monkeypatch.setattr(fcntl, "flock", removed)
     held = RunLock(tmp_path)
-    assert len(calls) == 2 and owner_of(tmp_path).pid == os.getpid()
+    assert len(calls) == 2 and present(owner_of(tmp_path)).pid == os.getpid()
     held.release()

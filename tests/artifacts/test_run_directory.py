@@ -15,6 +15,7 @@ from sae_cli.artifacts.run_directory import finished_run, open_run, unfinished_r
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError, RequestError
+from tests.known import present
 
 SETTINGS = {"l1": 1.0, "seed": 0}
 
@@ -155,7 +156,7 @@ def test_a_log_goes_on_where_progress_was_last_saved(tmp_path):
         claimed.save_progress()
         claimed.append_line("curve", {"step": 2})
         raise KeyboardInterrupt
-    attempt = unfinished_run(tmp_path / "r", overwrite=False)
+    attempt = present(unfinished_run(tmp_path / "r", overwrite=False))
     with open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt, keep=attempt.manifest.files) as again:
         again.resume_log("curve")
         again.append_line("curve", {"step": 2, "again": True})
@@ -185,7 +186,7 @@ def test_a_damaged_log_is_not_gone_on_with(tmp_path):
         claimed.append_line("curve", {"step": 1})
         claimed.save_progress()
     (tmp_path / "r" / "curve").write_text('{"step": 7}\n')
-    attempt = unfinished_run(tmp_path / "r", overwrite=False)
+    attempt = present(unfinished_run(tmp_path / "r", overwrite=False))
     with (
         pytest.raises(JobError, match="curve: damaged file"),
         open_run(tmp_path / "r", "train", SETTINGS, attempt=attempt, keep=attempt.manifest.files) as again,
@@ -264,7 +265,7 @@ def test_a_run_that_cannot_be_finished_keeps_its_checkpoint(tmp_path, monkeypatc
         claimed.write_tensors("checkpoint/1/x", {"x": torch.ones(1)})
         claimed.save_progress()
         claimed.finish(["checkpoint/1/x"])
-    left = unfinished_run(tmp_path / "r", overwrite=False)
+    left = present(unfinished_run(tmp_path / "r", overwrite=False))
     assert (left.manifest.status, list(left.manifest.files)) == ("failed", ["checkpoint/1/x"])
     left.check_files(verify=True)
 

@@ -12,6 +12,7 @@ import torch
 from sae_cli.artifacts.safetensors_header import DTYPES, TensorEntry, read_header
 from sae_cli.artifacts.tensors import map_tensor, read_metadata, read_tensors, write_tensors
 from sae_cli.errors import JobError
+from tests.known import present
 
 ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
@@ -38,7 +39,7 @@ BITS = re.compile(r"[A-Z]+(\d+)")
 
 @pytest.mark.parametrize("dtype", sorted(DTYPES))
 def test_every_dtype_is_read(tmp_path, dtype):
-    n_bytes = 3 * int(BITS.match(dtype)[1]) // 8 if dtype != "BOOL" else 3
+    n_bytes = 3 * int(present(BITS.match(dtype))[1]) // 8 if dtype != "BOOL" else 3
     header = {"x": {"dtype": dtype, "shape": [3], "data_offsets": [0, n_bytes]}}
     path = file_of(tmp_path / "x", header, b"\0" * n_bytes)
     assert read_header(path).tensors == {"x": TensorEntry(dtype, (3,))}

@@ -13,7 +13,10 @@ from sae_cli.artifacts.lock import LOCK, RunLock
 from sae_cli.cli.job import SweepJob
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
+from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.data import SyntheticData
 from sae_cli.errors import Interrupted
+from tests.known import the
 
 RUNS = [f"runs/train/demo/mlp_out.3/relu-F2048-l1_{l1}-seed0" for l1 in ("0.3", "1", "3")]
 
@@ -178,7 +181,7 @@ def write(path, text):
 
 def planned(folder, *overrides, multirun=False):
     request = Request(command="train", overrides=overrides, multirun=multirun, config_dir=folder / "mine")
-    return [each.config for each in make_plan(request).jobs]
+    return [the(TrainConfig, each.config) for each in make_plan(request).jobs]
 
 
 def test_amounts_in_a_file_are_numbers(folder):
@@ -199,7 +202,8 @@ def test_amounts_in_an_option_of_a_group_are_numbers(folder):
     )
     write(folder / "mine" / "train" / "fast.yaml", "# @package train\nbatch_size: 1e2\n")
     (config,) = planned(folder, "data=mine", "+train=fast")
-    assert (config.data.n_features, config.data.d, config.data.seed, config.train.batch_size) == (200, 50, 3, 100)
+    data = the(SyntheticData, config.data)
+    assert (data.n_features, data.d, data.seed, config.train.batch_size) == (200, 50, 3, 100)
 
 
 def test_amounts_among_the_values_of_a_sweep_are_numbers(sae, stage, folder):

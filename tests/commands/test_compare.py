@@ -20,6 +20,7 @@ from sae_cli.metrics import VERSION
 from sae_cli.metrics.similarity import random_floor
 from sae_cli.models import load_language_model
 from sae_cli.training.initialize import random_directions
+from tests.known import document_of
 
 FAST = {
     "device": "cpu",
@@ -42,7 +43,7 @@ def runs(world, tmp_path_factory):
 
 def compared(directory, a, *b, **changes):
     config = CompareConfig(a=str(a), b=[str(each) for each in b], **FAST | changes)
-    return compare.run(config, directory).document["compare"]
+    return document_of(compare.run(config, directory))["compare"]
 
 
 def test_with_itself(runs, tmp_path):

@@ -15,9 +15,11 @@ import pytest
 import sae_cli.config
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.errors import RequestError
 from sae_cli.models.sources import model_source
+from tests.known import the
 
 PACKAGE = Path(sae_cli.config.__file__).parents[1]
 # Where a run lies and what it is called, and how files are looked at: no figure comes from these.
@@ -106,7 +108,7 @@ def test_what_a_training_does_not_look_at_is_refused(kind, world, tmp_path, read
 
     arguments = [*overrides(KINDS[kind], model=world.model, text=world.text), f"runs_dir={tmp_path}"]
     job = planned("train", arguments)
-    train.run(job.config, *job.place)
+    train.run(the(TrainConfig, job.config), job.place[0])
     idle = set(unread(job.config, read)) - PLACES - HOW - LATER
     assert "dict_size" not in idle and "train.lr" not in idle and "data.seed" not in idle
     given, values = {each.partition("=")[0] for each in arguments}, flatten(job.config)

@@ -19,6 +19,7 @@ from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.reports.sources import subject
+from tests.known import document_of
 
 D = 16
 
@@ -47,7 +48,7 @@ def dictionary_of(mean, b_dec=None, directions=None):
 
 def evaluated(world, tmp_path, dictionary, **changes):
     install(world, tmp_path / "run", dictionary)
-    return evaluate.run(world.eval(tmp_path / "run", **changes), tmp_path / "run", "default").document["eval"]
+    return document_of(evaluate.run(world.eval(tmp_path / "run", **changes), tmp_path / "run", "default"))["eval"]
 
 
 def test_identity_recovers_everything(world, tmp_path):
@@ -108,7 +109,7 @@ def test_losses_against_the_model_spliced_by_hand(world, tmp_path):
     stream = row_stream(world.train("").data, model, Split.held_out)
     rows = torch.cat([torch.from_numpy(block.tokens) for block in stream.one_epoch(4)])[: -(-1000 // 31)]
     replacements = {"clean": lambda x: x, "sae": dictionary, "zero": torch.zeros_like, "mean": lambda x: x * 0 + 0.1}
-    mlp = model.hf.gpt_neox.layers[1].mlp
+    mlp = model.hf.get_submodule("gpt_neox.layers.1.mlp")
     for name, function in replacements.items():
 
         def hook(module, args, output, function=function):
@@ -194,12 +195,12 @@ def test_a_run_is_evaluated_into_another_place_with_the_same_figures(world, tmp_
     first = evaluate.run(world.eval(tmp_path / "run", out=str(out)), tmp_path / "run", "default")
     assert contents(tmp_path / "run") == before
     (place,) = out.iterdir()
-    assert json.loads((place / "eval.json").read_text()) == first.document["eval"]
+    assert json.loads((place / "eval.json").read_text()) == document_of(first)["eval"]
     assert (place / "eval" / "default" / "manifest.json").is_file()
     other = evaluate.run(world.eval(tmp_path / "other/run", out=str(out)), tmp_path / "other/run", "default")
-    assert other.document["eval"]["features"] == 10 and len(list(out.iterdir())) == 2
+    assert document_of(other)["eval"]["features"] == 10 and len(list(out.iterdir())) == 2
     own = evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default")
-    assert own.document["eval"] == first.document["eval"]
+    assert document_of(own)["eval"] == document_of(first)["eval"]
 
 
 def test_a_run_that_cannot_be_written_is_said_before_anything_is_measured(world, tmp_path, monkeypatch):
@@ -221,12 +222,12 @@ def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkey
     config = world.eval(tmp_path / "run")
     with monkeypatch.context() as before:
         before.setattr("sae_cli.evaluation.evaluate.VERSION", 1)
-        assert evaluate.run(config, tmp_path / "run", "default").document["eval"]["metrics_version"] == 1
+        assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 1
     capsys.readouterr()
     subject(tmp_path / "run")
     said = "eval/default: its figures are by version 1 of the definitions, not 2"
     assert f"{said}; sae eval makes it again" in capsys.readouterr().err
-    assert evaluate.run(config, tmp_path / "run", "default").document["eval"]["metrics_version"] == 2
+    assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 2
     assert f"{said}; measuring again" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "eval.json").read_text())["metrics_version"] == 2
     subject(tmp_path / "run")

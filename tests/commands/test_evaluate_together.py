@@ -18,6 +18,7 @@ from sae_cli.config.model import ModelConfig
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError, RequestError
 from sae_cli.models import load_language_model
+from tests.known import document_of
 
 ROWS = -(-1000 // 31)
 
@@ -62,9 +63,9 @@ def held_out_rows(world, model):
 
 def test_losses_and_figures_against_hooks_by_hand(world, tmp_path, runs):
     (a, update), (b, neurons) = runs
-    report = together(world, tmp_path / "both", b, a).document["eval"]
+    report = document_of(together(world, tmp_path / "both", b, a))["eval"]
     model = load_language_model(str(world.model))
-    rows, layers = held_out_rows(world, model), model.hf.gpt_neox.layers
+    rows = held_out_rows(world, model)
     replacements = {
         "clean": (lambda x: x, lambda x: x),
         "sae": (update, neurons),
@@ -83,8 +84,8 @@ def test_losses_and_figures_against_hooks_by_hand(world, tmp_path, runs):
             return (torch.cat([args[0][:, :1], function(args[0][:, 1:])], dim=1),)
 
         handles = [
-            layers[0].mlp.register_forward_hook(output),
-            layers[1].mlp.dense_4h_to_h.register_forward_pre_hook(inputs),
+            model.hf.get_submodule("gpt_neox.layers.0.mlp").register_forward_hook(output),
+            model.hf.get_submodule("gpt_neox.layers.1.mlp.dense_4h_to_h").register_forward_pre_hook(inputs),
         ]
         with torch.no_grad():
             logits = model.hf(rows).logits.double()
@@ -106,7 +107,7 @@ def test_losses_and_figures_against_hooks_by_hand(world, tmp_path, runs):
 def test_identities_change_nothing(world, tmp_path):
     world.install(tmp_path / "a", both_signs(16), layer=0)
     world.install(tmp_path / "b", both_signs(16), layer=1, hook=HookConfig(point=HookPoint.resid))
-    report = together(world, tmp_path / "both", tmp_path / "a", tmp_path / "b").document["eval"]
+    report = document_of(together(world, tmp_path / "both", tmp_path / "a", tmp_path / "b"))["eval"]
     assert report["ce_sae"] == pytest.approx(report["ce_clean"], abs=1e-6)
     assert report["ce_increase"] == pytest.approx(0, abs=1e-5)
     assert not any(name.endswith("_direct") for name in report)
@@ -168,7 +169,7 @@ def test_what_cannot_be_spliced_together_is_refused_before_anything_is_written(w
         with pytest.raises(error, match=said):
             together(world, tmp_path / "both", a, tmp_path / name)
     assert not (tmp_path / "both").exists()
-    report = together(world, tmp_path / "both", a, tmp_path / "text", data=text).document["eval"]
+    report = document_of(together(world, tmp_path / "both", a, tmp_path / "text", data=text))["eval"]
     assert set(report["dictionaries"]) == {"mlp_out.0", "mlp_out.1"}
     with pytest.raises(RequestError, match="no run here"):
         planned(f"run=[{a},{tmp_path / 'none'}]")

@@ -29,12 +29,14 @@ from sae_cli.config.split import Split
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
-from sae_cli.evaluation.subject import ModelSubject
+from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.metrics import VERSION
 from sae_cli.models import load_language_model
 from sae_cli.reports import feature_page
+from sae_cli.runs.dictionary_run import read_dictionary_run
 from sae_cli.runs.file_names import CONTEXTS_FILE, FEATURES_FILE, SHEETS_FILE, SHEETS_JSON
 from sae_cli.text.documents import document_id
+from tests.known import document_of
 
 CONTEXT, W = 32, 9
 CONTEXTS = ContextsConfig(tokens=3000, top=4, bands=3, per_band=2, window=W - 1)
@@ -88,7 +90,8 @@ def test_the_largest_activations_of_ten_features_against_a_search(world, trained
     tokens, documents = tokens[:wanted], documents[:wanted]
     assert about["tokens_seen"] == len(tokens) * (CONTEXT - 1) and about["split"] == "train"
     held = []
-    hook = model.hf.gpt_neox.layers[1].mlp.register_forward_hook(lambda module, args, output: held.append(output))
+    mlp = model.hf.get_submodule("gpt_neox.layers.1.mlp")
+    hook = mlp.register_forward_hook(lambda module, args, output: held.append(output))
     with torch.no_grad():
         model.hf(tokens)
     hook.remove()
@@ -159,7 +162,7 @@ def test_blocks_do_not_matter(how, trained, default, monkeypatch):
 def test_the_harvest_that_a_dictionary_was_trained_on_is_read(world, tmp_path, monkeypatch, tokens):
     """The same pages as from the model, bit for bit, which is asked only for what the harvest does not hold, and for
     that in the blocks that it would be in without it."""
-    held_rows = harvest.run(world.harvest(tmp_path), tmp_path / "harvest").document["figures"]["tokens"] // (
+    held_rows = document_of(harvest.run(world.harvest(tmp_path), tmp_path / "harvest"))["figures"]["tokens"] // (
         CONTEXT - 1
     )
     train.run(world.train(tmp_path), tmp_path / "run")
@@ -259,18 +262,12 @@ def test_other_hooks_and_architectures(changes, world, tmp_path):
     train.run(world.train(tmp_path, **changes), tmp_path / "run")
     contexts, pages, _ = made(tmp_path / "run")
     assert (contexts["peak"] > 0).any() and pages["top_token"].shape == (48, 10)
-    (block,) = (b for b in [next(iter(_blocks(world.train(tmp_path, **changes))))])
+    source = make_subject(read_dictionary_run(tmp_path / "run"), None, 4, torch.device("cpu"))
+    block = next(iter(source.blocks(Split.train)))
     f = load_dictionary(read_run(tmp_path / "run"), verify=True).encode(block.activations)
     feature = int(f.amax(dim=0).argmax())
     row = f[:, feature].view(-1, CONTEXT - 1)
     assert contexts["peak"][feature, 0] >= row.max() * (1 - 1e-5)
-
-
-def _blocks(config):
-    from sae_cli.evaluation.subject import make_subject
-    from sae_cli.runs.dictionary_run import DictionaryRun, card_of
-
-    return make_subject(DictionaryRun(None, card_of(config)), None, 4, torch.device("cpu")).blocks(Split.train)
 
 
 def test_a_pruned_dictionary(trained, default, tmp_path):

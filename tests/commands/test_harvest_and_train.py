@@ -24,6 +24,7 @@ from sae_cli.config.stored import read_config
 from sae_cli.errors import JobError, RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.reports.sections.curve import curve as reporting_curve
+from tests.known import document_of, present
 
 CPU = torch.device("cpu")
 
@@ -134,10 +135,10 @@ def test_a_trained_run_says_what_it_is(world, tmp_path):
     assert curve[-1]["step"] == 16 and curve[-1]["tokens"] == 2048
     assert {"loss", "fvu", "l0", "never_fired", "lr", "l1", "tokens_per_second", "held_out_fvu"} <= set(curve[-1])
     assert not any("dead" in line for line in curve), "none can be dead before train.dead_after tokens"
-    assert result.document["figures"]["never_fired"] == curve[-1]["never_fired"]
-    assert "dead" not in result.document["figures"] and "dead" not in run.manifest.facts
+    assert document_of(result)["figures"]["never_fired"] == curve[-1]["never_fired"]
+    assert "dead" not in document_of(result)["figures"] and "dead" not in run.manifest.facts
     assert ("never fired", f"{curve[-1]['never_fired']} of {config.dict_size} in 2,048 tokens") in result.table
-    assert curve[-1]["held_out_fvu"] == pytest.approx(result.document["figures"]["fvu"], rel=1e-6)
+    assert curve[-1]["held_out_fvu"] == pytest.approx(document_of(result)["figures"]["fvu"], rel=1e-6)
     mean = sae_cli.load(tmp_path / "run").activation_mean
     seen = torch.cat(list(batches_of(config)))
     torch.testing.assert_close(mean, seen.mean(dim=0), rtol=1e-5, atol=1e-6)
@@ -151,7 +152,7 @@ def test_the_curve_says_where_the_decoder_fit_begins(world, tmp_path, capsys):
     assert curve[0]["loss"] > curve[0]["fvu"] / curve[1]["fvu"] * curve[1]["loss"], "the first has the penalty in it"
     said = capsys.readouterr().err
     assert said.count("after step 12 of 16 the decoder is fitted to features that no longer change") == 1
-    section = reporting_curve(read_run(tmp_path / "run"))
+    section = present(reporting_curve(read_run(tmp_path / "run")))
     (line,) = section.charts[0].lines
     assert (line.axis, line.value, line.label) == ("x", 12 * 128, "decoder fit")
     assert "the loss is the squared error" in section.charts[0].caption
@@ -162,7 +163,7 @@ def test_of_a_training_in_one_phase_nothing_is_said(world, tmp_path, capsys):
     curve = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {line["phase"] for line in curve} == {"training"}
     assert "decoder" not in capsys.readouterr().err
-    assert not reporting_curve(read_run(tmp_path / "run")).charts[0].lines
+    assert not present(reporting_curve(read_run(tmp_path / "run"))).charts[0].lines
 
 
 def test_the_same_command_again_finds_the_run(world, tmp_path):

@@ -13,6 +13,7 @@ from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics import VERSION
 from sae_cli.runs import progress
 from sae_cli.runs.inventory import readable_bytes
+from tests.known import document_of
 
 FIGURES = {"l0": 22.5, "fvu": 0.25, "loss_recovered": 0.9037, "dead": 0, "split": "x"}
 BY = {"metrics_version": VERSION}
@@ -73,7 +74,7 @@ def test_figures_by_other_definitions_are_marked(runs):
     assert shown["compare/old"] == f"MMCS 0.5 {old}"
     assert shown["compare/none"] == f"MMCS 0.5 (by a version of the definitions before {VERSION})"
     assert all("definitions" not in shown[name] for name in ("compare/c", "  eval/default", "train/t", "harvest/h"))
-    by = {each["run"]: each["figures_by"] for each in list_runs.run([comparison]).document["runs"]}
+    by = {each["run"]: each["figures_by"] for each in document_of(list_runs.run([comparison]))["runs"]}
     assert by[str(comparison / "c")] is None and "version 1" in by[str(comparison / "old")]
 
 
@@ -83,12 +84,12 @@ def test_a_figure_that_does_not_exist_is_said(runs):
     listing = list_runs.run([runs / "train" / "t"])
     said = "L0 22.5, FVU 0.25, loss recovered does not exist, CE increase 0.125, dead 0"
     assert rows(listing)["  eval/null"][2] == said
-    (document,) = listing.document["runs"]
+    (document,) = document_of(listing)["runs"]
     assert [each["figures"]["loss_recovered"] for each in document["measurements"]] == [0.9037, None]
 
 
 def test_the_document_says_the_same(runs):
-    (document,) = list_runs.run([runs / "train" / "t"]).document["runs"]
+    (document,) = document_of(list_runs.run([runs / "train" / "t"]))["runs"]
     assert document["run"] == str(runs / "train" / "t")
     assert (document["command"], document["status"], document["owner"]) == ("train", "complete", None)
     assert document["parents"] == [str(runs / "harvest" / "h")]
@@ -126,7 +127,7 @@ def test_figures_that_are_none_are_left_out(runs, capsys):
 
 def test_who_works_on_a_run(tmp_path):
     with open_run(tmp_path / "r", "train", TRAINING):
-        (document,) = list_runs.run([tmp_path]).document["runs"]
+        (document,) = document_of(list_runs.run([tmp_path]))["runs"]
         assert document["owner"]["pid"] == os.getpid()
         assert rows(list_runs.run([tmp_path]))["r"][1] == f"running {os.getpid()}@{document['owner']['host']}"
     with suppress(JobError), open_run(tmp_path / "r", "train", TRAINING):
@@ -140,7 +141,7 @@ def test_how_far_an_unfinished_training_is(tmp_path):
         run.write_text("checkpoint/00000003/shuffle.safetensors", "x")
         run.save_progress()
     os.utime(tmp_path / "r" / "checkpoint" / "00000003" / "training.safetensors", (0, 0))
-    (document,) = list_runs.run([tmp_path]).document["runs"]
+    (document,) = document_of(list_runs.run([tmp_path]))["runs"]
     assert document["progress"] == {"done": 3, "total": 4, "unit": "steps", "saved": "1970-01-01T00:00:00+00:00"}
     said = "3 of 4 steps (75.0%); its process was killed, or the machine went down"
     assert rows(list_runs.run([tmp_path]))["r"][1:3] == ("stopped", said)

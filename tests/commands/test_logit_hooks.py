@@ -25,6 +25,7 @@ from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.runs.file_names import FEATURES_FILE
+from tests.known import document_of, the
 
 D = 16
 EXACT, LINEAR = (LogitUpdateHook(point=HookPoint.logit_update, mode=mode) for mode in LogitMode)
@@ -48,7 +49,7 @@ def identity(world, directory, hook):
     rows = torch.cat([torch.eye(D), -torch.eye(D)])
     biases = {"b_enc": torch.zeros(2 * D), "b_dec": torch.zeros(D), "activation_mean": torch.full((D,), 0.3)}
     world.install(directory, {"W_enc": rows, "W_dec": rows, **biases}, hook=hook)
-    return evaluate.run(world.eval(directory), directory, "default").document["eval"]
+    return document_of(evaluate.run(world.eval(directory), directory, "default"))["eval"]
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -69,7 +70,7 @@ def test_identity_changes_nothing_on_any_path(world, tmp_path, name):
 @pytest.mark.parametrize("name", HOOKS)
 def test_errors_are_those_of_the_logits(world, runs, name):
     """FVU in coordinates is FVU in centered logits, and the logits' own definition of both paths agrees."""
-    report = evaluate.run(world.eval(runs / name), runs / name, "default").document["eval"]
+    report = document_of(evaluate.run(world.eval(runs / name), runs / name, "default"))["eval"]
     assert report["fvu_logit"] == pytest.approx(report["fvu"], rel=1e-4)
     if name == "logits":
         assert report["loss_recovered"] == report["loss_recovered_direct"]
@@ -78,7 +79,7 @@ def test_errors_are_those_of_the_logits(world, runs, name):
 
 def test_linear_error_seen_from_the_residual_stream(world, runs):
     """By hand: σ S⁺ (ŷ - y), centered, against the update."""
-    report = evaluate.run(world.eval(runs / "linear"), runs / "linear", "default").document["eval"]
+    report = document_of(evaluate.run(world.eval(runs / "linear"), runs / "linear", "default"))["eval"]
     model, dictionary = load_language_model(str(world.model)), load_dictionary(read_run(runs / "linear"))
     site = Site(HookPoint.logit_update, 1, LogitMode.linear)
     from tests.commands.test_evaluate_together import held_out_rows
@@ -87,7 +88,7 @@ def test_linear_error_seen_from_the_residual_stream(world, runs):
     seen = model.capture(rows, [site, Site(HookPoint.mlp_out, 1), model.end.final_resid])
     y, u, r = (each[:, 1:].flatten(0, 1).double() for each in seen.values())
     error = (dictionary(y.float()).double() - y) @ torch.linalg.pinv(model.end.logit_space.S)
-    scale = (r.var(dim=1, correction=0, keepdim=True) + model.parts.final_norm.eps).sqrt()
+    scale = (r.var(dim=1, correction=0, keepdim=True) + the(torch.nn.LayerNorm, model.parts.final_norm).eps).sqrt()
     error = scale * (error - error.mean(dim=1, keepdim=True))
     expected = error.square().sum() / (u - u.mean(dim=0)).square().sum()
     assert report["fvu_resid"] == pytest.approx(float(expected), rel=1e-3)
@@ -108,7 +109,7 @@ def test_a_harvest_serves_the_training(world, runs, tmp_path, name):
 
 def test_logit_weights_of_a_logit_hook_are_exact(world, runs):
     """ŷ + dᵢ changes the final logits by exactly what is written down for feature i."""
-    report = evaluate.run(world.eval(runs / "exact"), runs / "exact", "default").document["eval"]
+    report = document_of(evaluate.run(world.eval(runs / "exact"), runs / "exact", "default"))["eval"]
     tensors = read_run(runs / "exact" / "eval" / "default", "eval").read_tensors(FEATURES_FILE)
     model, dictionary = load_language_model(str(world.model)), load_dictionary(read_run(runs / "exact"))
     change = dictionary.W_dec.double() @ torch.linalg.pinv(model.end.logit_space.S) @ model.end.logit_space.W.double().T
@@ -164,10 +165,10 @@ def test_every_dictionary_of_a_logit_hook_has_the_root(world, runs, tmp_path, na
 
 def test_compared_with_other_hooks(runs, tmp_path):
     config = CompareConfig(a=str(runs / "exact"), b=[str(runs / "linear"), str(runs / "mlp_out")], **MEASURE)
-    report = compare.run(config, tmp_path / "auto").document["compare"]
+    report = document_of(compare.run(config, tmp_path / "auto"))["compare"]
     assert report["space"] == "resid"
-    logits = compare.run(replace(config, space=Space.logits), tmp_path / "logits").document["compare"]
-    own = compare.run(replace(config, b=[str(runs / "logits")]), tmp_path / "own").document["compare"]
+    logits = document_of(compare.run(replace(config, space=Space.logits), tmp_path / "logits"))["compare"]
+    own = document_of(compare.run(replace(config, b=[str(runs / "logits")]), tmp_path / "own"))["compare"]
     assert own["space"] == "activations"  # both are of the logits
     assert {len(each["pairs"]) for each in (report, logits)} == {3}
     with pytest.raises(RequestError, match="space=activations: the dictionaries are of the logits of"):
@@ -176,8 +177,7 @@ def test_compared_with_other_hooks(runs, tmp_path):
 
 def test_pruned(runs, tmp_path):
     config = PruneConfig(run=str(runs / "exact"), top_n=4, recenter=True, **MEASURE)
-    document = prune.run(config, tmp_path / "pruned").document
-    report = document["eval"]
+    report = document_of(prune.run(config, tmp_path / "pruned"))["eval"]
     assert report["killed"] == 4 and "loss_recovered_direct" in report["before"]
 
 
@@ -185,13 +185,13 @@ def test_several_at_once(world, runs, tmp_path):
     def together(*names):
         config = world.eval("one", features=FeaturePassConfig())
         config = replace(config, run=[str(runs / name) for name in names])
-        return evaluate.run(config, tmp_path / "-".join(names), "default").document["eval"]
+        return document_of(evaluate.run(config, tmp_path / "-".join(names), "default"))["eval"]
 
     train.run(world.train(tmp_path, layer=0), tmp_path / "layer0")
     config = replace(
         world.eval("one", features=FeaturePassConfig()), run=[str(tmp_path / "layer0"), str(runs / "linear")]
     )
-    report = evaluate.run(config, tmp_path / "both", "default").document["eval"]
+    report = document_of(evaluate.run(config, tmp_path / "both", "default"))["eval"]
     assert set(report["dictionaries"]) == {"mlp_out.0", "logit_update-linear.1"}
     with pytest.raises(RequestError, match=r"is of logit_update-exact.1, which acts on the direct path only"):
         together("exact", "mlp_out")

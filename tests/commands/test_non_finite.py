@@ -18,6 +18,7 @@ from sae_cli.config.settings import result_settings
 from sae_cli.errors import JobError
 from sae_cli.models import load_language_model
 from sae_cli.models.load import save_model
+from tests.known import the
 
 DROP = NonFinite.drop
 RARE = "zyx"
@@ -29,7 +30,8 @@ def sick(world, tmp_path_factory):
     root = tmp_path_factory.mktemp("sick")
     model = load_language_model(str(world.model))
     with torch.no_grad():
-        model.hf.get_input_embeddings().weight[model.tokenizer(RARE)["input_ids"][0], 3] = float("nan")
+        embeddings = the(torch.nn.Embedding, model.hf.get_input_embeddings())
+        embeddings.weight[model.tokenizer(RARE)["input_ids"][0], 3] = float("nan")
     save_model(model, root / "model")
     shutil.copytree(world.text, root / "text")
     for i in range(0, 60, 4):
@@ -96,7 +98,7 @@ def test_a_harvest_goes_on_with_the_count_of_earlier_shards(sick, tmp_path, drop
 def test_what_overflows_float16_is_told_apart(world, tmp_path):
     model = load_language_model(str(world.model))
     with torch.no_grad():
-        model.hf.gpt_neox.layers[1].mlp.dense_4h_to_h.weight.mul_(1e6)
+        model.hf.get_parameter("gpt_neox.layers.1.mlp.dense_4h_to_h.weight").mul_(1e6)
     save_model(model, tmp_path / "loud")
     loud = world._replace(model=tmp_path / "loud")
     with pytest.raises(JobError, match=r"became float16, which ends at 65504: harvest with dtype=bfloat16 or float32"):

@@ -8,9 +8,11 @@ import torch
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.build import corpus
 from sae_cli.commands import train
-from sae_cli.config.data import SyntheticData, TextData
+from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.data import StdlibData, SyntheticData, TextData
 from sae_cli.config.split import Split
 from sae_cli.config.stored import read_config
+from tests.known import the
 
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=150", "features.tokens=200"]
 
@@ -67,7 +69,7 @@ def test_an_option_of_the_group_that_says_so_itself_stands(world, sae, tmp_path)
 
     run = installed(world, tmp_path / "r", gaussian_embeddings=False)
     request = Request(command="eval", overrides=[f"run={run}", "data=gaussian"])
-    data = make_plan(request).jobs[0].config.data
+    data = the(StdlibData, the(EvalConfig, make_plan(request).jobs[0].config).data)
     assert (data.gaussian_embeddings, data.context, data.bos, data.exclude) == (True, 24, False, ["encodings/*"])
 
 

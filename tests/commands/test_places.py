@@ -18,8 +18,10 @@ from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.artifacts.tensors import read_metadata, read_tensors, write_tensors
 from sae_cli.cli.main import run as command_line
+from sae_cli.config.data import TextData
 from sae_cli.dictionaries.files import load
 from sae_cli.runs.dictionary_run import read_dictionary_run
+from tests.known import present, the
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
 TEXT = ["data=text", "data.path=text.jsonl", "data.context=32", "data.held_out_fraction=.2"]
@@ -162,17 +164,21 @@ def test_runs_of_earlier_versions_are_read_by_their_manifests(shop, sae, monkeyp
     without_card(tmp_path / "a")
     assert "path: text.jsonl" in old and "path: model" in old
     monkeypatch.chdir(shop.decoys)
-    card = read_dictionary_run(tmp_path / "a").card
-    assert (card.model.path, card.data.path) == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
+    assert places_of(tmp_path / "a") == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
 
     sae("prune-high-freq", f"run={tmp_path / 'a'}", "top_n=3", *SMALL, f"runs_dir={tmp_path}", "name=pruned")
     rewrite(tmp_path / "pruned", "training.yaml", old)
     without_card(tmp_path / "pruned")
-    card = read_dictionary_run(tmp_path / "pruned").card
-    assert (card.model.path, card.data.path) == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
+    assert places_of(tmp_path / "pruned") == (str(shop.home / "model"), str(shop.home / "text.jsonl"))
     shutil.rmtree(tmp_path / "a")
     ended = sae("eval", tmp_path / "pruned", *SMALL, "overwrite=true", code=1)
     assert "model.path=model is relative to the folder that the training was begun in" in ended.err
+
+
+def places_of(run):
+    """Where the model and the text of a dictionary are, by its card."""
+    card = read_dictionary_run(run).card
+    return present(card.model).path, the(TextData, card.data).path
 
 
 def rewrite(run, name, text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from sae_cli.errors import RequestError
 from sae_cli.runs.dictionary_run import PRUNE
 
 matplotlib = pytest.importorskip("matplotlib")
+from mpl_toolkits.mplot3d.art3d import Path3DCollection  # noqa: E402
+
 from sae_cli.reports.paper import draw, for_papers  # noqa: E402
+from tests.known import the  # noqa: E402
 
 F, N = 200, 100_000
 
@@ -123,7 +127,7 @@ def test_frequency(runs):
     before = statistics(runs["l1_1"])["frequency"]
     assert stairs(axis, "before pruning").values.sum() == (before > 0).sum()
     (threshold,) = (line for line in axis.lines if line.get_gid() == "max_freq 0.1")
-    assert threshold.get_xdata()[0] == 0.1
+    assert np.asarray(threshold.get_xdata())[0] == 0.1
     key = axis.get_title("right")
     assert f"dead: {dead} ({dead / len(frequency):.1%}".replace("%", " %)") in key
     assert f"10 %: {(frequency > 0.1).sum()} (" in key
@@ -140,7 +144,7 @@ def test_density3d(runs):
     alive = found["count"] > 0
     expected = {name: found[name][alive] for name in ("frequency", "b_enc", "de_projection")}
     in_space = [np.log10(expected["frequency"]), expected["b_enc"], expected["de_projection"]]
-    points = np.concatenate([np.stack(each._offsets3d) for each in space.collections], axis=1)
+    points = np.concatenate([np.stack(the(Path3DCollection, each)._offsets3d) for each in space.collections], axis=1)
     assert np.allclose(sorted(map(tuple, points.T)), sorted(zip(*in_space, strict=True)))
     for axis in sides:
         names = {"share": "frequency", "encode": "b_enc", "D/E pr": "de_projection"}
@@ -149,8 +153,8 @@ def test_density3d(runs):
         )
         points = np.concatenate([np.asarray(each.get_offsets()) for each in axis.collections])
         assert np.allclose(sorted(map(tuple, points)), sorted(zip(x, y, strict=True)))
-    rare = next(each for each in space.collections if "less than" in each.get_label())
-    assert len(rare._offsets3d[0]) == (alive & (found["frequency"] < 1e-4)).sum()
+    rare = next(each for each in space.collections if "less than" in str(each.get_label()))
+    assert len(the(Path3DCollection, rare)._offsets3d[0]) == (alive & (found["frequency"] < 1e-4)).sum()
 
 
 @pytest.mark.parametrize("given", [("l1_1", "l1_3", "pruned"), ("l1_3", "pruned")])
@@ -162,7 +166,7 @@ def test_frontier(runs, given):
         points = {label: (each["l0"], each[name]) for label, each in reports.items()}
         assert sorted(marks(axis)) == sorted(points.values())
         (joined,) = (line for line in axis.lines if line.get_gid() == "pruned from")
-        assert sorted(map(tuple, joined.get_xydata())) == sorted([points["l1_1"], points["pruned"]])
+        assert sorted(map(tuple, np.asarray(joined.get_xydata()))) == sorted([points["l1_1"], points["pruned"]])
     (low, high), *_ = figure.axes[0].containers[0][2][0].get_segments()
     assert high[1] - low[1] == pytest.approx(0.02)
 
@@ -172,9 +176,9 @@ def test_curve(runs):
     assert [axis.get_ylabel() for axis in axes] == ["loss", "FVU", "L0, features a token"]
     lines = [json.loads(line) for line in (runs["l1_1"] / "metrics.jsonl").read_text().splitlines()]
     for axis, name in zip(axes, ("loss", "fvu", "l0"), strict=True):
-        assert axis.lines[0].get_xydata().tolist() == [[each["tokens"], each[name]] for each in lines]
+        assert np.asarray(axis.lines[0].get_xydata()).tolist() == [[each["tokens"], each[name]] for each in lines]
     held_out = [[each["tokens"], each["held_out_fvu"]] for each in lines if "held_out_fvu" in each]
-    assert axes[1].lines[1].get_xydata().tolist() == held_out and len(held_out) == 4
+    assert np.asarray(axes[1].lines[1].get_xydata()).tolist() == held_out and len(held_out) == 4
 
 
 def test_curves_of_several_have_a_color_each(runs):
@@ -199,7 +203,7 @@ def test_the_same_runs_make_the_same_bytes(runs, tmp_path, kind, suffix):
 
 
 def test_the_numbers_come_as_json_too(runs, tmp_path):
-    document = run(PlotRequest(runs=[runs["l1_1"]], kind=Kind.curve, out=tmp_path / "x.svg")).document()
+    document: dict[str, Any] = run(PlotRequest(runs=[runs["l1_1"]], kind=Kind.curve, out=tmp_path / "x.svg")).document()
     (loss, *_) = document["charts"][0]["series"]
     assert loss["columns"]["loss"][:2] == [200.0, 100.0] and loss["columns"]["step"][:2] == [50.0, 100.0]
 
@@ -244,7 +248,7 @@ def frontier_of(runs, folder):
 def test_what_has_no_loss_recovered_is_named_beside_the_frontier(runs, tmp_path, capsys):
     without_loss_recovered(runs["l1_3"], seed=1)
     charts = {each.name: each for each in frontier_of(runs, tmp_path)}
-    assert charts["frontier_loss_recovered"].series[0].columns["loss_recovered"].tolist() == [0.9]
+    assert list(charts["frontier_loss_recovered"].series[0].columns["loss_recovered"]) == [0.9]
     assert len(charts["frontier_ce_increase"].series[0].columns["l0"]) == 2
     said = "Loss recovered does not exist for 1 of 2, whose zero ablation does not clearly raise the loss: l1_3."
     assert f"warning: {said}" in capsys.readouterr().err

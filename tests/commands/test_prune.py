@@ -20,6 +20,7 @@ from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.subject import make_subject
 from sae_cli.runs.dictionary_run import read_dictionary_run
+from tests.known import document_of
 
 CPU = torch.device("cpu")
 
@@ -68,7 +69,7 @@ def test_as_by_hand(trained, tmp_path):
         "features.safetensors"
     )
     np.testing.assert_array_equal(counted["count"], (f > 0).sum(axis=0))
-    assert result.document["eval"]["killed"] == (~keep).sum()
+    assert document_of(result)["eval"]["killed"] == (~keep).sum()
 
 
 def evaluation_of(result):
@@ -76,8 +77,8 @@ def evaluation_of(result):
 
 
 def test_before_and_after_are_the_evaluations_of_both(trained, tmp_path):
-    report = pruned(trained, tmp_path / "pruned", top_n=12).document["eval"]
-    whole = evaluate.run(evaluate.settings_for(trained, config_for("", top_n=1)), trained, "again").document["eval"]
+    report = document_of(pruned(trained, tmp_path / "pruned", top_n=12))["eval"]
+    whole = document_of(evaluate.run(evaluate.settings_for(trained, config_for("", top_n=1)), trained, "again"))["eval"]
     for key in ("l0", "mse", "fvu", "loss_recovered", "loss_recovered_mean", "kl_sae", "alive"):
         assert report["before"][key] == whole[key]
     assert report["killed"] == 12 and report["features"] == 36
@@ -86,7 +87,7 @@ def test_before_and_after_are_the_evaluations_of_both(trained, tmp_path):
 
 
 def test_target_l0_is_met_where_it_is_counted(trained, tmp_path):
-    before = pruned(trained, tmp_path / "one", top_n=1).document["eval"]["before"]["l0"]
+    before = document_of(pruned(trained, tmp_path / "one", top_n=1))["eval"]["before"]["l0"]
     result = pruned(trained, tmp_path / "half", target_l0=before / 2)
     whole, x = sae_cli.load(trained), activations(trained)
     frequency = (whole.encode(x) > 0).double().mean(dim=0)
@@ -94,7 +95,7 @@ def test_target_l0_is_met_where_it_is_counted(trained, tmp_path):
     gone = torch.ones(len(frequency), dtype=torch.bool).index_fill(0, kept, False)
     next_level = frequency[gone & (frequency == frequency[gone].min())]  # equal ones go together
     assert frequency[kept].sum() <= before / 2 < frequency[kept].sum() + next_level.sum()
-    assert result.document["eval"]["l0"] == pytest.approx(before / 2, rel=0.2)
+    assert document_of(result)["eval"]["l0"] == pytest.approx(before / 2, rel=0.2)
 
 
 def test_recentring_keeps_codes_and_does_not_raise_the_error(trained, tmp_path):
@@ -118,7 +119,7 @@ def test_finetuning_the_decoder_keeps_codes_and_lowers_the_error(trained, tmp_pa
     assert ((plain.encode(x) > 0) == (tuned.encode(x) > 0)).float().mean() > 0.9999
     before, after = (float((x - each(x)).double().square().sum()) for each in (plain, tuned))
     assert after < 0.95 * before
-    assert result.document["eval"]["killed"] == 12
+    assert document_of(result)["eval"]["killed"] == 12
 
 
 def test_finetuning_all_trains_the_encoder_too(trained, tmp_path):
@@ -149,7 +150,7 @@ def test_all_is_refused_and_none_is_said(trained, tmp_path, capsys):
 
 def test_topk_refills(world, tmp_path, capsys):
     train.run(world.train(tmp_path, sae=TopKSae(), k=6), tmp_path / "topk")
-    report = pruned(tmp_path / "topk", tmp_path / "pruned", top_n=10).document["eval"]
+    report = document_of(pruned(tmp_path / "topk", tmp_path / "pruned", top_n=10))["eval"]
     assert "so L0 does not fall" in " ".join(capsys.readouterr().err.split())
     assert report["l0"] == pytest.approx(report["before"]["l0"], rel=0.05)
 

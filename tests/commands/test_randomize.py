@@ -14,6 +14,7 @@ from sae_cli.config.edits import ModelPart, RandomScheme
 from sae_cli.config.model import ModelConfig
 from sae_cli.errors import JobError
 from sae_cli.models import load_language_model
+from tests.known import document_of
 
 
 def randomized(world, directory, **changes):
@@ -33,7 +34,7 @@ def test_transformers_reads_the_run(world, tmp_path):
     tokenizers = (AutoTokenizer.from_pretrained(path) for path in (world.model, tmp_path / "run"))
     first, second = (each(text)["input_ids"] for each in tokenizers)
     assert first == second
-    lines = {each["name"]: each for each in result.document["weights"]}
+    lines = {each["name"]: each for each in document_of(result)["weights"]}
     assert lines[embedding]["kept"] and not lines["lm_head.weight"]["kept"]
 
 

@@ -11,6 +11,7 @@ from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import prune_high_freq as prune
 from sae_cli.commands import train
 from sae_cli.config.commands.prune_high_freq import PruneConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.edits import Finetune
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
@@ -20,6 +21,7 @@ from sae_cli.errors import RequestError
 from sae_cli.metrics.rare import DensityHistory, common_direction, exempt_and_resampled
 from sae_cli.runs.file_names import DENSITY_FILE
 from sae_cli.training.trainer import Trainer
+from tests.known import the
 
 COMPOSER = Composer()
 SIZE = "data=synthetic data.n_features=48 data.d=24 data.mean_active=3 dict_size=64 tokens=7_680 device=cpu"
@@ -30,7 +32,7 @@ DYING = ("l1=20", "sae.sparsity_warmup=0", "train.lr=0.02", "train.dead_after=25
 
 def config(*overrides):
     sizes = [each for each in SIZE.split() if each.split("=")[0] not in {o.split("=")[0] for o in overrides}]
-    return typed(COMPOSER.compose("train", [*sizes, *SMALL.split(), *overrides]).settings)
+    return the(TrainConfig, typed(COMPOSER.compose("train", [*sizes, *SMALL.split(), *overrides]).settings))
 
 
 def trained(directory, *overrides):
@@ -109,7 +111,8 @@ def test_side_by_side_as_alone(tmp_path):
 
 def rare_of(run, below):
     """By the counts of the last windows, as many as make up a tenth of the tokens."""
-    history, tokens, count = run.read_tensors(DENSITY_FILE), 0, 0
+    history = run.read_tensors(DENSITY_FILE)
+    tokens, count = torch.zeros_like(history["tokens"][0]), torch.zeros_like(history["count"][0])
     for window in reversed(range(len(history["tokens"]))):
         tokens, count = tokens + history["tokens"][window], count + history["count"][window]
         if tokens >= 0.1 * history["tokens"].sum():

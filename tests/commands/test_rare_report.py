@@ -14,6 +14,7 @@ from sae_cli.commands import train
 from sae_cli.config.evaluation import FeaturePassConfig
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.runs.file_names import FEATURES_FILE
+from tests.known import document_of
 
 BELOW = 0.5
 
@@ -29,7 +30,7 @@ def run(world, tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(world, run):
     config = world.eval(run.directory, features=FeaturePassConfig(tokens=1500, rare_below=BELOW))
-    return evaluate.run(config, run.directory, "rare").document["eval"]["rare"]
+    return document_of(evaluate.run(config, run.directory, "rare"))["eval"]["rare"]
 
 
 def groups(run):
@@ -86,7 +87,7 @@ def _ends(found, history):
 
 def test_a_dictionary_without_rare_features_says_so(world, run):
     config = world.eval(run.directory, features=FeaturePassConfig(tokens=1500, rare_below=1e-9))
-    found = evaluate.run(config, run.directory, "none").document["eval"]["rare"]
+    found = document_of(evaluate.run(config, run.directory, "none"))["eval"]["rare"]
     assert found["rare"] == {"features": 0}
     assert torch.isfinite(torch.tensor(found["others"]["encoder_alignment"]))
 
@@ -94,6 +95,6 @@ def test_a_dictionary_without_rare_features_says_so(world, run):
 def test_a_training_of_two_steps(world, tmp_path):
     """Too few windows for anything to have been rare early, and no step left to fit the decoder in."""
     train.run(world.train(tmp_path, tokens=256), tmp_path / "run")
-    report = evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default").document["eval"]
+    report = document_of(evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default"))["eval"]
     found = report["rare"]["trajectories"]
     assert [found[name]["features"] for name in ("exempt", "not_exempt", "resampled")] == [0, 0, 0]

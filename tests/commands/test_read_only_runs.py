@@ -14,6 +14,7 @@ from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeatureP
 from sae_cli.errors import JobError
 from sae_cli.evaluation import evaluate
 from sae_cli.runs.file_names import DEFAULT
+from tests.known import document_of
 
 FAST = {
     "device": "cpu",
@@ -54,12 +55,12 @@ def pages(run, out=None):
 
 def pruning(run, runs_dir):
     config = PruneConfig(run=str(run), top_n=5, runs_dir=str(runs_dir), **FAST)
-    return prune.run(config, runs_dir / "pruned").document["eval"]
+    return document_of(prune.run(config, runs_dir / "pruned"))["eval"]
 
 
 def comparison(run, other, runs_dir):
     config = CompareConfig(a=str(run), b=[str(other)], runs_dir=str(runs_dir), **FAST)
-    return compare.run(config, runs_dir / "compared").document["compare"]["pairs"]
+    return document_of(compare.run(config, runs_dir / "compared"))["compare"]["pairs"]
 
 
 def test_pages_go_elsewhere_and_are_the_same(original, theirs, tmp_path, unprivileged, capsys):
@@ -123,7 +124,7 @@ def test_it_is_compared(original, theirs, tmp_path, unprivileged):
         mine, shutil.copytree(mine, tmp_path / "copy"), tmp_path / "own"
     )
     assert len(list((runs / "eval").iterdir())) == 1 and (mine / "eval").is_dir()
-    listed = {each["run"]: each["status"] for each in list_runs.run([runs]).document["runs"]}
+    listed = {each["run"]: each["status"] for each in document_of(list_runs.run([runs]))["runs"]}
     assert set(listed.values()) == {"complete"} and len(listed) == 2
 
 
@@ -156,7 +157,7 @@ def test_a_report_of_it_goes_elsewhere(theirs, tmp_path, unprivileged):
 def test_what_was_pruned_of_it_is_evaluated_elsewhere_too(theirs, tmp_path, unprivileged):
     unprivileged(pruning, theirs, tmp_path / "runs")
     config = evaluate.EvalConfig(run=str(tmp_path / "runs" / "pruned"), out=str(tmp_path / "out"), **FAST)
-    found = unprivileged(evaluate.run, config, tmp_path / "runs" / "pruned", DEFAULT).document["eval"]
+    found = document_of(unprivileged(evaluate.run, config, tmp_path / "runs" / "pruned", DEFAULT))["eval"]
     roots = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "out").iterdir())
     assert roots == ["pruned", "run"] and found["before"]["features"] == 48
     (there,) = (tmp_path / "out").glob("pruned-*")

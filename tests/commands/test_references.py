@@ -16,9 +16,11 @@ from sae_cli.config.data import TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate_together
+from sae_cli.metrics.report import Figures
 from sae_cli.models import load_language_model
 from sae_cli.text.documents import document_id
 from sae_cli.text.local_text import TextCorpus
+from tests.known import document_of
 
 D, CONTEXT = 16, 32
 ROWS = -(-1000 // (CONTEXT - 1))
@@ -118,7 +120,7 @@ def losses(hf, rows):
 
 def test_a_model_with_an_identity_in_it_lands_on_itself(world, tmp_path, folders):
     result = evaluated(world, tmp_path / "run", identity(), folders.smaller, folders.larger)
-    report = result.document["eval"]
+    report = document_of(result)["eval"]
     own, found = report["references"][0], report["equivalent_model"]
     assert own["parameters"] == sum(p.numel() for p in load_language_model(str(world.model)).hf.parameters())
     assert found["axis"] == "parameters" and found["outside"] is None
@@ -131,12 +133,12 @@ def test_a_model_with_an_identity_in_it_lands_on_itself(world, tmp_path, folders
 
 def test_references_of_the_same_tokenizer_read_the_same_rows(world, tmp_path, folders):
     """Cross-entropy and the paired error of its difference, from the models themselves."""
-    report = evaluated(world, tmp_path / "run", partial(), folders.smaller).document["eval"]
+    report = document_of(evaluated(world, tmp_path / "run", partial(), folders.smaller))["eval"]
     assert report["references_unit"] == "ce"
     hf, rows, _ = held_out(world)
     reference = losses(AutoModelForCausalLM.from_pretrained(folders.smaller), rows)
     spliced_by = world.install(tmp_path / "by_hand", partial())
-    handle = hf.gpt_neox.layers[1].mlp.register_forward_hook(
+    handle = hf.get_submodule("gpt_neox.layers.1.mlp").register_forward_hook(
         lambda module, args, x: torch.cat([x[:, :1], spliced_by(x[:, 1:])], dim=1)
     )
     spliced = losses(hf, rows)
@@ -151,7 +153,7 @@ def test_references_of_the_same_tokenizer_read_the_same_rows(world, tmp_path, fo
 
 
 def test_the_place_between_two_references_is_log_linear(world, tmp_path, folders):
-    report = evaluated(world, tmp_path / "run", partial(), folders.smaller, folders.larger).document["eval"]
+    report = document_of(evaluated(world, tmp_path / "run", partial(), folders.smaller, folders.larger))["eval"]
     points = sorted(report["references"], key=lambda each: each["parameters"])
     found = report["equivalent_model"]
     assert found["monotone"] == (points[0]["ce"] > points[1]["ce"] > points[2]["ce"])
@@ -170,13 +172,13 @@ def test_the_place_between_two_references_is_log_linear(world, tmp_path, folders
 
 
 def test_checkpoints_of_the_model_are_placed_by_their_steps(world, tmp_path, folders):
-    report = evaluated(world, tmp_path / "run", partial(), folders.early, folders.late).document["eval"]
+    report = document_of(evaluated(world, tmp_path / "run", partial(), folders.early, folders.late))["eval"]
     found = report["equivalent_model"]
     assert found["axis"] == "steps"
     assert [each.get("step") for each in report["references"]] == [None, 10, 1000]
     assert found["below"] in (None, folders.early) and found["above"] in (None, folders.late)
     # With a model of another size among them the axis is that of parameters, where checkpoints have no place.
-    report = evaluated(world, tmp_path / "both", partial(), folders.early, folders.larger).document["eval"]
+    report = document_of(evaluated(world, tmp_path / "both", partial(), folders.early, folders.larger))["eval"]
     found = report["equivalent_model"]
     assert found["axis"] == "parameters"
     assert folders.early not in (found["below"], found["above"])
@@ -184,7 +186,7 @@ def test_checkpoints_of_the_model_are_placed_by_their_steps(world, tmp_path, fol
 
 def test_another_tokenizer_means_bits_per_byte_of_the_same_text(world, tmp_path, folders):
     """Packed, counted and summed here: the same documents, up to the same number of bytes."""
-    report = evaluated(world, tmp_path / "run", partial(), folders.foreign, folders.smaller).document["eval"]
+    report = document_of(evaluated(world, tmp_path / "run", partial(), folders.foreign, folders.smaller))["eval"]
     assert report["references_unit"] == "bits_per_byte"
     _, own_rows, _ = held_out(world)
     own = AutoTokenizer.from_pretrained(world.model)
@@ -212,7 +214,7 @@ def test_another_tokenizer_means_bits_per_byte_of_the_same_text(world, tmp_path,
 
 def test_each_reference_counts_once(world, tmp_path, folders):
     names = (folders.smaller, folders.smaller + "/", str(world.model))
-    report = evaluated(world, tmp_path / "run", identity(), *names).document["eval"]
+    report = document_of(evaluated(world, tmp_path / "run", identity(), *names))["eval"]
     assert len(report["references"]) == 2
 
 
@@ -239,7 +241,7 @@ def test_several_dictionaries_are_placed_too(world, tmp_path, folders):
     world.install(tmp_path / "b", identity(), layer=1)
     config = world.eval("one", references=[folders.smaller])
     config.run, config.features = [str(tmp_path / "a"), str(tmp_path / "b")], type(config.features)()
-    report = evaluate_together.run(config, tmp_path / "both").document["eval"]
+    report = document_of(evaluate_together.run(config, tmp_path / "both"))["eval"]
     assert report["equivalent_model"]["value"] == report["references"][0]["parameters"]
 
 
@@ -256,7 +258,7 @@ def three_domains(world, tmp_path_factory):
 
 def test_domains_are_the_folders_of_the_text(world, tmp_path, three_domains):
     result = evaluated(world, tmp_path / "run", partial(), data=three_domains)
-    report = result.document["eval"]
+    report = document_of(result)["eval"]
     hf, rows, documents = held_out(world, three_domains)
     corpus = TextCorpus(three_domains.path, "text", "", 0.4)
     domain_of = {document_id(each.key): each.domain for each in corpus.documents(Split.held_out, seed=0)}
@@ -275,13 +277,13 @@ def test_domains_are_the_folders_of_the_text(world, tmp_path, three_domains):
 
 
 def test_text_of_one_domain_has_no_domains(world, tmp_path):
-    assert "domains" not in evaluated(world, tmp_path / "run", partial()).document["eval"]
+    assert "domains" not in document_of(evaluated(world, tmp_path / "run", partial()))["eval"]
 
 
 def test_the_table_pools_small_domains():
     from sae_cli.evaluation.loss_tables import domain_rows
 
-    def figures(tokens, increase):
+    def figures(tokens, increase) -> Figures:
         return {"tokens": tokens, "ce_clean": 2.0, "ce_sae": 2 + increase, "ce_zero": 4.0, "ce_increase": increase}
 
     domains = {f"d{i}": figures(1000 - i, 0.1) for i in range(8)} | {"x": figures(30, 0.4), "y": figures(10, 0.8)}

@@ -16,6 +16,7 @@ from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.result import StageResult
 from sae_cli.training.trainer import Trainer
+from tests.known import document_of
 
 SAYS_KILLED = "its process was killed, or the machine went down"
 
@@ -35,7 +36,12 @@ def called(monkeypatch):
     """What the stage of `sae train`, which does nothing here, is called with."""
     calls = []
     stage = ModuleType("sae_cli.commands.train")
-    stage.run = lambda config, directory: calls.append((config, directory)) or StageResult(directory=directory)
+
+    def run(config, directory):
+        calls.append((config, directory))
+        return StageResult(directory=directory)
+
+    monkeypatch.setattr(stage, "run", run, raising=False)
     monkeypatch.setitem(sys.modules, stage.__name__, stage)
     return calls
 
@@ -61,7 +67,7 @@ def test_unfinished_runs_are_listed_and_those_that_can_go_on_are_on_stdout(begun
     assert shown["done/eval/default"] == ("eval", again.format("eval"), "", SAYS_KILLED)
     assert shown["t"] == ("train", "no checkpoint yet", "", SAYS_KILLED)
     assert shown["busy"][3].startswith(f"running {os.getpid()}@")
-    can_go_on = {each["run"]: each["can_go_on"] for each in listing.document["runs"]}
+    can_go_on = {each["run"]: each["can_go_on"] for each in document_of(listing)["runs"]}
     assert [run for run, can in can_go_on.items() if can] == [str(begun)]
 
 

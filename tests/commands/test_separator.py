@@ -17,6 +17,7 @@ from sae_cli.config.data import TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
 from sae_cli.models import load_language_model
+from tests.known import document_of
 
 CONTEXT = 32
 
@@ -58,7 +59,7 @@ def test_the_loss_is_that_of_a_plain_model_on_these_rows(world, tmp_path):
     for name, separator, ids in [("d", "eos", [0]), ("n", "none", []), ("t", r"\n", ids_of(world, "\n"))]:
         config = world.train(tmp_path, data=text_with(world, separator))
         run = train.run(config, tmp_path / name).directory
-        report = evaluate.run(world.eval(run), run, "default").document["eval"]
+        report = document_of(evaluate.run(world.eval(run), run, "default"))["eval"]
         rows = torch.from_numpy(packed(world, separator, ids))[: -(-1000 // (CONTEXT - 1))]
         with torch.no_grad():
             logits = model(rows).logits.double()

@@ -12,8 +12,10 @@ from sae_cli.commands import harvest, train
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.sae import TopKSae
 from sae_cli.errors import Interrupted, JobError, RequestError
+from sae_cli.jobs.result import StageResult
 from sae_cli.models import LanguageModel
 from sae_cli.training.trainer import Trainer
+from tests.known import document_of, the
 
 RESID = HookConfig(point=HookPoint.resid)
 
@@ -37,7 +39,7 @@ def test_each_dictionary_is_the_one_that_a_separate_run_gives(world, tmp_path, m
     monkeypatch.setattr(LanguageModel, "capture", lambda *args: passes.append(1) or capture(*args))
     results = train.run_together([(config, tmp_path / name) for name, config in configs.items()])
     together = len(passes)
-    assert [result.directory for result in results] == [tmp_path / name for name in configs]
+    assert [the(StageResult, result).directory for result in results] == [tmp_path / name for name in configs]
     for name, config in configs.items():
         passes.clear()
         alone = tmp_path / f"{name}_alone"
@@ -107,7 +109,8 @@ def test_one_that_fails_leaves_the_others_alone(world, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "step", fail)
     configs = {"good": config, "nan": replace(config, seed=1), "no_layer": replace(config, layer=9)}
     good, nan, no_layer = train.run_together([(each, tmp_path / name) for name, each in configs.items()])
-    assert good.document["figures"]["never_fired"] == 0 and "dead" not in good.document["figures"]
+    figures = document_of(the(StageResult, good))["figures"]
+    assert figures["never_fired"] == 0 and "dead" not in figures
     assert isinstance(nan, JobError) and isinstance(no_layer, RequestError)
     assert read_manifest(tmp_path / "nan").status == "failed"
     assert not (tmp_path / "no_layer").exists()
@@ -134,4 +137,4 @@ def test_what_is_there_already_is_found(world, tmp_path):
     config = world.train(tmp_path)
     first = train.run(config, tmp_path / "a")
     again, other = train.run_together([(config, tmp_path / "a"), (replace(config, seed=1), tmp_path / "b")])
-    assert again.document == first.document and other.directory == tmp_path / "b"
+    assert the(StageResult, again).document == first.document and the(StageResult, other).directory == tmp_path / "b"

@@ -24,6 +24,7 @@ from sae_cli.config.split import Split
 from sae_cli.errors import Interrupted, JobError, RequestError
 from sae_cli.models import load_language_model
 from sae_cli.terminal import interruption
+from tests.known import document_of, present
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_a_changed_text_is_said_by_prune_and_features(world, run, text, tmp_path
 
 def test_verify_warns(world, run, text):
     def findings():
-        (document,) = verification.run([run]).listing.document["runs"]
+        (document,) = document_of(verification.run([run]).listing)["runs"]
         return document["sound"], [each["message"] for each in document["findings"]]
 
     assert findings() == (True, [])
@@ -190,7 +191,7 @@ def test_a_harvest_does_not_go_on_on_another_text(world, text, tmp_path, monkeyp
 
 
 def test_the_standard_library_is_known_by_version_and_digest(monkeypatch):
-    fact = text_record(StdlibData(exclude=["encodings/*"])).as_fact()
+    fact = present(text_record(StdlibData(exclude=["encodings/*"]))).as_fact()
     assert fact["version"] == f"Python {platform.python_version()}" and fact["listed"] == {}
     assert fact["files"] > 100 and len(fact["sha256"]) == 64 and fact["place"] == "stdlib"
     assert sysconfig.get_path("stdlib") not in str(fact)

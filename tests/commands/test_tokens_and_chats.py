@@ -14,10 +14,12 @@ from sae_cli.build import row_stream
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
 from sae_cli.commands import train
+from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.data import HfData, TextData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
 from sae_cli.models import load_language_model
+from tests.known import the
 
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=150", "features.tokens=200"]
 TEMPLATE = "{% for each in messages %}<{{ each['role'] }}>{{ each['content'] }}{{ eos_token }}{% endfor %}"
@@ -44,7 +46,7 @@ def made(world, tmp_path_factory):
     return SimpleNamespace(root=root, model=root / "model", **columns)
 
 
-def data_of(made, name, kind=TextData, **changes):
+def data_of(made, name, kind: type[TextData | HfData] = TextData, **changes):
     return kind(path=str(made.root / name), column=name, **{"context": 32, "held_out_fraction": 0.2} | changes)
 
 
@@ -95,7 +97,8 @@ def test_a_run_on_ids_is_measured_on_ids(world, made, sae, tmp_path):
     settings = read_run(other).manifest.settings
     assert [settings[f"data.{name}"] for name in ("context", "tokens", "column")] == [24, True, "ids"]
     overrides = [f"run={run}", "data=hf", f"data.path={made.root / 'ids'}"]
-    data = make_plan(Request(command="eval", overrides=overrides)).jobs[0].config.data
+    config = the(EvalConfig, make_plan(Request(command="eval", overrides=overrides)).jobs[0].config)
+    data = the(HfData, config.data)
     assert (data.tokens, data.column) == (True, "ids")
     # Other text is read as it is said to be.
     sae("eval", run, "data=text", f"data.path={made.root / 'text'}", *SMALL)

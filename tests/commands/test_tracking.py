@@ -215,7 +215,7 @@ def histories(folder, lines):
 
 def history(path):
     """Id, and steps with their tokens, of a file that Weights & Biases has left to be sent."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue] (made at run time)
 
     name, found = "", []
     for content in records(path.read_bytes()):

@@ -12,6 +12,7 @@ from sae_cli.artifacts.manifest import MANIFEST
 from sae_cli.artifacts.run_directory import open_run
 from sae_cli.commands import verify as verification
 from sae_cli.errors import JobError, RequestError
+from tests.known import document_of, present
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_damage_anywhere_is_named_in_one_line(runs):
 
 def test_the_document_has_a_list_of_findings_a_run(runs):
     (runs / "h" / "rows.safetensors").unlink()
-    document = verification.run([runs]).listing.document
+    document = document_of(verification.run([runs]).listing)
     assert document["damaged"] == 1
     harvest, training = document["runs"]
     message = "expected 496 bytes, found no file"
@@ -166,7 +167,7 @@ def test_a_run_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatch
         monkeypatch.setattr(verification._Reader, "begin", begin_late)
         verified = verification.run([tmp_path])
     assert findings(verified) == []
-    assert list(verified.verdicts[0].found.manifest.files) == ["checkpoint/00000002/training.safetensors"]
+    assert list(present(verified.verdicts[0].found.manifest).files) == ["checkpoint/00000002/training.safetensors"]
 
 
 def test_reading_ends_when_it_is_interrupted(runs, monkeypatch):

@@ -9,11 +9,12 @@ import pytest
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.compose import Composer, options, typed, unknown_keys
+from sae_cli.config.compose import Composer, Config, options, typed, unknown_keys
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookPoint
 from sae_cli.config.location import conf_dir, option_files
 from sae_cli.errors import RequestError
+from tests.known import the
 
 COMPOSER = Composer()
 MODELS = {
@@ -30,8 +31,8 @@ MODELS = {
 DATA = {"stdlib": StdlibData, "text": TextData, "hf": HfData, "pile": HfData, "fineweb": HfData}
 
 
-def config_of(command: str, *overrides: str):
-    return typed(COMPOSER.compose(command, overrides).settings)
+def config_of(schema: type[Config], *overrides: str) -> Config:
+    return the(schema, typed(COMPOSER.compose(schema.command, overrides).settings))
 
 
 def test_the_options_are_those_of_the_design():
@@ -45,9 +46,9 @@ def test_the_options_are_those_of_the_design():
     }
 
 
-@pytest.mark.parametrize(("command", "schema"), [("harvest", HarvestConfig), ("train", TrainConfig)])
-def test_defaults(command, schema):
-    config = config_of(command)
+@pytest.mark.parametrize("schema", [HarvestConfig, TrainConfig])
+def test_defaults(schema):
+    config = config_of(schema)
     assert type(config) is schema
     assert (config.model.path, config.hook.point, config.layer) == ("embedded:demo", HookPoint.mlp_out, 3)
     assert config.data == StdlibData(exclude=["encodings/*"])
@@ -55,36 +56,36 @@ def test_defaults(command, schema):
 
 
 def test_harvest_and_train_read_the_same_activations_by_default():
-    harvest, train = config_of("harvest"), config_of("train")
+    harvest, train = config_of(HarvestConfig), config_of(TrainConfig)
     for setting in ("model", "hook", "layer", "data", "tokens"):
         assert getattr(harvest, setting) == getattr(train, setting)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_models(model):
-    config = config_of("train", f"model={model}").model
+    config = config_of(TrainConfig, f"model={model}").model
     assert (config.name, config.path) == (model, MODELS[model])
 
 
 @pytest.mark.parametrize("hook", [point.value for point in HookPoint])
 def test_hooks(hook):
-    assert config_of("train", f"hook={hook}").hook.point.value == hook
+    assert config_of(TrainConfig, f"hook={hook}").hook.point.value == hook
 
 
 @pytest.mark.parametrize("source", DATA)
-@pytest.mark.parametrize("command", ["harvest", "train", "eval"])
-def test_data(command, source):
+@pytest.mark.parametrize("schema", [HarvestConfig, TrainConfig, EvalConfig])
+def test_data(schema, source):
     needed = {"text": ["data.path=/texts"], "hf": ["data.path=some/set"]}.get(source, [])
-    run = ["run=runs/a"] if command == "eval" else []
-    assert type(config_of(command, f"data={source}", *needed, *run).data) is DATA[source]
+    run = ["run=runs/a"] if schema is EvalConfig else []
+    assert type(config_of(schema, f"data={source}", *needed, *run).data) is DATA[source]
 
 
 def test_synthetic():
-    assert config_of("train", "data=synthetic", "data.d=16").data == SyntheticData(d=16)
+    assert config_of(TrainConfig, "data=synthetic", "data.d=16").data == SyntheticData(d=16)
 
 
 def test_eval_reads_the_data_of_the_run_unless_told_otherwise():
-    config = config_of("eval", "run=runs/a")
+    config = config_of(EvalConfig, "run=runs/a")
     assert type(config) is EvalConfig
     assert config.data is None
 
@@ -104,7 +105,7 @@ def test_eval_reads_the_data_of_the_run_unless_told_otherwise():
 )
 def test_refused(overrides, message):
     with pytest.raises(RequestError, match=message):
-        config_of("train", *overrides)
+        config_of(TrainConfig, *overrides)
 
 
 def test_unknown_keys_are_found_at_every_depth():

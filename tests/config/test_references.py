@@ -2,12 +2,14 @@
 
 import pytest
 
+from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.names import measurement_name
 from sae_cli.config.references import reference, training_step
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.errors import RequestError
+from tests.known import the
 
 COMPOSER = Composer()
 
@@ -84,7 +86,7 @@ def test_references_are_part_of_an_evaluations_name_whatever_they_are_called():
 
 def test_one_run_or_several():
     def run(text):
-        return typed(COMPOSER.compose("eval", [f"run={text}"]).settings).run
+        return the(EvalConfig, typed(COMPOSER.compose("eval", [f"run={text}"]).settings)).run
 
     assert run("a/b") == run("[a/b]") == "a/b"
     assert run("[a,b]") == ["a", "b"]

@@ -14,7 +14,7 @@ from sae_cli.errors import JobError, RequestError
 TEXT = as_yaml(typed(Composer().compose("train", []).settings))
 
 
-def refusal(text, error=JobError):
+def refusal(text, error: type[Exception] = JobError):
     with pytest.raises(error) as caught:
         parse_config(Path("a/config.yaml"), text if isinstance(text, bytes) else text.encode(), "train")
     assert str(caught.value).startswith("a/config.yaml: ") and str(caught.value).isprintable()

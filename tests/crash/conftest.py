@@ -82,6 +82,7 @@ class Bench:
         """Run it to its end; returns the seconds that this took."""
         started = time.monotonic()
         ended = self.run(folder, line)
+        assert ended is not None
         assert ended.code == 0, ended.output
         return time.monotonic() - started
 
@@ -110,6 +111,7 @@ def bench(tmp_path_factory):
     command = [sys.executable, str(HERE / "server.py")]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=root) as server:
+        assert server.stdin is not None and server.stdout is not None
         assert json.loads(server.stdout.readline()) == "ready"
         yield Bench(root, server, shim)
         server.stdin.close()

@@ -46,7 +46,9 @@ def crowd(directory: Path, delays: list[float]) -> list[str]:
             os._exit(ENDS.index(member(directory, delay)))
         pids.append(pid)
     ends = [ENDS[os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])] for pid in pids]
-    finished_run(directory, {}, overwrite=False).check_files(verify=True)
+    finished = finished_run(directory, {}, overwrite=False)
+    assert finished is not None
+    finished.check_files(verify=True)
     return ends
 
 

@@ -50,7 +50,7 @@ def _wait(wait, seconds):
         pid, status = os.waitpid(wait, 0 if deadline is None else os.WNOHANG)
         if pid:
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             return None
         time.sleep(0.001)
 

@@ -73,11 +73,11 @@ def test_a_topk_dictionary_fills_its_support_again():
     whole, index = dictionary("topk"), torch.tensor([0, 1, 2, 4])
     f = whole.keep(index).encode(torch.randn(50, D))
     assert f.shape == (50, 4) and (f > 0).sum(dim=1).max() == 3
-    assert int(whole.keep(index[:2]).k) == 2
+    assert int(whole.keep(index[:2]).get_buffer("k")) == 2
 
 
 def test_groups_shrink():
-    assert dictionary("matryoshka").keep(torch.tensor([1, 3, 5])).group_sizes.tolist() == [1, 0, 2]
+    assert dictionary("matryoshka").keep(torch.tensor([1, 3, 5])).get_buffer("group_sizes").tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))

@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import atheris
+import atheris  # pyright: ignore[reportMissingModuleSource] (only where it is used)
 
 import sae_cli.kernels.loops  # noqa: F401  before the others: numba compiles these, so they cannot be traced
 
-with atheris.instrument_imports(include=["sae_cli", "json", "yaml"]):
+with atheris.instrument_imports(include=["sae_cli", "json", "yaml"]):  # pyright: ignore[reportAttributeAccessIssue]
     from run import Bench, peak, report
     from subjects import SUBJECTS
 

@@ -415,7 +415,7 @@ def _translated(pattern: str) -> str:
 
 def _translated_part(part: str) -> str:
     each = {"*": "[^/]*", "?": "[^/]"}
-    pieces = re.findall(r"\[[^]]+\]|.", part)
+    pieces: list[str] = re.findall(r"\[[^]]+\]|.", part)
     return "".join(
         each.get(piece, piece.replace("!", "^") if piece[0] == "[" else re.escape(piece)) for piece in pieces
     )

@@ -38,6 +38,7 @@ from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.evaluation.evaluate import read_features
 from sae_cli.jobs.once import Claim
+from sae_cli.jobs.side_by_side import Job
 from sae_cli.reports.feature_page import show
 from sae_cli.reports.page import page
 from sae_cli.runs.dictionary_run import read_density, read_dictionary_run, trained_with
@@ -204,6 +205,7 @@ def _stopped(directory: Path) -> None:
         resample=ResampleConfig(at=[4], inputs=BATCH, rewarm_steps=1), checkpoint=CheckpointConfig(every_seconds=0),
     )  # fmt: skip
     training = TrainingGroup().make(Claim(config, directory))
+    assert isinstance(training, Job)
     with suppress(GeneratorExit), training.open() as work:
         for _ in range(3):
             next(work.steps)

@@ -156,7 +156,7 @@ def test_any_dictionary(runs, seed):
     try:
         dictionary = attempt(lambda: load_dictionary(read_run(directory)))
         assert dictionary is None or all(t.isfinite().all() for t in dictionary.tensors().values())
-        assert dictionary is None or 1 <= int(dictionary.k) <= F
+        assert dictionary is None or 1 <= int(dictionary.get_buffer("k")) <= F
     finally:
         path.write_bytes(written)
         (directory / MANIFEST).write_bytes(manifest)

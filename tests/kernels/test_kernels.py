@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -67,11 +68,11 @@ def test_products(name, shape):
 
     matrix, W64, y64 = codes.to_dense(v).double().numpy(), W.double().numpy(), y.double().numpy()
     entries = codes.rows.numpy(), codes.columns.numpy()
-    close = {"rtol": 1e-4, "atol": 1e-4}
-    np.testing.assert_allclose(kernel.decode(codes, v, W).numpy(), matrix @ W64, **close)
-    np.testing.assert_allclose(kernel.products(codes, y, W).numpy(), (y64 @ W64.T)[entries], **close)
+    assert_close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    assert_close(kernel.decode(codes, v, W).numpy(), matrix @ W64)
+    assert_close(kernel.products(codes, y, W).numpy(), (y64 @ W64.T)[entries])
     error, along = kernel.residual(codes, v, W, y)
-    np.testing.assert_allclose(error.numpy(), matrix @ W64 - y64, **close)
+    assert_close(error.numpy(), matrix @ W64 - y64)
     np.testing.assert_allclose(along.numpy(), ((matrix @ W64 - y64) @ W64.T)[entries], rtol=1e-3, atol=1e-3)
     total = torch.ones_like(W)
     kernel.add_outer_sums(codes, v, y, total)

@@ -48,7 +48,7 @@ def test_the_largest(how, shape):
     """The second batch is looked at with what the first one taught, which for the third one is wrong."""
     kernel = TritonKernel()
     for seed, scale in ((0, 1.0), (1, 1.0), (2, 0.3)):
-        x, W, b = problem(*shape, seed)
+        x, W, b = problem(*shape, seed=seed)
         arguments = (x * scale, W, b + 6, 5)
         assert_same(getattr(kernel, how)(*arguments), getattr(REFERENCE, how)(*arguments))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def made_up(rows, seed=0, density=0.3):
     return f, rng.integers(0, 50, (rows, T)), np.sort(rng.integers(100, 100 + rows, rows * T)).reshape(rows, T)
 
 
-def collected(f, tokens, documents, features=range(F), shape=SHAPE, at_once=None, seed=0):
+def collected(f, tokens, documents, features: Sequence[int] = range(F), shape=SHAPE, at_once=None, seed=0):
     collector = ContextCollector(torch.tensor(list(features)), F, T, FIRST, shape, seed)
     at_once = at_once or len(f)
     for i in range(0, len(f), at_once):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from sae_cli.config.hook import HookPoint
 from sae_cli.errors import RequestError
 from sae_cli.models import LanguageModel, Site
 
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+equal_to_1e5 = partial(assert_close, rtol=1e-5, atol=1e-5)
 
 TAPPED = [hook for hook in HookPoint if not hook.value.startswith("logit")]
 """Hook points that are somewhere in the model; the others are computed from these."""
@@ -64,7 +65,7 @@ def test_resid_is_the_hidden_state_that_transformers_gives(model, rows):
     final = model.parts.final_norm(resid[Site(HookPoint.resid, model.n_layers - 1)])
     for projection in model.parts.output_projections:
         final = projection(final)
-    assert_close(final, hidden[-1], **TOLERANCE)
+    equal_to_1e5(final, hidden[-1])
 
 
 def test_updates_add_up(model, rows):
@@ -72,7 +73,7 @@ def test_updates_add_up(model, rows):
     for layer in range(model.n_layers):
         updates = activations[Site(HookPoint.attn_out, layer)] + activations[Site(HookPoint.mlp_out, layer)]
         before = activations[Site(HookPoint.resid, layer - 1)]
-        assert_close(before + updates, activations[Site(HookPoint.resid, layer)], **TOLERANCE)
+        equal_to_1e5(before + updates, activations[Site(HookPoint.resid, layer)])
 
 
 def test_one_site_at_a_time_is_the_same_as_all_at_once(model, rows):
@@ -92,9 +93,9 @@ def test_replacing_with_what_was_captured_changes_nothing(model, rows):
     activations = model.capture(rows, all_sites(model))
     for site in all_sites(model):
         replaced = model.logits(rows, {site: lambda _, site=site: activations[site].clone()})
-        assert_close(replaced, clean, **TOLERANCE)
+        equal_to_1e5(replaced, clean)
     everywhere = {site: lambda _, site=site: activations[site].clone() for site in all_sites(model)}
-    assert_close(model.logits(rows, everywhere), clean, **TOLERANCE)
+    equal_to_1e5(model.logits(rows, everywhere), clean)
 
 
 def test_replacing_with_another_rows_activations_gives_its_logits(model, rows):
@@ -103,7 +104,7 @@ def test_replacing_with_another_rows_activations_gives_its_logits(model, rows):
     for layer in range(-1, model.n_layers):
         site = Site(HookPoint.resid, layer)
         swapped = model.logits(rows, {site: lambda activations: activations.flip(0)})
-        assert_close(swapped, model.logits(other), **TOLERANCE)
+        equal_to_1e5(swapped, model.logits(other))
 
 
 def test_replacing_with_zeros_changes_the_logits(model, rows):
@@ -123,7 +124,7 @@ def test_replacement_is_what_the_rest_of_the_model_sees(model, rows):
     attn_out, mlp_out, resid = (Site(hook, 1) for hook in (HookPoint.attn_out, HookPoint.mlp_out, HookPoint.resid))
     model.logits(rows, {mlp_out: zeros, resid: record(resid), attn_out: record(attn_out)})
     assert_close(seen[attn_out], clean[attn_out], rtol=0, atol=0)
-    assert_close(seen[resid], clean[Site(HookPoint.resid, 0)] + clean[attn_out], **TOLERANCE)
+    equal_to_1e5(seen[resid], clean[Site(HookPoint.resid, 0)] + clean[attn_out])
 
 
 def test_zero_mlp_act_leaves_the_bias_and_the_other_parts(model, rows):
@@ -137,7 +138,7 @@ def test_zero_mlp_act_leaves_the_bias_and_the_other_parts(model, rows):
     bias = getattr(block.down_projection, "bias", None)
     update = torch.zeros(2, 9, 32) if bias is None else bias.expand(2, 9, 32)
     # A norm without bias keeps zeros at zero.
-    assert_close(seen[mlp_out], update, **TOLERANCE)
+    equal_to_1e5(seen[mlp_out], update)
 
 
 def test_several_replacements_apply_in_forward_order(llama, rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch.testing import assert_close
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast, dynamic_module_utils
 from transformers.utils import logging as transformers_logging
 
 from sae_cli.config.hook import HookPoint
@@ -84,7 +85,7 @@ def test_loading_prints_nothing_and_leaves_logging_as_it_was(folder_with_tokeniz
     assert load_language_model(str(folder_with_tokenizer)).tokenizer is not None
     assert capfd.readouterr() == ("", "")
     assert transformers_logging.is_progress_bar_enabled()
-    assert transformers_logging.get_verbosity() == transformers_logging.WARNING
+    assert transformers_logging.get_verbosity() == logging.WARNING
 
 
 def test_embedded_models_are_found_by_name(folder_with_tokenizer, monkeypatch):
@@ -187,7 +188,7 @@ def test_a_folder_without_weights(folder):
 
 
 def test_code_that_comes_with_the_model(folder, build, rows, monkeypatch, tmp_path):
-    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     (folder / "own.py").write_text(
         "from transformers import LlamaConfig, LlamaForCausalLM\n"

@@ -14,7 +14,7 @@ from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models import LanguageModel, Site
 from tests.models.conftest import no_tokenizer
 
-TO_1E9 = {"rtol": 1e-9, "atol": 1e-9}
+equal_to_1e9 = partial(assert_close, rtol=1e-9, atol=1e-9)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def normed(model: LanguageModel, resid: Tensor, scale_of: Tensor | None = None) 
         return (resid - resid.mean(dim=-1, keepdim=True)) / scale * norm.weight
     gemma = "gemma" in model.hf.config.model_type
     eps = model.hf.config.get_text_config().rms_norm_eps
-    return resid / (scale_of.square().mean(dim=-1, keepdim=True) + eps).sqrt() * (norm.weight + gemma)
+    return resid / (scale_of.square().mean(dim=-1, keepdim=True) + eps).sqrt() * (norm.get_parameter("weight") + gemma)
 
 
 def bias(module: torch.nn.Module) -> Tensor | float:
@@ -76,7 +76,7 @@ def read(model: LanguageModel, site: Site) -> Tensor:
 def assert_isometric(y: Tensor, logits: Tensor) -> None:
     """All lengths, distances and angles agree."""
     y, logits = y.flatten(0, 1), centered(logits).flatten(0, 1)
-    assert_close(y @ y.T, logits @ logits.T, **TO_1E9)
+    equal_to_1e9(y @ y.T, logits @ logits.T)
 
 
 def directions_in_logits(model: LanguageModel) -> Tensor:
@@ -89,7 +89,7 @@ def test_exact_update_is_the_change_of_the_logits(exact):
     y = read(exact, Site(HookPoint.logit_update, 1, LogitMode.exact))
     change = uncapped_logits(exact, resid) - uncapped_logits(exact, resid - update)
     assert_isometric(y, change)
-    assert_close(y @ directions_in_logits(exact).T, centered(change), **TO_1E9)
+    equal_to_1e9(y @ directions_in_logits(exact).T, centered(change))
 
 
 def test_linear_update_is_the_change_with_the_scale_frozen(exact):
@@ -114,7 +114,7 @@ def test_columns_of_the_way_back_are_orthonormal(exact):
     directions = directions_in_logits(exact)
     singular = torch.linalg.svdvals(directions)
     rank = int(torch.linalg.matrix_rank(exact.parts.W_U() * exact.parts.final_norm_gain(), rtol=1e-6))
-    assert_close(singular[:rank], torch.ones(rank, dtype=torch.float64), **TO_1E9)
+    equal_to_1e9(singular[:rank], torch.ones(rank, dtype=torch.float64))
     assert rank in (exact.d_model, exact.d_model // 2)  # OPT's projection halves it
     assert singular[rank:].abs().max() < 1e-6 if rank < exact.d_model else True
 

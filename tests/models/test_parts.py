@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import transformers
@@ -13,7 +15,7 @@ from sae_cli.errors import RequestError
 from sae_cli.models import FAMILIES, LanguageModel, Site
 from sae_cli.models.parts import find_parts
 
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+equal_to_1e5 = partial(assert_close, rtol=1e-5, atol=1e-5)
 
 
 def captured(model: LanguageModel, rows: Tensor, hook: HookPoint, layer: int) -> Tensor:
@@ -45,7 +47,7 @@ def test_mlp_act_through_the_down_projection_is_mlp_out(model, rows):
         mlp_act = captured(model, rows, HookPoint.mlp_act, layer)
         by_module = block.down_projection(mlp_act)
         expected = block.mlp_out(by_module) if model.parts.family.post_norms else by_module
-        assert_close(captured(model, rows, HookPoint.mlp_out, layer), expected, **TOLERANCE)
+        equal_to_1e5(captured(model, rows, HookPoint.mlp_out, layer), expected)
 
 
 def test_W_out_is_the_down_projection(model, rows):
@@ -53,7 +55,7 @@ def test_W_out_is_the_down_projection(model, rows):
         mlp_act = captured(model, rows, HookPoint.mlp_act, layer)
         bias = getattr(block.down_projection, "bias", None)
         by_weight = mlp_act @ model.parts.W_out(layer) + (0 if bias is None else bias)
-        assert_close(by_weight, block.down_projection(mlp_act), **TOLERANCE)
+        equal_to_1e5(by_weight, block.down_projection(mlp_act))
 
 
 def test_mlp_act_differences_reach_the_residual_stream_through_the_map(model, rows):
@@ -62,9 +64,9 @@ def test_mlp_act_differences_reach_the_residual_stream_through_the_map(model, ro
     by_map = mlp_act @ model.parts.mlp_act_to_resid(1)
     if model.parts.family.post_norms:
         cosines = torch.cosine_similarity(by_map, mlp_out, dim=-1)
-        assert_close(cosines, torch.ones_like(cosines), **TOLERANCE)
+        equal_to_1e5(cosines, torch.ones_like(cosines))
     else:
-        assert_close(by_map[:, 1:] - by_map[:, :-1], mlp_out[:, 1:] - mlp_out[:, :-1], **TOLERANCE)
+        equal_to_1e5(by_map[:, 1:] - by_map[:, :-1], mlp_out[:, 1:] - mlp_out[:, :-1])
 
 
 def bias(module):

@@ -71,7 +71,7 @@ def refusal(kind: type[Exception], folder: Path) -> str:
 def test_how_another_program_ran_a_model_changes_no_number(folder, rows, settings):
     plain = LlamaForCausalLM.from_pretrained(folder).eval()
     kept: list[torch.Tensor] = []
-    handle = plain.model.layers[0].mlp.register_forward_hook(lambda *each: kept.append(each[2]))
+    handle = plain.get_submodule("model.layers.0.mlp").register_forward_hook(lambda *each: kept.append(each[2]))
     with torch.no_grad():
         logits = plain(rows).logits
         handle.remove()

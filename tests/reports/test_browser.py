@@ -194,7 +194,7 @@ def test_a_chart_s_csv_file_is_the_artifact(chromium, one):
         alive = np.flatnonzero(features["count"])
         assert sorted(by_feature) == alive.tolist()
         for key in ("frequency", "b_enc", "de_projection", "count"):
-            found = [float(by_feature[each][key]) for each in alive]
+            found = [float(by_feature[int(each)][key]) for each in alive]
             assert found == features[key][alive].astype(float).tolist()
         equivalent = visit.page.evaluate("csv('equivalent_model')")
         assert "\r\nreferences,'=cmd()," in equivalent  # no formula

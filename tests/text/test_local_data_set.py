@@ -148,7 +148,8 @@ def test_a_saved_data_set(tmp_path, of_splits):
     values = [{"doc": {"text": str(i)}} for i in range(20)]
     saved = datasets.Dataset.from_list(values)
     if of_splits:
-        datasets.DatasetDict(train=saved, test=saved).save_to_disk(tmp_path / "d", num_shards={"train": 2, "test": 1})
+        both = datasets.DatasetDict({"train": saved, "test": saved})
+        both.save_to_disk(tmp_path / "d", num_shards={"train": 2, "test": 1})
     else:
         saved.save_to_disk(tmp_path / "d", num_shards=2)
     # What the library remembers of a map over it.

@@ -15,6 +15,8 @@ import pytest
 import yaml
 import zstandard
 
+from tests.known import present
+
 ROOT = Path(__file__).parents[2]
 PRESETS = {
     file.stem: preset
@@ -67,9 +69,9 @@ def read(tmp_path_factory):
 
 
 def _module(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    spec = present(importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py")))
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    present(spec.loader).exec_module(module)
     return module
 
 

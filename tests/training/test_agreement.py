@@ -5,7 +5,9 @@ import torch
 
 import sae_cli
 from sae_cli.commands import train
-from sae_cli.config.compose import Composer, typed
+from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.compose import configured
+from tests.known import document_of
 
 SIZE = "data=synthetic data.n_features=96 data.d=48 data.mean_active=4 dict_size=128 tokens=60_000 device=cpu"
 SPARSITY = {
@@ -20,7 +22,7 @@ SPARSITY = {
 
 def run(directory, architecture, *overrides):
     given = [*SIZE.split(), f"sae={architecture}", SPARSITY[architecture], "train.shuffle_buffer=8_192", *overrides]
-    return train.run(typed(Composer().compose("train", given).settings), directory).document["figures"]
+    return document_of(train.run(configured(TrainConfig, given), directory))["figures"]
 
 
 @pytest.mark.slow

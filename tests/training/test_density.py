@@ -68,5 +68,5 @@ def test_frozen_codes_are_counted_too(small):
     trainer = small.trainer(recipe, lambda start: FrozenCodes(in_training_units), data)
     for x in data:
         trainer.step(x)
-    expected = sum((in_training_units.encode(x * trainer.scale) > 0).sum(dim=0) for x in data)
+    expected = torch.stack([(in_training_units.encode(x * trainer.scale) > 0).sum(dim=0) for x in data]).sum(dim=0)
     assert torch.equal(trainer.history()["count"].sum(dim=0), expected)

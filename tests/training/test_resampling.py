@@ -85,12 +85,12 @@ def test_as_published(name, monkeypatch):
     centered = x[3 : 3 + len(features)] - before["b_dec"][0].double().numpy()
     directions = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     length = 0.2 * np.linalg.norm(before["W_enc"][0].numpy()[~DEAD.numpy()], axis=1).mean()
-    expected = {"W_dec": directions, "W_enc": directions * length}
+    expected = {**FIRST, "W_dec": directions, "W_enc": directions * length}
     for key, (parameter, mean, square) in copies(objective, adam).items():
         changed = np.zeros(len(parameter), dtype=bool)
         if key != "b_dec":
             changed[features] = True
-            np.testing.assert_allclose(parameter[changed], expected.get(key, FIRST.get(key)), rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(parameter[changed], expected[key], rtol=1e-5, atol=1e-7)
             assert not mean[changed].any() and not square[changed].any()
         for now, then in zip((parameter, mean, square), before[key], strict=True):
             assert torch.equal(now[~changed], then[~changed])

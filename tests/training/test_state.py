@@ -1,6 +1,7 @@
 """A trainer that is stopped, saved, and restored elsewhere goes on as if nothing had happened, bit for bit."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ RESAMPLED = {"relu", "free", "gated", "jump_relu"}
 
 def recipe_for(small, name):
     at = ResamplePlan(at=(12, 30), inputs=700, rewarm_steps=5, exempt_fraction=0.25)
-    more = {"resampling": at} if name in RESAMPLED else {"decoder_fit": 0.0}
+    more: dict[str, Any] = {"resampling": at} if name in RESAMPLED else {"decoder_fit": 0.0}
     if name in ("gated", "jump_relu"):
         more["decoder_fit"] = 0.0
     return replace(small.recipe, kernel="auto", dead_after=1500, density_windows=9, clip_grad_norm=1.0, **more)
