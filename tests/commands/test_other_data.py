@@ -9,10 +9,11 @@ from sae_cli.artifacts.stored_run import read_run
 from sae_cli.build import corpus
 from sae_cli.commands import train
 from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import StdlibData, SyntheticData, TextData
 from sae_cli.config.split import Split
 from sae_cli.config.stored import read_config
-from tests.known import the
+from tests.known import present, the
 
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=150", "features.tokens=200"]
 
@@ -145,10 +146,10 @@ def test_what_is_held_out_was_not_trained_on(world, sae, tmp_path):
     """The issue's own count, by the documents themselves."""
     run = trained(world, tmp_path, data=TextData(path=str(world.text), context=24, held_out_fraction=0.1))
     sae("eval", run, "data=text", f"data.path={world.text}", *SMALL)
-    data = read_config(next((run / "eval").iterdir()), "eval").data
+    data = present(the(EvalConfig, read_config(next((run / "eval").iterdir()), "eval")).data)
     of = lambda config, split: {each.key for each in corpus(config).documents(split, 0)}  # noqa: E731
     held_out = of(data, Split.held_out)
-    assert held_out and not held_out & of(read_config(run, "train").data, Split.train)
+    assert held_out and not held_out & of(the(TrainConfig, read_config(run, "train")).data, Split.train)
 
 
 def test_a_smaller_fraction_and_other_text_are_measured(world, sae, tmp_path):

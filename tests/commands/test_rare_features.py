@@ -78,7 +78,7 @@ def test_snapshots_are_the_dictionary_at_that_step(tmp_path, monkeypatch):
     last = (run.directory / snapshot_file(60)).read_bytes()
     assert last == (run.directory / "sae.safetensors").read_bytes()
     assert not torch.equal(seen[5]["W_enc"], seen[40]["W_enc"])
-    assert read_config(run.directory, "train").train.save_at == [5, 40, 60]
+    assert the(TrainConfig, read_config(run.directory, "train")).train.save_at == [5, 40, 60]
 
 
 def test_resampling_is_recorded(tmp_path, capsys):
@@ -97,7 +97,7 @@ def test_resampling_is_recorded(tmp_path, capsys):
     found = exempt_and_resampled(DensityHistory(**history), part=(0.5, 0.67), below=0.02)
     assert found["exempt"].features > 0 and found["resampled"].features > 0
     assert found["resampled"].firing[-1] > 0
-    assert read_config(run.directory, "train").resample.at == [30, 40]
+    assert the(TrainConfig, read_config(run.directory, "train")).resample.at == [30, 40]
 
 
 def test_side_by_side_as_alone(tmp_path):

@@ -24,7 +24,7 @@ from sae_cli.config.split import Split
 from sae_cli.errors import Interrupted, JobError, RequestError
 from sae_cli.models import load_language_model
 from sae_cli.terminal import interruption
-from tests.known import document_of, present
+from tests.known import document_of, present, the
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_harvest_does_not_go_on_on_another_text(world, text, tmp_path, monkeyp
 def test_the_standard_library_is_known_by_version_and_digest(monkeypatch):
     fact = present(text_record(StdlibData(exclude=["encodings/*"]))).as_fact()
     assert fact["version"] == f"Python {platform.python_version()}" and fact["listed"] == {}
-    assert fact["files"] > 100 and len(fact["sha256"]) == 64 and fact["place"] == "stdlib"
+    assert the(int, fact["files"]) > 100 and len(the(str, fact["sha256"])) == 64 and fact["place"] == "stdlib"
     assert sysconfig.get_path("stdlib") not in str(fact)
 
 

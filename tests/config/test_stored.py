@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import Composer, typed
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.stored import CONFIG_FILE, as_yaml, parse_config, read_config
 from sae_cli.errors import JobError, RequestError
+from tests.known import the
 
 TEXT = as_yaml(typed(Composer().compose("train", []).settings))
 
@@ -112,7 +114,8 @@ def test_code_of_a_model_is_run_only_by_whom_asks_for_it_himself(monkeypatch):
     assert "found model.trust_remote_code=true for embedded:demo; read that code" in message
     assert "set SAE_TRUST_REMOTE_CODE=1 in the environment" in message
     monkeypatch.setenv("SAE_TRUST_REMOTE_CODE", "1")
-    assert parse_config(Path("config.yaml"), text.encode(), "train").model.trust_remote_code
+    config = the(TrainConfig, parse_config(Path("config.yaml"), text.encode(), "train"))
+    assert config.model.trust_remote_code
 
 
 def test_a_file_that_is_not_there_or_too_large(tmp_path):

@@ -106,6 +106,7 @@ def _config(directory: Path, verify: bool) -> Any:
 def _checkpoint(directory: Path, verify: bool) -> Any:
     """Of a trainer, and of the shuffling, which must fit to one that is made anew."""
     config, cut = read_config(directory, "train"), ShufflePlan(TOKENS, SHUFFLED, BATCH, 0)
+    assert isinstance(config, TrainConfig)
     saved = read_checkpoint(UnfinishedRun(directory, read_manifest(directory)), verify)
     if saved is None:
         return None
