@@ -50,9 +50,17 @@ class SaeConfig:
         """Its settings without effect, and what has none beside it."""
         return iter(())
 
+    def penalty_rise(self) -> float:
+        """Share of the steps over which its penalty rises from 0."""
+        return 0.0
+
+    def final_fit(self) -> float:
+        """Share of the steps, at the end, in which the decoder alone is trained, on frozen codes."""
+        return 0.0
+
     def last_steps(self, steps: int) -> int:
         """How many of the steps, at the end, features are not trained in any more."""
-        return 0
+        return round(self.final_fit() * steps)
 
     def contradictions(self, dict_size: int) -> Iterator[str]:
         """What speaks against it with so many features."""
@@ -80,8 +88,11 @@ class ReluSae(SaeConfig):
     def idle_with(self, l1: float) -> Iterator[Idle]:
         return _idle_warmup(l1)
 
-    def last_steps(self, steps: int) -> int:
-        return round(self.decoder_fit * steps)
+    def penalty_rise(self) -> float:
+        return self.sparsity_warmup
+
+    def final_fit(self) -> float:
+        return self.decoder_fit
 
 
 @dataclass(kw_only=True)
@@ -94,6 +105,9 @@ class GatedSae(SaeConfig):
 
     architecture: str = "gated"
     sparsity_warmup: float = number(0.2, at_least=0, at_most=1)
+
+    def penalty_rise(self) -> float:
+        return self.sparsity_warmup
 
     def sparsity_setting(self) -> str:
         return "l1"
@@ -125,6 +139,9 @@ class JumpReluSae(SaeConfig):
     bandwidth: float = number(0.03, above=0)
     threshold: float = number(0.05, above=0)
     sparsity_warmup: float = number(1.0, at_least=0, at_most=1)
+
+    def penalty_rise(self) -> float:
+        return self.sparsity_warmup
 
     def sparsity_setting(self) -> str:
         return "k" if self.penalty is JumpPenalty.l0_target else "l1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.sae import GatedSae, JumpReluSae, ReluSae
 from sae_cli.errors import RequestError
 from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe
@@ -27,8 +26,8 @@ def recipe_of(config: TrainConfig) -> Recipe:
         clip_grad_norm=train.clip_grad_norm,
         lr_warmup=train.lr_warmup,
         lr_decay=train.lr_decay,
-        sparsity_warmup=config.sae.sparsity_warmup if isinstance(config.sae, ReluSae | GatedSae | JumpReluSae) else 0,
-        decoder_fit=config.sae.decoder_fit if isinstance(config.sae, ReluSae) else 0,
+        sparsity_warmup=config.sae.penalty_rise(),
+        decoder_fit=config.sae.final_fit(),
         b_dec_init=config.sae.b_dec_init,
         dead_after=train.dead_after,
         kernel=train.kernel.value,
