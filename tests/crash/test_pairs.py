@@ -65,7 +65,7 @@ def test_one_works_and_one_is_refused(bench, trained, stopped, assert_same, runs
         folder = bench.folder(f"pairs/{name}-{number}", like)
         ends = _both(bench, folder, [line, line], rng.choice([0.0, rng.uniform(0, seconds / 2)]))
         assert sorted(each.code for each in ends) in ([0, 0], [0, 1]), ends
-        errors = [text for each in ends for text in each.output.splitlines() if "error" in text]
+        errors = [text for each in ends for text in each.output.splitlines() if "error:" in text]
         assert all(any(says in text for says in REFUSALS) for text in errors), errors
         assert len(errors) == sum(each.code for each in ends)
         assert len(errors) or any("already finished" in each.output for each in ends), ends
