@@ -25,6 +25,7 @@ from typing import NamedTuple
 import pytest
 
 from sae_cli.artifacts.manifest import CHECKPOINTS, MANIFEST, read_manifest
+from sae_cli.config.stored import CONFIG_FILE
 
 HERE = Path(__file__).parent
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
@@ -229,8 +230,11 @@ def _comparable(folder, path):
         manifest["facts"] = {key: value for key, value in manifest["facts"].items() if key not in TIMING}
         manifest["parents"] = [parent["path"] for parent in manifest["parents"]]
         del manifest["settings_hash"], manifest["sha256"]
-        manifest["files"].pop("metrics.jsonl", None)
+        for name in ("metrics.jsonl", CONFIG_FILE):  # what they hold is compared: of folders, paths have other lengths
+            manifest["files"].pop(name, None)
         return manifest
+    if path.name == CONFIG_FILE:
+        return path.read_text().replace(f"{folder}/", "")
     if path.name == "metrics.jsonl":
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         return [{key: value for key, value in line.items() if key not in TIMING} for line in lines]
