@@ -34,6 +34,7 @@ from sae_cli.config.split import Split
 from sae_cli.documents import Facts
 from sae_cli.models import Site
 from sae_cli.state import State, number
+from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
 
 
@@ -53,13 +54,13 @@ class ActivationSource:
     """
 
     batches: Batches
-    held_out: Callable[[int], torch.Tensor]
+    held_out: Callable[[int], Float[Tensor, "N C"]]
     facts: Facts
     epochs: Callable[[int], float]
     parents: tuple[FinishedRun, ...] = ()
     held_out_facts: Callable[[], Facts] = dict
     columns: Columns = AUTOENCODER
-    coordinates: Callable[[], dict[str, torch.Tensor]] = dict
+    coordinates: Callable[[], dict[str, Tensor]] = dict
 
 
 MakeShuffle = Callable[[State | None], ShuffledBatches]
@@ -79,29 +80,29 @@ class SavedBatches:
 
     attempt: UnfinishedRun
     drawn: int
-    pending: torch.Tensor
+    pending: Float[Tensor, "*_"]
     resume: Callable[[MakeShuffle], ShuffledBatches]
 
 
 class Batches:
     """One reader's view of shuffled batches; ask for `sample` before the first of them."""
 
-    def __init__(self, shuffled: SharedShuffle, pending: Iterable[torch.Tensor] = ()) -> None:
+    def __init__(self, shuffled: SharedShuffle, pending: Iterable[Float[Tensor, "B C"]] = ()) -> None:
         self._shuffled = shuffled
         self._pending = deque(pending)
         self._reader = shuffled.batches.reader()
 
     @property
-    def sample(self) -> torch.Tensor:
+    def sample(self) -> Float[Tensor, "N C"]:
         """The activations that the shuffle buffer holds: at first those at the beginning of the stream."""
         return self._shuffled.source.window
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[Float[Tensor, "B C"]]:
         while self._pending:
             yield self._pending.popleft()
         yield from self._reader
 
-    def state(self) -> dict[str, torch.Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """`drawn` and `pending` of `SavedBatches`."""
         pending = [*self._pending, *self._reader.waiting]
         return {
@@ -261,5 +262,5 @@ class ActivationSources:
         return Batches(self._shuffles[place], saved.pending if saved else ())
 
 
-def _finite_held_out(block: ActivationBlock, config: TrainConfig) -> torch.Tensor:
+def _finite_held_out(block: ActivationBlock, config: TrainConfig) -> Float[Tensor, "N C"]:
     return finite_block(block, "held-out activations", config.non_finite).activations

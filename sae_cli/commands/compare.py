@@ -37,7 +37,7 @@ from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.seeds import generator
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.plus_minus import plus_minus
 
@@ -54,8 +54,8 @@ class Directions:
     """
 
     name: str
-    rows: Tensor
-    number: Tensor
+    rows: Float[Tensor, "F D"]
+    number: Int[Tensor, " F"]
     about: AboutReport
 
 

@@ -33,12 +33,12 @@ class Dictionary(nn.Module, ABC):
     """The tensors in units of what is written; `b_pre` is in those of what is read."""
     per_feature: ClassVar[frozenset[str]] = frozenset({"W_enc", "b_enc", "W_dec"})
 
-    W_enc: Tensor
-    b_enc: Tensor
-    W_dec: Tensor
-    b_dec: Tensor
-    b_pre: Tensor | None
-    activation_mean: Tensor
+    W_enc: Float[Tensor, "F D"]
+    b_enc: Float[Tensor, " F"]
+    W_dec: Float[Tensor, "F E"]
+    b_dec: Float[Tensor, " E"]
+    b_pre: Float[Tensor, " D"] | None
+    activation_mean: Float[Tensor, " E"]
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -85,12 +85,12 @@ class Dictionary(nn.Module, ABC):
         return self.W_dec.shape[1]
 
     @property
-    def center(self) -> Tensor:
+    def center(self) -> Float[Tensor, " D"]:
         """What is subtracted from the input [d_in]."""
         return self.b_dec if self.b_pre is None else self.b_pre
 
     @property
-    def encoder_bias(self) -> Tensor:
+    def encoder_bias(self) -> Float[Tensor, " F"]:
         """What decides, with W_enc, whether a feature is active [F]."""
         return self.b_enc
 

@@ -22,7 +22,7 @@ class ThresholdDictionary(Dictionary):
     in_activation_units = Dictionary.in_activation_units | {"threshold"}
     per_feature = Dictionary.per_feature | {"threshold"}
 
-    threshold: Tensor
+    threshold: Float[Tensor, " F"]
 
     @classmethod
     def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
@@ -50,7 +50,13 @@ class BatchTopKObjective(LargestObjective):
     divisible = False
 
     def __init__(
-        self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, k: int, auxiliary: AuxiliaryLoss
+        self,
+        W_enc: Float[Tensor, "F D"],
+        W_dec: Float[Tensor, "F E"],
+        b_dec: Float[Tensor, " E"],
+        unit_rows: bool,
+        k: int,
+        auxiliary: AuxiliaryLoss,
     ) -> None:
         super().__init__(W_enc, W_dec, b_dec, unit_rows, k, auxiliary)
         self._smallest_sum, self._smallest_weight = 0.0, 0.0

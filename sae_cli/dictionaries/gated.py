@@ -21,9 +21,9 @@ class GatedDictionary(Dictionary):
     in_activation_units = Dictionary.in_activation_units | {"b_gate", "b_mag"}
     per_feature = frozenset({"W_enc", "b_gate", "r_mag", "b_mag", "W_dec"})
 
-    b_gate: Tensor
-    r_mag: Tensor
-    b_mag: Tensor
+    b_gate: Float[Tensor, " F"]
+    r_mag: Float[Tensor, " F"]
+    b_mag: Float[Tensor, " F"]
 
     @classmethod
     def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
@@ -31,7 +31,7 @@ class GatedDictionary(Dictionary):
         return {name: base.get(name, (n_features,)) for name in cls.tensor_names}
 
     @property
-    def encoder_bias(self) -> Tensor:
+    def encoder_bias(self) -> Float[Tensor, " F"]:
         return self.b_gate
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
@@ -52,11 +52,18 @@ class GatedObjective(Objective):
     trained = ("W_enc", "b_gate", "r_mag", "b_mag", "W_dec", "b_dec")
     first_values: Mapping[str, float] = {"b_gate": 0.0, "r_mag": 0.0, "b_mag": 0.0}
 
-    b_gate: Tensor
-    r_mag: Tensor
-    b_mag: Tensor
+    b_gate: Float[Tensor, " F"]
+    r_mag: Float[Tensor, " F"]
+    b_mag: Float[Tensor, " F"]
 
-    def __init__(self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, l1: float) -> None:
+    def __init__(
+        self,
+        W_enc: Float[Tensor, "F D"],
+        W_dec: Float[Tensor, "F E"],
+        b_dec: Float[Tensor, " E"],
+        unit_rows: bool,
+        l1: float,
+    ) -> None:
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self.l1 = l1
         self._set(b_gate=self.b_enc, r_mag=self.b_enc, b_mag=self.b_enc)

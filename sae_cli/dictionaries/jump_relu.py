@@ -52,13 +52,13 @@ class JumpReluObjective(Objective):
     dictionary = JumpReluDictionary
     trained = (*Objective.trained, "log_threshold")
 
-    log_threshold: Tensor
+    log_threshold: Float[Tensor, " F"]
 
     def __init__(
         self,
-        W_enc: Tensor,
-        W_dec: Tensor,
-        b_dec: Tensor,
+        W_enc: Float[Tensor, "F D"],
+        W_dec: Float[Tensor, "F E"],
+        b_dec: Float[Tensor, " E"],
         unit_rows: bool,
         penalty: Literal["l0_target", "tanh"],
         coefficient: float,

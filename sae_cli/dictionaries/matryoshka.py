@@ -21,7 +21,7 @@ class MatryoshkaDictionary(ThresholdDictionary):
     architecture = "matryoshka"
     tensor_names = (*ThresholdDictionary.tensor_names, "group_sizes")
 
-    group_sizes: Tensor
+    group_sizes: Int[Tensor, " G"]
 
     @classmethod
     def complaint(cls, tensors: Mapping[str, Tensor]) -> tuple[str, str] | None:
@@ -47,9 +47,9 @@ class MatryoshkaObjective(BatchTopKObjective):
 
     def __init__(
         self,
-        W_enc: Tensor,
-        W_dec: Tensor,
-        b_dec: Tensor,
+        W_enc: Float[Tensor, "F D"],
+        W_dec: Float[Tensor, "F E"],
+        b_dec: Float[Tensor, " E"],
         unit_rows: bool,
         k: int,
         auxiliary: AuxiliaryLoss,

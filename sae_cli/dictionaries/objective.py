@@ -108,11 +108,11 @@ class Objective(ABC):
     l1: float = 0.0
     """Coefficient of the L1 penalty, where there is one."""
 
-    W_enc: Tensor
-    b_enc: Tensor
-    W_dec: Tensor
-    b_dec: Tensor
-    b_pre: Tensor | None = None
+    W_enc: Float[Tensor, "F D"]
+    b_enc: Float[Tensor, " F"]
+    W_dec: Float[Tensor, "F E"]
+    b_dec: Float[Tensor, " E"]
+    b_pre: Float[Tensor, " D"] | None = None
     """What is subtracted from the input, where that is not `b_dec`; not trained, because `b_enc` does as well."""
 
     def __init__(
@@ -132,7 +132,7 @@ class Objective(ABC):
         return {name: getattr(self, name) for name in self.trained}
 
     @property
-    def center(self) -> Tensor:
+    def center(self) -> Float[Tensor, " D"]:
         """What is subtracted from the input [d_in]."""
         return self.b_dec if self.b_pre is None else self.b_pre
 
@@ -213,13 +213,13 @@ class Objective(ABC):
             gradient(self.b_dec).sub_(d_pre @ self.W_enc)
 
 
-def gradient(parameter: Tensor) -> Tensor:
+def gradient(parameter: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
     """The buffer of a parameter's gradient."""
     assert parameter.grad is not None
     return parameter.grad
 
 
-def squared_sum(x: Tensor) -> float:
+def squared_sum(x: Float[Tensor, "*_"]) -> float:
     """Σ x², summed by rows and then in float64."""
     return float(torch.linalg.vector_norm(x, dim=1).double().square().sum())
 

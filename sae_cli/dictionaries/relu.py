@@ -39,7 +39,14 @@ class ReluObjective(Objective):
 
     dictionary = ReluDictionary
 
-    def __init__(self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, l1: float) -> None:
+    def __init__(
+        self,
+        W_enc: Float[Tensor, "F D"],
+        W_dec: Float[Tensor, "F E"],
+        b_dec: Float[Tensor, " E"],
+        unit_rows: bool,
+        l1: float,
+    ) -> None:
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self.l1 = l1
 

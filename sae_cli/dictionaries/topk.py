@@ -21,7 +21,7 @@ class TopKDictionary(Dictionary):
     architecture = "topk"
     tensor_names = (*Dictionary.tensor_names, "k")
 
-    k: Tensor
+    k: Int[Tensor, " 1"]
 
     @classmethod
     def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
@@ -51,7 +51,13 @@ class LargestObjective(Objective):
     """
 
     def __init__(
-        self, W_enc: Tensor, W_dec: Tensor, b_dec: Tensor, unit_rows: bool, k: int, auxiliary: AuxiliaryLoss
+        self,
+        W_enc: Float[Tensor, "F D"],
+        W_dec: Float[Tensor, "F E"],
+        b_dec: Float[Tensor, " E"],
+        unit_rows: bool,
+        k: int,
+        auxiliary: AuxiliaryLoss,
     ) -> None:
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self.k = k

@@ -42,7 +42,7 @@ class CleanRun(NamedTuple):
     seen: dict[Site, Float[Tensor, "B S _"]]
     x: Float[Tensor, "B S D"]
     y: Float[Tensor, "B S E"]
-    replaced: Callable[[Visitor], Tensor] | None
+    replaced: Callable[[Visitor], Logits] | None
 
 
 class Splicer:

@@ -35,7 +35,7 @@ class ReconstructionSums:
     active: int = 0
     l1: float = 0.0
     squared_error: float = 0.0
-    first: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    first: Float[Tensor, "*_"] = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     second: float = 0.0
     cosine: float = 0.0
     norm_ratio: float = 0.0
