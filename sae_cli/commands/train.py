@@ -142,7 +142,7 @@ class Training(Job):
             self.finished = self._finish(trainer, held_out, run, time.monotonic() - started)
 
     def _checked_objective(self, width: int) -> MakeObjective:
-        """What a dictionary is trained on, of a stream that is so wide; refused where it cannot be."""
+        """How the dictionary's training begins, for batches of this width; refused without disk or memory for it."""
         widths = Widths.of(self.source.columns, width)
         make_objective = build.objective(self.config, widths.written)
         require_disk(self.directory, needed=disk_bytes(self.config, widths))
@@ -182,8 +182,8 @@ class Training(Job):
             console.log("the first steps compile the loops for this processor: once, some seconds")
         return trainer, estimate(trainer, sample, self.source.columns, self.config, filling)
 
-    def _train(self, trainer: Trainer, held_out: Float[Tensor, "N D"], run: Run, tracking: Tracking) -> Iterator[Step]:
-        """The loop. A batch of activations [N, d] becomes a loss, and the dictionary moves, in `trainer.step`; after
+    def _train(self, trainer: Trainer, held_out: Float[Tensor, "N C"], run: Run, tracking: Tracking) -> Iterator[Step]:
+        """The loop. A batch of activations [N, C] becomes a loss, and the dictionary moves, in `trainer.step`; after
         each step the jobs of a sweep that share the stream may take their turns."""
         started, before = time.monotonic(), trainer.tokens
         for batch in self.source.batches:
@@ -204,14 +204,14 @@ class Training(Job):
         last = trainer.step_number == self.recipe.steps
         return last or trainer.ends_phase or trainer.step_number % self.config.train.log_every == 0
 
-    def _curve_line(self, trainer: Trainer, held_out: Float[Tensor, "N D"], speed: float) -> LogLine:
+    def _curve_line(self, trainer: Trainer, held_out: Float[Tensor, "N C"], speed: float) -> LogLine:
         """Means since the line before, and from time to time the FVU of held-out activations."""
         line: dict[str, int | float | str | None] = {**trainer.close_window(), "tokens_per_second": speed}
         if trainer.step_number == self.recipe.steps or trainer.step_number % self.config.train.held_out_every == 0:
             line["held_out_fvu"] = held_out_figures(trainer, held_out, self.source.columns)["fvu"]
         return line
 
-    def _finish(self, trainer: Trainer, held_out: Float[Tensor, "N D"], run: Run, seconds: float) -> FinishedRun:
+    def _finish(self, trainer: Trainer, held_out: Float[Tensor, "N C"], run: Run, seconds: float) -> FinishedRun:
         figures, history = held_out_figures(trainer, held_out, self.source.columns), trainer.history()
         # Batches are drawn before anything is left out of them, so that an activation's place depends on no other.
         dropped, epochs = self._tokens - trainer.tokens, self.source.epochs(self._tokens)
@@ -297,8 +297,8 @@ def held_out_figures(
 
 
 def silent_features(run: FinishedRun) -> dict[str, int]:
-    """The features of a finished training that are `dead` or have `never_fired`, whichever is defined; of a run stored
-    by a version that called none dead too early, nothing."""
+    """The features of a finished training that are `dead` or have `never_fired`, whichever is defined; nothing for runs
+    of earlier versions, which did not tell the two apart."""
     facts, settings = run.manifest.facts, run.manifest.settings
     key = "dead" if facts["tokens"] >= settings.get("train.dead_after", 0) else "never_fired"
     return {key: facts[key]} if key in facts else {}
