@@ -46,9 +46,8 @@ def main() -> None:
 
         def whole() -> None:
             result = harvest.run(config, Path(folder) / str(time.time_ns()))
-            clocks.append(
-                read_run(result.directory).fact("seconds", float)
-            )  # from the first pass to the last shard on disk
+            # from the first pass to the last shard on disk
+            clocks.append(read_run(result.directory).fact("seconds", float))
 
         measured = timing.interleave({"bare forward pass": bare, "sae harvest": whole}, arguments.rounds, warmup=1)
     measured["sae harvest"] = timing.Timing(clocks[1:])

@@ -297,8 +297,8 @@ def held_out_figures(
 
 
 def silent_features(run: FinishedRun) -> dict[str, int]:
-    """The features of a finished training that are `dead` or have `never_fired`, whichever is defined; nothing for runs
-    of earlier versions, which did not tell the two apart."""
+    """The features of a finished training that are `dead` or have `never_fired`, whichever is defined; nothing
+    where a run is too short for `dead` and is of an earlier version, which called features dead all the same."""
     facts, settings = run.manifest.facts, run.manifest.settings
     key = "dead" if facts["tokens"] >= settings.get("train.dead_after", 0) else "never_fired"
     return {key: facts[key]} if key in facts else {}

@@ -67,7 +67,7 @@ class Ablation:
         taps = {*self.source.taps, *self.target.taps, self.model.end.final_resid}
         clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
         y = self.target.read(seen).float()
-        f = self.dictionary.encode(self.source.read(seen).float())
+        f = self.dictionary.encode(y if self.source is self.target else self.source.read(seen).float())
         f[:, :FIRST_POSITION] = 0
         for feature, sums in self.sums.items():
             if (f[..., feature] > 0).any():

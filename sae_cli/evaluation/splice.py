@@ -97,8 +97,9 @@ class Splicer:
         seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
         x = self.source.read(seen).float()
         y = x if self.source is self.target else self.target.read(seen).float()
-        for activations in (x, y):
-            check_positions(activations, tokens, "held-out activations")
+        check_positions(x, tokens, "held-out activations")
+        if y is not x:
+            check_positions(y, tokens, "held-out activations")
         return CleanRun(clean, captured, seen, x, y, replaced)
 
     def _all_paths(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:

@@ -11,6 +11,10 @@ from functools import partial
 import pytest
 import torch
 
+from sae_cli.activations.blocks import take
+from sae_cli.activations.columns import Columns
+from sae_cli.activations.source import ActivationSources
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.artifacts.manifest import read_manifest, write_manifest
 from sae_cli.artifacts.run_directory import unfinished_run
 from sae_cli.artifacts.stored_run import read_run
@@ -20,10 +24,13 @@ from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.sae import BatchTopKSae
+from sae_cli.config.split import Split
+from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, Interrupted, JobError
 from sae_cli.models import LanguageModel
 from sae_cli.terminal import interruption
 from sae_cli.training.trainer import Trainer
+from tests.known import the
 
 
 @pytest.fixture
@@ -135,6 +142,29 @@ def test_on_a_known_truth(world, tmp_path, stop_after, steps):
     train.run(config, tmp_path / "whole")
     stopped(config, tmp_path / "stopped", stop_after, *steps)
     check_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_on_pairs(world, tmp_path, stop_after, monkeypatch):
+    """A stream that carries 10 numbers to read and 6 to write: its dictionary maps the one to the other."""
+    opened = ActivationSources.open
+
+    def side_by_side(self, *args):
+        return replace(opened(self, *args), columns=Columns.side_by_side(10))
+
+    monkeypatch.setattr(ActivationSources, "open", side_by_side)
+    config = replace(world.train(tmp_path), data=SyntheticData(d=16, n_features=24), sae=BatchTopKSae(), k=3)
+    whole = train.run(replace(config, tokens=6144), tmp_path / "whole").directory
+    stopped(replace(config, tokens=6144), tmp_path / "stopped", stop_after, 5)
+    check_same(tmp_path / "whole", tmp_path / "stopped")
+    dictionary = load_dictionary(read_run(whole))
+    assert (dictionary.d_in, dictionary.d_out) == (10, 6)
+    truth, run = SyntheticActivations.of(the(SyntheticData, config.data)), read_run(whole)
+    blocks = take(truth.blocks(Split.held_out), run.fact("held_out_tokens", int))
+    carried = torch.cat([each.activations for each in blocks])
+    y = carried[:, 10:].double()
+    error = (dictionary(carried[:, :10]).double() - y).square().sum()
+    expected = float(error / (y - y.mean(dim=0)).square().sum())
+    assert run.fact("held_out_fvu", float) == pytest.approx(expected, rel=1e-4)
 
 
 def sweep(config):
