@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from sae_cli.cli import completion
 from sae_cli.cli.command import configured_command
+from sae_cli.cli.contrast import ContrastCommand, contrast
 from sae_cli.cli.errors import expected, report, report_bug
 from sae_cli.cli.features import features
 from sae_cli.cli.help import ConfiguredCommand
@@ -37,6 +38,7 @@ _CONFIGURED = {
 app = typer.Typer(rich_markup_mode=None)
 for _name, _summary in _CONFIGURED.items():
     app.command(_name, cls=ConfiguredCommand)(configured_command(_name, _summary))
+app.command("contrast", cls=ContrastCommand)(contrast)
 app.command("features", cls=ConfiguredCommand)(features)
 app.command("plot")(plot)
 app.command("list")(list_runs)

@@ -171,7 +171,7 @@ def nearest_frequency(
 def _ablation(subject: ModelSubject, dictionary: Dictionary, config: FeaturesConfig) -> Ablation | None:
     if not config.ablate:
         return None
-    text = HeldOutText(subject.model, subject.data, subject.model_rows, config.eval.tokens)
+    text = HeldOutText(subject.model, subject.data, subject.model_rows, config.eval)
     return Ablation(subject.model, subject.wires, dictionary, config.ablate, text)
 
 

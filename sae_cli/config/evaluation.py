@@ -5,17 +5,25 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sae_cli.config.idle import Idle
-from sae_cli.config.roles import number
+from sae_cli.config.roles import number, setting
 from sae_cli.config.split import Split
 
 
 class Baseline(Enum):
-    """An orthonormal basis (ICA's is not orthogonal) in place of a dictionary's directions."""
+    """What a dictionary is held against. `token`, `token2`: the mean activation of the current token, of the last two;
+    the others: an orthonormal basis (ICA's is not orthogonal) in place of the dictionary's directions."""
 
+    token = "token"
+    token2 = "token2"
     neurons = "neurons"
     random = "random"
     pca = "pca"
     ica = "ica"
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it knows, if it knows nothing else; 0 for a basis."""
+        return {Baseline.token: 1, Baseline.token2: 2}.get(self, 0)
 
 
 class Space(Enum):
@@ -28,15 +36,42 @@ class Space(Enum):
     logits = "logits"
 
 
+class Sample(Enum):
+    """Which rows of the held-out text are measured. `spread`: a few of every document, chosen by hash; `first`: those
+    that the text begins with."""
+
+    spread = "spread"
+    first = "first"
+
+
+ROWS_PER_DOCUMENT = 4
+WITHIN = 20_000_000
+
+
 @dataclass(kw_only=True)
 class EvaluationConfig:
     """Reconstruction and losses, on held-out text.
 
     Attributes:
         tokens: evaluated positions (rounded up to whole rows; fewer where the text ends).
+        sample: which rows.
+        rows_per_document: rows of a document, after which the next one follows; where all have given so many, as many
+            again are taken of each. null: all rows of a document.
+        within: tokens at the start of the held-out text that rows are chosen from.
     """
 
     tokens: int = number(100_000, at_least=1)
+    sample: Sample = setting(Sample.spread, added=True)
+    rows_per_document: int | None = number(ROWS_PER_DOCUMENT, at_least=1, added=True)
+    within: int = number(WITHIN, at_least=1, added=True)
+
+    def idle(self) -> Iterator[Idle]:
+        """Its settings without effect."""
+        if self.sample is Sample.first:
+            if self.rows_per_document != ROWS_PER_DOCUMENT:
+                yield Idle("eval.rows_per_document", "with eval.sample=first", "leave it out")
+            if self.within != WITHIN:
+                yield Idle("eval.within", "with eval.sample=first", "leave it out")
 
 
 @dataclass(kw_only=True)
@@ -46,11 +81,13 @@ class FeaturePassConfig:
     Attributes:
         tokens: positions counted.
         split: `train` by default, because rare features need more tokens than a held-out set has.
+        rows_per_document: as of `eval`; null: the text from its start.
         rare_below: features that fire, but on a smaller share of tokens, are looked at together as the rare ones.
     """
 
     tokens: int = number(200_000, at_least=1)
     split: Split = Split.train
+    rows_per_document: int | None = number(ROWS_PER_DOCUMENT, at_least=1, added=True)
     rare_below: float = number(1e-4, above=0, at_most=1)
 
 

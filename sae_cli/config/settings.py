@@ -50,7 +50,7 @@ def result_settings(config: CommandConfig) -> Document:
     """Every setting that changes the result, flattened; paths are absolute."""
     flat = flatten(with_absolute_paths(config))
     declared = declared_settings(type(config))
-    added = {each.key: each.field.default for each in declared if each.role.added}
+    added = {each.key: _plain(each.field.default) for each in declared if each.role.added}
     no_result = execution_settings(type(config)) | {key for key in added if flat.get(key) == added[key]}
     return config.normalized({key: value for key, value in flat.items() if key not in no_result})
 

@@ -17,7 +17,8 @@ from sae_cli.artifacts.lock import owner_of, wait_until_free
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands.compare import CompareConfig
-from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.contrast import ContrastConfig
+from sae_cli.config.commands.eval import BASELINE_TOKENS, EvalConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
@@ -41,6 +42,7 @@ from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, pruned_from, read_
 from sae_cli.runs.file_names import ABLATION_FILE, DEFAULT, EVAL_FILE, FEATURES_FILE
 from sae_cli.runs.outside import can_keep, folder_of, root_of
 from sae_cli.runs.parents import check_model, model_facts
+from sae_cli.runs.row_files import write_rows
 from sae_cli.terminal import console
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F"}
@@ -56,7 +58,7 @@ def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResul
     return result(source, _evaluate(source, config, evaluation_name))
 
 
-def settings_for(directory: Path, like: PruneConfig | CompareConfig) -> EvalConfig:
+def settings_for(directory: Path, like: PruneConfig | CompareConfig | ContrastConfig) -> EvalConfig:
     """The evaluation of a run that another command asks for, with that command's own settings."""
     return EvalConfig(
         run=str(directory),
@@ -89,6 +91,13 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool 
             if owner := owner_of(folder := folder_of(source.run, placed.out, EVALUATIONS, name)):
                 console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
             wait_until_free(folder)
+
+
+def is_evaluated(source: DictionaryRun, config: EvalConfig) -> bool:
+    """Whether the run has the evaluation of these settings."""
+    with suppress(BusyError):
+        return ClaimInside(config, source.run, None, default_name(config)).is_finished()
+    return False
 
 
 def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
@@ -125,14 +134,17 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
         announce([needs])
         expect_memory(needs.memory)
     references = _references(source, subject, config)
-    measurement = Measurement(subject, config.eval, config.features, tuple(config.baselines), references)
+    beside = (tuple(config.baselines), config.baseline_tokens, references)
+    measurement = Measurement(subject, config.eval, config.features, *beside)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
 
     with claim.open(parents=[source.run]) as claimed:
-        figures, tensors = measurement.of(dictionary)
+        figures, tensors, rows = measurement.of(dictionary)
         report: Document = {**figures, **before, VERSION_KEY: VERSION}
         report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
         claimed.write_tensors(FEATURES_FILE, tensors)
+        if rows:
+            write_rows(claimed, rows)
         if ablation:
             report["ablation"], effects = ablation.results()
             claimed.write_tensors(ABLATION_FILE, effects)
@@ -178,7 +190,8 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> BeforeReport:
             made_of = run.manifest.parents[0].path
             console.warn(f"{made_of}: {run.directory} was made of it, and it is gone or has changed: no figures before")
         return {}
-    same = replace(config, run=str(parent.directory), baselines=[], references=[], ablate=[], overwrite=False)
+    asked = {"baselines": [], "baseline_tokens": BASELINE_TOKENS, "references": [], "ablate": []}
+    same = replace(config, run=str(parent.directory), **asked, overwrite=False)
     before = evaluation(read_dictionary_run(parent.directory), same, default_name(same), said=True)
     report = before.read_json(EVAL_FILE)
     return {"before": {key: report[key] for key in BEFORE if key in report}, "killed": run.fact("killed", int)}

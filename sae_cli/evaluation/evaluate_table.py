@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.dictionaries.card import Card
 from sae_cli.documents import Document, Facts
-from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
+from sae_cli.evaluation.loss_tables import domain_rows, held_out, loss_rows, reference_rows, with_interval
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics.catalogue import figures, shown
 from sae_cli.metrics.figure import Group, In, Of
@@ -84,7 +84,7 @@ def _table(source: DictionaryRun, report: Facts, rare: RareReport) -> list[tuple
     rows: list[tuple[str, ...]] = [
         ("dictionary", f"{source.architecture()}, {report['features']:,} features of width {source.width()}"),
         *_training_rows(source.card),
-        ("held-out tokens", f"{report['tokens']:,}"),
+        ("held-out tokens", held_out(report)),
         *_rows_of(report, Group.RECONSTRUCTION),
         *loss_rows(report),
         ("alive / dead", f"{report['alive']:,} / {report['dead']:,} (of {report['feature_tokens']:,} tokens)"),
@@ -120,7 +120,11 @@ def _rows_of(report: Facts, group: Group) -> list[tuple[str, ...]]:
     """The figures of a group that have a row of their own."""
     of_group = [each for each in shown(Of.EVALUATION, In.TABLE) if each.group is group]
     found = {each: figure(report, each.key) for each in of_group}
-    return [(each.named, each.text(value)) for each, value in found.items() if value is not None]
+    return [
+        (each.named, with_interval(report, each) if each.has_error else each.text(value))
+        for each, value in found.items()
+        if value is not None
+    ]
 
 
 def _rare(report: RareReport) -> str:
@@ -137,12 +141,19 @@ def _rare(report: RareReport) -> str:
 def _baseline_rows(baselines: Mapping[str, Figures]) -> list[tuple[str, ...]]:
     rows = []
     for name, each in baselines.items():
-        recovered = each["loss_recovered"]
-        shown = f"no loss recovered, CE increase {_shown(each['ce_increase'])}"
-        if recovered is not None:
-            shown = f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}"
-        value = f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}, {shown}, "
-        rows.append((f"baseline {name}", f"{value}entropy {each['token_entropy_median']:.2f} bits"))
+        recovered, above, entropy = (
+            each.get(key) for key in ("loss_recovered", "recovered_above", "token_entropy_median")
+        )
+        parts = [f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}"]
+        if recovered is None:
+            parts.append(f"no loss recovered, CE increase {_shown(each['ce_increase'])}")
+        else:
+            parts.append(f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}")
+        if above is not None:
+            parts.append(f"of what it leaves the dictionary recovers {plus_minus(above, each['recovered_above_se'])}")
+        if entropy is not None:
+            parts.append(f"entropy {entropy:.2f} bits")
+        rows.append((f"baseline {name}", ", ".join(parts)))
     return rows
 
 

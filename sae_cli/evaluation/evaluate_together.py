@@ -19,7 +19,7 @@ from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.held_out import HeldOutText, check_losses
-from sae_cli.evaluation.loss_tables import domain_rows, loss_rows, reference_rows
+from sae_cli.evaluation.loss_tables import domain_rows, held_out, loss_rows, reference_rows
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice_together import JointSplicer
 from sae_cli.jobs.once import Claim, once
@@ -31,6 +31,7 @@ from sae_cli.runs.definitions import VERSION_KEY
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import EVAL_FILE
 from sae_cli.runs.parents import check_model, model_facts
+from sae_cli.runs.row_files import write_rows
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.text.provenance import TokensHash
 
@@ -61,7 +62,7 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
         references = References.of(sources[0].model(), config.references, config.model_rows)
         references.check(data)
     dictionaries = {site: _load(source, site, model, config.verify) for site, source in at.items()}
-    text = HeldOutText(model, data, config.model_rows, config.eval.tokens)
+    text = HeldOutText(model, data, config.model_rows, config.eval)
 
     with claim.open(parents=[source.run for source in at.values()]) as claimed:
         splicer = JointSplicer(model, dictionaries)
@@ -74,6 +75,8 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
         report: Document = {**_report(splicer, text, at), **placed, "tokens_sha256": read.hexdigest()}
         warn_if_short("eval.tokens", config.eval.tokens, splicer.tokens, "the held-out text")
         claimed.write_json(EVAL_FILE, report)
+        read_by = {f"references.{name}": sums for name, sums in references.read.items()} if references else {}
+        write_rows(claimed, {"dictionaries": splicer.losses.pooled} | read_by)
         facts = {**text_facts(texts[0]), **model_facts(sources[0]), "tokens_sha256": report["tokens_sha256"]}
         return claimed.finish(**facts, seconds=claim.seconds())
 
@@ -153,6 +156,7 @@ def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryR
         "tokens": splicer.tokens,
         "loss_tokens": int(splicer.losses.total[0]),
         "rows": splicer.losses.rows,
+        "documents": splicer.losses.pooled.documents,
         "split": Split.held_out.value,
         "positions": "all but the first of each row",
         VERSION_KEY: VERSION,
@@ -168,7 +172,7 @@ def _name(site: Site) -> str:
 def _result(finished: FinishedRun) -> StageResult:
     report = finished.read_json(EVAL_FILE)
     figures = {key: report[key] for key in _FIGURES}
-    rows = [("held-out tokens", f"{report['tokens']:,}"), *loss_rows(report)]
+    rows = [("held-out tokens", held_out(report)), *loss_rows(report)]
     for name, each in report["dictionaries"].items():
         l0, fvu = (f"{each[key]:.4g} (alone {each[f'{key}_alone']:.4g})" for key in ("l0", "fvu"))
         rows.append((name, f"{each['features']:,} features, L0 {l0}, FVU {fvu}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from math import isfinite
 from typing import NamedTuple
 
@@ -14,30 +15,37 @@ import torch
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.data import DataConfig
+from sae_cli.config.evaluation import EvaluationConfig, Sample
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.report import DomainsReport
+from sae_cli.metrics.row_sums import RowPlaces
 from sae_cli.models import LanguageModel
 from sae_cli.tensor_types import Int, Tensor
 from sae_cli.terminal.progress import progress
 from sae_cli.text.domains import DomainsOf
-from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
+from sae_cli.text.spread import PlacedRows, first, placed, spread
 
 # Largest logits tensor [B, T, V] made at once, in elements.
 LOGITS_AT_ONCE = 2**22
+
+# Rows tokenized at once where they are chosen from a whole text.
+_ROWS_READ = 256
 
 NO_DOMAIN = "(none)"
 """Stands for the empty domain where other documents have one."""
 
 
 class HeldOutRows(NamedTuple):
-    """Rows of tokens, the number of each one's domain, and the bytes of text that it stands for."""
+    """Rows of tokens, the number of each one's domain, and the bytes of text that it stands for; and which rows these
+    are: the document that most of each belongs to, and its number in the text."""
 
     tokens: Int[Tensor, "B T"]
     domains: Int[Tensor, "B T"]
     n_bytes: Int[Tensor, "B T"]
+    places: RowPlaces
 
     @property
     def text(self) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
@@ -47,24 +55,30 @@ class HeldOutRows(NamedTuple):
 
 @dataclass(frozen=True)
 class HeldOutText:
-    """The first held-out rows of a text, in the tokens of one model.
+    """Held-out rows of a text, in the tokens of one model.
 
     Attributes:
         model: whose tokens.
         data: the text.
         model_rows: most rows a forward pass.
-        tokens: evaluated positions (rounded up to whole rows; fewer where the text ends).
+        evaluation: which rows, and how many.
     """
 
     model: LanguageModel
     data: DataConfig
     model_rows: int
-    tokens: int
+    evaluation: EvaluationConfig
 
     @cached_property
     def _stream(self) -> RowStream:
         stream = build.row_stream(self.data, self.model, Split.held_out)
-        return replace(stream, corpus=DomainsOf(stream.corpus), counts_bytes=True)
+        stream = replace(stream, corpus=DomainsOf(stream.corpus), counts_bytes=True)
+        # Rows that are chosen by hash are the same for dictionaries whose training read the text in another order.
+        return replace(stream, seed=0) if self._is_spread else stream
+
+    @property
+    def _is_spread(self) -> bool:
+        return self.evaluation.sample is Sample.spread
 
     @property
     def context(self) -> int:
@@ -78,11 +92,10 @@ class HeldOutText:
             JobError: there is not one.
         """
         counted = self.context - FIRST_POSITION
-        wanted = -(-self.tokens // counted)
-        with progress(wanted * counted, shown) as advance:
-            for block in _first_rows(self._some_blocks(), wanted):
+        with progress(self._wanted * counted, shown) as advance:
+            for block in self._chosen(self._wanted):
                 yield self._with_domains(block)
-                advance(len(block.tokens) * counted)
+                advance(len(block.document) * counted)
 
     def rows_of_bytes(self, n_bytes: int, shown: str) -> Iterator[HeldOutRows]:
         """As many rows as hold so many bytes of text (rounded up to whole rows), with a progress bar of this name.
@@ -91,8 +104,9 @@ class HeldOutText:
             JobError: there is not one.
         """
         left = n_bytes
+        most = -(-n_bytes // (self.context - FIRST_POSITION))  # at one byte a token
         with progress(n_bytes, shown, unit="bytes") as advance:
-            for block in self._some_blocks():
+            for block in self._chosen(most):
                 so_far = _bytes_of(block).cumsum(0)
                 wanted = int((so_far < left).sum()) + 1
                 yield self._with_domains(block.select(slice(wanted)))
@@ -103,27 +117,46 @@ class HeldOutText:
 
     def bytes_read(self) -> int:
         """Bytes of text in all the rows, those at positions outside the mask too."""
-        wanted = -(-self.tokens // (self.context - FIRST_POSITION))
-        return sum(int(_bytes_of(block).sum()) for block in _first_rows(self._blocks(), wanted))
+        return sum(int(_bytes_of(block).sum()) for block in self._chosen(self._wanted))
 
-    def _some_blocks(self) -> Iterator[TokenRows]:
-        blocks = self._blocks()
-        first = next(blocks, None)
-        if first is None:
+    @property
+    def _wanted(self) -> int:
+        """Rows."""
+        return -(-self.evaluation.tokens // (self.context - FIRST_POSITION))
+
+    def _chosen(self, wanted: int) -> Iterator[PlacedRows]:
+        """So many rows, as many at once as the model can take."""
+        at_once = max(1, min(self.model_rows, LOGITS_AT_ONCE // (self.context * self.model.vocab_size)))
+        blocks = placed(self._stream.one_epoch(at_once))
+        if self._is_spread:
+            found = self._sample if wanted == self._wanted else self._spread(wanted)
+            blocks = (found.select(slice(i, i + at_once)) for i in range(0, len(found.document), at_once))
+        some = first(blocks, wanted)
+        if (start := next(some, None)) is None:
             raise self._stream.too_little()
-        yield first
-        yield from blocks
+        return chain([start], some)
 
-    def _blocks(self) -> Iterator[TokenRows]:
-        """All rows of the text, so many at once as the model can take."""
-        at_once = LOGITS_AT_ONCE // (self.context * self.model.vocab_size)
-        return self._stream.one_epoch(max(1, min(self.model_rows, at_once)))
+    @cached_property
+    def _sample(self) -> PlacedRows:
+        return self._spread(self._wanted)
 
-    def _with_domains(self, block: TokenRows) -> HeldOutRows:
+    def _spread(self, wanted: int) -> PlacedRows:
+        within = max(1, self.evaluation.within // self.context)
+        found = spread(placed(self._stream.one_epoch(_ROWS_READ)), wanted, self.evaluation.rows_per_document, within)
+        if found is None:
+            raise self._stream.too_little()
+        return found
+
+    def _with_domains(self, block: PlacedRows) -> HeldOutRows:
         assert isinstance(self._stream.corpus, DomainsOf)
-        numbers = self._stream.corpus.numbers(block.document)
-        assert block.n_bytes is not None, "the stream counts bytes"
-        return HeldOutRows(torch.from_numpy(block.tokens), torch.from_numpy(numbers), torch.from_numpy(block.n_bytes))
+        numbers = self._stream.corpus.numbers(block.rows.document)
+        assert block.rows.n_bytes is not None, "the stream counts bytes"
+        return HeldOutRows(
+            tokens=torch.from_numpy(block.rows.tokens),
+            domains=torch.from_numpy(numbers),
+            n_bytes=torch.from_numpy(block.rows.n_bytes),
+            places=RowPlaces(torch.from_numpy(block.document), torch.from_numpy(block.number)),
+        )
 
     def domain_results(self, losses: LossSums) -> DomainsReport:
         """Under `domains` the figures of each by its name, if there is more than one."""
@@ -148,15 +181,7 @@ def check_losses(losses: LossSums, what: str) -> None:
         )
 
 
-def _bytes_of(block: TokenRows) -> np.ndarray:
+def _bytes_of(block: PlacedRows) -> np.ndarray:
     """Bytes of text of each row."""
-    assert block.n_bytes is not None, "the stream counts bytes"
-    return block.n_bytes.sum(axis=1)
-
-
-def _first_rows(blocks: Iterator[TokenRows], n: int) -> Iterator[TokenRows]:
-    for block in blocks:
-        if n <= 0:
-            return
-        yield block.select(slice(n))
-        n -= len(block.tokens)
+    assert block.rows.n_bytes is not None, "the stream counts bytes"
+    return block.rows.n_bytes.sum(axis=1)

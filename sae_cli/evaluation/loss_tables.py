@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sae_cli.documents import Facts
 from sae_cli.metrics.catalogue import shown
-from sae_cli.metrics.figure import Group, In, Of
+from sae_cli.metrics.figure import Figure, Group, In, Of
 from sae_cli.metrics.language_loss import EFFECTS, is_harm
 from sae_cli.metrics.report import (
     DomainsReport,
@@ -17,6 +17,7 @@ from sae_cli.metrics.report import (
     figure,
     is_placed,
 )
+from sae_cli.metrics.row_sums import LEAST_DOCUMENTS
 from sae_cli.runs.definitions import UNDEFINED
 from sae_cli.terminal.plus_minus import plus_minus
 
@@ -30,12 +31,23 @@ DOMAINS_SHOWN = 8
 Rows = list[tuple[str, ...]]
 
 
+def held_out(report: Facts) -> str:
+    """How much text was measured, and what the errors of its figures are over."""
+    tokens, documents = existing(report, "tokens"), figure(report, "documents")
+    if documents is None:
+        return f"{tokens:,}"
+    said = f"{tokens:,} of {documents:,} document{'s' if documents != 1 else ''}"
+    if documents < LEAST_DOCUMENTS:
+        return f"{said}: too few for standard errors, which are over documents (at least {LEAST_DOCUMENTS})"
+    return f"{said}, which standard errors (±) and 95 % intervals are over"
+
+
 def loss_rows(report: Facts) -> Rows:
     """Losses with their standard errors; on the direct path where nothing else was measured."""
     where = In.TABLE if "ce_sae" in report else In.DIRECT
     of_losses = [each for each in shown(Of.EVALUATION, where) if each.group in (Group.EFFECT, Group.LOSS)]
     return [
-        (each.named, _with_error(report, each.key) or why_missing(report, each.key))
+        (each.named, with_interval(report, each) or why_missing(report, each.key))
         for each in of_losses
         if each.key in report
     ]
@@ -63,7 +75,9 @@ def domain_rows(report: DomainsReport) -> Rows:
 
 def _domain(figures: Figures) -> str:
     path = "" if "ce_sae" in figures else "_direct"
-    size = f"{figures['tokens']:,} tokens, CE {figures['ce_clean']:.3f}"
+    documents = figures.get("documents")  # of several domains together it is not known
+    of = f" of {documents:,} document{'s' if documents != 1 else ''}" if documents else ""
+    size = f"{figures['tokens']:,} tokens{of}, CE {figures['ce_clean']:.3f}"
     parts = [size, f"increase {_with_error(figures, f'ce_increase{path}')}"]
     if figures.get(f"loss_recovered{path}") is not None:
         parts.append(f"loss recovered {_with_error(figures, f'loss_recovered{path}')}")
@@ -139,6 +153,20 @@ def _ends(found: EquivalentReport, references: Sequence[ReferenceReport], key: s
         return [curve[0], curve[-1]] if len(curve) > 1 else curve
     names = dict.fromkeys((found["below"], found["above"]))
     return [next(each for each in references if each["name"] == name) for name in names]
+
+
+def with_interval(figures: Facts, shown: Figure) -> str:
+    """A figure with its standard error and its interval, as far as it has them."""
+    key = shown.key
+    value, error = figure(figures, key), figure(figures, f"{key}_se")
+    low, high = figure(figures, f"{key}_low"), figure(figures, f"{key}_high")
+    if value is None:
+        return ""
+    if error is None or low is None or high is None:
+        return shown.text(value)
+    text = plus_minus(value, error, shown.decimals)
+    digits = len(text.partition(" ")[0].partition(".")[2])
+    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _with_error(figures: Facts, key: str) -> str:

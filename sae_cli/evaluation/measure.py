@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -24,15 +25,18 @@ from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice import Splicer
 from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject
+from sae_cli.evaluation.token_means import TokenMeans
 from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
+from sae_cli.metrics.language_loss import recovered_above
 from sae_cli.metrics.logit_weights import logit_weights
 from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.metrics.row_sums import RowSums
 from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
-from sae_cli.tensor_types import Float, Int, Tensor
+from sae_cli.tensor_types import Float, Int, Rows, SiteActivations, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
 from sae_cli.text.provenance import TokensHash
@@ -45,16 +49,37 @@ _OF_BASELINES = (
     "ce_increase",
     "ce_increase_se",
     "token_entropy_median",
+    "recovered_above",
+    "recovered_above_se",
+    "recovered_above_low",
+    "recovered_above_high",
 )
 
 
 class _Whole(NamedTuple):
-    """Reconstruction and losses; of them the tokens and the L0, and the scale of the final norm where there is one."""
+    """Reconstruction and losses; of them the tokens and the L0, and of a language model the scale of its final norm and
+    the sums of each row of text."""
 
     figures: Facts
     tokens: int
     l0: float
     inverse_scale: float = 1.0
+    rows: RowSums | None = None
+
+
+class Measured(NamedTuple):
+    """What a measurement has found out.
+
+    Attributes:
+        figures: by their names.
+        tensors: of per-feature statistics.
+        rows: the sums of each row of text that losses were measured on: of the dictionary under `dictionary`, of each
+            baseline and each reference under `baselines.<name>` and `references.<name>`.
+    """
+
+    figures: Document
+    tensors: dict[str, Tensor]
+    rows: dict[str, RowSums]
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,7 @@ class Measurement:
         evaluation: held-out text for reconstruction and losses.
         features: text for the statistics of features.
         baselines: what is measured beside it.
+        baseline_tokens: training text that means by token are taken over.
         references: models that the one with the dictionary in it is placed among.
     """
 
@@ -73,10 +99,11 @@ class Measurement:
     evaluation: EvaluationConfig
     features: FeaturePassConfig
     baselines: tuple[Baseline, ...] = ()
+    baseline_tokens: int = 0
     references: References | None = None
 
-    def of(self, dictionary: Dictionary) -> tuple[Document, dict[str, Tensor]]:
-        """Every figure by its name, and the tensors of per-feature statistics."""
+    def of(self, dictionary: Dictionary) -> Measured:
+        """Everything that is measured of a dictionary."""
         self.subject.check(dictionary)
         self._check_baselines()
         whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
@@ -94,9 +121,13 @@ class Measurement:
             "split": Split.held_out.value,
             "feature_split": self.features.split.value,
         }
+        rows = {} if whole.rows is None else {"dictionary": whole.rows}
+        if self.references:
+            rows |= {f"references.{name}": sums for name, sums in self.references.read.items()}
         if self.baselines:
-            figures["baselines"] = self._baselines(dictionary, l0=whole.l0)
-        return figures, tensors
+            figures["baselines"], beside = self._baselines(dictionary, whole)
+            rows |= {f"baselines.{name}": sums for name, sums in beside.items()}
+        return Measured(figures, tensors, rows)
 
     def _warn_if_short(self, tokens: int, feature_tokens: int) -> None:
         warn_if_short("eval.tokens", self.evaluation.tokens, tokens, "the held-out text")
@@ -106,10 +137,12 @@ class Measurement:
         """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
         if not isinstance(self.subject, ModelSubject):
             raise RequestError("ablate: features are taken out of a language model; data=synthetic has none")
-        return Ablation(self.subject.model, self.subject.wires, dictionary, features, self._text(self.subject))
+        return Ablation(self.subject.model, self.subject.wires, dictionary, features, self._text)
 
-    def _text(self, subject: ModelSubject) -> HeldOutText:
-        return HeldOutText(subject.model, subject.data, subject.model_rows, self.evaluation.tokens)
+    @cached_property
+    def _text(self) -> HeldOutText:
+        assert isinstance(self.subject, ModelSubject)
+        return HeldOutText(self.subject.model, self.subject.data, self.subject.model_rows, self.evaluation)
 
     def _whole(self, dictionary: Dictionary, references: References | None = None) -> _Whole:
         """Reconstruction and, where there is a language model, losses, among those of references."""
@@ -119,8 +152,10 @@ class Measurement:
             case SyntheticSubject():
                 return self._reconstruct(dictionary)
 
-    def _splice(self, subject: ModelSubject, dictionary: Dictionary, references: References | None) -> _Whole:
-        text = self._text(subject)
+    def _splice(
+        self, subject: ModelSubject, dictionary: Dictionary | TokenMeans, references: References | None = None
+    ) -> _Whole:
+        text = self._text
         splicer = Splicer(subject.model, subject.wires, dictionary, subject.null_space)
         read = TokensHash()
         for rows in text.rows("losses"):
@@ -134,11 +169,12 @@ class Measurement:
             "tokens": splicer.reconstruction.n,
             "loss_tokens": int(splicer.losses.total[0]),
             "rows": splicer.losses.rows,
+            "documents": splicer.losses.pooled.documents,
             "positions": "all but the first of each row",
             "tokens_sha256": read.hexdigest(),
         }
         of_all, inverse_scale = splicer.reconstruction, float(splicer.inverse_scale.results())
-        return _Whole(figures, of_all.n, of_all.l0, inverse_scale)
+        return _Whole(figures, of_all.n, of_all.l0, inverse_scale, splicer.rows())
 
     def _reconstruct(self, dictionary: Dictionary) -> _Whole:
         reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
@@ -187,7 +223,8 @@ class Measurement:
 
     def training_blocks(self) -> Iterator[ActivationBlock]:
         """The activations that features are counted on."""
-        return take(self.subject.blocks(self.features.split), self.features.tokens)
+        blocks = self.subject.blocks(self.features.split, self.features.rows_per_document)
+        return take(blocks, self.features.tokens)
 
     def _check_baselines(self) -> None:
         """Refuse what cannot be measured before anything is."""
@@ -205,18 +242,44 @@ class Measurement:
                 f"{self.subject.site.hook.value}; leave neurons out, or use random"
             )
 
-    def _baselines(self, dictionary: Dictionary, l0: float) -> dict[str, Facts]:
+    def _baselines(self, dictionary: Dictionary, whole: _Whole) -> tuple[dict[str, Facts], dict[str, RowSums]]:
+        """The figures of each baseline by its name, and its sums by row."""
         assert isinstance(self.subject, ModelSubject)
         beside = replace(self, subject=self.subject.of_what_is_written())
-        x = torch.cat([block.activations for block in take(beside.training_blocks(), SAMPLE)])
+        mean = dictionary.activation_mean.cpu()
+        means = beside._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
+        bases = [name for name in self.baselines if not name.tokens]
+        x = torch.cat([block.activations for block in take(beside.training_blocks(), SAMPLE)]) if bases else None
         found: dict[str, Facts] = {}
+        rows: dict[str, RowSums] = {}
         for name in self.baselines:
             console.log(f"baseline: {name.value}")
-            basis = fit_baseline(name.value, x, mean=dictionary.activation_mean.cpu(), l0=l0)
-            basis = basis.to(dictionary.W_dec.device)
-            figures = {**beside._whole(basis).figures, **beside._features(basis)[0]}
+            if means and name.tokens:
+                of_name = self._splice(self.subject, means.of_depth(name.tokens))
+                figures = {**of_name.figures}
+            else:
+                assert x is not None
+                basis = fit_baseline(name.value, x, mean=mean, l0=whole.l0).to(dictionary.W_dec.device)
+                of_name = beside._whole(basis)
+                figures = {**of_name.figures, **beside._features(basis)[0]}
+            if whole.rows and of_name.rows:
+                rows[name.value] = of_name.rows
+                figures |= recovered_above(whole.rows, of_name.rows)
             found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
-        return found
+        return found, rows
+
+    def _token_means(self, mean: Float[Tensor, " E"], depth: int) -> TokenMeans:
+        """The mean activations of the last tokens, over the training text."""
+        assert isinstance(self.subject, ModelSubject)
+        asked = (rows.tokens for rows in self._text.rows("tokens"))
+        return TokenMeans(depth, asked, self._training_text(self.subject), mean)
+
+    def _training_text(self, subject: ModelSubject) -> Iterator[tuple[Rows, SiteActivations]]:
+        """The beginning of the training text with its activations, with a progress bar."""
+        with progress(self.baseline_tokens, "means by token") as advance:
+            for rows, block in subject.activations_of(subject.training_rows(self.baseline_tokens), Split.train):
+                yield torch.from_numpy(rows.tokens), block.activations.unflatten(0, (len(rows.tokens), -1))
+                advance(block.n)
 
 
 def _logit_weights(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sae_cli.activations.blocks import FIRST_POSITION
@@ -51,11 +51,13 @@ class References:
         own: the dictionary's model, always one of the points.
         others: the rest, each once.
         model_rows: most rows a forward pass.
+        read: the sums of each row that those have read which were placed, by their names.
     """
 
     own: ModelConfig
     others: tuple[Reference, ...]
     model_rows: int
+    read: dict[str, RowSums] = field(default_factory=dict)
 
     @classmethod
     def of(cls, own: ModelConfig, names: Sequence[str], model_rows: int) -> References:
@@ -89,6 +91,7 @@ class References:
         own = f"{own}@{self.own.revision}" if self.own.revision else own
         clean = Measured(own, _parameters(text.model), training_step(self.own), True, losses.pooled)
         points = [clean, *(self._measure(each, text) for each in self.others)]
+        self.read.update({each.name: each.sums for each in points[1:]})
         return Placement(points, losses).results()
 
     def _measure(self, wanted: Reference, text: HeldOutText) -> Measured:
@@ -101,11 +104,13 @@ class References:
         if setting := _of_one_tokenizer(text.data):
             _refuse_other_rows(same, setting)
         context = min(text.data.context, model.max_context)
-        read = text if same else HeldOutText(model, replace(text.data, context=context), self.model_rows, text.tokens)
+        data = replace(text.data, context=context)
+        read = text if same else HeldOutText(model, data, self.model_rows, text.evaluation)
         rows = text.rows("reference") if same else read.rows_of_bytes(text.bytes_read(), "reference")
         sums = LossSums(())
-        for tokens, _, n_bytes in rows:
-            sums.add(Predictions(tokens, n_bytes, model.logits(tokens).cpu(), (), FIRST_POSITION))
+        for each in rows:
+            logits = model.logits(each.tokens).cpu()
+            sums.add(Predictions(*each.text, logits, (), FIRST_POSITION, each.places))
         check_losses(sums, f"references={wanted.name}")
         return Measured(wanted.name, _parameters(model), training_step(wanted.model), same, sums.pooled)
 
@@ -218,7 +223,8 @@ class Placement:
         if all(each.same_rows for each in weights):
             mixed = sum(weight * each.sums.column("ce_clean") for each, weight in weights.items())
             columns = {name: self.losses.column(name) for name in ("tokens", "bytes")}
-            return self._estimate(RowSums.of(difference=mixed - self.losses.column(self.condition), **columns))
+            columns["difference"] = mixed - self.losses.column(self.condition)
+            return self._estimate(RowSums.of(self.losses.places, **columns))
         parts = [(self._estimate(each.sums, "ce_clean"), weight) for each, weight in weights.items()]
         parts.append((self._estimate(self.losses, self.condition), -1.0))
         errors = [weight * (part.se if part.se is not None else math.nan) for part, weight in parts]

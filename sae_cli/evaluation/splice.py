@@ -14,12 +14,15 @@ from sae_cli.config.hook import HookPoint
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.encode import measure
 from sae_cli.evaluation.held_out import HeldOutRows
+from sae_cli.evaluation.token_means import TokenMeans
 from sae_cli.metrics.directions import NullSpace
 from sae_cli.metrics.encoded import Encoded
-from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions
+from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions, estimates
 from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
 from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import ReconstructionSums
+from sae_cli.metrics.reconstruction_rows import EncodedRows, ReconstructionRows
+from sae_cli.metrics.row_sums import RowSums
 from sae_cli.models import DirectPath, LanguageModel, Site, Visitor, Wires
 from sae_cli.models.hooks import recorder, stand_in
 from sae_cli.tensor_types import Float, Int, Logits, SiteActivations, Tensor
@@ -53,6 +56,7 @@ class Splicer:
     Attributes:
         source, target: what the dictionary reads, and what it writes.
         reconstruction: of the activations that it is to write.
+        by_row: the same for each row of text.
         losses: with ŷ, 0 and ȳ_train in their place, on the direct path alone and, where they can be, on all paths.
         resid_error, logit_error: the reconstruction error mapped to the residual update and to centered logits.
         inverse_scale: of the final norm, the mean of 1/σ.
@@ -60,12 +64,17 @@ class Splicer:
     """
 
     def __init__(
-        self, model: LanguageModel, wires: Wires, dictionary: Dictionary, null_space: NullSpace | None = None
+        self,
+        model: LanguageModel,
+        wires: Wires,
+        dictionary: Dictionary | TokenMeans,
+        null_space: NullSpace | None = None,
     ) -> None:
         self.model, self.dictionary = model, dictionary
         self.source, self.target = map(model.target, wires)
         self.path, self.final_resid = DirectPath(model), model.end.final_resid
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
+        self.by_row = ReconstructionRows(origin=dictionary.activation_mean)
         on_all_paths = self.target.replaced is not None or wires.writes.hook is HookPoint.logits
         self.losses = LossSums((ALL_PATHS if on_all_paths else ()) + DIRECT_PATH)
         self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
@@ -76,8 +85,9 @@ class Splicer:
     def add(self, seen: HeldOutRows) -> None:
         """Add rows of text."""
         run = self._clean_run(seen.tokens)
-        encoded = Encoded(self.dictionary, run.x.flatten(0, 1), run.y.flatten(0, 1))
+        encoded = self._encoded(run, seen.tokens)
         measure([encoded], self.reconstruction)
+        self.by_row.add(EncodedRows(encoded, seen.places))
         stand_ins = {
             "sae": encoded.reconstruction.view_as(run.y),
             "zero": torch.zeros_like(run.y),
@@ -85,7 +95,13 @@ class Splicer:
         }
         self._add_errors(run, stand_ins["sae"])
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
-        self.losses.add(Predictions(*seen.text, run.logits.cpu(), conditions, FIRST_POSITION, seen.domains))
+        logits = run.logits.cpu()
+        self.losses.add(Predictions(*seen.text, logits, conditions, FIRST_POSITION, seen.places, seen.domains))
+
+    def _encoded(self, run: CleanRun, tokens: Int[Tensor, "B T"]) -> Encoded:
+        if isinstance(self.dictionary, TokenMeans):
+            return self.dictionary.encoded(tokens, run.y)
+        return Encoded(self.dictionary, run.x.flatten(0, 1), run.y.flatten(0, 1))
 
     def _clean_run(self, tokens: Int[Tensor, "B T"]) -> CleanRun:
         captured: dict[Site, SiteActivations] = {}
@@ -146,7 +162,11 @@ class Splicer:
         }
         unseen = self.unseen.results().variance_sum if self.unseen else None
         null_space = {} if unseen is None else {"nullspace_variance": unseen / self.reconstruction.variance_sum}
-        return {**self.reconstruction.results(), **mapped, **null_space, **self.losses.results()}
+        return {**self.reconstruction.results(), **mapped, **null_space, **estimates(self.rows())}
+
+    def rows(self) -> RowSums:
+        """All sums of each row of text: figures, their errors and differences between dictionaries follow from them."""
+        return self.losses.pooled.beside(self.by_row.results())
 
 
 def _with_first_position(change: Float[Tensor, "B S D"]) -> Float[Tensor, "B T D"]:

@@ -63,7 +63,7 @@ class JointSplicer:
             check_positions(x, tokens, f"held-out activations of {site.hook.value}.{site.layer}")
             self._reconstructed(self.alone, site, x)
         conditions = self._conditions(tokens, seen)
-        self.losses.add(Predictions(*rows.text, clean, conditions, FIRST_POSITION, rows.domains))
+        self.losses.add(Predictions(*rows.text, clean, conditions, FIRST_POSITION, rows.places, rows.domains))
 
     def _conditions(self, tokens: Int[Tensor, "B T"], seen: Seen) -> Iterator[tuple[str, Float[Tensor, "B T V"]]]:
         stand_ins: dict[str, StandIn] = {

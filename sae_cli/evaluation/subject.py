@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, count
 from typing import ClassVar
 
 import torch
 
 from sae_cli import build
-from sae_cli.activations.blocks import ActivationBlock, live_blocks
+from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock, live_blocks
 from sae_cli.activations.columns import AUTOENCODER, Columns
 from sae_cli.activations.non_finite import ELSEWHERE, refused
 from sae_cli.activations.synthetic import SyntheticActivations
@@ -25,6 +26,7 @@ from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.tensor_types import Rows, SiteActivations
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
+from sae_cli.text.spread import first, placed, regrouped, thinned
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,45 @@ class ModelSubject:
             return None
         return NullSpace(self.model.parts.mlp_act_to_resid(self.site.layer).cpu())
 
-    def blocks(self, split: Split) -> Iterator[ActivationBlock]:
-        """The activations of one split, each document once."""
-        return (block for _, block in self.rows(build.row_stream(self.data, self.model, split)))
+    def blocks(self, split: Split, per_document: int | None = None) -> Iterator[ActivationBlock]:
+        """The activations of one split, each document once; with `per_document` so many rows of each, and as many
+        again when all have given theirs."""
+        stream = build.row_stream(self.data, self.model, split)
+        rows = stream.one_epoch(self.model_rows)
+        if per_document is not None:
+            rows = regrouped(self._in_turns(stream, per_document), self.model_rows)
+        return (block for _, block in self.activations_of(rows, split))
+
+    def _in_turns(self, stream: RowStream, per_document: int) -> Iterator[TokenRows]:
+        for turn in count():
+            found = thinned(placed(stream.one_epoch(self.model_rows)), per_document, turn)
+            if (start := next(found, None)) is None:
+                return
+            yield from (each.rows for each in chain([start], found))
+
+    def training_rows(self, tokens: int) -> Iterator[TokenRows]:
+        """The first rows of the training text, which hold so many positions of the mask."""
+        stream = build.row_stream(self.data, self.model, Split.train)
+        wanted = -(-tokens // (stream.policy.context - FIRST_POSITION))
+        return (each.rows for each in first(placed(stream.one_epoch(self.model_rows)), wanted))
+
+    def activations_of(self, rows: Iterable[TokenRows], split: Split) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+        """Rows of text, each block with the activations at its counted positions, row after row."""
+        for each in rows:
+            blocks = (block[self.wires] for block in live_blocks([each], self._capture))
+            for block in refused(blocks, f"{split.value} activations", ELSEWHERE):
+                yield each, block
 
     def rows(self, stream: RowStream, skip: int = 0) -> Iterator[tuple[TokenRows, ActivationBlock]]:
         """Rows of text once, but for the first of them, each block with the activations at its counted positions, row
         after row. What is computed does not depend on how many are skipped."""
         for rows in stream.one_epoch(self.model_rows):
-            first, skip = skip, max(0, skip - len(rows.tokens))
-            if first >= len(rows.tokens):
+            begin, skip = skip, max(0, skip - len(rows.tokens))
+            if begin >= len(rows.tokens):
                 continue
-            blocks = (each[self.wires] for each in live_blocks([rows], self._capture))
-            for block in refused(blocks, f"{stream.split.value} activations", ELSEWHERE):
-                left = slice(first * (block.n // len(rows.tokens)), None)
-                yield rows.select(slice(first, None)), block.select(left)
+            for _, block in self.activations_of([rows], stream.split):
+                left = slice(begin * (block.n // len(rows.tokens)), None)
+                yield rows.select(slice(begin, None)), block.select(left)
 
     def _capture(self, rows: Rows) -> dict[Wires, SiteActivations]:
         captured = self.model.capture(rows, self.wires).values()  # of an autoencoder one
@@ -100,8 +126,8 @@ class SyntheticSubject:
     truth: SyntheticActivations
     columns: ClassVar[Columns] = AUTOENCODER
 
-    def blocks(self, split: Split) -> Iterator[ActivationBlock]:
-        """The activations of one split, without end."""
+    def blocks(self, split: Split, per_document: int | None = None) -> Iterator[ActivationBlock]:
+        """The activations of one split, without end; there are no documents."""
         return self.truth.blocks(split)
 
     def check(self, dictionary: Dictionary) -> None:

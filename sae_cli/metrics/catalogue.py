@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
@@ -23,12 +24,12 @@ _ALWAYS = In.TABLE | In.DIRECT
 # fmt: off
 _RECONSTRUCTION = (
     Figure("l0", "L0", "features that fire, a token", Of.EVALUATION | Of.SEVERAL | Of.TRAINING | Of.CURVE,
-           digits=".1f", better=_LOWER, title="L0, features a token", shown=_ALWAYS),
+           digits=".1f", better=_LOWER, title="L0, features a token", shown=_ALWAYS, has_error=True),
     Figure("l1", "L1", "Σᵢ fᵢ‖dᵢ‖, a token", unit=_ACTIVATION, better=_LOWER),
     Figure("mse", "MSE", "‖x − x̂‖², a token", unit=_SQUARED, better=_LOWER),
     Figure("mse_per_dim", "MSE a dimension", "`mse` divided by the width of the activations", better=_LOWER),
     Figure("fvu", "FVU", "fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²",
-           Of.EVALUATION | Of.SEVERAL | Of.TRAINING | Of.CURVE, better=_LOWER, shown=_ALWAYS),
+           Of.EVALUATION | Of.SEVERAL | Of.TRAINING | Of.CURVE, better=_LOWER, shown=_ALWAYS, has_error=True),
     Figure("explained_variance", "explained variance", "1 − `fvu`", better=_HIGHER),
     Figure("cosine", "cosine", "mean cosine of x and x̂, over tokens where neither is zero", better=_HIGHER),
     Figure("norm_ratio", "norm ratio", "mean of ‖x̂‖/‖x‖, over tokens where x is not zero", better=_ONE),
@@ -113,7 +114,9 @@ _COUNTS = (
     Figure("tokens", "tokens", "positions whose activations were read", Of.EVALUATION | Of.HARVEST, digits=","),
     Figure("loss_tokens", "tokens of losses", "positions whose loss was read", digits=","),
     Figure("feature_tokens", "tokens of the feature pass", "positions that features were counted on", digits=","),
-    Figure("rows", "rows", "rows of text, which standard errors are over", digits=","),
+    Figure("rows", "rows", "rows of text that losses were read on", digits=","),
+    Figure("documents", "documents", "that the rows belong to, most of each; standard errors are over these",
+           digits=","),
     Figure("zero_norm_tokens", "tokens of norm zero", "tokens where x or x̂ is zero", digits=","),
     Figure("frequency_resolution", "resolution of frequencies", "1 / `feature_tokens`", digits=".2g"),
     Figure("final_norm_inverse_scale", "inverse scale of the final norm",
@@ -214,6 +217,19 @@ def _losses() -> list[Figure]:
     ]
 
 
+MATERIAL = {
+    "l0": 1.0,
+    "fvu": 0.01,
+    "loss_recovered": 0.01,
+    "loss_recovered_mean": 0.01,
+    **dict.fromkeys(("ce_clean", "ce_sae", "ce_zero", "ce_mean"), 0.005),
+    **dict.fromkeys(("ce_increase", "zero_ablation_effect", "mean_ablation_effect"), 0.005),
+    **dict.fromkeys(("kl_sae", "kl_zero", "kl_mean"), 0.005),
+    **dict.fromkeys(("bits_per_byte_clean", "bits_per_byte_sae"), 0.005),
+}
+"""The size of a difference that matters, of the figures that have errors."""
+
+
 def _of(of: Of, figures: tuple[Figure, ...]) -> list[Figure]:
     return [replace(each, of=of) if each.of is Of.EVALUATION else each for each in figures]
 
@@ -222,9 +238,13 @@ def _in(group: Group, figures: tuple[Figure, ...]) -> list[Figure]:
     return [replace(each, group=group) if Of.EVALUATION in each.of else each for each in figures]
 
 
+def _material(figures: Iterable[Figure]) -> list[Figure]:
+    return [replace(each, material=MATERIAL.get(each.key.removesuffix("_direct"), 0.0)) for each in figures]
+
+
 FIGURES: tuple[Figure, ...] = (
-    *_in(Group.RECONSTRUCTION, _RECONSTRUCTION),
-    *_losses(),
+    *_material(_in(Group.RECONSTRUCTION, _RECONSTRUCTION)),
+    *_material(_losses()),
     *_in(Group.FEATURES, _OF_FEATURES),
     *_in(Group.COUNT, _COUNTS),
     *_of(Of.FEATURE, _OF_A_FEATURE),

@@ -83,7 +83,8 @@ class Figure:
         short: the label where there is little room, as above a column; the label, if nothing is given.
         title: what a chart or an axis of it says, if that is not its label.
         shown: where, besides tables that choose it by its key.
-        has_error: its standard error is there as `<key>_se`.
+        material: the size of a difference that matters; 0 where none is known.
+        has_error: its standard error is there as `<key>_se`, its 95 % interval as `<key>_low` and `<key>_high`.
     """
 
     key: str
@@ -98,6 +99,7 @@ class Figure:
     title: str = ""
     shown: In = In.NOWHERE
     has_error: bool = False
+    material: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.short:
@@ -125,8 +127,14 @@ class Figure:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its key, and that of its standard error if there is one."""
-        return (self.key, f"{self.key}_se") if self.has_error else (self.key,)
+        """Its key, and those of its standard error and the ends of its interval if it has them."""
+        parts = ("", "_se", "_low", "_high") if self.has_error else ("",)
+        return tuple(f"{self.key}{part}" for part in parts)
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point, at least."""
+        return int(self.digits[1:-1]) if self.digits[:1] == "." and self.digits[-1:] == "f" else 0
 
     def text(self, value: float) -> str:
         """The value as people read it."""

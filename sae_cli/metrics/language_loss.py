@@ -1,6 +1,6 @@
 """What replacing activations does to the language model: cross-entropy, KL, loss recovered.
 
-Every figure is a ratio of sums over tokens, with a standard error from the differences between rows of text.
+Every figure is a ratio of sums over tokens, with a standard error from the differences between documents.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from sae_cli.metrics.row_sums import OfTotals, RowSums
+from sae_cli.metrics.reconstruction_rows import fvu, l0
+from sae_cli.metrics.row_sums import NO_ESTIMATE, Estimate, OfTotals, RowPlaces, RowSums, SumsOfRows
 from sae_cli.tensor_types import Float, Int, Tensor
 
 ALL_PATHS = ("sae", "zero", "mean")
@@ -33,6 +34,7 @@ class Predictions:
         clean: logits with the hook untouched.
         replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
         first: the first replaced position.
+        places: which rows these are.
         domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
     """
 
@@ -41,6 +43,7 @@ class Predictions:
     clean: Float[Tensor, "B T V"]
     replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]]
     first: int
+    places: RowPlaces
     domains: Int[Tensor, "B T"] | None = None
 
 
@@ -91,16 +94,16 @@ class LossSums:
             columns[f"ce_{condition}"] = _surprise(log_q, targets)[:, first:]
             columns[f"kl_{condition}"] = (negentropy - torch.linalg.vecdot(p, log_q))[:, first:-1]
         losses = torch.stack([columns[name].double().cpu() for name in self.columns], dim=-1)
-        self.pooled.add(losses.sum(dim=1))
+        self.pooled.add(SumsOfRows(losses.sum(dim=1), seen.places))
         if seen.domains is not None:
-            self._add_domains(losses, seen.domains[:, 1 + first :])
+            self._add_domains(losses, seen.domains[:, 1 + first :], seen.places)
 
-    def _add_domains(self, losses: Float[Tensor, "B S C"], domains: Int[Tensor, "B S"]) -> None:
+    def _add_domains(self, losses: Float[Tensor, "B S C"], domains: Int[Tensor, "B S"], places: RowPlaces) -> None:
         for domain in domains.unique().tolist():
             among = domains == domain
             rows = among.any(dim=1)
             sums = self.by_domain.setdefault(domain, RowSums(self.columns))
-            sums.add((losses[rows] * among[rows, :, None]).sum(dim=1))
+            sums.add(SumsOfRows((losses[rows] * among[rows, :, None]).sum(dim=1), places.select(rows)))
 
     def merge(self, other: LossSums) -> LossSums:
         """The sums of both parts, whose domains have the same numbers."""
@@ -114,9 +117,8 @@ class LossSums:
         return merged
 
     def results(self) -> dict[str, float | None]:
-        """Every loss figure by its name, each with its standard error `<name>_se`."""
-        means = {name: partial(_mean, name) for name in self.columns if name.startswith(("ce_", "kl_"))}
-        return _estimates(self.pooled, means | _figures(self.conditions))
+        """Every loss figure by its name, each with its standard error `<name>_se` and interval `_low`, `_high`."""
+        return estimates(self.pooled)
 
     def domain_results(self) -> dict[int, dict[str, float | None]]:
         """The main figures of each domain by its number, with their standard errors, the largest domain first."""
@@ -126,9 +128,30 @@ class LossSums:
         found: dict[int, dict[str, float | None]] = {}
         for domain, sums in self.by_domain.items():
             tokens, n_bytes = (int(sums.column(name).sum()) for name in ("tokens", "bytes"))
-            size = {"tokens": tokens, "rows": sums.rows, "bytes_per_token": n_bytes / tokens if n_bytes else None}
+            size = {
+                "tokens": tokens,
+                "rows": sums.rows,
+                "documents": sums.documents,
+                "bytes_per_token": n_bytes / tokens if n_bytes else None,
+            }
             found[domain] = size | _estimates(sums, means | chosen)
         return dict(sorted(found.items(), key=lambda item: -(item[1]["tokens"] or 0)))
+
+
+def recovered_above(rows: RowSums, baseline: RowSums) -> dict[str, float | None]:
+    """`recovered_above` with its error and interval: of the loss that a baseline leaves, the share that a dictionary
+    recovers, (CE baseline - CE dictionary) / (CE baseline - CE clean); on the direct path where there is no other.
+
+    Args:
+        rows: of the dictionary.
+        baseline: of the same rows of text.
+    """
+    column = "ce_sae" if "ce_sae" in rows.columns else "ce_sae_direct"
+    columns = {"ce_sae": rows.column(column), "ce_clean": rows.column("ce_clean"), "worst": baseline.column(column)}
+    both = RowSums.of(rows.places, **columns)
+    harm = both.estimate(lambda s: s["worst"] - s["ce_clean"])
+    found = both.estimate(partial(_recovered, "worst", "ce_sae")) if is_harm(harm.value, harm.se) else NO_ESTIMATE
+    return named({"recovered_above": found})
 
 
 _PATHS = ("", "_direct")
@@ -147,14 +170,34 @@ def is_harm(effect: float | None, se: float | None) -> bool:
     return effect is not None and effect > 2 * (se or 0)
 
 
+def estimates(sums: RowSums) -> dict[str, float | None]:
+    """Every figure that follows from such sums of rows, by its name, with its error and interval."""
+    return _estimates(sums, figures_of(sums.columns))
+
+
+def figures_of(columns: Sequence[str]) -> dict[str, OfTotals]:
+    """Every figure that follows from these columns, by its name."""
+    conditions = [name.removeprefix("kl_") for name in columns if name.startswith("kl_")]
+    means = {name: partial(_mean, name) for name in columns if name.startswith(("ce_", "kl_"))}
+    of_codes = {"l0": l0, "fvu": fvu} if "variance" in columns else {}
+    return {**of_codes, **means, **_figures(conditions)} if means else of_codes
+
+
 def _estimates(sums: RowSums, figures: Mapping[str, OfTotals]) -> dict[str, float | None]:
-    results: dict[str, float | None] = {}
-    for name, figure in figures.items():
-        results[name], results[f"{name}_se"] = sums.estimate(figure)
+    found = {name: sums.estimate(figure) for name, figure in figures.items()}
     for name, effect in EFFECTS.items():
-        if name in results and not is_harm(results[effect], results[f"{effect}_se"]):
-            results[name] = results[f"{name}_se"] = None
-    return results
+        if name in found and not is_harm(found[effect].value, found[effect].se):
+            found[name] = NO_ESTIMATE
+    return named(found)
+
+
+def named(found: Mapping[str, Estimate]) -> dict[str, float | None]:
+    """Estimates as reports have them: `<name>`, `<name>_se`, `<name>_low` and `<name>_high`."""
+    return {
+        f"{name}{part}": value
+        for name, each in found.items()
+        for part, value in zip(("", "_se", "_low", "_high"), each, strict=True)
+    }
 
 
 def _figures(conditions: Sequence[str]) -> dict[str, OfTotals]:

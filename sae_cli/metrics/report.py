@@ -189,6 +189,58 @@ class ComparisonReport(TypedDict):
     metrics_version: int
 
 
+class PairedReport(TypedDict):
+    """Two dictionaries that were held against each other, and their seed where they were paired by it."""
+
+    a: str
+    b: str
+    seed: int | None
+
+
+class ContrastLine(TypedDict):
+    """A `Difference` of a figure; `power` is the probability that a difference of the size that matters is found."""
+
+    figure: str
+    verdict: str
+    within_material: bool
+    a: float
+    b: float
+    difference: float
+    se: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    material: float
+    seed_se: float | None
+    document_se: float | None
+    seeds_needed: int | None
+    power: float | None
+
+
+class PredictionReport(TypedDict):
+    """What was predicted, what came out, and whether that is `true`, `false`, `undecided` or `not measured`."""
+
+    prediction: str
+    outcome: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class ContrastReport(TypedDict):
+    """`contrast.json`; `missing`: figures that do not exist for one of the dictionaries; `evaluated_before`: how many
+    evaluations were there before anything was predicted."""
+
+    pairs: list[PairedReport]
+    documents: int
+    lines: list[ContrastLine]
+    missing: list[str]
+    predictions: list[PredictionReport]
+    evaluated_before: int
+    metrics_version: int
+
+
 class WordsReport(TypedDict):
     """Counts of feature pages, and the words for the numbers in the files beside `sheets.json`."""
 

@@ -12,9 +12,14 @@ DEFAULT = "default"
 """The name of an evaluation, or of pages, of the settings that nobody has changed."""
 EVAL_FILE, FEATURES_FILE, ABLATION_FILE = "eval.json", "features.safetensors", "ablation.safetensors"
 """Of an evaluation; the last, of feature pages too."""
+ROWS_FILE = "rows.safetensors"
+"""Of an evaluation: the sums of every row of text."""
 
 CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON = "contexts.safetensors", "sheets.safetensors", "sheets.json"
 """Of feature pages."""
 
 COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 """Of a comparison."""
+
+CONTRAST_FILE = "contrast.json"
+"""Of a contrast."""

@@ -37,8 +37,8 @@ class TokenRows(NamedTuple):
     document: np.ndarray
     n_bytes: np.ndarray | None = None
 
-    def select(self, rows: slice) -> TokenRows:
-        """Some of the rows."""
+    def select(self, rows: slice | np.ndarray) -> TokenRows:
+        """Some of the rows: a part of them, or those of these indices in this order."""
         n_bytes = None if self.n_bytes is None else self.n_bytes[rows]
         return TokenRows(self.tokens[rows], self.document[rows], n_bytes)
 

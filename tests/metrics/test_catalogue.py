@@ -70,7 +70,7 @@ def test_names_of_one_figure():
 
 def test_standard_errors_may_be_required():
     names = required_names(Of.EVALUATION)
-    assert {"ce_sae", "ce_sae_se", "fvu"} <= set(names) and "fvu_se" not in names
+    assert {"ce_sae", "ce_sae_se", "ce_sae_low", "ce_sae_high", "fvu", "mse"} <= set(names) and "mse_se" not in names
 
 
 def test_what_is_shown_is_in_the_order_of_the_catalogue():

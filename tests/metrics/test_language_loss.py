@@ -4,12 +4,17 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions
 from sae_cli.metrics.report import existing
+from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowPlaces
 
 ROWS, T, V, FIRST = 40, 9, 13, 1
+DOCUMENT = np.arange(ROWS) * 5 // 7
+"""Of each row: one or two rows of a document."""
+EVERYWHERE = RowPlaces(torch.from_numpy(DOCUMENT), torch.arange(ROWS))
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def sums_of(data, rows=slice(None), batch=ROWS):
     sums = LossSums()
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
-        sums.add(Predictions(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST))
+        sums.add(Predictions(tokens[index], n_bytes[index], clean[index], conditions, FIRST, EVERYWHERE.select(index)))
     return sums
 
 
@@ -81,13 +86,29 @@ def test_values_against_numpy(data):
 
 
 def test_errors_against_the_jackknife(data):
-    """The jackknife over rows is another route to the same standard error, without derivatives."""
+    """The jackknife over documents is another route to the same standard error, without derivatives."""
     rows, found = numpy_losses(data), sums_of(data).results()
-    left_out = [figures({k: np.delete(v, i) for k, v in rows.items()}) for i in range(ROWS)]
     for name in figures(rows):
-        values = np.array([figures_without[name] for figures_without in left_out])
-        jackknife = math.sqrt((ROWS - 1) / ROWS * ((values - values.mean()) ** 2).sum())
-        assert found[f"{name}_se"] == pytest.approx(jackknife, rel=0.1), name
+        se = jackknife(rows, DOCUMENT, name)
+        assert found[f"{name}_se"] == pytest.approx(se, rel=0.1), name
+        half = scipy.stats.t.ppf(0.975, len(set(DOCUMENT)) - 1) * found[f"{name}_se"]
+        assert found[f"{name}_low"] == pytest.approx(found[name] - half)
+        assert found[f"{name}_high"] == pytest.approx(found[name] + half)
+
+
+def jackknife(rows, document, name):
+    """The standard error of a figure, by leaving each document out."""
+    ids = np.unique(document)
+    left_out = [figures({k: v[document != each] for k, v in rows.items()})[name] for each in ids]
+    return math.sqrt((len(ids) - 1) / len(ids) * ((np.array(left_out) - np.mean(left_out)) ** 2).sum())
+
+
+def test_below_eight_documents_there_is_no_error(data):
+    few = sums_of(data, slice(0, 9)).results()
+    assert len(set(DOCUMENT[:9])) == LEAST_DOCUMENTS - 1
+    assert few["ce_increase"] is not None
+    assert all(few[f"ce_increase{part}"] is None for part in ("_se", "_low", "_high"))
+    assert sums_of(data, slice(0, 10)).results()["ce_increase_se"] is not None
 
 
 @pytest.mark.parametrize("batch", [1, 7, 40])
@@ -136,7 +157,7 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums((*ALL_PATHS, *DIRECT_PATH))
     direct = {f"{name}_direct": logits for name, logits in replaced.items()}
-    sums.add(Predictions(tokens, n_bytes, clean, (replaced | direct).items(), first=FIRST))
+    sums.add(Predictions(tokens, n_bytes, clean, (replaced | direct).items(), FIRST, EVERYWHERE))
     found = sums.results()
     assert found["loss_recovered_direct"] == found["loss_recovered"]
     assert found["loss_recovered_mean_direct_se"] == found["loss_recovered_mean_se"]
@@ -148,7 +169,7 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
 def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums(DIRECT_PATH)
-    sums.add(Predictions(tokens, n_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), first=FIRST))
+    sums.add(Predictions(tokens, n_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), FIRST, EVERYWHERE))
     found, both = sums.results(), sums_of(data).results()
     assert found["loss_recovered_direct"] == both["loss_recovered"]
     assert found["ce_clean"] == both["ce_clean"]
@@ -158,8 +179,10 @@ def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
 def test_without_conditions_it_is_the_model_alone(data):
     tokens, n_bytes, clean, _ = data
     sums = LossSums(())
-    sums.add(Predictions(tokens, n_bytes, clean, (), first=FIRST))
-    assert set(sums.results()) == {f"{n}{e}" for n in ("ce_clean", "bits_per_byte_clean") for e in ("", "_se")}
+    sums.add(Predictions(tokens, n_bytes, clean, (), FIRST, EVERYWHERE))
+    assert set(sums.results()) == {
+        f"{n}{e}" for n in ("ce_clean", "bits_per_byte_clean") for e in ("", "_se", "_low", "_high")
+    }
     assert sums.results()["ce_clean"] == sums_of(data).results()["ce_clean"]
 
 
@@ -176,7 +199,9 @@ def with_domains(data, rows=slice(None), batch=ROWS):
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
         sums.add(
-            Predictions(tokens[index], n_bytes[index], clean[index], conditions, first=FIRST, domains=domains[index])
+            Predictions(
+                tokens[index], n_bytes[index], clean[index], conditions, FIRST, EVERYWHERE.select(index), domains[index]
+            )
         )
     return sums
 
@@ -213,18 +238,17 @@ def test_errors_of_a_domain_against_the_jackknife(data):
     sums = with_domains(data).by_domain[1]
     rows = {name: sums.column(name).numpy() for name in sums.columns}
     found = with_domains(data).domain_results()[1]
-    left_out = [figures({k: np.delete(v, i) for k, v in rows.items()}) for i in range(sums.rows)]
+    document = sums.places.document.numpy()
+    assert found["documents"] == len(set(document))
     for name in ("ce_sae", "ce_increase"):
-        values = np.array([each[name] for each in left_out])
-        jackknife = math.sqrt((sums.rows - 1) / sums.rows * ((values - values.mean()) ** 2).sum())
-        assert found[f"{name}_se"] == pytest.approx(jackknife, rel=0.15), name
+        assert found[f"{name}_se"] == pytest.approx(jackknife(rows, document, name), rel=0.15), name
 
 
 @pytest.mark.parametrize("batch", [1, 7])
 def test_batches_and_ranks_give_the_same_domains(data, batch):
     whole = with_domains(data).domain_results()
     split = with_domains(data, slice(0, 15), batch).merge(with_domains(data, slice(15, None), batch)).domain_results()
-    assert {d: pytest.approx(f, rel=1e-9) for d, f in whole.items()} == split
+    assert {d: pytest.approx(f, rel=1e-9, nan_ok=True) for d, f in whole.items()} == split
 
 
 @pytest.mark.parametrize("effect", ["harmless", "noise"])
@@ -240,7 +264,7 @@ def test_no_share_of_an_effect_that_does_not_raise_the_loss(data, effect):
     both = LossSums((*ALL_PATHS, *DIRECT_PATH))
     conditions = replaced | {"zero": helped}
     conditions |= {f"{name}_direct": logits for name, logits in conditions.items()}
-    both.add(Predictions(tokens, n_bytes, clean, conditions.items(), first=FIRST, domains=torch.zeros_like(tokens)))
+    both.add(Predictions(tokens, n_bytes, clean, conditions.items(), FIRST, EVERYWHERE, torch.zeros_like(tokens)))
     expected = figures(numpy_losses((tokens, n_bytes, clean, replaced | {"zero": helped})))
     for found in (both.results(), both.domain_results()[0]):
         assert found["zero_ablation_effect"] == pytest.approx(expected["zero_ablation_effect"], abs=1e-6)

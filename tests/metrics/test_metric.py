@@ -20,7 +20,8 @@ from sae_cli.metrics.language_loss import ALL_PATHS, LossSums, Predictions
 from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
 from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import MeanError, ReconstructionSums
-from sae_cli.metrics.row_sums import RowSums
+from sae_cli.metrics.reconstruction_rows import EncodedRows, ReconstructionRows
+from sae_cli.metrics.row_sums import RowPlaces, RowSums, SumsOfRows
 from sae_cli.metrics.similarity import Cosines, NearestOf
 from sae_cli.metrics.token_counts import TokenCounts
 
@@ -59,11 +60,24 @@ def read_and_written(i):
     return Encoded(Linear(D + 3), x, target)
 
 
+def places(i, n=4):
+    return RowPlaces(torch.arange(n) // 2 + 10 * i, torch.arange(n * i, n * (i + 1)))
+
+
+def sums_of_rows(i):
+    return SumsOfRows(torch.rand(4, 3, generator=draws(i)).double(), places(i))
+
+
+def encoded_rows(i, seen=None):
+    """Rows of equally many positions."""
+    return EncodedRows((seen or encoded)(i), places(i, N // 5))
+
+
 def predictions(i):
     tokens, domains = torch.randint(V, (4, T), generator=draws(i)), torch.randint(i + 1, (4, T), generator=draws(i))
     logits = {name: torch.randn(4, T, V, generator=draws(i + 10 * k)) for k, name in enumerate(("clean", *ALL_PATHS))}
     clean = logits.pop("clean")
-    return Predictions(tokens, torch.ones_like(tokens), clean, list(logits.items()), first=1, domains=domains)
+    return Predictions(tokens, torch.ones_like(tokens), clean, list(logits.items()), 1, places(i), domains)
 
 
 def taken_out(i):
@@ -107,7 +121,11 @@ CASES = {
     FeatureSums: [(lambda first: FeatureSums.empty(F), encoded, EXACT)],
     TokenCounts: [(lambda first: TokenCounts(F, V), encoded, EXACT)],
     LossSums: [(lambda first: LossSums(), predictions, ROUNDED)],
-    RowSums: [(lambda first: RowSums("abc"), lambda i: torch.rand(4, 3, generator=draws(i)).double(), ROUNDED)],
+    RowSums: [(lambda first: RowSums("abc"), sums_of_rows, ROUNDED)],
+    ReconstructionRows: [
+        (lambda first: ReconstructionRows(torch.ones(D)), encoded_rows, ROUNDED),
+        (lambda first: ReconstructionRows(torch.zeros(D + 3)), lambda i: encoded_rows(i, read_and_written), ROUNDED),
+    ],
     MappedErrorSums: [
         (lambda first: MappedErrorSums(), replaced, ROUNDED),
         (lambda first: MappedErrorSums(torch.eye(D).double() * 3), replaced, ROUNDED),
@@ -130,6 +148,9 @@ def flat(found):
     """Results as arrays by name."""
     if isinstance(found, torch.Tensor):
         return {"": found.numpy()}
+    if isinstance(found, RowSums):
+        order = found.places.number.argsort()
+        return {"places": torch.stack(list(found.places))[:, order].numpy(), "sums": found.per_row[order].numpy()}
     named = found if isinstance(found, Mapping) else found._asdict()
     return {name: np.asarray(np.nan if each is None else each, dtype=np.float64) for name, each in named.items()}
 

@@ -150,11 +150,12 @@ def test_bytes_of_tokens_are_not_known():
     import torch
 
     from sae_cli.metrics.language_loss import LossSums, Predictions
+    from sae_cli.metrics.row_sums import RowPlaces
 
     sums = LossSums(())
     tokens = torch.tensor([[1, 2, 3, 0]])
     nothing = torch.zeros_like(tokens)
-    sums.add(Predictions(tokens, nothing, torch.zeros(1, 4, 5), (), 1, nothing))
+    sums.add(Predictions(tokens, nothing, torch.zeros(1, 4, 5), (), 1, RowPlaces(*torch.zeros(2, 1).long()), nothing))
     found = sums.results()
     assert found["ce_clean"] == pytest.approx(math.log(5))
     assert found["bits_per_byte_clean"] is None

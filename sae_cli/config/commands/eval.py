@@ -1,5 +1,6 @@
 """`sae eval`: every metric of a dictionary."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -8,13 +9,16 @@ from omegaconf import MISSING
 
 from sae_cli.config.command import MeasuringConfig
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.idle import Idle
 from sae_cli.config.naming import RunName, model_part, short_hash
 from sae_cli.config.paths import absolute
 from sae_cli.config.references import reference
-from sae_cli.config.roles import PathKind, place, settings
+from sae_cli.config.roles import PathKind, number, place, settings
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.config.stored import trained_with
 from sae_cli.documents import Document
+
+BASELINE_TOKENS = 750_000
 
 _MOST_PLACES = 4
 """Hook points that the name of an evaluation of several dictionaries spells out."""
@@ -27,7 +31,9 @@ class EvalConfig(MeasuringConfig):
     Attributes:
         run: the dictionary's run directory; a list of several, of one model, splices them in at once.
         data: another corpus than the one the dictionary was trained on; null for the same.
-        baselines: bases measured beside it, each held to its L0 by keeping the largest coefficients.
+        baselines: what is measured beside it: means by token, and bases, each held to its L0 by keeping the largest
+            coefficients.
+        baseline_tokens: positions of the training text that means by token are taken over.
         ablate: numbers of features whose effect on the logits is measured on all paths, by taking each of them out.
         references: models that the spliced one is placed among by its loss: options of `model`, folders or hub ids,
             with `@revision` for a checkpoint.
@@ -40,6 +46,7 @@ class EvalConfig(MeasuringConfig):
     eval: EvaluationConfig = settings(EvaluationConfig)
     features: FeaturePassConfig = settings(FeaturePassConfig)
     baselines: list[Baseline] = settings(list)
+    baseline_tokens: int = number(BASELINE_TOKENS, at_least=1, added=True)
     ablate: list[int] = settings(list, ordinal=True)
     references: list[str] = settings(list)
     out: str | None = place(PathKind.here, None, execution=True)
@@ -58,6 +65,11 @@ class EvalConfig(MeasuringConfig):
             raise ValueError(f"out={self.out} has no effect with run=[…] of several, a run of its own: give runs_dir=")
         for each in self.references:
             reference(each)
+
+    def idle(self) -> Iterator[Idle]:
+        yield from super().idle()
+        if self.baseline_tokens != BASELINE_TOKENS and not any(each.tokens for each in self.baselines):
+            yield Idle("baseline_tokens", "without baselines=[token] or [token2]", "leave it out")
 
     def together(self) -> bool:
         """Whether several dictionaries are spliced in at once."""

@@ -1,0 +1,215 @@
+"""Whether two recipes differ in a figure: paired by seed and by row of text, with what both add to the error.
+
+For seed s the difference is D_s = figure(A_s) - figure(B_s), measured on the same rows of text. Seeds and documents are
+crossed random effects: SE² = Var(D_s) / S + SE²_documents(mean of D_s). It counts the measuring error of each seed
+twice, which makes it slightly too large, not too small. The interval is Student's, with the smaller of S - 1 and G - 1
+degrees of freedom: by Satterthwaite's rule equal recipes would be told apart too often where there are few seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cache
+
+import torch
+
+from sae_cli.metrics.row_sums import CONFIDENCE, OfTotals, RowSums, standard_error, t_quantile
+from sae_cli.tensor_types import Float, Tensor
+
+LEVEL = 1 - CONFIDENCE
+"""Of all tests, after Holm's correction for several figures."""
+_MOST_SEEDS = 1000
+_CERTAIN = 30
+"""Standard errors from which on an effect is never missed, and the noncentral distribution cannot be computed."""
+
+
+class Verdict(Enum):
+    """What a contrast says of A and B. `UNDECIDED`: neither that they differ nor that they are the same within what
+    matters; `ONE_PAIR`: of the two dictionaries only, not of how they were made."""
+
+    A_HIGHER = "a_higher"
+    B_HIGHER = "b_higher"
+    SAME = "same"
+    UNDECIDED = "undecided"
+    ONE_PAIR = "one_pair"
+    NOT_MEASURED = "not_measured"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of a figure between A and B.
+
+    Attributes:
+        a, b: means of the figure over the seeds.
+        effect: a - b.
+        seeds, documents: how many pairs, and documents, it is over.
+        seed_se, document_se: standard errors of the effect from the differences between seeds, and between documents;
+            None where there is one seed, or too few documents.
+        material: the size of a difference that matters.
+        holm: by how much Holm's correction multiplies the p-value that the two differ, and that they are the same.
+    """
+
+    a: float
+    b: float
+    seeds: int
+    documents: int
+    seed_se: float | None
+    document_se: float | None
+    material: float
+    holm: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def effect(self) -> float:
+        return self.a - self.b
+
+    @property
+    def se(self) -> float | None:
+        """The standard error of the effect; of one pair that over documents alone."""
+        if self.document_se is None:
+            return None
+        return math.hypot(self.seed_se or 0.0, self.document_se)
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom."""
+        return min(self.seeds, self.documents) - 1 if self.seeds > 1 else self.documents - 1
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        if self.se is None:
+            return None
+        half = t_quantile(self.degrees) * self.se
+        return self.effect - half, self.effect + half
+
+    @property
+    def p(self) -> float | None:
+        """That A and B do not differ, two-sided; before correction."""
+        return None if self.se is None else min(1.0, 2 * _tail(abs(self.effect), self.se, self.degrees))
+
+    @property
+    def p_same(self) -> float | None:
+        """That they differ by at least what matters: the larger of two one-sided tests; before correction."""
+        return None if self.se is None else _tail(self.material - abs(self.effect), self.se, self.degrees)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.p is None or self.p_same is None:
+            return Verdict.NOT_MEASURED
+        if self.seeds < 2:
+            return Verdict.ONE_PAIR
+        if self.p * self.holm[0] <= LEVEL:
+            return Verdict.A_HIGHER if self.effect > 0 else Verdict.B_HIGHER
+        return Verdict.SAME if self.is_within else Verdict.UNDECIDED
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the difference is smaller than what matters."""
+        return self.seeds > 1 and self.p_same is not None and self.p_same * self.holm[1] <= LEVEL
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """With how many seeds, as far apart as these and on this text, the interval would reach no further than what
+        matters; None where no number would do, and there has to be more text."""
+        if self.seed_se is None or self.document_se is None:
+            return None
+        variance = self.seed_se**2 * self.seeds
+        for n in range(2, _MOST_SEEDS + 1):
+            if t_quantile(min(n, self.documents) - 1) * math.hypot(math.sqrt(variance / n), self.document_se) <= (
+                self.material
+            ):
+                return n
+        return None
+
+    def power(self, effect: float) -> float | None:
+        """The probability that an effect of this size, measured with these errors, is told from none, the right way."""
+        if self.se is None:
+            return None
+        from scipy.stats import nct
+
+        quantile = t_quantile(self.degrees)
+        shift = abs(effect) / self.se if self.se else math.inf
+        if shift > _CERTAIN:
+            return 1.0
+        return float(nct.sf(quantile, self.degrees, shift))
+
+
+def difference(pairs: Sequence[tuple[RowSums, RowSums]], figure: OfTotals, material: float) -> Difference | None:
+    """The difference of a figure between the first and the second of each pair, which are of the same rows of text;
+    None where the figure does not exist for one of them.
+
+    Args:
+        pairs: one for each seed.
+        figure: of the totals.
+        material: the size of a difference that matters.
+    """
+    values, influences = [], []
+    for pair in pairs:
+        assert pair[0].is_of_same_rows(pair[1])
+        (a, of_a), (b, of_b) = (sums.influence(figure) for sums in pair)
+        if a is None or b is None:
+            return None
+        values.append((a, b))
+        influences.append(None if of_a is None or of_b is None else of_a - of_b)
+    return _over_seeds(values, influences, pairs[0][0].documents, material)
+
+
+def mean_of(sums: Sequence[RowSums], figure: OfTotals, material: float) -> Difference | None:
+    """The mean of a figure over seeds, as its difference from nothing; as `difference`."""
+    found = [each.influence(figure) for each in sums]
+    values = [(value, 0.0) for value, _ in found if value is not None]
+    if len(values) < len(found):
+        return None
+    return _over_seeds(values, [influence for _, influence in found], sums[0].documents, material)
+
+
+def _over_seeds(
+    values: Sequence[tuple[float, float]],
+    influences: Sequence[Float[Tensor, " G"] | None],
+    documents: int,
+    material: float,
+) -> Difference:
+    a, b = (sum(each[i] for each in values) / len(values) for i in (0, 1))
+    differences = torch.tensor([a - b for a, b in values], dtype=torch.float64)
+    known = [each for each in influences if each is not None]
+    return Difference(
+        a=a,
+        b=b,
+        seeds=len(values),
+        documents=documents,
+        seed_se=float(differences.std()) / math.sqrt(len(values)) if len(values) > 1 else None,
+        document_se=standard_error(torch.stack(known).mean(dim=0)) if len(known) == len(influences) else None,
+        material=material,
+    )
+
+
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """The same with Holm's correction over all of them, for either kind of verdict."""
+    differ, same = (holm([getattr(each, name) for each in found]) for name in ("p", "p_same"))
+    return [replace(each, holm=factors) for each, factors in zip(found, zip(differ, same, strict=True), strict=True)]
+
+
+def holm(p: Sequence[float | None]) -> list[float]:
+    """By how much Holm's step-down procedure (1979) multiplies each p-value; 1 for those that there are not."""
+    known = sorted((value, number) for number, value in enumerate(p) if value is not None)
+    factors, highest = [1.0] * len(p), 0.0
+    for rank, (value, number) in enumerate(known):
+        highest = max(highest, value * (len(known) - rank))
+        factors[number] = highest / value if value > 0 else 1.0
+    return factors
+
+
+def _tail(distance: float, se: float, degrees: float) -> float:
+    """The probability that Student's t is beyond so many standard errors; 0 or 1 where there is no error at all."""
+    if not se:
+        return 0.0 if distance > 0 else 1.0
+    return float(1 - _t_cdf(distance / se, degrees))
+
+
+@cache
+def _t_cdf(t: float, degrees: float) -> float:
+    from scipy.special import stdtr
+
+    return float(stdtr(degrees, t))

@@ -1,0 +1,79 @@
+"""How well the activations of each row of text are reconstructed: from which FVU and L0 have their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+
+from sae_cli.metrics.encoded import Encoded
+from sae_cli.metrics.row_sums import RowPlaces, RowSums, SumsOfRows
+from sae_cli.tensor_types import Float, Tensor
+
+
+class EncodedRows(NamedTuple):
+    """Activations of whole rows of text, row after row, equally many of each, and which rows these are."""
+
+    encoded: Encoded
+    places: RowPlaces
+
+
+class ReconstructionRows:
+    """For each row of text: its positions, features that fire, Σ‖x - x̂‖² and Σ‖x - x̄‖², x̄ the mean over all rows.
+
+    Args:
+        origin: any vector near the mean of x [D]; sums are relative to it, so that they lose no digits.
+    """
+
+    def __init__(self, origin: Float[Tensor, " D"]) -> None:
+        self.origin = origin
+        self._sums = RowSums(("positions", "active", "squared_error", "second"))
+        self._first: list[Tensor] = [torch.zeros(0, len(origin), dtype=torch.float64)]
+
+    def add(self, seen: EncodedRows) -> None:
+        """Add rows."""
+        n = len(seen.places.document)
+        x, reconstruction = (
+            each.double().unflatten(0, (n, -1)) for each in (seen.encoded.target, seen.encoded.reconstruction)
+        )
+        shifted = x - self.origin.double()
+        columns = (
+            torch.full((n,), x.shape[1], device=x.device),
+            (seen.encoded.f > 0).sum(dim=1).view(n, -1).sum(dim=1),
+            (x - reconstruction).square().sum(dim=(1, 2)),
+            shifted.square().sum(dim=(1, 2)),
+        )
+        self._sums.add(SumsOfRows(torch.stack([each.double() for each in columns], dim=1).cpu(), seen.places))
+        self._first.append(shifted.sum(dim=1).cpu())
+
+    def merge(self, other: ReconstructionRows) -> ReconstructionRows:
+        """The rows of both parts; the origins must be the same."""
+        assert bool((self.origin == other.origin).all())
+        merged = ReconstructionRows(self.origin)
+        merged._sums, merged._first = self._sums.merge(other._sums), [*self._first, *other._first]
+        return merged
+
+    def results(self) -> RowSums:
+        """The sums by row: `positions`, `active`, `squared_error`, `variance`."""
+        first = torch.cat(self._first)
+        positions, active, squared_error, second = (self._sums.column(name) for name in self._sums.columns)
+        mean = first.sum(dim=0) / positions.sum()
+        variance = second - 2 * first @ mean + positions * mean.square().sum()
+        return RowSums.of(
+            self._sums.places,
+            positions=positions,
+            active=active,
+            squared_error=squared_error,
+            variance=variance,
+        )
+
+
+def fvu(s: Mapping[str, Tensor]) -> Tensor:
+    """Σ‖x - x̂‖² / Σ‖x - x̄‖²."""
+    return s["squared_error"] / s["variance"]
+
+
+def l0(s: Mapping[str, Tensor]) -> Tensor:
+    """Features that fire, a token."""
+    return s["active"] / s["positions"]
