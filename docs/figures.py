@@ -16,8 +16,15 @@ _BEGINNING = """\
 # Figures
 
 The numbers that `sae` prints and stores, by their keys: names in files, in `--json` and for `--require`. Sums and
-counts are pooled over all tokens and divided once, at the end. Figures with ± have a standard error over rows of text,
-`<key>_se`; a figure that cannot exist is null.
+counts are pooled over all tokens and divided once, at the end. Figures with ± have a standard error, `<key>_se`, and a
+95 % interval from `<key>_low` to `<key>_high`; a figure that cannot exist is null.
+
+Held-out rows are spread over the text: at most `eval.rows_per_document` of every document, chosen by hash, documents in
+the order of their hashes (`eval.sample=first`: the rows that the text begins with). Errors are over documents, because
+rows of one document are alike: with ψ the sum over a document's rows of ∇g · (row - mean row), SE² = G/(G-1) · Σψ² over
+G documents (CR1), and the interval is Student's with G - 1 degrees of freedom. Of fewer than 8 documents there is no
+error. `rows.safetensors` beside `eval.json` has the sums of every row with its document, of the dictionary and of all
+baselines and references, so that `sae contrast` can pair evaluations of the same text.
 
 Notation: activations x, their mean x̄, reconstructions x̂, features f; row i of the decoder dᵢ, of the encoder eᵢ.
 
@@ -45,7 +52,7 @@ def _of_evaluations() -> Iterator[str]:
     yield "## Of an evaluation (`eval.json`)\n"
     for group in Group:
         if group is not Group.NONE:
-            yield from [f"### {group.value}\n", *_table(grouped(group))]
+            yield from [f"### {group.value}\n", *_table(grouped(group), with_errors=True)]
 
 
 def _of_others() -> Iterator[str]:
@@ -53,12 +60,12 @@ def _of_others() -> Iterator[str]:
         yield from [f"## {title}\n", *_table(list(figures(of).values()))]
 
 
-def _table(rows: Sequence[Figure]) -> Iterator[str]:
+def _table(rows: Sequence[Figure], with_errors: bool = False) -> Iterator[str]:
     yield "| key | shown as | unit | better | definition |"
     yield "|---|---|---|---|---|"
     for each in rows:
         unit = each.unit if each.unit not in ("norm", "cosine", "share") else ""
-        error = " ±" if each.has_error else ""
+        error = " ±" if each.has_error and with_errors else ""
         cells = (f"`{each.key}`{error}", each.label, unit, each.better.value, each.definition)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from sae_cli.config.evaluation import EvaluationConfig, Sample
 from sae_cli.jobs.result import Listing, StageResult
 
 T = TypeVar("T")
@@ -24,3 +25,8 @@ def present(value: T | None) -> T:
 def document_of(result: StageResult | Listing) -> dict[str, Any]:
     """What the command prints with `--json`."""
     return result.document
+
+
+def first_rows(tokens: int) -> EvaluationConfig:
+    """Held-out text from its start, as tests read it by hand."""
+    return EvaluationConfig(tokens=tokens, sample=Sample.first)

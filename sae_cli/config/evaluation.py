@@ -55,8 +55,8 @@ class EvaluationConfig:
     Attributes:
         tokens: evaluated positions (rounded up to whole rows; fewer where the text ends).
         sample: which rows.
-        rows_per_document: rows of a document, after which the next one follows; where all have given so many, as many
-            again are taken of each. null: all rows of a document.
+        rows_per_document: most rows of a document; null for no limit, with which errors are too small where a few
+            documents are far longer than the others.
         within: tokens at the start of the held-out text that rows are chosen from.
     """
 
@@ -81,7 +81,8 @@ class FeaturePassConfig:
     Attributes:
         tokens: positions counted.
         split: `train` by default, because rare features need more tokens than a held-out set has.
-        rows_per_document: as of `eval`; null: the text from its start.
+        rows_per_document: rows of a document, chosen by hash, after which the next one follows; where all have given
+            so many, as many again are taken of each. null: the text from its start.
         rare_below: features that fire, but on a smaller share of tokens, are looked at together as the rare ones.
     """
 

@@ -24,7 +24,6 @@ from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice_together import JointSplicer
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics import VERSION
 from sae_cli.models import LanguageModel, Site
 from sae_cli.runs.definitions import VERSION_KEY
@@ -73,7 +72,7 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
         check_losses(splicer.losses, "the model and the dictionaries in it")
         placed = references.place(text, splicer.losses) if references else {}
         report: Document = {**_report(splicer, text, at), **placed, "tokens_sha256": read.hexdigest()}
-        warn_if_short("eval.tokens", config.eval.tokens, splicer.tokens, "the held-out text")
+        text.say_if_short(splicer.tokens, splicer.losses.pooled.documents)
         claimed.write_json(EVAL_FILE, report)
         read_by = {f"references.{name}": sums for name, sums in references.read.items()} if references else {}
         write_rows(claimed, {"dictionaries": splicer.losses.pooled} | read_by)

@@ -18,6 +18,7 @@ from sae_cli.config.data import DataConfig
 from sae_cli.config.evaluation import EvaluationConfig, Sample
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError
+from sae_cli.jobs.shortage import say_if_thinned
 from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.report import DomainsReport
 from sae_cli.metrics.row_sums import RowPlaces
@@ -118,6 +119,11 @@ class HeldOutText:
     def bytes_read(self) -> int:
         """Bytes of text in all the rows, those at positions outside the mask too."""
         return sum(int(_bytes_of(block).sum()) for block in self._chosen(self._wanted))
+
+    def say_if_short(self, found: int, documents: int) -> None:
+        """Say where there are fewer positions than are asked for."""
+        limit = self.evaluation.rows_per_document if self._is_spread else None
+        say_if_thinned(self.evaluation.tokens, found, documents, limit)
 
     @property
     def _wanted(self) -> int:

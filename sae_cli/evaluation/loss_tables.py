@@ -162,9 +162,11 @@ def with_interval(figures: Facts, shown: Figure) -> str:
     low, high = figure(figures, f"{key}_low"), figure(figures, f"{key}_high")
     if value is None:
         return ""
-    if error is None or low is None or high is None:
+    if error is None:
         return shown.text(value)
     text = plus_minus(value, error, shown.decimals)
+    if low is None or high is None:
+        return text
     digits = len(text.partition(" ")[0].partition(".")[2])
     return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
 

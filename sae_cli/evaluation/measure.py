@@ -107,7 +107,7 @@ class Measurement:
         self.subject.check(dictionary)
         self._check_baselines()
         whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
-        self._warn_if_short(whole.tokens, int(tensors["tokens"]))
+        self._warn_if_short(whole, int(tensors["tokens"]))
         figures: Document = {**whole.figures, **counted}
         match self.subject:
             case ModelSubject():
@@ -129,8 +129,9 @@ class Measurement:
             rows |= {f"baselines.{name}": sums for name, sums in beside.items()}
         return Measured(figures, tensors, rows)
 
-    def _warn_if_short(self, tokens: int, feature_tokens: int) -> None:
-        warn_if_short("eval.tokens", self.evaluation.tokens, tokens, "the held-out text")
+    def _warn_if_short(self, whole: _Whole, feature_tokens: int) -> None:
+        if whole.rows:
+            self._text.say_if_short(whole.tokens, whole.rows.documents)
         warn_if_short("features.tokens", self.features.tokens, feature_tokens, f"the {self.features.split.value} text")
 
     def ablation(self, dictionary: Dictionary, features: Sequence[int]) -> Ablation:

@@ -27,6 +27,17 @@ def warn_if_repeated(epochs: float) -> None:
         console.warn(f"the text was read {epochs:g} times: it is shorter than tokens=; give more text or lower tokens=")
 
 
+def say_if_thinned(wanted: int, found: int, documents: int, per_document: int | None) -> None:
+    """Held-out text that gives fewer positions than are asked for, because documents give no more than they may."""
+    if per_document is None:
+        warn_if_short("eval.tokens", wanted, found, "the held-out text")
+    elif found < wanted:
+        console.log(
+            f"eval.tokens={wanted:,}: at most {per_document} rows (eval.rows_per_document) of each of {documents:,} "
+            f"held-out documents give {found:,}"
+        )
+
+
 def warn_if_short(key: str, wanted: int, found: int, what: str) -> None:
     """There were fewer activations than a setting asks for."""
     if found < wanted:

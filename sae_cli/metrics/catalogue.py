@@ -271,8 +271,8 @@ def grouped(group: Group) -> list[Figure]:
 
 
 def required_names(of: Of) -> tuple[str, ...]:
-    """The names of the numbers of one kind, those of standard errors too."""
-    return tuple(name for each in figures(of).values() for name in each.names)
+    """The names of the numbers of one kind; of an evaluation those of standard errors and intervals too."""
+    return tuple(name for each in figures(of).values() for name in (each.names if of is Of.EVALUATION else (each.key,)))
 
 
 def short_name(key: str) -> str:

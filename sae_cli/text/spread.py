@@ -69,15 +69,15 @@ def _of_turn(rows: PlacedRows, per_document: int, turn: int) -> Iterator[PlacedR
 
 
 def spread(blocks: Iterable[PlacedRows], wanted: int, per_document: int | None, within: int) -> PlacedRows | None:
-    """Rows of every document, documents in the order of their hashes, until there are enough.
+    """At most so many rows of every document, documents in the order of their hashes, until there are enough.
 
-    Of each document so many rows are taken; where all documents have given them, as many again, and so on. Memory does
-    not grow with the text: what cannot be among them any more is forgotten.
+    Equally many of each: errors over documents hold then, and do not where some documents are far longer than others.
+    Memory does not grow with the text: what cannot be among them any more is forgotten.
 
     Args:
         blocks: a text.
         wanted: rows.
-        per_document: how many of a document in its turn, those with the lowest hashes first; None for all of them.
+        per_document: most of a document, those with the lowest hashes; None for all of them.
         within: rows of the text that are looked at, from its start.
 
     Returns:
@@ -87,9 +87,10 @@ def spread(blocks: Iterable[PlacedRows], wanted: int, per_document: int | None, 
     for block in first(blocks, within):
         together = block if kept is None else join([kept, block])
         rank = _rank(together)
-        turn = rank // per_document if per_document else np.zeros_like(rank)
         # A row of a later block can only move others of its document back: what is left out now stays out.
-        kept = together.select(np.lexsort((rank, hashed(together.document), turn))[:wanted])
+        allowed = together.select(rank < per_document) if per_document else together
+        rank = rank[rank < per_document] if per_document else rank
+        kept = allowed.select(np.lexsort((rank, hashed(allowed.document)))[:wanted])
     return None if kept is None else kept.select(np.lexsort((kept.number, hashed(kept.document))))
 
 

@@ -17,7 +17,7 @@ from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import TextData
-from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
+from sae_cli.config.evaluation import FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import ReluSae
@@ -28,6 +28,7 @@ from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.terminal import interruption
 from sae_cli.training.trainer import Trainer
+from tests.known import first_rows
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
 
@@ -47,7 +48,7 @@ class World(NamedTuple):
         return self._config(TrainConfig, directory, **settings | changes)
 
     def eval(self, directory, **changes):
-        settings = {"eval": EvaluationConfig(tokens=1000), "features": FeaturePassConfig(tokens=1500), "model_rows": 4}
+        settings = {"eval": first_rows(1000), "features": FeaturePassConfig(tokens=1500), "model_rows": 4}
         return EvalConfig(run=str(directory), device="cpu", **settings | changes)
 
     def install(self, directory, tensors, **changes):

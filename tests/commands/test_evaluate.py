@@ -12,14 +12,14 @@ from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.required_fields import EVALUATION, GROUPS
 from sae_cli.commands import eval as evaluate
 from sae_cli.commands import train
-from sae_cli.config.evaluation import Baseline, EvaluationConfig
+from sae_cli.config.evaluation import Baseline
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
 from sae_cli.dictionaries.relu import ReluDictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.reports.sources import subject
-from tests.known import document_of
+from tests.known import document_of, first_rows
 
 D = 16
 
@@ -139,10 +139,10 @@ def test_artifacts_of_an_evaluation(world, tmp_path):
     manifest = (tmp_path / "run" / "manifest.json").read_bytes()
     config = world.eval(tmp_path / "run")
     evaluate.run(config, tmp_path / "run", "default")
-    evaluate.run(replace(config, eval=EvaluationConfig(tokens=500)), tmp_path / "run", "1234abcd")
+    evaluate.run(replace(config, eval=first_rows(500)), tmp_path / "run", "1234abcd")
     assert (tmp_path / "run" / "manifest.json").read_bytes() == manifest
     default = read_run(tmp_path / "run" / "eval" / "default", "eval")
-    assert set(default.manifest.files) == {"config.yaml", "eval.json", "features.safetensors"}
+    assert set(default.manifest.files) == {"config.yaml", "eval.json", "features.safetensors", "rows.safetensors"}
     beside = json.loads((tmp_path / "run" / "eval.json").read_text())
     assert beside == default.read_json("eval.json")
     assert {name for name, value in beside.items() if _is_figure(value)} <= {*EVALUATION, *GROUPS}
@@ -225,11 +225,11 @@ def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkey
         assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 1
     capsys.readouterr()
     subject(tmp_path / "run")
-    said = "eval/default: its figures are by version 1 of the definitions, not 2"
+    said = "eval/default: its figures are by version 1 of the definitions, not 3"
     assert f"{said}; sae eval makes it again" in capsys.readouterr().err
-    assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 2
+    assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 3
     assert f"{said}; measuring again" in capsys.readouterr().err
-    assert json.loads((tmp_path / "run" / "eval.json").read_text())["metrics_version"] == 2
+    assert json.loads((tmp_path / "run" / "eval.json").read_text())["metrics_version"] == 3
     subject(tmp_path / "run")
     evaluate.run(config, tmp_path / "run", "default")
     last = capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_it_is_a_run_of_its_own_with_all_dictionaries_as_parents(world, tmp_path
     (a, _), (b, _) = runs
     first = together(world, tmp_path / "both", a, b)
     run = read_run(tmp_path / "both", "eval")
-    assert set(run.manifest.files) == {"config.yaml", "eval.json"}
+    assert set(run.manifest.files) == {"config.yaml", "eval.json", "rows.safetensors"}
     assert {parent.path for parent in run.manifest.parents} == {str(a), str(b)}
     assert first.directory == tmp_path / "both"
     monkeypatch.setattr("sae_cli.evaluation.evaluate_together.JointSplicer", None)

@@ -17,7 +17,7 @@ from sae_cli.commands import prune_high_freq as prune
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.compose import Composer, typed
-from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig, Space
+from sae_cli.config.evaluation import FeaturePassConfig, Space
 from sae_cli.config.hook import HookConfig, HookPoint, LogitMode, LogitUpdateHook
 from sae_cli.config.names import baseline_choices, run_directory
 from sae_cli.config.train import TrainingConfig
@@ -25,14 +25,14 @@ from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary
 from sae_cli.errors import RequestError
 from sae_cli.models import Site, load_language_model
 from sae_cli.runs.file_names import FEATURES_FILE
-from tests.known import document_of, the
+from tests.known import document_of, first_rows, the
 
 D = 16
 EXACT, LINEAR = (LogitUpdateHook(point=HookPoint.logit_update, mode=mode) for mode in LogitMode)
 LOGITS, MLP_OUT = HookConfig(point=HookPoint.logits), HookConfig(point=HookPoint.mlp_out)
 HOOKS = {"exact": EXACT, "linear": LINEAR, "logits": LOGITS}
 SAVED = TrainingConfig(batch_size=128, shuffle_buffer=512, held_out_tokens=256, save_at=[4])
-MEASURE = {"eval": EvaluationConfig(tokens=600), "features": FeaturePassConfig(tokens=1000), "device": "cpu"}
+MEASURE = {"eval": first_rows(600), "features": FeaturePassConfig(tokens=1000), "device": "cpu"}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.build import row_stream
 from sae_cli.commands import eval as evaluate
 from sae_cli.config.data import TextData
@@ -18,6 +19,7 @@ from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate_together
 from sae_cli.metrics.report import Figures
 from sae_cli.models import load_language_model
+from sae_cli.runs.row_files import read_rows
 from sae_cli.text.documents import document_id
 from sae_cli.text.local_text import TextCorpus
 from tests.known import document_of
@@ -148,7 +150,10 @@ def test_references_of_the_same_tokenizer_read_the_same_rows(world, tmp_path, fo
     assert found["ce"] == pytest.approx(reference.mean().item(), rel=1e-5)
     by_row = (reference - spliced).mean(dim=1)  # all rows are of one length
     assert found["difference_to_sae"] == pytest.approx(by_row.mean().item(), rel=1e-4)
-    assert found["difference_se"] == pytest.approx((by_row.std() / math.sqrt(ROWS)).item(), rel=1e-3)
+    document = read_rows(read_run(tmp_path / "run" / "eval" / "default")).places.document
+    each = [(by_row - by_row.mean())[document == g].sum().item() / ROWS for g in document.unique()]
+    clustered = math.sqrt(len(each) / (len(each) - 1) * sum(psi**2 for psi in each))
+    assert found["difference_se"] == pytest.approx(clustered, rel=1e-3)
     assert found["difference_se"] < found["se"] + report["ce_sae_se"]
 
 

@@ -7,11 +7,13 @@ import pytest
 
 from sae_cli.cli.output import as_document
 from sae_cli.cli.required_fields import EVALUATION, FIGURES, GROUPS
-from sae_cli.commands import compare, features, harvest, train
+from sae_cli.commands import compare, contrast, features, harvest, train
 from sae_cli.commands import eval as evaluate
 from sae_cli.commands import prune_high_freq as prune
 from sae_cli.commands import randomize_weights as randomize
+from sae_cli.commands.contrast import CONTRASTED
 from sae_cli.config.commands.compare import CompareConfig
+from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.features import FeaturesConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
@@ -46,7 +48,11 @@ def ended(world, tmp_path_factory):
         # Of one training nothing counts as dead yet, of the others it may.
         long = replace(config, train=replace(config.train, dead_after=128)) if name == "neurons" else config
         found["train"].append(train.run(long, root / name))
-        asked = {"baselines": [Baseline.pca], "references": [str(world.model)]} if name == "mlp_out" else {}
+        asked = (
+            {"baselines": [Baseline.token2, Baseline.pca], "references": [str(world.model)]}
+            if name == "mlp_out"
+            else {}
+        )
         evaluation = world.eval(root / name, **SIZES, **asked)
         found["eval"].append(evaluate.run(evaluation, root / name, "default"))
     several = EvalConfig(
@@ -58,6 +64,11 @@ def ended(world, tmp_path_factory):
     found["harvest"] = [harvest.run(world.harvest(root), root / "harvest")]
     comparing = CompareConfig(a=str(root / "mlp_out"), b=[str(root / "neurons")], **FAST)
     found["compare"] = [compare.run(comparing, root / "compare")]
+    against = ContrastConfig(
+        a=[str(root / "mlp_out")], against=[str(root / "copy")], figures=sorted(CONTRASTED), **FAST
+    )
+    shutil.copytree(root / "mlp_out", root / "copy")
+    found["contrast"] = [contrast.run(against, root / "contrast")]
     looking = FeaturesConfig(run=str(root / "mlp_out"), only=[1], contexts=ContextsConfig(tokens=300), **FAST)
     found["features"] = [features.run(looking, root / "mlp_out", "a")]
     found["randomize-weights"] = [

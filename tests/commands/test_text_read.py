@@ -24,7 +24,7 @@ from sae_cli.config.split import Split
 from sae_cli.errors import Interrupted, JobError, RequestError
 from sae_cli.models import load_language_model
 from sae_cli.terminal import interruption
-from tests.known import document_of, present, the
+from tests.known import document_of, first_rows, present, the
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def spoil(text):
 
 
 def small(world, run, **changes):
-    from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
+    from sae_cli.config.evaluation import FeaturePassConfig
 
-    return world.eval(run, eval=EvaluationConfig(tokens=150), features=FeaturePassConfig(tokens=150), **changes)
+    return world.eval(run, eval=first_rows(150), features=FeaturePassConfig(tokens=150), **changes)
 
 
 def test_the_text_is_in_the_manifests(world, run, text, tmp_path):

@@ -84,7 +84,7 @@ def test_a_run_on_ids_is_measured_on_ids(world, made, sae, tmp_path):
     train.run(world.train(tmp_path, data=data_of(made, "ids", tokens=True), tokens=512, dict_size=8), run)
     manifest = read_run(run).manifest
     assert manifest.settings["data.tokens"] is True and "data.chat" not in manifest.settings
-    ended = sae("eval", run, "--json", *SMALL)
+    ended = sae("eval", run, "--json", "eval.sample=first", *SMALL)
     report = json.loads(ended.out)["eval"]
     assert report["bits_per_byte_clean"] is None and report["ce_clean"] > 0
     (evaluation,) = (run / "eval").iterdir()
@@ -92,7 +92,7 @@ def test_a_run_on_ids_is_measured_on_ids(world, made, sae, tmp_path):
     expected = hashlib.sha256(tokens.astype("<i8").tobytes()).hexdigest()
     assert read_run(evaluation).manifest.facts["tokens_sha256"] == expected
     # Another setting of the same text, and the same folder as a data set, go on with ids.
-    sae("eval", run, "data.context=24", *SMALL)
+    sae("eval", run, "data.context=24", "eval.sample=first", *SMALL)
     (other,) = set((run / "eval").iterdir()) - {evaluation}
     settings = read_run(other).manifest.settings
     assert [settings[f"data.{name}"] for name in ("context", "tokens", "column")] == [24, True, "ids"]

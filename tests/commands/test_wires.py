@@ -67,7 +67,7 @@ def test_the_exact_map_changes_nothing(runs, sae):
 
 def test_what_is_left_out_is_missing_from_what_is_written(runs, sae, world):
     """FVU by hand: of x⁺ alone, what is missing is W_out x⁻."""
-    found = measured(sae("eval", runs / "half", *SMALL, "ablate=[0,3]", "--json"))
+    found = measured(sae("eval", runs / "half", *SMALL, "eval.sample=first", "ablate=[0,3]", "--json"))
     assert found["fvu"] > 0 and found["kl_sae"] > 0
     half = sae_cli.load(runs / "half")
     config = world.train(runs)

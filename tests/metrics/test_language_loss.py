@@ -104,11 +104,11 @@ def jackknife(rows, document, name):
 
 
 def test_below_eight_documents_there_is_no_error(data):
-    few = sums_of(data, slice(0, 9)).results()
-    assert len(set(DOCUMENT[:9])) == LEAST_DOCUMENTS - 1
+    few, enough = (int((n > DOCUMENT).sum()) for n in (LEAST_DOCUMENTS - 1, LEAST_DOCUMENTS))
+    assert sums_of(data, slice(0, enough)).results()["ce_increase_se"] is not None
+    few = sums_of(data, slice(0, few)).results()
     assert few["ce_increase"] is not None
     assert all(few[f"ce_increase{part}"] is None for part in ("_se", "_low", "_high"))
-    assert sums_of(data, slice(0, 10)).results()["ce_increase_se"] is not None
 
 
 @pytest.mark.parametrize("batch", [1, 7, 40])
@@ -248,7 +248,10 @@ def test_errors_of_a_domain_against_the_jackknife(data):
 def test_batches_and_ranks_give_the_same_domains(data, batch):
     whole = with_domains(data).domain_results()
     split = with_domains(data, slice(0, 15), batch).merge(with_domains(data, slice(15, None), batch)).domain_results()
-    assert {d: pytest.approx(f, rel=1e-9, nan_ok=True) for d, f in whole.items()} == split
+    assert list(split) == list(whole)
+    for domain, figures_of_it in whole.items():
+        for name, value in figures_of_it.items():
+            assert split[domain][name] == (value if value is None else pytest.approx(value, rel=1e-9)), name
 
 
 @pytest.mark.parametrize("effect", ["harmless", "noise"])
