@@ -19,12 +19,13 @@ The numbers that `sae` prints and stores, by their keys: names in files, in `--j
 counts are pooled over all tokens and divided once, at the end. Figures with ± have a standard error, `<key>_se`, and a
 95 % interval from `<key>_low` to `<key>_high`; a figure that cannot exist is null.
 
-Held-out rows are spread over the text: at most `eval.rows_per_document` of every document, chosen by hash, documents in
-the order of their hashes (`eval.sample=first`: the rows that the text begins with). Errors are over documents, because
-rows of one document are alike: with ψ the sum over a document's rows of ∇g · (row - mean row), SE² = G/(G-1) · Σψ² over
-G documents (CR1), and the interval is Student's with G - 1 degrees of freedom. Of fewer than 8 documents there is no
-error. `rows.safetensors` beside `eval.json` has the sums of every row with its document, of the dictionary and of all
-baselines and references, so that `sae contrast` can pair evaluations of the same text.
+Held-out rows are spread over the text: one of every document, documents in the order of their hashes, then a second
+of each, and so on until `eval.tokens`, at most `eval.rows_per_document` of each (`eval.sample=first`: the rows that
+the text begins with). Errors are over documents, because rows of one document are alike: with ψ the sum over a
+document's rows of ∇g · (row - mean row), SE² = G/(G-1) · Σψ² over G documents (CR1), and the interval is Student's
+with G - 1 degrees of freedom. Of fewer than 8 documents there is no error. `rows.safetensors` beside `eval.json` has
+the sums of every row with its document, of the dictionary and of all baselines and references, so that `sae contrast`
+can pair evaluations of the same text.
 
 Notation: activations x, their mean x̄, reconstructions x̂, features f; row i of the decoder dᵢ, of the encoder eᵢ.
 

@@ -5,5 +5,5 @@ set -eu
 
 sae harvest "$@" >/dev/null
 run=$(sae train "$@")
-sae eval "$run"
+sae eval "$run" 'baselines=[token,token2]'
 sae report "$run" >/dev/null

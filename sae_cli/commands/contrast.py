@@ -18,7 +18,7 @@ from sae_cli.metrics import VERSION
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.contrast import Difference, Verdict, corrected, difference, mean_of
 from sae_cli.metrics.figure import Better, Figure, Of
-from sae_cli.metrics.language_loss import figures_of
+from sae_cli.metrics.language_loss import exists, figures_of
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
 from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowSums
 from sae_cli.runs.definitions import UNDEFINED
@@ -130,9 +130,10 @@ def _differences(rows: Sequence[tuple[RowSums, RowSums]], config: ContrastConfig
     """By figure; without those that do not exist for one of the dictionaries."""
     found: dict[str, Difference] = {}
     for key in config.figures:
-        known = [figures_of(each.columns).get(key) for pair in rows for each in pair]
-        if (figure := known[0]) is None or None in known:
+        of_all = [each for pair in rows for each in pair]
+        if any(key not in figures_of(each.columns) or not exists(key, each) for each in of_all):
             continue
+        figure = figures_of(of_all[0].columns)[key]
         if each := difference(rows, figure, config.material or CONTRASTED[key].material):
             found[key] = each
     return dict(zip(found, corrected(list(found.values())), strict=True))

@@ -37,8 +37,8 @@ class Space(Enum):
 
 
 class Sample(Enum):
-    """Which rows of the held-out text are measured. `spread`: a few of every document, chosen by hash; `first`: those
-    that the text begins with."""
+    """Which rows of the held-out text are measured. `spread`: one of every document, chosen by hash, then a second
+    of each, and so on; `first`: those that the text begins with."""
 
     spread = "spread"
     first = "first"

@@ -183,6 +183,14 @@ def figures_of(columns: Sequence[str]) -> dict[str, OfTotals]:
     return {**of_codes, **means, **_figures(conditions)} if means else of_codes
 
 
+def exists(name: str, sums: RowSums) -> bool:
+    """Whether a figure has a meaning: a share of an effect only where the effect clearly raises the loss."""
+    if (effect := EFFECTS.get(name)) is None:
+        return True
+    found = sums.estimate(figures_of(sums.columns)[effect])
+    return is_harm(found.value, found.se)
+
+
 def _estimates(sums: RowSums, figures: Mapping[str, OfTotals]) -> dict[str, float | None]:
     found = {name: sums.estimate(figure) for name, figure in figures.items()}
     for name, effect in EFFECTS.items():

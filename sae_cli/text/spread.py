@@ -69,9 +69,9 @@ def _of_turn(rows: PlacedRows, per_document: int, turn: int) -> Iterator[PlacedR
 
 
 def spread(blocks: Iterable[PlacedRows], wanted: int, per_document: int | None, within: int) -> PlacedRows | None:
-    """At most so many rows of every document, documents in the order of their hashes, until there are enough.
+    """A row of every document, documents in the order of their hashes, then a second of each, until there are enough.
 
-    Equally many of each: errors over documents hold then, and do not where some documents are far longer than others.
+    At most so many of each: errors over documents hold then, and not where some documents are far longer than others.
     Memory does not grow with the text: what cannot be among them any more is forgotten.
 
     Args:
@@ -81,7 +81,7 @@ def spread(blocks: Iterable[PlacedRows], wanted: int, per_document: int | None, 
         within: rows of the text that are looked at, from its start.
 
     Returns:
-        The rows, documents in the order of their hashes, each one's in the order of the text; None without any.
+        The rows in this order, so that fewer of them are its beginning; None without any.
     """
     kept: PlacedRows | None = None
     for block in first(blocks, within):
@@ -90,8 +90,8 @@ def spread(blocks: Iterable[PlacedRows], wanted: int, per_document: int | None, 
         # A row of a later block can only move others of its document back: what is left out now stays out.
         allowed = together.select(rank < per_document) if per_document else together
         rank = rank[rank < per_document] if per_document else rank
-        kept = allowed.select(np.lexsort((rank, hashed(allowed.document)))[:wanted])
-    return None if kept is None else kept.select(np.lexsort((kept.number, hashed(kept.document))))
+        kept = allowed.select(np.lexsort((hashed(allowed.document), rank))[:wanted])
+    return kept
 
 
 def regrouped(blocks: Iterable[TokenRows], rows: int) -> Iterator[TokenRows]:

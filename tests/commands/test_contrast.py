@@ -9,6 +9,7 @@ import pytest
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import train
 
+CONTRASTED_BY_DEFAULT = ("l0", "fvu", "loss_recovered", "ce_increase")
 SMALL = ["device=cpu", "model_rows=4", "features.tokens=300", "eval.tokens=2000"]
 
 
@@ -46,11 +47,11 @@ def test_the_difference_is_that_of_the_evaluations(runs, sae):
     ended = sae("contrast", runs / "low=0", "--against", runs / "high=0", *SMALL, f"runs_dir={runs / 'one'}", "--json")
     report = json.loads(ended.out)["contrast"]
     figures = [json.loads(sae("eval", runs / name, *SMALL, "--json").out)["eval"] for name in ("low=0", "high=0")]
-    assert [line["figure"] for line in report["lines"]] == ["l0", "fvu", "loss_recovered", "ce_increase"]
+    assert {*(line["figure"] for line in report["lines"]), *report["missing"]} == set(CONTRASTED_BY_DEFAULT)
+    for name in report["missing"]:  # where the ablation does not clearly raise the loss
+        assert None in [each[name] for each in figures]
     for line in report["lines"]:
         one, other = (each[line["figure"]] for each in figures)
-        if one is None or other is None:
-            continue  # of these two the ablation does not clearly raise the loss
         assert line["difference"] == pytest.approx(one - other, rel=1e-6, abs=1e-9)
         assert line["verdict"] == "one_pair"
 

@@ -26,17 +26,14 @@ LENGTHS = {1000 + 7 * i: n for i, n in enumerate([1, 9, 2, 30, 4, 1, 6, 5, 3, 12
 
 def by_hand(lengths: dict[int, int], wanted: int, per_document: int) -> list[tuple[int, int]]:
     """Document and number of each chosen row, from the definition."""
-    number, rows = 0, []
+    number, left = 0, {}
     for document, n in lengths.items():
         own = np.arange(number, number + n)
-        keys = hashed(np.uint64(document) ^ hashed(own))
-        rows.append((int(hashed(np.array([document]))[0]), document, own[np.argsort(keys)][:per_document]))
+        left[document] = own[np.argsort(hashed(np.uint64(document) ^ hashed(own)))].tolist()[:per_document]
         number += n
-    found: list[tuple[int, int]] = []
-    for _, document, own in sorted(rows):
-        left = wanted - len(found)
-        found += [(document, int(each)) for each in sorted(own[:left])]
-    return found
+    in_order = sorted(left, key=lambda each: int(hashed(np.array([each]))[0]))
+    turns = [[(each, left[each][turn]) for each in in_order if turn < len(left[each])] for turn in range(per_document)]
+    return [pair for turn in turns for pair in turn][:wanted]
 
 
 def as_pairs(rows: PlacedRows | None) -> list[tuple[int, int]]:
@@ -51,6 +48,12 @@ def test_spread_is_by_hash(wanted: int, at_once: int) -> None:
     assert as_pairs(chosen) == by_hand(LENGTHS, wanted, 4)
     assert chosen is not None
     assert (chosen.rows.tokens[:, 0] == chosen.number * T).all()
+
+
+def test_fewer_are_the_beginning() -> None:
+    many, few = (as_pairs(spread(placed(text(LENGTHS)), n, per_document=4, within=10_000)) for n in (30, 12))
+    assert many[:12] == few
+    assert len({document for document, _ in few}) == len(LENGTHS)
 
 
 def test_no_document_has_more_rows_than_it_may() -> None:
