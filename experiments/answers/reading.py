@@ -1,4 +1,4 @@
-"""What the answers share: documents of `sae … --json`, settings of runs, figures over seeds, tables. Plain Python."""
+"""What the answers share: documents of `sae … --json`, settings of runs, figures over seeds, tables."""
 
 import json
 import math
@@ -7,6 +7,8 @@ import sys
 from collections import namedtuple
 from itertools import pairwise
 from pathlib import Path
+
+from scipy.special import stdtrit
 
 
 def documents(path=None):
@@ -72,20 +74,23 @@ def shown(values, digits=3):
 
 
 def verdict(differences, better, worse, errors=()):
-    """Which way paired differences over seeds point: two standard errors or it is open.
+    """Which way paired differences over seeds point, if their 95 % interval says so; one seed decides nothing.
 
-    The standard error is the larger of that over seeds and that of the measurement itself.
+    The variance is that over seeds and that of the measurement, which more seeds do not make smaller: all are measured
+    on the same text. The interval is Student's, with a degree of freedom less than there are seeds.
     """
     differences, errors = known(differences), known(errors)
     if not differences:
         return "no seed has both: undecided"
     mean, deviation = spread(differences)
-    error = deviation / math.sqrt(len(differences))
-    if errors:
-        measured = math.sqrt(sum(e * e for e in errors)) / len(errors)
-        error = measured if math.isnan(error) else max(error, measured)
-    word = better if mean > 2 * error else worse if mean < -2 * error else "undecided"
-    return f"{plus_minus(mean, error, 4, '+')}: {word}"
+    measured = statistics.fmean(errors) if errors else 0.0
+    n = len(differences)
+    if n < 2:
+        return f"{plus_minus(mean, measured or None, 4, '+')}: undecided (one seed)"
+    error = math.hypot(deviation / math.sqrt(n), measured)
+    reach = float(stdtrit(n - 1, 0.975)) * error
+    word = better if mean > reach else worse if mean < -reach else "undecided"
+    return f"{plus_minus(mean, error, 4, '+')}: {word} ({n} seeds)"
 
 
 def by_log_l0(points, l0):

@@ -1,5 +1,6 @@
 """What the experiments' answers share: figures over seeds, and when one may say which way they point."""
 
+import random
 import sys
 from pathlib import Path
 
@@ -33,12 +34,29 @@ def test_an_error_is_shown_with_two_digits_or_not_at_all(reading, values, digits
 
 
 def test_one_seed_decides_nothing(reading):
-    assert reading.verdict([0.5], "better", "worse") == "+0.5000: undecided"
-    assert reading.verdict([0.5], "better", "worse", errors=[0.1]) == "+0.5000 ± 0.1000: better"
+    assert reading.verdict([0.5], "better", "worse") == "+0.5000: undecided (one seed)"
+    assert reading.verdict([0.5], "better", "worse", errors=[0.1]) == "+0.5000 ± 0.1000: undecided (one seed)"
 
 
-def test_seeds_decide_by_two_standard_errors(reading):
-    assert reading.verdict([0.3, 0.4, 0.5], "better", "worse") == "+0.4000 ± 0.0577: better"
-    assert reading.verdict([-0.3, -0.4, -0.5], "better", "worse") == "-0.4000 ± 0.0577: worse"
-    assert reading.verdict([-0.3, 0.4, 0.1], "better", "worse").endswith(": undecided")
-    assert reading.verdict([0.30001, 0.30002], "better", "worse") == "+0.3000150 ± 0.0000050: better"
+def test_seeds_decide_by_students_interval(reading):
+    assert reading.verdict([0.3, 0.4, 0.5], "better", "worse") == "+0.4000 ± 0.0577: better (3 seeds)"
+    assert reading.verdict([-0.3, -0.4, -0.5], "better", "worse") == "-0.4000 ± 0.0577: worse (3 seeds)"
+    assert reading.verdict([-0.3, 0.4, 0.1], "better", "worse").endswith(": undecided (3 seeds)")
+    assert reading.verdict([0.30001, 0.30002], "better", "worse") == "+0.3000150 ± 0.0000050: better (2 seeds)"
+    # 2.8 standard errors of two seeds say nothing yet.
+    assert reading.verdict([0.3, 0.6], "better", "worse").endswith(": undecided (2 seeds)")
+
+
+def test_the_error_of_measuring_is_not_averaged_away(reading):
+    """All seeds are measured on the same text."""
+    said = reading.verdict([0.1] * 4, "better", "worse", errors=[0.05] * 4)
+    assert said == "+0.1000 ± 0.0500: undecided (4 seeds)"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 8])
+def test_equal_recipes_are_seldom_told_apart(reading, seeds):
+    rng = random.Random(seeds)
+    n = 2000
+    said = [reading.verdict([rng.gauss(0, 1) for _ in range(seeds)], "better", "worse") for _ in range(n)]
+    told = sum("undecided" not in each for each in said) / n
+    assert told < 0.05 + 3 * (0.05 * 0.95 / n) ** 0.5
