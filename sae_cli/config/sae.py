@@ -36,11 +36,19 @@ class JumpPenalty(Enum):
 
 @dataclass(kw_only=True)
 class SaeConfig:
-    """What all architectures share."""
+    """What all architectures share.
+
+    Attributes:
+        decoder_norm: whether decoder rows are of length 1.
+        b_dec_init: what `b_dec` begins with.
+        decoder_cosine_floor: the cosine with its first, random direction that no decoder row falls below ("softly
+            frozen", Korznikov et al. 2026, arXiv 2602.14111); null for none.
+    """
 
     architecture: str
     decoder_norm: DecoderNorm = DecoderNorm.unit
     b_dec_init: BiasInit = BiasInit.mean
+    decoder_cosine_floor: float | None = number(None, above=0, below=1, added=True)
 
     def sparsity_setting(self) -> str:
         """The top-level setting that this dictionary's sparsity follows from."""
@@ -57,10 +65,6 @@ class SaeConfig:
     def final_fit(self) -> float:
         """Share of the steps, at the end, in which the decoder alone is trained, on frozen codes."""
         return 0.0
-
-    def last_steps(self, steps: int) -> int:
-        """How many of the steps, at the end, features are not trained in any more."""
-        return round(self.final_fit() * steps)
 
     def contradictions(self, dict_size: int) -> Iterator[str]:
         """What speaks against it with so many features."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sae_cli.config.roles import PathKind, number, place
+from sae_cli.config.roles import PathKind, number, place, settings
 
 
 class Kernel(Enum):
@@ -14,6 +14,13 @@ class Kernel(Enum):
     sparse = "sparse"
     dense_bf16 = "dense_bf16"
     triton = "triton"
+
+
+class Part(Enum):
+    """A part of a dictionary: `encoder` is W_enc, `decoder` is W_dec; biases and thresholds are in neither."""
+
+    encoder = "encoder"
+    decoder = "decoder"
 
 
 FORBID_BELOW = 1e-4
@@ -45,6 +52,8 @@ class TrainingConfig:
         forbid_below: features of that run that fire, but on a smaller share of tokens in the last tenth of its
             training, are its rare ones.
         kernel: how the products of a step are computed.
+        freeze: parts that stay as they begin, at random directions: controls for what training them is worth
+            (Korznikov et al. 2026, arXiv 2602.14111).
     """
 
     batch_size: int = number(256, at_least=1)
@@ -64,9 +73,13 @@ class TrainingConfig:
     forbid_direction: str | None = place(PathKind.here, None)
     forbid_below: float = number(FORBID_BELOW, above=0, at_most=1)
     kernel: Kernel = Kernel.auto
+    freeze: list[Part] = settings(list, added=True)
 
     def __post_init__(self) -> None:
         self.save_at = sorted(set(self.save_at))
+        self.freeze = sorted(set(self.freeze), key=lambda each: each.value)
+        if len(self.freeze) == len(Part):
+            raise ValueError("train.freeze=[encoder,decoder]: nothing is left to train but biases; give one of them")
         if self.forbid_direction is None and self.forbid_below != FORBID_BELOW:
             raise ValueError(
                 f"train.forbid_below={self.forbid_below:g} has no effect without train.forbid_direction=: give it"

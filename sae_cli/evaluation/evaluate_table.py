@@ -150,7 +150,10 @@ def _baseline_rows(baselines: Mapping[str, Figures]) -> list[tuple[str, ...]]:
         else:
             parts.append(f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}")
         if above is not None:
-            parts.append(f"of what it leaves the dictionary recovers {plus_minus(above, each['recovered_above_se'])}")
+            low, high = each.get("recovered_above_low"), each.get("recovered_above_high")
+            interval = "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"
+            shown = plus_minus(above, each["recovered_above_se"])
+            parts.append(f"of what it leaves the dictionary recovers {shown}{interval}")
         if entropy is not None:
             parts.append(f"entropy {entropy:.2f} bits")
         rows.append((f"baseline {name}", ", ".join(parts)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 
@@ -19,24 +19,35 @@ class Adam:
         objective: whose parameters are trained.
         betas: decay rates of the two moments.
         clip: gradients whose norm, over all parameters together, is larger are scaled down to it; None for never.
+        frozen: names of parameters that are not moved.
 
     Attributes:
         states: each parameter with its gradient and the running means of that and of its square, by name.
         number: steps taken.
     """
 
-    def __init__(self, objective: Objective, betas: tuple[float, float], clip: float | None = None) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        betas: tuple[float, float],
+        clip: float | None = None,
+        frozen: Collection[str] = (),
+    ) -> None:
         self._unit_rows, self._betas, self._clip = objective.unit_rows, betas, clip
         self.states = {
             name: AdamState(parameter, gradient(parameter), torch.zeros_like(parameter), torch.zeros_like(parameter))
             for name, parameter in objective.parameters.items()
+            if name not in frozen
         }
+        self._held = [parameter for name, parameter in objective.parameters.items() if name in frozen]
         self.number = 0
 
     def step(self, kernel: Kernel, lr: float) -> None:
         """Move the parameters against their gradients, which are then zero."""
         self.number += 1
         step = AdamStep(lr, self._betas, self.number, self._gradient_scale())
+        for parameter in self._held:
+            gradient(parameter).zero_()
         for name, state in self.states.items():
             kernel.adam(state, step, unit_rows=self._unit_rows and name == "W_dec")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.train import Part
 from sae_cli.errors import RequestError
 from sae_cli.training.resampling import ResamplePlan
 from sae_cli.training.trainer import Recipe
+
+_PARAMETERS = {Part.encoder: "W_enc", Part.decoder: "W_dec"}
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
@@ -27,7 +30,9 @@ def recipe_of(config: TrainConfig) -> Recipe:
         lr_warmup=train.lr_warmup,
         lr_decay=train.lr_decay,
         sparsity_warmup=config.sae.penalty_rise(),
-        decoder_fit=config.sae.final_fit(),
+        decoder_fit=config.final_fit(),
+        frozen=tuple(_PARAMETERS[each] for each in train.freeze),
+        decoder_cosine_floor=config.sae.decoder_cosine_floor,
         b_dec_init=config.sae.b_dec_init,
         dead_after=train.dead_after,
         kernel=train.kernel.value,

@@ -21,6 +21,7 @@ from sae_cli.kernels.choice import KernelChoice
 from sae_cli.state import State, Stateful, below, check_like, number, of
 from sae_cli.tensor_types import Bool, Float, Tensor
 from sae_cli.training.adam import Adam
+from sae_cli.training.cone import Cone
 from sae_cli.training.density import DensityCounter
 from sae_cli.training.forbidden import ForbiddenDirection
 from sae_cli.training.initialize import activation_scale, initial_decoder_bias, random_directions
@@ -55,6 +56,8 @@ class Recipe:
     kernel: str
     seed: int
     density_windows: int = 1
+    frozen: tuple[str, ...] = ()
+    decoder_cosine_floor: float | None = None
     resampling: ResamplePlan = NO_RESAMPLING
 
     @property
@@ -105,7 +108,9 @@ class Trainer:
         self.forbidden = None if forbidden is None else ForbiddenDirection(forbidden.to(device))
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
-        self.adam = Adam(self.objective, recipe.betas, recipe.clip_grad_norm)
+        floor = recipe.decoder_cosine_floor
+        self.cone = None if floor is None else Cone(start.written, floor)
+        self.adam = Adam(self.objective, recipe.betas, recipe.clip_grad_norm, recipe.frozen)
         self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
@@ -176,6 +181,8 @@ class Trainer:
         self.adam.step(self.kernels.kernel, self.lr)
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
+        if self.cone:
+            self.cone.project_rows(self.objective.W_dec)
         self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
         self.step_number += 1
         self.objective.hold_sparsity(sums.l0 / len(x), self.step_number / max(1, self.recipe.main_steps))
@@ -207,7 +214,7 @@ class Trainer:
     def _begin_decoder_fit(self) -> None:
         if isinstance(self.objective, ReluObjective):
             self.objective = DecoderFit(self.objective)
-            self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm)
+            self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm, self.recipe.frozen)
 
     def check_finite(self) -> None:
         """See that what would be saved is finite; a finite loss does not show it, because most rows may be silent.

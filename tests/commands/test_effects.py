@@ -63,7 +63,7 @@ def read(monkeypatch):
 
     def noting(self, name):
         reader = sys._getframe(1)
-        if reader.f_code.co_name in TOLD and reader.f_back:
+        while reader.f_code.co_name in TOLD and reader.f_back:
             reader = reader.f_back
         file = reader.f_code.co_filename
         if file.startswith(str(PACKAGE)) and not file.startswith(str(PACKAGE / "config")):

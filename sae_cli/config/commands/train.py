@@ -16,7 +16,7 @@ from sae_cli.config.roles import PathKind, number, place, setting, settings
 from sae_cli.config.sae import SaeConfig, TopKSae
 from sae_cli.config.several import NoneOrSeveral
 from sae_cli.config.tracking import trackers
-from sae_cli.config.train import TrainingConfig
+from sae_cli.config.train import Part, TrainingConfig
 from sae_cli.documents import Document
 
 
@@ -87,12 +87,16 @@ class TrainConfig(StreamConfig):
         yield Idle(self.unused_sparsity, f"with sae={sae.architecture}", f"give {sae.sparsity_setting()}=")
         yield Idle("sae.architecture", "by itself", f"give sae={sae.architecture}")
         yield from sae.idle_with(self.l1)
+        if Part.decoder in self.train.freeze:
+            yield Idle("sae.decoder_fit", "with train.freeze=[decoder]", "leave it out")
+            yield Idle("sae.decoder_cosine_floor", "with train.freeze=[decoder]", "leave it out")
 
     def contradictions(self) -> Iterator[str]:
         yield from self.too_few_tokens()
         if self.sae.sparsity_setting() == "k" and self.k > self.dict_size:
             yield f"k={self.k}: expected at most dict_size={self.dict_size}"
         yield from self.sae.contradictions(self.dict_size)
+        yield from self._what_is_held_and_moved()
         yield from self._steps_that_do_not_come()
         yield from super().contradictions()
 
@@ -101,10 +105,23 @@ class TrainConfig(StreamConfig):
         if self.tokens < (size := self.train.batch_size):
             yield f"tokens={self.tokens}: expected at least one batch, train.batch_size={size}"
 
+    def final_fit(self) -> float:
+        """Share of the steps, at the end, in which the decoder alone is trained, on frozen codes."""
+        return 0.0 if Part.decoder in self.train.freeze else self.sae.final_fit()
+
+    def _what_is_held_and_moved(self) -> Iterator[str]:
+        """What is to stay as it begins, and to begin again or to be moved."""
+        held = [f"train.freeze=[{each.value}]" for each in self.train.freeze]
+        held += ["sae.decoder_cosine_floor="] if self.sae.decoder_cosine_floor is not None else []
+        if held and self.resample.at:
+            yield f"resample.at={self.resample.at}: features would begin again in other directions, against {held[0]}"
+        if Part.encoder in self.train.freeze and self.train.forbid_direction is not None:
+            yield "train.forbid_direction= changes the encoder's rows, against train.freeze=[encoder]: leave one out"
+
     def _steps_that_do_not_come(self) -> Iterator[str]:
         """Those, and those at which features are not trained any more."""
         count = self.tokens // self.train.batch_size
-        last = self.sae.last_steps(count)
+        last = round(self.final_fit() * count)
         steps = f"tokens={self.tokens:,} make {count:,} steps of train.batch_size={self.train.batch_size:,}"
         for step in self.train.save_at:
             if not 1 <= step <= count:
