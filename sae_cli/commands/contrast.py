@@ -188,7 +188,9 @@ def _outcome(expected: Prediction, low: float, high: float) -> str:
 def _result(finished: FinishedRun) -> StageResult:
     report: ContrastReport = finished.read_json(CONTRAST_FILE)
     lines = report["lines"]
-    numbers: dict[str, float | None] = {}
+    numbers: dict[str, float | None] = {
+        f"{key}{part}": None for key in report["missing"] for part in ("", "_low", "_high", "_p")
+    }
     for each in lines:
         key = each["figure"]
         numbers |= {key: each["difference"], f"{key}_low": each["low"], f"{key}_high": each["high"]}

@@ -169,7 +169,12 @@ def test_little_text_is_said_with_the_number_found(sae, folder, text):
     assert f"warning: the text was read {facts['epochs']:g} times: it is shorter than tokens=" in ended.err
     harvested = sae("harvest", *TRAIN[1:5], *few[:1], *few[2:-1], "device=cpu", "--json")
     assert json.loads(harvested.out)["facts"]["epochs"] > 1
-    ended = sae("eval", "runs/t", "eval.tokens=5000", "features.tokens=100000", "device=cpu", "--json")
+    much = ("eval.tokens=5000", "features.tokens=100000", "device=cpu", "--json")
+    ended = sae("eval", "runs/t", *much)
+    found = json.loads(ended.out)["eval"]
+    each = f"at most 4 rows (eval.rows_per_document) of each of {found['documents']} held-out documents"
+    assert f"eval.tokens=5,000: {each} give {found['tokens']:,}" in ended.err
+    ended = sae("eval", "runs/t", "eval.rows_per_document=null", *much)
     found = json.loads(ended.out)["eval"]
     assert f"eval.tokens=5,000: the held-out text gives {found['tokens']:,} activations" in ended.err
     assert f"features.tokens=100,000: the train text gives {found['feature_tokens']:,} activations" in ended.err

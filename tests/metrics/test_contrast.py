@@ -70,21 +70,35 @@ def test_pairing_takes_out_what_both_share():
     assert alone.se > 1
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize(("of_seed", "of_document"), [(1.0, 0.0), (0.0, 1.0), (1.0, 3.0)])
-def test_equal_recipes_are_not_told_apart(seeds, of_seed, of_document):
+VARIANCES = [(1.0, 0.0), (0.0, 1.0), (1.0, 3.0)]
+"""Of seeds and of documents."""
+
+
+def told_apart(seeds, of_seed, of_document, n):
+    """How often equal recipes are."""
     rng = np.random.default_rng(seeds)
-    n, told = 400, 0
-    for _ in range(n):
-        found = difference(drawn(rng, seeds, 16, 0.0, of_seed, of_document, rows=1), mean, material=1e-9)
-        assert found is not None
-        told += found.verdict in (Verdict.A_HIGHER, Verdict.B_HIGHER)
-    assert told / n <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / n)
+    pairs = (drawn(rng, seeds, 16, 0.0, of_seed, of_document, rows=1) for _ in range(n))
+    found = [present(difference(each, mean, material=1e-9)).verdict for each in pairs]
+    return sum(each in (Verdict.A_HIGHER, Verdict.B_HIGHER) for each in found) / n
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_equal_recipes_are_seldom_told_apart(seeds):
+    n = 100
+    assert told_apart(seeds, 1.0, 1.0, n) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize(("of_seed", "of_document"), VARIANCES)
+def test_equal_recipes_are_told_apart_in_five_of_a_hundred(seeds, of_seed, of_document):
+    n = 1000
+    assert told_apart(seeds, of_seed, of_document, n) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / n)
 
 
 def test_an_effect_is_found_as_often_as_was_predicted():
     rng = np.random.default_rng(7)
-    seeds, documents, effect, n = 5, 16, 1.6, 400
+    seeds, documents, effect, n = 5, 16, 1.6, 200
     truth = Difference(1, 0, seeds, documents, 1 / math.sqrt(seeds), 1 / math.sqrt(documents), material=1)
     predicted = truth.power(effect)
     drawn_pairs = (drawn(rng, seeds, documents, effect, 1.0, 1.0, of_both=0.0, rows=1) for _ in range(n))
@@ -92,7 +106,7 @@ def test_an_effect_is_found_as_often_as_was_predicted():
     found = sum(each <= 0.05 for each in p) / n
     assert predicted is not None
     assert 0.5 < predicted < 0.95
-    assert found == pytest.approx(predicted, abs=0.08)
+    assert found == pytest.approx(predicted, abs=0.1)
 
 
 def test_one_pair_has_an_interval_and_no_verdict():
