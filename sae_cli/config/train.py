@@ -52,8 +52,9 @@ class TrainingConfig:
         forbid_below: features of that run that fire, but on a smaller share of tokens in the last tenth of its
             training, are its rare ones.
         kernel: how the products of a step are computed.
-        freeze: parts that stay as they begin, at random directions: controls for what training them is worth
-            (Korznikov et al. 2026, arXiv 2602.14111).
+        freeze: parts that stay as they begin, at random directions, to the last bit: controls for what training them
+            is worth (Korznikov et al. 2026, arXiv 2602.14111). With a frozen decoder there is no decoder fit; with a
+            frozen encoder the fit leaves decoder rows at the norms that it finds.
     """
 
     batch_size: int = number(256, at_least=1)

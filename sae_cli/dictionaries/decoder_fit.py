@@ -19,14 +19,19 @@ class DecoderFit(Objective):
     """‖y - ŷ‖² as a function of W_dec and b_dec; f = ReLU(W_enc x + offset) with what is subtracted folded into it.
 
     Rows are free while they are fitted; where `start` keeps them at norm 1, each norm goes to its feature at
-    the end.
+    the end, and so to its encoder row.
+
+    Args:
+        start: what was trained so far.
+        keep_encoder: encoder rows stay as they are to the last bit, and decoder rows are left at the norms that they
+            were fitted to.
     """
 
     dictionary = ReluDictionary
     trained = ("W_dec", "b_dec")
 
-    def __init__(self, start: ReluObjective) -> None:
-        self.unit_rows, self.unit_rows_at_end = False, start.unit_rows
+    def __init__(self, start: ReluObjective, keep_encoder: bool = False) -> None:
+        self.unit_rows, self.unit_rows_at_end = False, start.unit_rows and not keep_encoder
         self.W_enc, self.b_pre = start.W_enc, start.b_pre
         self.offset = start.b_enc - start.W_enc @ start.center
         self._set(W_dec=start.W_dec, b_dec=start.b_dec)

@@ -12,6 +12,7 @@ from sae_cli.activations.source import ActivationSources
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.edits import Finetune
 from sae_cli.config.settings import result_settings
+from sae_cli.config.train import Part
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.frozen_codes import FrozenCodes
 from sae_cli.dictionaries.objective import Objective, Start
@@ -47,8 +48,10 @@ def finetuned(
         forbidden: a unit direction that its encoder rows are orthogonal to and stay so; None for none.
 
     Raises:
-        RequestError: `all` on a dictionary whose decoder was fitted with its codes frozen, or less than a batch.
+        RequestError: `all` on a dictionary whose decoder was fitted with its codes frozen, what must not move, or less
+            than a batch.
     """
+    _refuse_to_move(trained_with, what)
     train = replace(trained_with.train, lr=trained_with.train.lr * _LR if lr is None else lr)
     k = min(trained_with.k, dictionary.n_features)
     config = replace(trained_with, dict_size=dictionary.n_features, tokens=tokens, k=k, train=train)
@@ -80,3 +83,18 @@ def finetuned(
                 trainer.close_window()
     trainer.check_finite()
     return trainer.dictionary().replace(activation_mean=dictionary.activation_mean)
+
+
+def _refuse_to_move(trained_with: TrainConfig, what: Finetune) -> None:
+    """Refuse to move directions that training held, so that a frozen control stays one.
+
+    Raises:
+        RequestError: it would be done.
+    """
+    if what is Finetune.decoder and Part.decoder in trained_with.train.freeze:
+        raise RequestError("finetune=decoder: the dictionary was trained with train.freeze=[decoder]; use finetune=all")
+    if (floor := trained_with.sae.decoder_cosine_floor) is not None:
+        raise RequestError(
+            f"finetune_tokens=: the dictionary was trained with sae.decoder_cosine_floor={floor:g}, and fine-tuning "
+            "does not keep its rows near where they began; leave it out"
+        )

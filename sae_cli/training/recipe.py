@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.sae import BiasInit
 from sae_cli.config.train import Part
 from sae_cli.errors import RequestError
-from sae_cli.training.resampling import ResamplePlan
-from sae_cli.training.trainer import Recipe
+from sae_cli.training.resampling import NO_RESAMPLING, ResamplePlan
 
 _PARAMETERS = {Part.encoder: "W_enc", Part.decoder: "W_dec"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a dictionary is trained; the fields are those of `sae_cli.config.train` and its neighbors."""
+
+    dict_size: int
+    steps: int
+    lr: float
+    betas: tuple[float, float]
+    clip_grad_norm: float | None
+    lr_warmup: float
+    lr_decay: float
+    sparsity_warmup: float
+    decoder_fit: float
+    b_dec_init: BiasInit
+    dead_after: int
+    kernel: str
+    seed: int
+    density_windows: int = 1
+    frozen: tuple[str, ...] = ()
+    decoder_cosine_floor: float | None = None
+    resampling: ResamplePlan = NO_RESAMPLING
+
+    @property
+    def main_steps(self) -> int:
+        """Steps on the objective; the rest fit the decoder to frozen codes."""
+        return self.steps - round(self.decoder_fit * self.steps)
 
 
 def recipe_of(config: TrainConfig) -> Recipe:

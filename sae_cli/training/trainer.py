@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
 import torch
 
-from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.decoder_fit import DecoderFit
 from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Objective, Start, StepContext, gradient
@@ -25,7 +23,8 @@ from sae_cli.training.cone import Cone
 from sae_cli.training.density import DensityCounter
 from sae_cli.training.forbidden import ForbiddenDirection
 from sae_cli.training.initialize import activation_scale, initial_decoder_bias, random_directions
-from sae_cli.training.resampling import NO_RESAMPLING, ResamplePlan, Resampler
+from sae_cli.training.recipe import Recipe
+from sae_cli.training.resampling import Resampler
 from sae_cli.training.schedules import warmup, warmup_then_decay
 from sae_cli.training.window import Window
 
@@ -36,34 +35,6 @@ _GROWING = {
     *(f"resampler.{name}" for name in ("resampled", "recent", "written", "sizes")),
 }
 """What gets longer in the state of a trainer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a dictionary is trained; the fields are those of `sae_cli.config.train` and its neighbors."""
-
-    dict_size: int
-    steps: int
-    lr: float
-    betas: tuple[float, float]
-    clip_grad_norm: float | None
-    lr_warmup: float
-    lr_decay: float
-    sparsity_warmup: float
-    decoder_fit: float
-    b_dec_init: BiasInit
-    dead_after: int
-    kernel: str
-    seed: int
-    density_windows: int = 1
-    frozen: tuple[str, ...] = ()
-    decoder_cosine_floor: float | None = None
-    resampling: ResamplePlan = NO_RESAMPLING
-
-    @property
-    def main_steps(self) -> int:
-        """Steps on the objective; the rest fit the decoder to frozen codes."""
-        return self.steps - round(self.decoder_fit * self.steps)
 
 
 class Trainer:
@@ -213,7 +184,7 @@ class Trainer:
 
     def _begin_decoder_fit(self) -> None:
         if isinstance(self.objective, ReluObjective):
-            self.objective = DecoderFit(self.objective)
+            self.objective = DecoderFit(self.objective, keep_encoder="W_enc" in self.recipe.frozen)
             self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm, self.recipe.frozen)
 
     def check_finite(self) -> None:

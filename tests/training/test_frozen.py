@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 import sae_cli
 from sae_cli.cli.main import run as command_line
+from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.edits import Finetune
+from sae_cli.config.stored import read_config
+from sae_cli.dictionaries.objective import tied_encoder_scale
+from sae_cli.errors import RequestError
 from sae_cli.training.cone import Cone
+from sae_cli.training.finetune import finetuned
 from sae_cli.training.initialize import random_directions
+from tests.known import the
 
 SMALL = [
     "data=synthetic",
@@ -23,6 +33,7 @@ SMALL = [
     "--quiet",
 ]
 ARCHITECTURES = ["relu", "topk", "batch_topk", "jump_relu", "gated", "matryoshka"]
+HELD = ["sae.decoder_cosine_floor=.8"]
 FIRST = random_directions(48, 24, seed=0)
 
 
@@ -41,10 +52,7 @@ def sparsity(architecture):
 def test_a_frozen_decoder_is_what_it_was(capsys, tmp_path, architecture):
     settings = [f"sae={architecture}", *sparsity(architecture), "train.freeze=[decoder]"]
     dictionary = sae_cli.load(trained(capsys, tmp_path, *settings).out.strip())
-    rows = torch.nn.functional.normalize(dictionary.W_dec, dim=1)
-    if architecture != "jump_relu":  # whose rows are free, and scaled back to raw units
-        assert torch.equal(dictionary.W_dec, FIRST) or torch.allclose(rows, FIRST, atol=1e-7)
-    torch.testing.assert_close((rows * FIRST).sum(dim=1), torch.ones(48))
+    assert torch.equal(dictionary.W_dec, FIRST)
     assert float((torch.nn.functional.normalize(dictionary.W_enc, dim=1) * FIRST).sum(dim=1).min()) < 0.99
 
 
@@ -52,8 +60,8 @@ def test_a_frozen_decoder_is_what_it_was(capsys, tmp_path, architecture):
 def test_a_frozen_encoder_is_what_it_was(capsys, tmp_path, architecture):
     settings = [f"sae={architecture}", *sparsity(architecture), "train.freeze=[encoder]"]
     dictionary = sae_cli.load(trained(capsys, tmp_path, *settings).out.strip())
-    encoder = torch.nn.functional.normalize(dictionary.W_enc, dim=1)
-    torch.testing.assert_close((encoder * FIRST).sum(dim=1), torch.ones(48))
+    first = FIRST if architecture in ("topk", "batch_topk", "matryoshka") else FIRST * tied_encoder_scale(48, 24)
+    assert torch.equal(dictionary.W_enc, first)
     decoder = torch.nn.functional.normalize(dictionary.W_dec, dim=1)
     assert float((decoder * FIRST).sum(dim=1).min()) < 0.99
 
@@ -138,3 +146,56 @@ def test_a_row_is_put_back_on_its_side_with_its_length():
 )
 def test_bad_requests(capsys, tmp_path, settings, said):
     assert said in trained(capsys, tmp_path, *settings, code=2).err
+
+
+@pytest.mark.parametrize(
+    "held", [{"frozen": ("W_enc",)}, {"frozen": ("W_dec",)}, {"decoder_cosine_floor": 0.9}], ids=str
+)
+def test_a_stopped_one_goes_on_as_if_it_had_not_been(world_of_trainer, held):
+    torch.manual_seed(0)
+    batches = [torch.randn(64, 24) for _ in range(40)]
+    whole = world_of_trainer(**held)
+    for number, x in enumerate(batches):
+        if number == 15:
+            state = {name: tensor.clone() for name, tensor in whole.state().items()}
+        whole.step(x)
+    other = world_of_trainer(**held)  # from another sample: what it has set is in the state
+    other.restore(state)
+    for x in batches[15:]:
+        other.step(x)
+    for name, tensor in whole.state().items():
+        assert torch.equal(other.state()[name], tensor), name
+
+
+@pytest.mark.parametrize("held", ["train.freeze=[decoder]", "train.freeze=[encoder]", "sae.decoder_cosine_floor=.9"])
+@pytest.mark.parametrize("architecture", ["relu", "topk"])
+def test_what_is_not_held_learns(capsys, tmp_path, architecture, held):
+    run = trained(
+        capsys, tmp_path, f"sae={architecture}", *sparsity(architecture), held, "train.log_every=10"
+    ).out.strip()
+    lines = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["fvu"] < 0.8 * lines[0]["fvu"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_floor_holds_for_every_architecture(capsys, tmp_path, architecture):
+    settings = [f"sae={architecture}", *sparsity(architecture), "sae.decoder_cosine_floor=.9"]
+    rows = sae_cli.load(trained(capsys, tmp_path, *settings).out.strip()).W_dec.double()
+    cosine = (torch.nn.functional.normalize(rows, dim=1) * FIRST.double()).sum(dim=1)
+    assert 0.9 - 1e-6 < float(cosine.min()) < 0.999
+
+
+def test_a_run_that_is_held_has_its_own_name(capsys, tmp_path):
+    names = {trained(capsys, tmp_path, "l1=1", *each).out.strip() for each in ([], ["train.freeze=[decoder]"], HELD)}
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize(
+    ("trained_with", "said"),
+    [(["train.freeze=[decoder]"], "use finetune=all"), (["sae.decoder_cosine_floor=.8"], "leave it out")],
+)
+def test_fine_tuning_does_not_undo_it(capsys, tmp_path, trained_with, said):
+    run = trained(capsys, tmp_path, "l1=1", *trained_with).out.strip()
+    config, dictionary = read_config(Path(run), "train"), sae_cli.load(run)
+    with pytest.raises(RequestError, match=said):
+        finetuned(dictionary, the(TrainConfig, config), Finetune.decoder, 512, None, torch.device("cpu"))
