@@ -25,7 +25,8 @@ from sae_cli.dictionaries.objective import Objective, Start
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.dictionaries.topk import TopKObjective
 from sae_cli.kernels.choice import bfloat16_is_fast
-from sae_cli.training.trainer import Recipe, Trainer
+from sae_cli.training.recipe import Recipe
+from sae_cli.training.trainer import Trainer
 
 L1 = 1.0
 _BATCHES = 4

@@ -27,6 +27,10 @@ with G - 1 degrees of freedom. Of fewer than 8 documents there is no error. `row
 the sums of every row with its document, of the dictionary and of all baselines and references, so that `sae contrast`
 can pair evaluations of the same text.
 
+Under `baselines`, by its name, each baseline has some of these figures, and `recovered_above`, with its error and
+interval: of the loss that the baseline leaves, the share that the dictionary recovers, (CE baseline - CE dictionary) /
+(CE baseline - CE clean).
+
 Notation: activations x, their mean x̄, reconstructions x̂, features f; row i of the decoder dᵢ, of the encoder eᵢ.
 
 This page is made from `sae_cli/metrics/catalogue.py` by `python docs/figures.py`.

@@ -90,7 +90,9 @@ def verdict(differences, better, worse, errors=()):
     error = math.hypot(deviation / math.sqrt(n), measured)
     reach = float(stdtrit(n - 1, 0.975)) * error
     word = better if mean > reach else worse if mean < -reach else "undecided"
-    return f"{plus_minus(mean, error, 4, '+')}: {word} ({n} seeds)"
+    said = plus_minus(mean, error, 4, "+")
+    digits = len(said.partition(" ")[0].partition(".")[2])
+    return f"{said} ({mean - reach:+.{digits}f} to {mean + reach:+.{digits}f}, {n} seeds): {word}"
 
 
 def by_log_l0(points, l0):

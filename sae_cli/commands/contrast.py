@@ -53,8 +53,9 @@ def _contrast(claim: Claim[ContrastConfig]) -> FinishedRun:
     known = sum(evaluate.is_evaluated(each, _settings(each, config)) for each in sources)
     # What is predicted is in the manifest from here on; what follows is measured after it.
     with claim.open(parents=[each.run for each in sources]) as claimed:
-        rows = [(_rows(pair.a, config), _rows(pair.b, config)) for pair in pairs]
-        _check_rows(pairs, rows)
+        evaluations = [(_evaluation(pair.a, config), _evaluation(pair.b, config)) for pair in pairs]
+        rows = [(read_rows(a), read_rows(b)) for a, b in evaluations]
+        _check_rows(pairs, rows, [evaluation for both in evaluations for evaluation in both])
         found = _differences(rows, config)
         report: ContrastReport = {
             "pairs": [_about(each) for each in pairs],
@@ -105,25 +106,28 @@ def _settings(source: DictionaryRun, config: ContrastConfig) -> evaluate.EvalCon
     return evaluate.settings_for(source.run.directory, config)
 
 
-def _rows(source: DictionaryRun, config: ContrastConfig) -> RowSums:
+def _evaluation(source: DictionaryRun, config: ContrastConfig) -> FinishedRun:
     settings = _settings(source, config)
-    return read_rows(evaluate.evaluation(source, settings, evaluate.default_name(settings)))
+    return evaluate.evaluation(source, settings, evaluate.default_name(settings))
 
 
-def _check_rows(pairs: Sequence[_Pair], rows: Sequence[tuple[RowSums, RowSums]]) -> None:
-    """See that all are of the same rows.
+def _check_rows(
+    pairs: Sequence[_Pair], rows: Sequence[tuple[RowSums, RowSums]], evaluations: Sequence[FinishedRun]
+) -> None:
+    """See that all are of the same rows, and of the same tokens in them.
 
     Raises:
         JobError: they are not.
     """
-    first = rows[0][0]
-    for pair, both in zip(pairs, rows, strict=True):
-        for source, each in zip(pair, both, strict=False):
-            if not each.is_of_same_rows(first):
-                raise JobError(
-                    f"{source.run.directory}: was measured on other rows of text than {pairs[0].a.run.directory}; "  # type: ignore[union-attr]
-                    "dictionaries of one text, tokenizer and context are contrasted"
-                )
+    sources = [source for pair in pairs for source in (pair.a, pair.b)]
+    sums = [each for both in rows for each in both]
+    tokens = [each.fact("tokens_sha256", str) for each in evaluations]
+    for source, each, read in zip(sources, sums, tokens, strict=True):
+        if read != tokens[0] or not each.is_of_same_rows(sums[0]):
+            raise JobError(
+                f"{source.run.directory}: was measured on other rows of text than {sources[0].run.directory}; "
+                "contrast dictionaries of one text, tokenizer and context"
+            )
 
 
 def _differences(rows: Sequence[tuple[RowSums, RowSums]], config: ContrastConfig) -> dict[str, Difference]:

@@ -44,9 +44,9 @@ from sae_cli.terminal.progress import Field
 from sae_cli.training.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
 from sae_cli.training.forbidden_run import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.training.needs import Widths, disk_bytes, estimate, memory_bytes
-from sae_cli.training.recipe import recipe_of
+from sae_cli.training.recipe import Recipe, recipe_of
 from sae_cli.training.trackers.tracking import Tracking, check_trackers
-from sae_cli.training.trainer import TRAINING, Recipe, Trainer
+from sae_cli.training.trainer import TRAINING, Trainer
 
 _MISSED = 0.05
 """Share of `k` by which L0 may differ without a word."""

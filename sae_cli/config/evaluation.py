@@ -45,7 +45,10 @@ class Sample(Enum):
 
 
 ROWS_PER_DOCUMENT = 4
-WITHIN = 20_000_000
+LOOKED_AT = 10
+LEAST_LOOKED_AT = 1_000_000
+"""Tokens that rows are chosen from where nothing is said: for each that is measured, and at least. A stream is not read
+to its end for them."""
 
 
 @dataclass(kw_only=True)
@@ -57,20 +60,21 @@ class EvaluationConfig:
         sample: which rows.
         rows_per_document: most rows of a document; null for no limit, with which errors are too small where a few
             documents are far longer than the others.
-        within: tokens at the start of the held-out text that rows are chosen from.
+        within: tokens at the start of the held-out text that rows are chosen from; null for ten times `tokens`, and
+            at least a million.
     """
 
     tokens: int = number(100_000, at_least=1)
     sample: Sample = setting(Sample.spread, added=True)
     rows_per_document: int | None = number(ROWS_PER_DOCUMENT, at_least=1, added=True)
-    within: int = number(WITHIN, at_least=1, added=True)
+    within: int | None = number(None, at_least=1, added=True)
 
     def idle(self) -> Iterator[Idle]:
         """Its settings without effect."""
         if self.sample is Sample.first:
             if self.rows_per_document != ROWS_PER_DOCUMENT:
                 yield Idle("eval.rows_per_document", "with eval.sample=first", "leave it out")
-            if self.within != WITHIN:
+            if self.within is not None:
                 yield Idle("eval.within", "with eval.sample=first", "leave it out")
 
 

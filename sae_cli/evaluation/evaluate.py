@@ -94,9 +94,11 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool 
 
 
 def is_evaluated(source: DictionaryRun, config: EvalConfig) -> bool:
-    """Whether the run has the evaluation of these settings."""
-    with suppress(BusyError):
-        return ClaimInside(config, source.run, None, default_name(config)).is_finished()
+    """Whether there is the evaluation of these settings, in the run or where it is kept if that cannot be written."""
+    for out in (None, str(Path(config.runs_dir, EVALUATIONS))):
+        with suppress(BusyError):
+            if ClaimInside(config, source.run, out, default_name(config)).is_finished():
+                return True
     return False
 
 

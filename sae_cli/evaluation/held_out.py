@@ -15,7 +15,7 @@ import torch
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.data import DataConfig
-from sae_cli.config.evaluation import EvaluationConfig, Sample
+from sae_cli.config.evaluation import LEAST_LOOKED_AT, LOOKED_AT, EvaluationConfig, Sample
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.jobs.shortage import say_if_thinned
@@ -147,8 +147,9 @@ class HeldOutText:
         return self._spread(self._wanted)
 
     def _spread(self, wanted: int) -> PlacedRows:
-        within = max(1, self.evaluation.within // self.context)
-        found = spread(placed(self._stream.one_epoch(_ROWS_READ)), wanted, self.evaluation.rows_per_document, within)
+        within = self.evaluation.within or max(LOOKED_AT * self.evaluation.tokens, LEAST_LOOKED_AT)
+        rows = max(wanted, within // self.context)
+        found = spread(placed(self._stream.one_epoch(_ROWS_READ)), wanted, self.evaluation.rows_per_document, rows)
         if found is None:
             raise self._stream.too_little()
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_the_difference_is_that_of_the_evaluations(runs, sae):
         one, other = (each[line["figure"]] for each in figures)
         assert line["difference"] == pytest.approx(one - other, rel=1e-6, abs=1e-9)
         assert line["verdict"] == "one_pair"
+
+
+def test_dictionaries_of_other_rows_are_refused(runs, world, sae):
+    """The same documents in rows of another length, and the same number of rows."""
+    config = world.train(runs, tokens=512)
+    train.run(replace(config, data=replace(config.data, context=24)), runs / "shorter")
+    settings = [*SMALL[:3], "eval.tokens=200", f"runs_dir={runs / 'other'}"]
+    ended = sae("contrast", runs / "low=0", "--against", runs / "shorter", *settings, code=1)
+    assert "shorter: was measured on other rows of text than" in ended.err
+    assert len(ended.err.strip().splitlines()[-1]) < 400
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from sae_cli.cli.main import run as command_line
 from sae_cli.config.data import TextData
 from sae_cli.dictionaries.files import load
 from sae_cli.runs.dictionary_run import read_dictionary_run
+from sae_cli.terminal.plus_minus import plus_minus
 from tests.known import present, the
 
 WORDS = [f"{a}{b}" for a in ("ba", "ke", "lo", "mi", "nu") for b in ("ta", "re", "si", "po")]
@@ -111,7 +112,9 @@ def everything(sae, shop, a, b, out):
     assert all(each["sound"] and not each["findings"] for each in sae("verify", a, b, "--json").document["runs"])
     sae("report", a, "--out", f"{out}/r.html", "--json")
     page = (out / "r.html").read_text()
-    figures["report"] = [f"{figures['eval'][key]:.3f}"[:-1] in page for key in ("fvu", "ce_sae")]
+    figures["report"] = [
+        plus_minus(figures["eval"][key], figures["eval"][f"{key}_se"]) in page for key in ("fvu", "ce_sae")
+    ]
     figures["load"] = load(a).W_enc.sum().item()
     return figures
 

@@ -39,18 +39,26 @@ def test_one_seed_decides_nothing(reading):
 
 
 def test_seeds_decide_by_students_interval(reading):
-    assert reading.verdict([0.3, 0.4, 0.5], "better", "worse") == "+0.4000 ± 0.0577: better (3 seeds)"
-    assert reading.verdict([-0.3, -0.4, -0.5], "better", "worse") == "-0.4000 ± 0.0577: worse (3 seeds)"
-    assert reading.verdict([-0.3, 0.4, 0.1], "better", "worse").endswith(": undecided (3 seeds)")
-    assert reading.verdict([0.30001, 0.30002], "better", "worse") == "+0.3000150 ± 0.0000050: better (2 seeds)"
+    assert (
+        reading.verdict([0.3, 0.4, 0.5], "better", "worse") == "+0.4000 ± 0.0577 (+0.1516 to +0.6484, 3 seeds): better"
+    )
+    assert (
+        reading.verdict([-0.3, -0.4, -0.5], "better", "worse")
+        == "-0.4000 ± 0.0577 (-0.6484 to -0.1516, 3 seeds): worse"
+    )
+    assert reading.verdict([-0.3, 0.4, 0.1], "better", "worse").endswith("3 seeds): undecided")
+    assert (
+        reading.verdict([0.30001, 0.30002], "better", "worse")
+        == "+0.3000150 ± 0.0000050 (+0.2999515 to +0.3000785, 2 seeds): better"
+    )
     # 2.8 standard errors of two seeds say nothing yet.
-    assert reading.verdict([0.3, 0.6], "better", "worse").endswith(": undecided (2 seeds)")
+    assert reading.verdict([0.3, 0.6], "better", "worse").endswith("2 seeds): undecided")
 
 
 def test_the_error_of_measuring_is_not_averaged_away(reading):
     """All seeds are measured on the same text."""
     said = reading.verdict([0.1] * 4, "better", "worse", errors=[0.05] * 4)
-    assert said == "+0.1000 ± 0.0500: undecided (4 seeds)"
+    assert said == "+0.1000 ± 0.0500 (-0.0591 to +0.2591, 4 seeds): undecided"
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 8])

@@ -9,7 +9,8 @@ from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.config.sae import BiasInit
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.relu import ReluObjective
-from sae_cli.training.trainer import Recipe, Trainer
+from sae_cli.training.recipe import Recipe
+from sae_cli.training.trainer import Trainer
 
 
 class Small:

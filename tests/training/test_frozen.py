@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,13 @@ def test_a_frozen_encoder_is_what_it_was(capsys, tmp_path, architecture):
     assert float((decoder * FIRST).sum(dim=1).min()) < 0.99
 
 
-def test_bit_for_bit(world_of_trainer):
+def test_bit_for_bit(trainer_of):
     """Through the trainer, in its own units: not a bit of a frozen part changes, nor does Adam know it."""
     for name, other in (("W_dec", "W_enc"), ("W_enc", "W_dec")):
-        trainer = world_of_trainer(frozen=(name,))
+        trainer = trainer_of(frozen=(name,))
         before = {each: trainer.objective.parameters[each].clone() for each in (name, other)}
         for _ in range(20):
-            trainer.step(torch.randn(64, 24))
+            trainer.step(torch.randn(64, 16))
         assert torch.equal(trainer.objective.parameters[name], before[name])
         assert not torch.equal(trainer.objective.parameters[other], before[other])
         assert name not in trainer.adam.states
@@ -80,41 +81,24 @@ def test_bit_for_bit(world_of_trainer):
 
 
 @pytest.fixture
-def world_of_trainer():
-    from sae_cli.config.sae import BiasInit
-    from sae_cli.dictionaries.relu import ReluObjective
-    from sae_cli.training.trainer import Recipe, Trainer
+def trainer_of(small):
+    """Trainers of the small recipe, without a decoder fit, on what they are given."""
 
-    def make(**changes):
-        recipe = Recipe(
-            dict_size=48,
-            steps=40,
-            lr=1e-2,
-            betas=(0.9, 0.999),
-            clip_grad_norm=None,
-            lr_warmup=0.0,
-            lr_decay=0.0,
-            sparsity_warmup=0.0,
-            decoder_fit=0.0,
-            b_dec_init=BiasInit.mean,
-            dead_after=10_000,
-            kernel="reference",
-            seed=0,
-            **changes,
-        )
-        objective = lambda start: ReluObjective(start.read, start.written, start.b_dec, True, 0.1)  # noqa: E731
-        return Trainer(recipe, objective, torch.randn(512, 24), torch.device("cpu"))
+    def make(batches=2, **changes):
+        recipe = replace(small.recipe, steps=40, lr=1e-2, decoder_fit=0.0, **changes)
+        return small.trainer(recipe, small.relu(l1=0.1), small.batches(batches))
 
     return make
 
 
 @pytest.mark.parametrize("floor", [0.5, 0.8, 0.95])
-def test_no_row_leaves_its_cone(world_of_trainer, floor):
-    trainer = world_of_trainer(decoder_cosine_floor=floor)
+def test_no_row_leaves_its_cone(trainer_of, floor):
+    trainer = trainer_of(decoder_cosine_floor=floor)
+    first = trainer.objective.W_dec.double().clone()
     for _ in range(40):
-        trainer.step(torch.randn(64, 24))
+        trainer.step(torch.randn(64, 16))
         rows = torch.nn.functional.normalize(trainer.objective.W_dec.double(), dim=1)
-        cosine = (rows * FIRST.double()).sum(dim=1)
+        cosine = (rows * first).sum(dim=1)
         assert float(cosine.min()) > floor - 1e-6
     assert floor < 0.95 or float(cosine.min()) < floor + 1e-3, "some have come to its surface"
 
@@ -151,15 +135,15 @@ def test_bad_requests(capsys, tmp_path, settings, said):
 @pytest.mark.parametrize(
     "held", [{"frozen": ("W_enc",)}, {"frozen": ("W_dec",)}, {"decoder_cosine_floor": 0.9}], ids=str
 )
-def test_a_stopped_one_goes_on_as_if_it_had_not_been(world_of_trainer, held):
+def test_a_stopped_one_goes_on_as_if_it_had_not_been(trainer_of, held):
     torch.manual_seed(0)
-    batches = [torch.randn(64, 24) for _ in range(40)]
-    whole = world_of_trainer(**held)
+    batches = [torch.randn(64, 16) for _ in range(40)]
+    whole = trainer_of(**held)
     for number, x in enumerate(batches):
         if number == 15:
             state = {name: tensor.clone() for name, tensor in whole.state().items()}
         whole.step(x)
-    other = world_of_trainer(**held)  # from another sample: what it has set is in the state
+    other = trainer_of(batches=3, **held)  # from another sample: what it has set is in the state
     other.restore(state)
     for x in batches[15:]:
         other.step(x)

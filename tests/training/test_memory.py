@@ -12,7 +12,8 @@ import resource
 import torch
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.relu import ReluObjective
-from sae_cli.training.trainer import Recipe, Trainer
+from sae_cli.training.recipe import Recipe
+from sae_cli.training.trainer import Trainer
 
 def objective(start):
     made = ReluObjective(start.read, start.written, start.b_dec, True, 1.0)
