@@ -8,36 +8,44 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands.contrast import ContrastConfig
+from sae_cli.config.commands.contrast import ContrastConfig, Curve
+from sae_cli.config.evaluation import Baseline
 from sae_cli.config.prediction import Prediction, prediction
-from sae_cli.errors import JobError, RequestError
-from sae_cli.evaluation import evaluate
+from sae_cli.errors import RequestError
+from sae_cli.evaluation import arms, evaluate
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.catalogue import figures
-from sae_cli.metrics.contrast import Difference, Verdict, corrected, difference, mean_of
-from sae_cli.metrics.figure import Better, Figure, Of
-from sae_cli.metrics.language_loss import exists, figures_of
+from sae_cli.metrics.contrast import Difference, Verdict, corrected
+from sae_cli.metrics.figure import Better, Group, Of
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
-from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowSums
+from sae_cli.metrics.row_sums import LEAST_DOCUMENTS
 from sae_cli.runs.definitions import UNDEFINED
-from sae_cli.runs.dictionary_run import DictionaryRun, is_trained_here, read_dictionary_run, trained_with
+from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.runs.file_names import CONTRAST_FILE
-from sae_cli.runs.row_files import read_rows
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal.plus_minus import plus_minus
 
-CONTRASTED = {key: each for key, each in figures(Of.EVALUATION).items() if each.has_error}
-"""The figures that may be contrasted."""
+CONTRASTED = {
+    key: each
+    for key, each in figures(Of.EVALUATION).items()
+    if each.has_error or each.group in (Group.RECONSTRUCTION, Group.FEATURES)
+}
+"""The figures that may be contrasted: not those that count what was measured."""
+_ALONG_L0 = [
+    key
+    for key, each in CONTRASTED.items()
+    if key != "l0" and each.has_error and each.better in (Better.HIGHER, Better.LOWER)
+]
+"""Those of which there is a curve in log L0."""
 
 
-class _Pair(NamedTuple):
-    """Two dictionaries that are held against each other, and the seed that both are of where that is known."""
+class _Line(NamedTuple):
+    """A figure, and the baseline that it is against if it is against one."""
 
-    a: DictionaryRun
-    b: DictionaryRun
-    seed: int | None
+    key: str
+    baseline: Baseline | None
 
 
 def run(config: ContrastConfig, directory: Path) -> StageResult:
@@ -47,22 +55,24 @@ def run(config: ContrastConfig, directory: Path) -> StageResult:
 
 def _contrast(claim: Claim[ContrastConfig]) -> FinishedRun:
     config = claim.config
-    _check_figures(config.figures)
-    pairs = _paired([_source(each, "a") for each in config.a], [_source(each, "against") for each in config.against])
-    sources = [each for pair in pairs for each in (pair.a, pair.b)]
-    known = sum(evaluate.is_evaluated(each, _settings(each, config)) for each in sources)
+    _check_figures(config)
+    groups = arms.grouped(config)
+    known = sum(_is_known(each, config) for group in groups for each in group.all)
     # What is predicted is in the manifest from here on; what follows is measured after it.
-    with claim.open(parents=[each.run for each in sources]) as claimed:
-        evaluations = [(_evaluation(pair.a, config), _evaluation(pair.b, config)) for pair in pairs]
-        rows = [(read_rows(a), read_rows(b)) for a, b in evaluations]
-        _check_rows(pairs, rows, [evaluation for both in evaluations for evaluation in both])
-        found = _differences(rows, config)
+    with claim.open(parents=[each.run for group in groups for each in group.all]) as claimed:
+        measured = arms.evaluated(groups, config)
+        all_of_them = arms.differences(measured, config, CONTRASTED)
+        lines = [(_Line(key, baseline), each) for key, baseline, each in all_of_them]
+        there = {line: each for line, each in lines if each is not None}
+        found = dict(zip(there, corrected(list(there.values())), strict=True))
+        rows = measured[0].a[0].rows
         report: ContrastReport = {
-            "pairs": [_about(each) for each in pairs],
-            "documents": rows[0][0].documents,
-            "lines": [_line(key, each) for key, each in found.items()],
-            "missing": [each for each in config.figures if each not in found],
-            "predictions": [_judged(text, rows, found) for text in config.predict],
+            "pairs": _about(groups, config),
+            "sweep": _sweep(groups, config),
+            "documents": rows.documents if rows else None,
+            "lines": [_line(line, each) for line, each in found.items()],
+            "missing": list(dict.fromkeys(line.key for line, each in lines if each is None)),
+            "predictions": [_judged(text, measured, found) for text in config.predict],
             "evaluated_before": known,
             "metrics_version": VERSION,
         }
@@ -70,87 +80,43 @@ def _contrast(claim: Claim[ContrastConfig]) -> FinishedRun:
         return claimed.finish(seconds=claim.seconds())
 
 
-def _source(path: str, key: str) -> DictionaryRun:
-    try:
-        source = read_dictionary_run(path)
-    except RequestError as error:
-        raise RequestError(f"{key}={error}") from error
-    if source.card.truth:
-        raise RequestError(f"{key}={path}: expected a dictionary of a language model, found one of data=synthetic")
-    return source
+def _is_known(source: DictionaryRun, config: ContrastConfig) -> bool:
+    return evaluate.is_evaluated(source, arms.settings_of(source, config, is_a=str(source.run.directory) in config.a))
 
 
-def _check_figures(asked: Sequence[str]) -> None:
-    for each in asked:
+def _check_figures(config: ContrastConfig) -> None:
+    for each in config.figures:
         if each not in CONTRASTED:
             close = get_close_matches(each, CONTRASTED, n=1)
             meant = f"did you mean {close[0]}?" if close else f"expected some of {', '.join(CONTRASTED)}"
-            raise RequestError(f"figures={each}: no figure with a standard error is called that; {meant}")
+            raise RequestError(f"figures={each}: no figure of a dictionary is called that; {meant}")
+        if config.curve is not Curve.none and each not in _ALONG_L0:
+            raise RequestError(f"figures={each}: has no curve in L0; expected figures of reconstruction or loss")
 
 
-def _paired(a: Sequence[DictionaryRun], b: Sequence[DictionaryRun]) -> list[_Pair]:
-    """By seeds where both have the same ones, each once; else in the order given."""
-    seeds_a, seeds_b = ([_seed(each) for each in runs] for runs in (a, b))
-    if None not in seeds_a and len(set(seeds_a)) == len(a) and set(seeds_a) == set(seeds_b):
-        by_seed = dict(zip(seeds_b, b, strict=True))
-        return [_Pair(each, by_seed[seed], seed) for each, seed in zip(a, seeds_a, strict=True)]
-    return [_Pair(one, other, None) for one, other in zip(a, b, strict=True)]
+def _about(groups: Sequence[arms.Group], config: ContrastConfig) -> list[PairedReport]:
+    names = ",".join(each.value for each in config.baselines())
+    return [
+        {"a": str(a.run.directory), "b": names or _other(group, config), "seed": group.seed}
+        for group in groups
+        for a in group.a
+    ]
 
 
-def _seed(source: DictionaryRun) -> int | None:
-    origin = source.origin()
-    return trained_with(origin).seed if is_trained_here(origin) else None
+def _other(group: arms.Group, config: ContrastConfig) -> str:
+    return str(group.b[0].run.directory) if config.curve is Curve.none else config.curve.value
 
 
-def _settings(source: DictionaryRun, config: ContrastConfig) -> evaluate.EvalConfig:
-    return evaluate.settings_for(source.run.directory, config)
+def _sweep(groups: Sequence[arms.Group], config: ContrastConfig) -> list[str]:
+    return [] if config.curve is Curve.none else [str(each.run.directory) for group in groups for each in group.b]
 
 
-def _evaluation(source: DictionaryRun, config: ContrastConfig) -> FinishedRun:
-    settings = _settings(source, config)
-    return evaluate.evaluation(source, settings, evaluate.default_name(settings))
-
-
-def _check_rows(
-    pairs: Sequence[_Pair], rows: Sequence[tuple[RowSums, RowSums]], evaluations: Sequence[FinishedRun]
-) -> None:
-    """See that all are of the same rows, and of the same tokens in them.
-
-    Raises:
-        JobError: they are not.
-    """
-    sources = [source for pair in pairs for source in (pair.a, pair.b)]
-    sums = [each for both in rows for each in both]
-    tokens = [each.fact("tokens_sha256", str) for each in evaluations]
-    for source, each, read in zip(sources, sums, tokens, strict=True):
-        if read != tokens[0] or not each.is_of_same_rows(sums[0]):
-            raise JobError(
-                f"{source.run.directory}: was measured on other rows of text than {sources[0].run.directory}; "
-                "contrast dictionaries of one text, tokenizer and context"
-            )
-
-
-def _differences(rows: Sequence[tuple[RowSums, RowSums]], config: ContrastConfig) -> dict[str, Difference]:
-    """By figure; without those that do not exist for one of the dictionaries."""
-    found: dict[str, Difference] = {}
-    for key in config.figures:
-        of_all = [each for pair in rows for each in pair]
-        if any(key not in figures_of(each.columns) or not exists(key, each) for each in of_all):
-            continue
-        figure = figures_of(of_all[0].columns)[key]
-        if each := difference(rows, figure, config.material or CONTRASTED[key].material):
-            found[key] = each
-    return dict(zip(found, corrected(list(found.values())), strict=True))
-
-
-def _about(pair: _Pair) -> PairedReport:
-    return {"a": str(pair.a.run.directory), "b": str(pair.b.run.directory), "seed": pair.seed}
-
-
-def _line(key: str, found: Difference) -> ContrastLine:
+def _line(line: _Line, found: Difference) -> ContrastLine:
     low, high = found.interval or (None, None)
     return {
-        "figure": key,
+        "figure": line.key,
+        "against": None if line.baseline is None else line.baseline.value,
+        "unit": "seeds" if found.documents is None else "seeds and documents",
         "verdict": found.verdict.value,
         "within_material": found.is_within,
         "a": found.a,
@@ -161,20 +127,19 @@ def _line(key: str, found: Difference) -> ContrastLine:
         "high": high,
         "p": found.p,
         "p_holm": None if found.p is None else min(1.0, found.p * found.holm[0]),
-        "material": found.material,
+        "material": found.material or None,
         "seed_se": found.seed_se,
         "document_se": found.document_se,
         "seeds_needed": found.seeds_needed,
-        "power": found.power(found.material),
+        "power": found.power(found.material) if found.material else None,
     }
 
 
-def _judged(text: str, rows: Sequence[tuple[RowSums, RowSums]], found: Mapping[str, Difference]) -> PredictionReport:
+def _judged(text: str, groups: Sequence[arms.MeasuredGroup], found: Mapping[_Line, Difference]) -> PredictionReport:
     expected = prediction(text)
-    of_figure = found.get(expected.figure)
+    of_figure = next((each for line, each in found.items() if line.key == expected.figure), None)
     if of_figure is not None and not expected.of_difference:
-        figure = figures_of(rows[0][0].columns)[expected.figure]
-        of_figure = mean_of([a for a, _ in rows], figure, of_figure.material)
+        of_figure = arms.mean_of_a(groups, expected.figure, of_figure.material)
     if of_figure is None or of_figure.interval is None:
         return {"prediction": text, "outcome": "not measured", "value": None, "low": None, "high": None}
     low, high = of_figure.interval
@@ -196,16 +161,23 @@ def _result(finished: FinishedRun) -> StageResult:
         f"{key}{part}": None for key in report["missing"] for part in ("", "_low", "_high", "_p")
     }
     for each in lines:
-        key = each["figure"]
+        key = _name(each)
         numbers |= {key: each["difference"], f"{key}_low": each["low"], f"{key}_high": each["high"]}
         numbers |= {f"{key}_p": each["p_holm"]}
+    said = [{**each, "says": _words(each, report)} for each in lines]
+    document: ContrastReport | dict[str, object] = {**report, "lines": said}
     return StageResult(
         directory=finished.directory,
         title=_title(report),
-        document={"command": "contrast", "contrast": report, "figures": numbers},
+        document={"command": "contrast", "contrast": document, "figures": numbers},
         header=("", "A", "B", "A - B (95 % interval)", "p (Holm)", "verdict"),
         table=[*(_row(each, report) for each in lines), *_notes(report), ("run", "", "", str(finished.directory))],
     )
+
+
+def _name(line: ContrastLine) -> str:
+    """Of the difference, for `--require`: `fvu`, or `fvu.token2` against a baseline."""
+    return ".".join(filter(None, (line["figure"], line.get("against"))))
 
 
 def _row(line: ContrastLine, report: ContrastReport) -> tuple[str, ...]:
@@ -216,43 +188,64 @@ def _row(line: ContrastLine, report: ContrastReport) -> tuple[str, ...]:
         digits = len(shown.partition(" ")[0].partition(".")[2])
         shown = f"{shown} ({line['low']:+.{digits}f} to {line['high']:+.{digits}f})"
     p = "" if line["p_holm"] is None else f"{line['p_holm']:.2g}"
-    return (known.named, known.text(line["a"]), known.text(line["b"]), shown, p, _words(line, known, report))
+    label = ", ".join(filter(None, (known.named, line.get("against") and f"B: {line.get('against')}")))
+    if line.get("unit") == "seeds" and report["documents"] is not None:
+        label += " (over seeds)"
+    return (label, known.text(line["a"]), known.text(line["b"]), shown, p, _words(line, report))
 
 
-def _words(line: ContrastLine, known: Figure, report: ContrastReport) -> str:
+def _words(line: ContrastLine, report: ContrastReport) -> str:
     """The verdict as people read it."""
-    material = f"{line['material']:g}"
+    known = CONTRASTED[line["figure"]]
     match Verdict(line["verdict"]):
         case Verdict.A_HIGHER | Verdict.B_HIGHER as verdict:
             higher, lower = ("A", "B") if verdict is Verdict.A_HIGHER else ("B", "A")
             said = f"{higher} is higher"
             if known.better in (Better.HIGHER, Better.LOWER):
                 said = f"{higher if known.better is Better.HIGHER else lower} is better"
-            return f"{said}, by less than {material}" if line["within_material"] else said
+            return f"{said}, by less than {line['material']:g}" if line["within_material"] else said
         case Verdict.SAME:
-            return f"the same within {material}"
+            return f"the same within {line['material']:g}"
         case Verdict.ONE_PAIR:
             return "of these two only: one seed"
         case Verdict.NOT_MEASURED:
+            if line.get("unit") == "seeds":
+                return "cannot tell: every seed has the same difference, which does not say how far they spread"
             return f"cannot tell: {report['documents']} documents are too few (at least {LEAST_DOCUMENTS})"
         case Verdict.UNDECIDED:
-            needed = line["seeds_needed"]
-            return f"cannot tell: would need {f'about {needed:,} seeds' if needed else 'more text'}"
+            return _undecided(line)
+
+
+def _undecided(line: ContrastLine) -> str:
+    """What would tell."""
+    if line["material"] is None:
+        return "cannot tell: more seeds, or give material="
+    needed = line["seeds_needed"]
+    return f"cannot tell: would need {f'about {needed:,} seeds' if needed else 'more text'}"
 
 
 def _title(report: ContrastReport) -> str:
     seeds = [each["seed"] for each in report["pairs"]]
+    if sweep := report.get("sweep"):
+        return (
+            f"contrast at equal L0: {len(seeds)} dictionaries against a sweep of {len(sweep)}, "
+            f"seeds {', '.join(map(str, dict.fromkeys(seeds)))}{_of_documents(report)}"
+        )
     how = "in the order given" if None in seeds else f"by seed ({', '.join(map(str, seeds))})"
     pairs = f"{len(seeds)} pair{'s' if len(seeds) > 1 else ''} {how}"
-    return f"contrast: {pairs}, {report['documents']:,} documents"
+    return f"contrast: {pairs}{_of_documents(report)}"
+
+
+def _of_documents(report: ContrastReport) -> str:
+    return "" if report["documents"] is None else f", {report['documents']:,} documents"
 
 
 def _notes(report: ContrastReport) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [(CONTRASTED[key].named, "", "", "", "", UNDEFINED) for key in report["missing"]]
+    nowhere = "no L0 in common, or the figure does not exist" if report.get("sweep") else UNDEFINED
+    rows: list[tuple[str, ...]] = [(CONTRASTED[key].named, "", "", "", "", nowhere) for key in report["missing"]]
     for each in report["predictions"]:
         interval = "" if each["low"] is None else f"{each['value']:.4g} ({each['low']:.4g} to {each['high']:.4g})"
         rows.append((f"predicted {each['prediction']}", "", "", interval, "", each["outcome"]))
     if report["predictions"] and report["evaluated_before"]:
-        n, of = report["evaluated_before"], 2 * len(report["pairs"])
-        rows.append(("", "", "", "", "", f"{n} of {of} evaluations were there before that"))
+        rows.append(("", "", "", "", "", f"{report['evaluated_before']} evaluations were there before that"))
     return rows

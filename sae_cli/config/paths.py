@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from omegaconf import MISSING
 
+from sae_cli.config.evaluation import Baseline
 from sae_cli.config.roles import PathKind, is_group, role_of, settings_in
 from sae_cli.documents import Document, Facts
 
@@ -23,6 +24,8 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 TRUTH = "truth"
 """In place of a run: the known directions of data=synthetic."""
+NAMES = (TRUTH, *(each.value for each in Baseline))
+"""What stands in place of a run where one is asked for: a folder of that name is `./name`."""
 
 
 class PathSetting(NamedTuple):
@@ -85,7 +88,7 @@ def is_absolute(path: str) -> bool:
 
 def absolute(path: str, kind: PathKind = PathKind.named) -> str:
     """A local path made absolute; a hub id, URL or `embedded:` name as it is."""
-    if _is_no_path(path) or (kind is PathKind.run_or_truth and path == TRUTH):
+    if _is_no_path(path) or (kind is PathKind.run_or_name and path in NAMES):
         return path
     local = os.path.expanduser(path)
     there = kind is not PathKind.named or local.startswith((".", "/")) or os.path.exists(local)

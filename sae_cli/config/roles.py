@@ -20,11 +20,11 @@ _ROLE = "role"
 
 
 class PathKind(Enum):
-    """`here`: always a place on this machine; `run_or_truth`: the same, but for `TRUTH`; `named`: a folder if there is
+    """`here`: always a place on this machine; `run_or_name`: the same, but for `NAMES`; `named`: a folder if there is
     one, else a name on the hub."""
 
     here = "here"
-    run_or_truth = "run_or_truth"
+    run_or_name = "run_or_name"
     named = "named"
 
 

@@ -226,8 +226,11 @@ MATERIAL = {
     **dict.fromkeys(("ce_increase", "zero_ablation_effect", "mean_ablation_effect"), 0.005),
     **dict.fromkeys(("kl_sae", "kl_zero", "kl_mean"), 0.005),
     **dict.fromkeys(("bits_per_byte_clean", "bits_per_byte_sae"), 0.005),
+    **dict.fromkeys(("fvu_resid", "fvu_logit", "nullspace", "mmcs_truth_to_dictionary"), 0.01),
+    **dict.fromkeys(("truth_recovered_0.9", "top1_share_median", "top3_share_median"), 0.02),
+    "token_entropy_median": 0.1,
 }
-"""The size of a difference that matters, of the figures that have errors."""
+"""The size of a difference that matters."""
 
 
 def _of(of: Of, figures: tuple[Figure, ...]) -> list[Figure]:
@@ -245,7 +248,7 @@ def _material(figures: Iterable[Figure]) -> list[Figure]:
 FIGURES: tuple[Figure, ...] = (
     *_material(_in(Group.RECONSTRUCTION, _RECONSTRUCTION)),
     *_material(_losses()),
-    *_in(Group.FEATURES, _OF_FEATURES),
+    *_material(_in(Group.FEATURES, _OF_FEATURES)),
     *_in(Group.COUNT, _COUNTS),
     *_of(Of.FEATURE, _OF_A_FEATURE),
     *_of(Of.NEURON, _OF_A_NEURON),

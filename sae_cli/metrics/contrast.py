@@ -2,8 +2,13 @@
 
 For seed s the difference is D_s = figure(A_s) - figure(B_s), measured on the same rows of text. Seeds and documents are
 crossed random effects: SE² = Var(D_s) / S + SE²_documents(mean of D_s). It counts the measuring error of each seed
-twice, which makes it slightly too large, not too small. The interval is Student's, with the smaller of S - 1 and G - 1
-degrees of freedom: by Satterthwaite's rule equal recipes would be told apart too often where there are few seeds.
+twice, which makes it slightly too large, not too small. The interval reaches √((t(S-1)·SE_seeds)² +
+(t(G-1)·SE_documents)²) to either side, t Student's quantiles for S seeds and G documents: with its own degrees of
+freedom for each part it covers at least as often as it says, whatever the variances are (Banerjee 1960, Sankhyā 22). By
+Satterthwaite's rule equal recipes would be told apart too often where there are few seeds.
+
+A figure that has no sums by document, as one of the features or of a comparison with a known truth, is over seeds
+alone.
 """
 
 from __future__ import annotations
@@ -12,7 +17,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache
 
 import torch
 
@@ -21,6 +25,8 @@ from sae_cli.tensor_types import Float, Tensor
 
 LEVEL = 1 - CONFIDENCE
 """Of all tests, after Holm's correction for several figures."""
+_LEAST_P = 1e-12
+"""No p-value is said to be smaller."""
 _MOST_SEEDS = 1000
 _CERTAIN = 30
 """Standard errors from which on an effect is never missed, and the noncentral distribution cannot be computed."""
@@ -45,17 +51,18 @@ class Difference:
     Attributes:
         a, b: means of the figure over the seeds.
         effect: a - b.
-        seeds, documents: how many pairs, and documents, it is over.
+        seeds, documents: how many pairs, and documents, it is over; `documents` is None for a figure that has no sums
+            by document: its unit is the seed alone.
         seed_se, document_se: standard errors of the effect from the differences between seeds, and between documents;
             None where there is one seed, or too few documents.
-        material: the size of a difference that matters.
+        material: the size of a difference that matters; 0 where none is known, and so none is too small.
         holm: by how much Holm's correction multiplies the p-value that the two differ, and that they are the same.
     """
 
     a: float
     b: float
     seeds: int
-    documents: int
+    documents: int | None
     seed_se: float | None
     document_se: float | None
     material: float
@@ -67,39 +74,59 @@ class Difference:
 
     @property
     def se(self) -> float | None:
-        """The standard error of the effect; of one pair that over documents alone."""
+        """The standard error of the effect; of one pair that over documents alone. Differences of a figure of seeds
+        that are all the same, as those of small counts may be, say nothing of how far they spread."""
+        if self.documents is None:
+            return self.seed_se or None
         if self.document_se is None:
             return None
         return math.hypot(self.seed_se or 0.0, self.document_se)
 
-    @property
-    def degrees(self) -> int:
-        """Of freedom."""
-        return min(self.seeds, self.documents) - 1 if self.seeds > 1 else self.documents - 1
+    def reach(self, level: float) -> float:
+        """How far an interval that misses the truth at most so often reaches to either side."""
+        of_seeds = t_quantile(self.seeds - 1, 1 - level) * self.seed_se if self.seed_se else 0.0
+        of_documents = t_quantile((self.documents or 2) - 1, 1 - level) * self.document_se if self.document_se else 0.0
+        return math.hypot(of_seeds, of_documents)
 
     @property
     def interval(self) -> tuple[float, float] | None:
         if self.se is None:
             return None
-        half = t_quantile(self.degrees) * self.se
+        half = self.reach(LEVEL)
         return self.effect - half, self.effect + half
+
+    def _level(self, distance: float) -> float:
+        """The level at which an interval reaches so far."""
+        if not self.se:
+            return 0.0 if distance > 0 else 1.0
+        low, high = _LEAST_P, 1.0
+        if distance >= self.reach(low):
+            return low
+        while high > low * (1 + 1e-9):
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if self.reach(middle) < distance else (middle, high)
+        return high
 
     @property
     def p(self) -> float | None:
         """That A and B do not differ, two-sided; before correction."""
-        return None if self.se is None else min(1.0, 2 * _tail(abs(self.effect), self.se, self.degrees))
+        return None if self.se is None else self._level(abs(self.effect))
 
     @property
     def p_same(self) -> float | None:
         """That they differ by at least what matters: the larger of two one-sided tests; before correction."""
-        return None if self.se is None else _tail(self.material - abs(self.effect), self.se, self.degrees)
+        if self.se is None or not self.material:
+            return None
+        inside = self.material - abs(self.effect)
+        level = self._level(abs(inside)) / 2
+        return level if inside > 0 else 1 - level
 
     @property
     def verdict(self) -> Verdict:
-        if self.p is None or self.p_same is None:
-            return Verdict.NOT_MEASURED
-        if self.seeds < 2:
+        if self.seeds < 2 and (self.documents is None or self.se is not None):
             return Verdict.ONE_PAIR
+        if self.p is None:
+            return Verdict.NOT_MEASURED
         if self.p * self.holm[0] <= LEVEL:
             return Verdict.A_HIGHER if self.effect > 0 else Verdict.B_HIGHER
         return Verdict.SAME if self.is_within else Verdict.UNDECIDED
@@ -113,13 +140,11 @@ class Difference:
     def seeds_needed(self) -> int | None:
         """With how many seeds, as far apart as these and on this text, the interval would reach no further than what
         matters; None where no number would do, and there has to be more text."""
-        if self.seed_se is None or self.document_se is None:
+        if self.seed_se is None or self.se is None or not self.material:
             return None
-        variance = self.seed_se**2 * self.seeds
         for n in range(2, _MOST_SEEDS + 1):
-            if t_quantile(min(n, self.documents) - 1) * math.hypot(math.sqrt(variance / n), self.document_se) <= (
-                self.material
-            ):
+            of_n = replace(self, seeds=n, seed_se=self.seed_se * math.sqrt(self.seeds / n))
+            if of_n.reach(LEVEL) <= self.material:
                 return n
         return None
 
@@ -129,11 +154,13 @@ class Difference:
             return None
         from scipy.stats import nct
 
-        quantile = t_quantile(self.degrees)
+        quantile = self.reach(LEVEL) / self.se if self.se else 0.0
         shift = abs(effect) / self.se if self.se else math.inf
-        if shift > _CERTAIN:
+        if shift > _CERTAIN + quantile:
             return 1.0
-        return float(nct.sf(quantile, self.degrees, shift))
+        parts = ((self.seed_se, self.seeds), (self.document_se, self.documents))
+        spread = sum(se**4 / (n - 1) for se, n in parts if se and n)
+        return float(nct.sf(quantile, self.se**4 / spread, shift))
 
 
 def difference(pairs: Sequence[tuple[RowSums, RowSums]], figure: OfTotals, material: float) -> Difference | None:
@@ -165,22 +192,28 @@ def mean_of(sums: Sequence[RowSums], figure: OfTotals, material: float) -> Diffe
     return _over_seeds(values, [influence for _, influence in found], sums[0].documents, material)
 
 
+def over_seeds(values: Sequence[tuple[float, float]], material: float) -> Difference:
+    """The difference of a figure whose unit is the seed: the values of A and of B for each."""
+    return _over_seeds(values, [], None, material)
+
+
 def _over_seeds(
     values: Sequence[tuple[float, float]],
     influences: Sequence[Float[Tensor, " G"] | None],
-    documents: int,
+    documents: int | None,
     material: float,
 ) -> Difference:
     a, b = (sum(each[i] for each in values) / len(values) for i in (0, 1))
     differences = torch.tensor([a - b for a, b in values], dtype=torch.float64)
     known = [each for each in influences if each is not None]
+    measured = documents is not None and len(known) == len(influences)
     return Difference(
         a=a,
         b=b,
         seeds=len(values),
         documents=documents,
         seed_se=float(differences.std()) / math.sqrt(len(values)) if len(values) > 1 else None,
-        document_se=standard_error(torch.stack(known).mean(dim=0)) if len(known) == len(influences) else None,
+        document_se=standard_error(torch.stack(known).mean(dim=0)) if measured else None,
         material=material,
     )
 
@@ -199,17 +232,3 @@ def holm(p: Sequence[float | None]) -> list[float]:
         highest = max(highest, value * (len(known) - rank))
         factors[number] = highest / value if value > 0 else 1.0
     return factors
-
-
-def _tail(distance: float, se: float, degrees: float) -> float:
-    """The probability that Student's t is beyond so many standard errors; 0 or 1 where there is no error at all."""
-    if not se:
-        return 0.0 if distance > 0 else 1.0
-    return float(1 - _t_cdf(distance / se, degrees))
-
-
-@cache
-def _t_cdf(t: float, degrees: float) -> float:
-    from scipy.special import stdtr
-
-    return float(stdtr(degrees, t))

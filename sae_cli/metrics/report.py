@@ -190,7 +190,8 @@ class ComparisonReport(TypedDict):
 
 
 class PairedReport(TypedDict):
-    """Two dictionaries that were held against each other, and their seed where they were paired by it."""
+    """Two dictionaries that were held against each other, and their seed where they were paired by it; `b` is the names
+    of baselines where A was held against them, and `l0` where it was held against the curve of a sweep."""
 
     a: str
     b: str
@@ -198,9 +199,15 @@ class PairedReport(TypedDict):
 
 
 class ContrastLine(TypedDict):
-    """A `Difference` of a figure; `power` is the probability that a difference of the size that matters is found."""
+    """A `Difference` of a figure; `power` is the probability that a difference of the size that matters is found.
+
+    `against` is the baseline, if it is against one; `unit` is `seeds and documents` or, of a figure that has no sums by
+    document, `seeds`; `material` is null where no size is known.
+    """
 
     figure: str
+    against: str | None
+    unit: str
     verdict: str
     within_material: bool
     a: float
@@ -211,7 +218,7 @@ class ContrastLine(TypedDict):
     high: float | None
     p: float | None
     p_holm: float | None
-    material: float
+    material: float | None
     seed_se: float | None
     document_se: float | None
     seeds_needed: int | None
@@ -229,11 +236,13 @@ class PredictionReport(TypedDict):
 
 
 class ContrastReport(TypedDict):
-    """`contrast.json`; `missing`: figures that do not exist for one of the dictionaries; `evaluated_before`: how many
-    evaluations were there before anything was predicted."""
+    """`contrast.json`; `missing`: figures that do not exist for one of the dictionaries, or have no L0 in common with
+    the curve; `evaluated_before`: how many evaluations were there before anything was predicted; `sweep`: the
+    dictionaries of the curve that A was held against."""
 
     pairs: list[PairedReport]
-    documents: int
+    sweep: list[str]
+    documents: int | None
     lines: list[ContrastLine]
     missing: list[str]
     predictions: list[PredictionReport]

@@ -57,6 +57,52 @@ def test_the_difference_is_that_of_the_evaluations(runs, sae):
         assert line["verdict"] == "one_pair"
 
 
+def test_against_baselines_of_the_same_evaluation(runs, sae):
+    """Two of them at once; a figure of features is over seeds alone."""
+    here = [*SMALL, "figures=[fvu,ce_increase,token_entropy_median]", f"runs_dir={runs / 'beside'}"]
+    low = [runs / f"low={seed}" for seed in (0, 1)]
+    ended = sae("contrast", *low, "--against", "random", "pca", *here, "--json")
+    report = json.loads(ended.out)["contrast"]
+    assert [(each["b"], each["seed"]) for each in report["pairs"]] == [("random,pca", 0), ("random,pca", 1)]
+    lines = {(each["figure"], each["against"]): each for each in report["lines"]}
+    assert len(lines) == 6
+    evaluations = [json.loads(sae("eval", run, *SMALL, "baselines=[random,pca]", "--json").out)["eval"] for run in low]
+    for (figure, baseline), line in lines.items():
+        assert line["unit"] == ("seeds" if figure == "token_entropy_median" else "seeds and documents")
+        own, other = (
+            [each[figure] for each in of] for of in (evaluations, [e["baselines"][baseline] for e in evaluations])
+        )
+        assert line["a"] == pytest.approx(sum(own) / 2, rel=1e-6)
+        assert line["b"] == pytest.approx(sum(other) / 2, rel=1e-6)
+    assert {"fvu.random", "fvu.pca_low"} <= set(json.loads(ended.out)["figures"])
+
+
+def test_at_equal_l0_against_a_sweep(runs, world, sae):
+    """Dictionaries of a sweep lie on its own curve, within what the fit smooths; its ends have no curve beyond."""
+    sweep = []
+    for seed in (0, 1):
+        for l1 in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2):
+            train.run(world.train(runs, tokens=4096, seed=seed, l1=l1), at := runs / f"swept={l1}-{seed}")
+            sweep.append(at)
+    a = [at for at in sweep if "0.4" in at.name]
+    here = [*SMALL, "curve=l0", "figures=[fvu,ce_increase]", f"runs_dir={runs / 'equal'}"]
+    ended = sae("contrast", *a, "--against", *sweep, *here, "--json")
+    report = json.loads(ended.out)["contrast"]
+    assert [each["seed"] for each in report["pairs"]] == [0, 1]
+    assert len(report["sweep"]) == 12
+    line = {each["figure"]: each for each in report["lines"]}["fvu"]
+    assert line["difference"] == pytest.approx(0, abs=0.1)
+    assert line["low"] < line["difference"] < line["high"]
+    assert (
+        "contrast at equal L0: 2 dictionaries against a sweep of 12"
+        in sae("contrast", *a, "--against", *sweep, *here).err
+    )
+    few = sae("contrast", *a, "--against", *sweep[:4], *sweep[6:], *here, code=2)
+    assert "expected at least 6 dictionaries of seed 0 in against=, of different L0, found 4" in few.err
+    other = sae("contrast", a[0], "--against", *sweep, *here, code=2)
+    assert "expected a sweep in against= for each seed of a=" in other.err
+
+
 def test_dictionaries_of_other_rows_are_refused(runs, world, sae):
     """The same documents in rows of another length, and the same number of rows."""
     config = world.train(runs, tokens=512)
@@ -73,6 +119,10 @@ def test_dictionaries_of_other_rows_are_refused(runs, world, sae):
         (["low=0", "--against", "high=0", "high=1"], "expected as many dictionaries in against= as in a="),
         (["low=0", "low=0", "--against", "high=0", "high=1"], "twice"),
         (["low=0", "--against", "gone"], "against="),
+        (["low=0", "--against", "token", "high=0"], "expected baselines or dictionaries, found both"),
+        (["low=0", "--against", "token", "curve=l0"], "curve=l0 has no effect against baselines"),
+        (["low=0", "--against", "token", "pca", "--predict", "difference.fvu>0"], "expected one baseline"),
+        (["low=0", "--against", "high=0", "curve=l0", "figures=[alive]"], "has no curve in L0"),
         (["low=0", "--against", "high=0", "figures=[fuv]"], "did you mean fvu?"),
         (["low=0", "--against", "high=0", "figures=[]"], "at least one figure"),
         (["low=0", "--against", "high=0", "--predict", "l0=3"], "expected FIGURE<NUMBER or FIGURE>NUMBER"),

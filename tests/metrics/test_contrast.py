@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.metrics.contrast import Difference, Verdict, corrected, difference, holm
+from sae_cli.metrics.contrast import Difference, Verdict, corrected, difference, holm, over_seeds
 from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowPlaces, RowSums, t_quantile
 from tests.known import present
 
@@ -51,8 +51,7 @@ def test_against_numpy():
     assert found.document_se == pytest.approx(of_documents)
     assert found.seed_se == pytest.approx(of_seeds)
     assert found.se == pytest.approx(math.hypot(of_documents, of_seeds))
-    assert found.degrees == 2
-    half = 4.302653 * math.hypot(of_documents, of_seeds)
+    half = math.hypot(4.302653 * of_seeds, 2.093024 * of_documents)
     assert found.interval == pytest.approx((effect - half, effect + half))
 
 
@@ -70,8 +69,8 @@ def test_pairing_takes_out_what_both_share():
     assert alone.se > 1
 
 
-VARIANCES = [(1.0, 0.0), (0.0, 1.0), (1.0, 3.0)]
-"""Of seeds and of documents."""
+VARIANCES = [(1.0, 0.0, 1000), (0.0, 1.0, 1000), (1.0, 3.0, 1000), (3.0, 1.0, 400), (10.0, 1.0, 400)]
+"""Of seeds and of documents, and how many contrasts are drawn."""
 
 
 def told_apart(seeds, of_seed, of_document, n):
@@ -90,9 +89,8 @@ def test_equal_recipes_are_seldom_told_apart(seeds):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize(("of_seed", "of_document"), VARIANCES)
-def test_equal_recipes_are_told_apart_in_five_of_a_hundred(seeds, of_seed, of_document):
-    n = 1000
+@pytest.mark.parametrize(("of_seed", "of_document", "n"), VARIANCES)
+def test_equal_recipes_are_told_apart_in_five_of_a_hundred(seeds, of_seed, of_document, n):
     assert told_apart(seeds, of_seed, of_document, n) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / n)
 
 
@@ -107,6 +105,26 @@ def test_an_effect_is_found_as_often_as_was_predicted():
     assert predicted is not None
     assert 0.5 < predicted < 0.95
     assert found == pytest.approx(predicted, abs=0.1)
+
+
+def test_a_p_value_is_the_level_whose_interval_ends_at_nothing():
+    found = Difference(a=1.0, b=0.0, seeds=3, documents=20, seed_se=0.2, document_se=0.3, material=2.0)
+    assert found.p is not None
+    assert found.reach(found.p) == pytest.approx(1.0, rel=1e-6)
+    assert found.reach(2 * present(found.p_same)) == pytest.approx(1.0, rel=1e-6)
+    beyond = Difference(a=3.0, b=0.0, seeds=3, documents=20, seed_se=0.2, document_se=0.3, material=2.0)
+    assert beyond.p_same == pytest.approx(1 - present(found.p_same))
+    student = Difference(a=0.9, b=0.0, seeds=4, documents=None, seed_se=0.3, document_se=None, material=0.1)
+    assert student.p == pytest.approx(0.0576688, rel=1e-4)  # of t = 3 with 3 degrees of freedom
+    assert student.verdict is Verdict.UNDECIDED
+
+
+def test_seeds_that_differ_by_the_same_say_nothing_of_their_spread():
+    """As counts of features may."""
+    same = over_seeds([(3.0, 2.0), (5.0, 4.0)], material=0.0)
+    assert (same.se, same.p, same.verdict) == (None, None, Verdict.NOT_MEASURED)
+    assert over_seeds([(3.0, 2.0)], material=0.0).verdict is Verdict.ONE_PAIR
+    assert over_seeds([(3.0, 2.0), (5.0, 4.1), (5.0, 4.05)], material=0.0).verdict is Verdict.A_HIGHER
 
 
 def test_one_pair_has_an_interval_and_no_verdict():
@@ -152,7 +170,7 @@ def test_seeds_needed_is_when_the_interval_fits():
     found = Difference(1.0, 0.0, 3, 100, seed_se=0.4, document_se=0.02, material=0.2)
     n = found.seeds_needed
     assert n is not None
-    half = [t_quantile(min(k, 100) - 1) * math.hypot(0.4 * math.sqrt(3 / k), 0.02) for k in (n - 1, n)]
+    half = [math.hypot(t_quantile(k - 1) * 0.4 * math.sqrt(3 / k), t_quantile(99) * 0.02) for k in (n - 1, n)]
     assert half[0] > 0.2 >= half[1]
     assert Difference(1.0, 0.0, 3, 100, seed_se=0.4, document_se=0.2, material=0.2).seeds_needed is None
 

@@ -31,7 +31,7 @@ class CompareConfig(CommandConfig):
     command: ClassVar[str] = "compare"
 
     a: str = place(PathKind.here)
-    b: OneOrSeveral = place(PathKind.run_or_truth)
+    b: OneOrSeveral = place(PathKind.run_or_name)
     space: Space = Space.auto
     one_to_one: bool = True
     seed: int = number(0, at_least=0, ordinal=True)
