@@ -17,15 +17,14 @@ from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.catalogue import figures
-from sae_cli.metrics.contrast import Difference, Verdict, corrected
+from sae_cli.metrics.contrast import Difference, corrected
+from sae_cli.metrics.contrast_lines import difference_text, line_of, verdict_words
 from sae_cli.metrics.figure import Better, Group, Of
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
-from sae_cli.metrics.row_sums import LEAST_DOCUMENTS
 from sae_cli.runs.definitions import UNDEFINED
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.runs.file_names import CONTRAST_FILE
 from sae_cli.runs.stored_figures import shows_stored
-from sae_cli.terminal.plus_minus import plus_minus
 
 CONTRASTED = {
     key: each
@@ -70,7 +69,7 @@ def _contrast(claim: Claim[ContrastConfig]) -> FinishedRun:
             "pairs": _about(groups, config),
             "sweep": _sweep(groups, config),
             "documents": rows.documents if rows else None,
-            "lines": [_line(line, each) for line, each in found.items()],
+            "lines": [_stored(line, each) for line, each in found.items()],
             "missing": list(dict.fromkeys(line.key for line, each in lines if each is None)),
             "predictions": [_judged(text, measured, found) for text in config.predict],
             "evaluated_before": known,
@@ -111,28 +110,8 @@ def _sweep(groups: Sequence[arms.Group], config: ContrastConfig) -> list[str]:
     return [] if config.curve is Curve.none else [str(each.run.directory) for group in groups for each in group.b]
 
 
-def _line(line: _Line, found: Difference) -> ContrastLine:
-    low, high = found.interval or (None, None)
-    return {
-        "figure": line.key,
-        "against": None if line.baseline is None else line.baseline.value,
-        "unit": "seeds" if found.documents is None else "seeds and documents",
-        "verdict": found.verdict.value,
-        "within_material": found.is_within,
-        "a": found.a,
-        "b": found.b,
-        "difference": found.effect,
-        "se": found.se,
-        "low": low,
-        "high": high,
-        "p": found.p,
-        "p_holm": None if found.p is None else min(1.0, found.p * found.holm[0]),
-        "material": found.material or None,
-        "seed_se": found.seed_se,
-        "document_se": found.document_se,
-        "seeds_needed": found.seeds_needed,
-        "power": found.power(found.material) if found.material else None,
-    }
+def _stored(line: _Line, found: Difference) -> ContrastLine:
+    return line_of(line.key, None if line.baseline is None else line.baseline.value, found)
 
 
 def _judged(text: str, groups: Sequence[arms.MeasuredGroup], found: Mapping[_Line, Difference]) -> PredictionReport:
@@ -164,12 +143,10 @@ def _result(finished: FinishedRun) -> StageResult:
         key = _name(each)
         numbers |= {key: each["difference"], f"{key}_low": each["low"], f"{key}_high": each["high"]}
         numbers |= {f"{key}_p": each["p_holm"]}
-    said = [{**each, "says": _words(each, report)} for each in lines]
-    document: ContrastReport | dict[str, object] = {**report, "lines": said}
     return StageResult(
         directory=finished.directory,
         title=_title(report),
-        document={"command": "contrast", "contrast": document, "figures": numbers},
+        document={"command": "contrast", "contrast": report, "figures": numbers},
         header=("", "A", "B", "A - B (95 % interval)", "p (Holm)", "verdict"),
         table=[*(_row(each, report) for each in lines), *_notes(report), ("run", "", "", str(finished.directory))],
     )
@@ -182,46 +159,18 @@ def _name(line: ContrastLine) -> str:
 
 def _row(line: ContrastLine, report: ContrastReport) -> tuple[str, ...]:
     known = CONTRASTED[line["figure"]]
-    digits = max(known.decimals, 2)
-    shown = plus_minus(line["difference"], line["se"], digits, sign="+")
-    if line["low"] is not None and line["high"] is not None:
-        digits = len(shown.partition(" ")[0].partition(".")[2])
-        shown = f"{shown} ({line['low']:+.{digits}f} to {line['high']:+.{digits}f})"
     p = "" if line["p_holm"] is None else f"{line['p_holm']:.2g}"
     label = ", ".join(filter(None, (known.named, line.get("against") and f"B: {line.get('against')}")))
     if line.get("unit") == "seeds" and report["documents"] is not None:
         label += " (over seeds)"
-    return (label, known.text(line["a"]), known.text(line["b"]), shown, p, _words(line, report))
-
-
-def _words(line: ContrastLine, report: ContrastReport) -> str:
-    """The verdict as people read it."""
-    known = CONTRASTED[line["figure"]]
-    match Verdict(line["verdict"]):
-        case Verdict.A_HIGHER | Verdict.B_HIGHER as verdict:
-            higher, lower = ("A", "B") if verdict is Verdict.A_HIGHER else ("B", "A")
-            said = f"{higher} is higher"
-            if known.better in (Better.HIGHER, Better.LOWER):
-                said = f"{higher if known.better is Better.HIGHER else lower} is better"
-            return f"{said}, by less than {line['material']:g}" if line["within_material"] else said
-        case Verdict.SAME:
-            return f"the same within {line['material']:g}"
-        case Verdict.ONE_PAIR:
-            return "of these two only: one seed"
-        case Verdict.NOT_MEASURED:
-            if line.get("unit") == "seeds":
-                return "cannot tell: every seed has the same difference, which does not say how far they spread"
-            return f"cannot tell: {report['documents']} documents are too few (at least {LEAST_DOCUMENTS})"
-        case Verdict.UNDECIDED:
-            return _undecided(line)
-
-
-def _undecided(line: ContrastLine) -> str:
-    """What would tell."""
-    if line["material"] is None:
-        return "cannot tell: more seeds, or give material="
-    needed = line["seeds_needed"]
-    return f"cannot tell: would need {f'about {needed:,} seeds' if needed else 'more text'}"
+    return (
+        label,
+        known.text(line["a"]),
+        known.text(line["b"]),
+        difference_text(line, known),
+        p,
+        verdict_words(line, known),
+    )
 
 
 def _title(report: ContrastReport) -> str:

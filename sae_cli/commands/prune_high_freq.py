@@ -14,7 +14,7 @@ from sae_cli.config.stored import TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.topk import TopKDictionary
-from sae_cli.edits.prune import Limits, kept_features, recentered
+from sae_cli.edits.prune import Limits, control_features, kept_features, recentered
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.encode import encoded, measure
@@ -53,8 +53,7 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
     source.run.expect(DICTIONARY_FILE, {"W_enc": "F32 F D", **_added(source.run)}, others=True)
     parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
     frequency = _frequencies(config, source, dictionary.n_features)
-    limits = Limits(max_freq=config.max_freq, target_l0=config.target_l0, top_n=config.top_n, min_freq=config.min_freq)
-    kept = _checked(kept_features(frequency, limits), frequency, dictionary, config)
+    kept = _checked(_kept(frequency, config), frequency, dictionary, config)
     pruned = dictionary.keep(kept).to(device)
     if config.recenter:
         pruned = recentered(pruned, _mean_error(pruned, source, config, device))
@@ -82,8 +81,31 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
             **facts,
             killed=dictionary.n_features - pruned.n_features,
             threshold=float(frequency[kept].max()),
+            pruned_l0=float(frequency.sum() - frequency[kept].sum()),
             seconds=claim.seconds(),
         )
+
+
+def _kept(frequency: Float[Tensor, " F"], config: PruneConfig) -> Int[Tensor, " K"]:
+    """The features that are not pruned."""
+    limits = Limits(
+        max_freq=config.max_freq,
+        target_l0=config.target_l0,
+        top_n=config.top_n,
+        min_freq=config.min_freq,
+        band=(config.band[0], config.band[1]) if config.band else None,
+    )
+    kept = kept_features(frequency, limits)
+    if config.control is None:
+        return kept
+    others = control_features(frequency, kept, config.control)
+    if others is None:
+        there = float(frequency[kept].sum())
+        raise RequestError(
+            f"control={config.control}: expected others that fire {float(frequency.sum()) - there:.2f} times a token "
+            f"in total, as the {len(frequency) - len(kept):,} features do that would be pruned; found {there:.2f}"
+        )
+    return others
 
 
 def _added(run: FinishedRun) -> dict[str, str]:

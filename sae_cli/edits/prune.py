@@ -8,6 +8,7 @@ from typing import cast
 import torch
 
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.seeds import generator
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 
@@ -20,12 +21,15 @@ class Limits:
         target_l0: all above the highest threshold at which L0, the sum of frequencies, is at most this.
         top_n: the N most frequent, in the order of their numbers where frequencies are equal.
         min_freq: features that fire on a smaller share of tokens.
+        band: features that fire, and whose place in the order of frequency is in this range: from 0 for the rarest to 1
+            for the most frequent; its start is in it, its end only if that is 1.
     """
 
     max_freq: float | None = None
     target_l0: float | None = None
     top_n: int | None = None
     min_freq: float | None = None
+    band: tuple[float, float] | None = None
 
 
 def kept_features(frequency: Float[Tensor, " F"], limits: Limits) -> Int[Tensor, " K"]:
@@ -44,6 +48,35 @@ def kept_features(frequency: Float[Tensor, " F"], limits: Limits) -> Int[Tensor,
         keep[frequency.sort(descending=True, stable=True).indices[: limits.top_n]] = False
     if limits.min_freq is not None:
         keep &= frequency >= limits.min_freq
+    if limits.band is not None:
+        keep[_in_band(frequency, limits.band)] = False
+    return keep.nonzero()[:, 0]
+
+
+def control_features(frequency: Float[Tensor, " F"], kept: Int[Tensor, " K"], seed: int) -> Int[Tensor, " C"] | None:
+    """What is kept where, in place of the features that are pruned, others are that fire as often in total.
+
+    These are drawn at random of those that fire, one after another, and each is taken that does not bring their summed
+    frequency above that of the features whose control they are. So it comes within the frequency of the rarest of the
+    others.
+
+    Args:
+        frequency: share of tokens on which each feature fires, float64.
+        kept: the features that are not pruned.
+        seed: of the draw.
+
+    Returns: the numbers of the features that are kept; None where all others together fire less often.
+    """
+    others = kept[frequency[kept] > 0]
+    left = float(frequency.sum() - frequency[kept].sum()) * (1 + 1e-12)
+    if float(frequency[others].sum()) < left:
+        return None
+    keep = torch.ones(len(frequency), dtype=torch.bool)
+    order = torch.randperm(len(others), generator=generator("control of a pruning", seed))
+    for feature in others[order].tolist():
+        if float(frequency[feature]) <= left:
+            left -= float(frequency[feature])
+            keep[feature] = False
     return keep.nonzero()[:, 0]
 
 
@@ -57,6 +90,14 @@ def recentered(dictionary: Dictionary, mean_error: Float[Tensor, " D"]) -> Dicti
         mean_error: mean of x - x̂.
     """
     return dictionary.replace(b_dec=dictionary.b_dec + mean_error.float(), b_pre=dictionary.center)
+
+
+def _in_band(frequency: Float[Tensor, " F"], band: tuple[float, float]) -> Int[Tensor, " B"]:
+    """The features of a range of places, equal ones in the order of their numbers."""
+    order = frequency.sort(stable=True).indices
+    firing = order[frequency[order] > 0]
+    first, last = (round(end * len(firing)) for end in band)
+    return firing[first:last]
 
 
 def _below_threshold(frequency: Float[Tensor, " F"], l0: float) -> Bool[Tensor, " F"]:

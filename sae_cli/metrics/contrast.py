@@ -172,15 +172,35 @@ def difference(pairs: Sequence[tuple[RowSums, RowSums]], figure: OfTotals, mater
         figure: of the totals.
         material: the size of a difference that matters.
     """
+    return difference_of_totals([((a,), (b,)) for a, b in pairs], figure, material)
+
+
+def difference_of_totals(
+    pairs: Sequence[tuple[Sequence[RowSums], Sequence[RowSums]]], figure: OfTotals, material: float
+) -> Difference | None:
+    """The same of a figure that is added up over several dictionaries on either side, as over the layers of a model.
+
+    Args:
+        pairs: one for each seed; all are of the same rows of text.
+        figure: of the totals of one dictionary.
+        material: the size of a difference that matters.
+    """
     values, influences = [], []
     for pair in pairs:
-        assert pair[0].is_of_same_rows(pair[1])
-        (a, of_a), (b, of_b) = (sums.influence(figure) for sums in pair)
-        if a is None or b is None:
-            return None
-        values.append((a, b))
-        influences.append(None if of_a is None or of_b is None else of_a - of_b)
-    return _over_seeds(values, influences, pairs[0][0].documents, material)
+        totals: list[float] = []
+        influence: Tensor | None = torch.zeros((), dtype=torch.float64)
+        for sign, side in zip((1, -1), pair, strict=True):
+            found = [sums.influence(figure) for sums in side]
+            assert all(each.is_of_same_rows(pair[0][0]) for each in side)
+            known = [value for value, _ in found if value is not None]
+            if len(known) < len(found):
+                return None
+            totals.append(sum(known))
+            for _, each in found:
+                influence = None if influence is None or each is None else influence + sign * each
+        values.append((totals[0], totals[1]))
+        influences.append(influence)
+    return _over_seeds(values, influences, pairs[0][0][0].documents, material)
 
 
 def mean_of(sums: Sequence[RowSums], figure: OfTotals, material: float) -> Difference | None:

@@ -219,6 +219,8 @@ class ContrastLine(TypedDict):
     p: float | None
     p_holm: float | None
     material: float | None
+    seeds: int
+    documents: int | None
     seed_se: float | None
     document_se: float | None
     seeds_needed: int | None

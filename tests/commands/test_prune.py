@@ -148,6 +148,16 @@ def test_all_is_refused_and_none_is_said(trained, tmp_path, capsys):
     assert "nothing is pruned" in capsys.readouterr().err
 
 
+def test_a_control_is_pruned_in_place_of_what_it_is_the_control_of(trained, tmp_path):
+    of_top = pruned(trained, tmp_path / "top", top_n=3).document["facts"]
+    of_others = pruned(trained, tmp_path / "control", top_n=3, control=0).document["facts"]
+    assert of_others["killed"] > of_top["killed"] == 3
+    assert 0.8 * of_top["pruned_l0"] < of_others["pruned_l0"] <= of_top["pruned_l0"]
+    with pytest.raises(RequestError, match=r"control=0: expected others that fire .* times a token in total"):
+        pruned(trained, tmp_path / "most", top_n=40, control=0)
+    assert not (tmp_path / "most").exists()
+
+
 def test_topk_refills(world, tmp_path, capsys):
     train.run(world.train(tmp_path, sae=TopKSae(), k=6), tmp_path / "topk")
     report = document_of(pruned(tmp_path / "topk", tmp_path / "pruned", top_n=10))["eval"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sae_cli.dictionaries.files import ARCHITECTURES
-from sae_cli.edits.prune import Limits, kept_features, recentered
+from sae_cli.edits.prune import Limits, control_features, kept_features, recentered
 
 FREQUENCY = torch.tensor([0.5, 0.0, 0.2, 0.2, 0.01, 0.3], dtype=torch.float64)
 F, D = 6, 4
@@ -36,6 +36,37 @@ def test_min_freq_kills_what_is_below():
 
 def test_top_n_takes_the_lower_number_first():
     assert kept(top_n=3) == [1, 3, 4]
+
+
+def test_a_band_takes_places_in_the_order_of_frequency_of_what_fires():
+    """In order 4, 2, 3, 5, 0; feature 1 never fires."""
+    assert kept(band=(0.8, 1.0)) == [1, 2, 3, 4, 5]
+    assert kept(band=(0.2, 0.6)) == [0, 1, 4, 5]
+    assert kept(band=(0.0, 1.0)) == [1]
+    frequency = torch.rand(1003, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).round(decimals=2)
+    parts = [set(range(1003)) - set(kept_features(frequency, Limits(band=(i / 10, (i + 1) / 10))).tolist())
+             for i in range(10)]  # fmt: skip
+    assert sum(map(len, parts)) == len(set().union(*parts)) == int((frequency > 0).sum())
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_control_fires_as_often_in_total_and_has_none_of_the_pruned():
+    frequency = torch.rand(500, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) ** 6
+    left = kept_features(frequency, Limits(top_n=5))
+    pruned = set(range(500)) - set(left.tolist())
+    total = float(frequency[list(pruned)].sum())
+    drawn = []
+    for seed in range(3):
+        control = control_features(frequency, left, seed)
+        assert control is not None
+        others = set(range(500)) - set(control.tolist())
+        assert not others & pruned
+        assert float(frequency[list(others)].sum()) == pytest.approx(total, abs=float(frequency.min()) + 1e-3)
+        assert float(frequency[list(others)].sum()) <= total * (1 + 1e-9)
+        assert torch.equal(control, control_features(frequency, left, seed))
+        drawn.append(others)
+    assert drawn[0] != drawn[1] != drawn[2]
+    assert control_features(frequency, kept_features(frequency, Limits(top_n=400)), 0) is None
 
 
 @pytest.mark.parametrize(

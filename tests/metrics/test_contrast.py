@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.metrics.contrast import Difference, Verdict, corrected, difference, holm, over_seeds
+from sae_cli.metrics.contrast import Difference, Verdict, corrected, difference, difference_of_totals, holm, over_seeds
+from sae_cli.metrics.contrast_lines import difference_of, line_of
 from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowPlaces, RowSums, t_quantile
 from tests.known import present
 
@@ -155,6 +156,28 @@ def test_words():
     small = Difference(a=0.2, seed_se=0.01, document_se=0.01, **base)
     assert small.verdict is Verdict.A_HIGHER
     assert small.is_within
+
+
+def test_totals_over_several_dictionaries_against_numpy():
+    """A's two together against B: as over layers that are replaced one by one."""
+    rng = np.random.default_rng(4)
+    document = np.repeat(np.arange(12), 2)
+    y = rng.normal(0, 1, (3, 3, 24))  # seeds, dictionaries, rows
+    pairs = [((sums(first, document), sums(second, document)), (sums(other, document),)) for first, second, other in y]
+    found = present(difference_of_totals(pairs, mean, 1.0))
+    by_row = y[:, 0] + y[:, 1] - y[:, 2]
+    assert found.effect == pytest.approx(by_row.mean())
+    assert found.seed_se == pytest.approx(by_row.mean(axis=1).std(ddof=1) / math.sqrt(3))
+    by_document = by_row.mean(axis=0).reshape(12, 2).mean(axis=1)
+    assert found.document_se == pytest.approx(by_document.std(ddof=1) / math.sqrt(12))
+    (first, second), (other,) = pairs[0]
+    assert found.a == pytest.approx((y[:, 0] + y[:, 1]).mean())
+    assert difference([(first, other)], mean, 1.0) == difference_of_totals([((first,), (other,))], mean, 1.0)
+
+
+def test_a_line_is_the_difference_again():
+    found = Difference(1.0, 0.0, 3, 100, seed_se=0.4, document_se=0.02, material=0.2)
+    assert difference_of(line_of("fvu", None, found)) == found
 
 
 def test_identical_dictionaries_are_the_same():
