@@ -4,16 +4,21 @@
 #
 #   experiments/features-vs-neurons.sh
 #   experiments/features-vs-neurons.sh model=pythia70m layer=3 data=pile dict_size=8192 tokens=100_000_000
+#   experiments/features-vs-neurons.sh against=token,token2,random
 source "$(dirname "$0")/common.sh"
-with_defaults hook=mlp_act tokens=300_000 seed=0,1,2 eval.tokens=20_000 features.tokens=50_000 -- "$@"
+bases=token,neurons,random,pca,ica
+overrides=()
+for each in "$@"; do
+    case $each in against=*) bases=${each#*=} ;; *) overrides+=("$each") ;; esac
+done
+with_defaults hook=mlp_act tokens=200_000 seed=0,1,2 eval.tokens=20_000 features.tokens=40_000 \
+    -- ${overrides[@]+"${overrides[@]}"}
+cost "$(many seed)" "$(many seed), each with ${bases//,/, },"
 
 runs=$(together)
-truth=$(sae train data=synthetic)
-
-documents=$(mktemp -d)
-trap 'rm -rf "$documents"' EXIT
-printf '%s\n' "$runs" | measured >"$documents/evaluations.json"
-printf '%s\n' "$runs" | head -n 1 | measured 'baselines=[neurons,random,pca,ica]' >"$documents/baselines.json"
-sae compare --json --quiet "a=$truth" b=truth >"$documents/truth.json"
-python3 "$here/answers/features_vs_neurons.py" "$documents"/{evaluations,baselines,truth}.json
-{ printf '%s\n' "$runs" && runs_of "$documents/truth.json"; } | report
+truth=$(sae train -m data=synthetic "seed=$(setting seed)")
+printf '%s\n' "$runs" | measured evaluations "baselines=[$bases]"
+printf '%s\n' "$truth" | measured truth
+contrast bases $runs --against ${bases//,/ } 'figures=[fvu,loss_recovered,ce_increase]'
+answer features_vs_neurons
+printf '%s\n' $runs $truth | report

@@ -7,7 +7,7 @@
 #       data=pile data.domain=meta.pile_set_name narrow=Github dict_size=8192 tokens=100_000_000
 source "$(dirname "$0")/common.sh"
 references=[demo-xs,demo-s]
-narrow=asyncio
+narrow=test
 overrides=()
 for each in "$@"; do
     case $each in
@@ -16,30 +16,26 @@ for each in "$@"; do
         *) overrides+=("$each") ;;
     esac
 done
-with_defaults layer=0,1,2,3 sae=topk tokens=150_000 seed=0,1 eval.tokens=20_000 features.tokens=20_000 \
+with_defaults layer=0,1,2,3 sae=topk tokens=100_000 seed=0,1,2 eval.tokens=20_000 features.tokens=10_000 \
     -- ${overrides[@]+"${overrides[@]}"}
+cost $((2 * $(many layer seed))) "$((4 * $(many layer seed))) alone and $(many seed) together"
 
 wide=$(together)
 one_domain=$(together "data.domains=[$narrow]")
 
-# of_seed SEED: the runs of one seed among those that come in, as a list.
-of_seed() { printf '[%s]' "$(grep -E -- "-seed$1(-|\$)" | joined)"; }
-
-documents=$(mktemp -d)
-trap 'rm -rf "$documents"' EXIT
-printf '%s\n' "$wide" | measured "references=$references" >"$documents/alone.json"
-joint=()
-for measured_with in "${measure[@]}"; do
-    case $measured_with in eval.*) joint+=("$measured_with") ;; esac
-done
+printf '%s\n' "$wide" | measured alone "references=$references"
 groups=()
-for seed in $(setting seed | tr , ' '); do groups+=("$(printf '%s\n' "$wide" | of_seed "$seed")"); done
+for seed in $(values seed); do groups+=("[$(printf '%s\n' "$wide" | of_seed "$seed" | joined)]"); done
+joint=()
+for each in "${measure[@]}"; do
+    case $each in eval.*) joint+=("$each") ;; esac
+done
 sae eval -m --json --quiet "run=$(printf '%s\n' "${groups[@]}" | joined)" "references=$references" "${joint[@]}" \
     >"$documents/together.json"
 # What the narrow dictionaries lose on the text of all domains, and both kinds on that of the one.
 text=$(setting data)
 text=("data=${text:-stdlib}" $(settings_of data))
-printf '%s\n' "$one_domain" | measured "${text[@]}" >"$documents/narrow.json"
-printf '%s\n' "$wide" "$one_domain" | measured "${text[@]}" "data.domains=[$narrow]" >"$documents/on_narrow.json"
-python3 "$here/answers/good_enough.py" "$narrow" "$documents"/{alone,together,narrow,on_narrow}.json
-printf '%s\n' "$wide" "$one_domain" | report
+printf '%s\n' "$one_domain" | measured narrow "${text[@]}"
+printf '%s\n' "$wide" "$one_domain" | measured on_narrow "${text[@]}" "data.domains=[$narrow]"
+answer good_enough "$narrow"
+printf '%s\n' $wide $one_domain | report

@@ -1,59 +1,115 @@
 """Is it good enough? Reads evaluations of every layer alone, of all at once, and of dictionaries of one domain."""
 
-import math
 import sys
 from collections import defaultdict
+from pathlib import Path
 
-from reading import by_seed, conclude, documents, known, manifest, plus_minus, shown, table, verdict
+from reading import KNOWN, Answers, Documents, by_seed, cells, heads, known, plus_minus, settings, shown, table
+
+from sae_cli.artifacts.stored_run import read_run
+from sae_cli.metrics.contrast import difference_of_totals
+from sae_cli.metrics.language_loss import figures_of
+from sae_cli.runs.row_files import read_rows
 
 ALL = "all at once"
 DOMAINS_SHOWN = 6
+FIGURES = {"ce_sae": 4, "ce_increase": 4, "zero_ablation_effect": 4, "loss_recovered": 4}
 
 
 def main():
-    narrow_domain, *files = sys.argv[1:]
-    alone, together, narrow, on_narrow = (documents(path) for path in files)
+    documents, narrow_domain = Documents(), sys.argv[2]
+    alone, together, narrow, on_narrow = (
+        list(documents.evaluations(name)) for name in ("alone", "together", "narrow", "on_narrow")
+    )
     groups = defaultdict(list)
-    for each in sorted(alone, key=lambda each: layer_of(each["run"])):
-        groups[f"layer {layer_of(each['run'])}"].append(each["eval"])
-    groups[ALL] = [each["eval"] for each in together]
-    seeds = len(groups[ALL])
-    keys = {"ce_sae": 4, "ce_increase": 4, "zero_ablation_effect": 4, "loss_recovered": 4}
-    rows = [
-        (name, *(shown([report[key] for report in reports], digits) for key, digits in keys.items()), _place(reports))
-        for name, reports in groups.items()
-    ]
-    header = ("dictionaries", "CE", "CE increase", "CE increase by zero", "loss recovered", "as good as a model of")
-    table(f"The model on its dictionaries (± over {seeds} seeds; CE in nats)", header, rows)
+    for run, report in sorted(alone, key=lambda each: settings(each[0])["layer"]):
+        groups[f"layer {settings(run)['layer']}"].append(report)
+    groups[ALL] = [report for _, report in together]
+    rows = [(name, *cells(reports, FIGURES), _place(reports)) for name, reports in groups.items()]
+    title = f"The model on its dictionaries (± standard deviation over {len(together)} seeds)"
+    table(title, ("dictionaries", *heads(FIGURES), "as good as a model of"), rows)
     _references(groups[ALL][0])
     _domains(groups)
+
+    answers, rows_of = Answers(), Rows(documents)
+    parts = [([joint], rows_of.of_seed("alone", seed)) for seed, joint in rows_of.joint()]
+    what = "Summed over the documents' tokens: "
+    answers.add(KNOWN["ce_increase"], "all layers at once", "the sum of the layers' own", _added_up(parts), what)
+    wide_there = [(run, report) for run, report in on_narrow if not _is_narrow(run)]
+    narrow_there = [(run, report) for run, report in on_narrow if _is_narrow(run)]
     cases = {
         ("all domains", "all domains"): alone,
         (narrow_domain, "all domains"): narrow,
-        ("all domains", narrow_domain): [each for each in on_narrow if not is_narrow(each["run"])],
-        (narrow_domain, narrow_domain): [each for each in on_narrow if is_narrow(each["run"])],
+        ("all domains", narrow_domain): wide_there,
+        (narrow_domain, narrow_domain): narrow_there,
     }
-    sums = {case: sum_over_layers(found) for case, found in cases.items()}
-    _one_domain(sums)
-    conclude([*_sum_of_parts(groups), *_narrow(narrow_domain, sums)])
+    sums = {case: _summed(found) for case, found in cases.items()}
+    title = "Dictionaries of one domain: CE increase in nats, summed over layers that are replaced alone (± over seeds)"
+    table(
+        title, ("trained on", "evaluated on", "CE increase"), [(*case, shown(each, 4)) for case, each in sums.items()]
+    )
+    for where, of_narrow, of_wide in (
+        ("all domains", narrow, alone), (narrow_domain, narrow_there, wide_there),
+    ):  # fmt: skip
+        pairs = [(rows_of.read(of_narrow, seed), rows_of.read(of_wide, seed)) for seed in rows_of.seeds(of_narrow)]
+        what = f"On the text of {where}, summed over layers: "
+        names = (f"a dictionary of {narrow_domain}", "one of all domains")
+        answers.add(KNOWN["ce_increase"], *names, _added_up(pairs), what)
+    answers.conclude()
 
 
-def is_narrow(run):
-    return bool(manifest(run)["settings"]["data.domains"])
+class Rows:
+    """The sums of every row of text, of evaluations by their seeds."""
+
+    def __init__(self, documents):
+        self._documents = documents
+
+    def seeds(self, found):
+        return sorted({by_seed(run) for run, _ in found})
+
+    def of_seed(self, name, seed):
+        return self.read(self._documents.evaluations(name), seed)
+
+    def read(self, found, seed):
+        """Of the dictionaries of one seed; None for one whose rows are not there."""
+        return [_rows(run, report) for run, report in found if by_seed(run) == seed]
+
+    def joint(self):
+        """(seed, sums of all dictionaries at once)."""
+        for run, _ in self._documents.evaluations("together"):
+            parent = read_run(run).manifest.parents[0].path
+            yield by_seed(parent), read_rows(read_run(run), "dictionaries")
 
 
-def sum_over_layers(found):
-    """For each seed the CE increase summed over the layers, each measured alone, and its standard error."""
-    seeds = sorted({by_seed(each["run"]) for each in found})
-    reports = [[each["eval"] for each in found if by_seed(each["run"]) == seed] for seed in seeds]
-    return [
-        (sum(r["ce_increase"] for r in of_seed), math.hypot(*(r["ce_increase_se"] or 0.0 for r in of_seed)))
-        for of_seed in reports
-    ]
+def _rows(run, report):
+    """The sums of the evaluation of a run that has these figures."""
+    for folder in sorted(Path(run, "eval").iterdir()):
+        evaluation = folder / "eval.json"
+        if evaluation.is_file() and _is_same(evaluation, report):
+            return read_rows(read_run(folder))
+    raise SystemExit(f"{run}: has no evaluation with a CE increase of {report['ce_increase']}")
 
 
-def layer_of(run):
-    return manifest(run)["settings"]["layer"]
+def _is_same(evaluation, report):
+    import json
+
+    return json.loads(evaluation.read_text())["tokens_sha256"] == report["tokens_sha256"]
+
+
+def _added_up(pairs):
+    """Of the CE increases of the dictionaries on either side."""
+    figure = figures_of(pairs[0][0][0].columns)["ce_increase"] if pairs else None
+    return difference_of_totals(pairs, figure, KNOWN["ce_increase"].material) if figure else None
+
+
+def _is_narrow(run):
+    return bool(settings(run)["data.domains"])
+
+
+def _summed(found):
+    """For each seed the CE increase summed over the layers, each measured alone."""
+    seeds = sorted({by_seed(run) for run, _ in found})
+    return [sum(report["ce_increase"] for run, report in found if by_seed(run) == seed) for seed in seeds]
 
 
 def _place(reports):
@@ -76,7 +132,7 @@ def _references(report):
         (each["name"], f"{each['parameters'] / 1e6:.2f}M", plus_minus(each[unit], each["se"], 4))
         for each in sorted(report["references"], key=lambda each: each["parameters"])
     ]
-    table("The references on the same text (± standard error over rows)", ("model", "parameters", unit), rows)
+    table("The references on the same text (± standard error over documents)", ("model", "parameters", unit), rows)
 
 
 def _domains(groups):
@@ -87,39 +143,12 @@ def _domains(groups):
         return
     rows = []
     for name in names:
+        size = f"{first[name]['tokens']:,}", first[name].get("documents", "")
         clean = first[name]["ce_clean"]
         increases = [shown([r["domains"][name]["ce_increase"] for r in reports], 4) for reports in groups.values()]
-        rows.append((name, f"{first[name]['tokens']:,}", f"{clean:.3f}", *increases))
-    table("CE increase by domain (± over seeds)", ("domain", "tokens", "CE clean", *groups), rows)
-
-
-def _one_domain(sums):
-    rows = [(*case, shown([value for value, _ in found], 4)) for case, found in sums.items()]
-    header = ("trained on", "evaluated on", "CE increase")
-    table(
-        "Dictionaries of one domain: CE increase, summed over layers that are replaced alone (± over seeds)",
-        header,
-        rows,
-    )
-
-
-def _sum_of_parts(groups):
-    """Whether the losses of the layers add up."""
-    parts = [reports for name, reports in groups.items() if name != ALL]
-    sums = [sum(report["ce_increase"] for report in of_seed) for of_seed in zip(*parts, strict=True)]
-    differences = [report["ce_increase"] - total for report, total in zip(groups[ALL], sums, strict=True)]
-    errors = [report["ce_increase_se"] for report in groups[ALL]]
-    said = verdict(differences, "they make each other worse", "together they lose less", errors)
-    yield f"CE increase with all at once less the sum of the layers' own: {said}."
-
-
-def _narrow(name, sums):
-    for where in ("all domains", name):
-        pairs = list(zip(sums[name, where], sums["all domains", where], strict=True))
-        differences = [narrow - wide for (narrow, _), (wide, _) in pairs]
-        errors = [math.hypot(error, other) for (_, error), (_, other) in pairs]
-        said = verdict(differences, "those of all domains lose less", f"those of {name} lose less", errors)
-        yield f"CE increase on the text of {where}, dictionaries of {name} less those of all domains: {said}."
+        rows.append((name, *size, f"{clean:.3f}", *increases))
+    header = ("domain", "tokens", "documents", "CE clean", *groups)
+    table("CE increase in nats by domain (± standard deviation over seeds)", header, rows)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,54 @@
-"""What does sparsity cost? Reads evaluations of a sweep of L1 from stdin."""
+"""What does sparsity cost? Reads evaluations of a sweep of L1, and a contrast of its highest with its lowest."""
 
 import math
+import sys
 from collections import defaultdict
 
-from reading import conclude, documents, manifest, measure_of, shown, spread, table
+from reading import Answers, Documents, cells, heads, settings, spread, table
 
-KEPT = 0.9
+FIGURES = {
+    "l0": 1, "fvu": 4, "loss_recovered": 4, "ce_increase": 4, "alive": 0, "dense_10": 0, "token_entropy_median": 2
+}  # fmt: skip
 
 
 def main():
+    documents, kept = Documents(), float(sys.argv[2])
     swept = defaultdict(list)
-    for document in documents():
-        swept[manifest(document["run"])["settings"]["l1"]].append((document["run"], document["eval"]))
-    digits = {
-        "l0": 1, "fvu": 4, "loss_recovered": 4, "ce_increase": 4, "alive": 0, "dense_10": 0, "token_entropy_median": 2
-    }  # fmt: skip
-    rows = [
-        (f"{l1:g}", *(shown([report[key] for _, report in each], digit) for key, digit in digits.items()))
-        for l1, each in sorted(swept.items())
-    ]
-    header = ("L1", "L0", "FVU", "loss recovered", "CE increase", "alive", "> 10 %", "entropy, bits")
-    table(f"What sparsity costs (± over {len(next(iter(swept.values())))} seeds)", header, rows)
+    for run, report in documents.evaluations():
+        swept[settings(run)["l1"]].append((run, report))
+    rows = [(f"{l1:g}", *cells([report for _, report in each], FIGURES)) for l1, each in sorted(swept.items())]
+    seeds = max(map(len, swept.values()))
+    table(f"What sparsity costs (± standard deviation over {seeds} seeds)", ("L1", *heads(FIGURES)), rows)
+    answers = Answers()
+    low, high = min(swept), max(swept)
+    answers.contrast(documents, "cost", f"L1 {high:g}", f"L1 {low:g}")
+    if low < high:
+        answers.say(_halvings(swept[low], swept[high]))
+    answers.say(_sparsest(swept, kept))
+    answers.conclude()
 
-    points = sorted((l1, spread([r["l0"] for _, r in each])[0], each) for l1, each in swept.items())
-    (_, dense, first), (_, sparse, last) = points[0], points[-1]
-    halvings = math.log2(dense / sparse) if sparse else math.nan
-    compared = measure_of([report for each in swept.values() for _, report in each])
-    costs = [compared.sign * (a[compared.key] - b[compared.key]) for (_, a), (_, b) in zip(first, last, strict=True)]
-    halving = shown([cost / halvings for cost in costs], 4)
-    lines = [
-        *compared.why,
-        f"From L0 {dense:.1f} to {sparse:.1f}, each halving of L0 costs {halving} {compared.cost}.",
-    ]
-    good = [(l0, l1, each) for l1, l0, each in points if spread([r["loss_recovered"] for _, r in each])[0] >= KEPT]
-    if compared.key != "loss_recovered":
-        lines.append(f"Which of them recovers {KEPT:.0%} cannot be said.")
-    elif good:
-        l0, l1, each = min(good, key=lambda point: point[0])
-        lines.append(f"The sparsest that recovers {KEPT:.0%}: L1 {l1:g} with L0 {l0:.1f}, {each[0][0]}")
-    else:
-        lines.append(f"None of them recovers {KEPT:.0%}: lower l1=, or raise dict_size= or tokens=.")
-    conclude(lines)
+
+def _halvings(first, last):
+    """By how often L0 is halved between the ends of the sweep."""
+    dense, sparse = (spread([report["l0"] for _, report in each])[0] for each in (first, last))
+    if not sparse or dense <= sparse:
+        return f"L0 goes from {dense:.1f} to {sparse:.1f}"
+    halvings = math.log2(dense / sparse)
+    costs = spread([b["ce_increase"] - a["ce_increase"] for (_, a), (_, b) in zip(first, last, strict=True)])[0]
+    return f"From L0 {dense:.1f} to {sparse:.1f}, {halvings:.1f} halvings, each costs {costs / halvings:.4f} nats of CE"
+
+
+def _sparsest(swept, kept):
+    """That recovers so much of the loss for certain: with the lower ends of the intervals over documents."""
+    surely = []
+    for l1, each in swept.items():
+        lows = [report.get("loss_recovered_low") for _, report in each]
+        if None not in lows and min(lows) >= kept:
+            surely.append((spread([report["l0"] for _, report in each])[0], l1, each[0][0]))
+    if not surely:
+        return f"None surely recovers {kept:.0%} with every seed (lower ends of intervals): lower l1=, or raise tokens="
+    l0, l1, run = min(surely)
+    return f"The sparsest that surely recovers {kept:.0%} with every seed: L1 {l1:g}, L0 {l0:.1f}, {run}"
 
 
 if __name__ == "__main__":

@@ -1,93 +1,90 @@
-"""Does a dictionary pick up the network, or the data? Reads evaluations, and comparisons with L1 and with TopK."""
+"""Does a dictionary pick up the network, or the data? Reads evaluations, contrasts of the trained model with random
+networks, and comparisons of directions, with L1 and with TopK."""
 
-import sys
 from collections import defaultdict
 from pathlib import Path
 
-from reading import conclude, documents, manifest, shown, spread, table, verdict
+from reading import Answers, Documents, cells, heads, manifest, own_figure, settings, shown, spread, table
+
+from sae_cli.metrics.contrast import over_seeds
+from sae_cli.metrics.figure import Better
 
 TRAINED, ALL, BUT_EMBEDDING = "trained", "random", "random but embedding"
+MODELS = (TRAINED, ALL, BUT_EMBEDDING)
 KINDS = {"relu": "equal L1", "topk": "equal L0"}
+FIGURES = {
+    "l0": 1, "fvu": 4, "loss_recovered": 3, "alive": 0, "dense_10": 0, "token_entropy_median": 2, "top3_share_median": 2
+}  # fmt: skip
+ABOVE_FLOOR = own_figure("mmcs", "MMCS with other seeds above its floor", Better.NEITHER, digits=".3f", material=0.05)
 
 
 def main():
-    files = {Path(path).stem: path for path in sys.argv[1:]}
-    runs = {each["run"]: each["eval"] for each in documents(files["evaluations"])}
-    rows, lines = [], []
+    documents, answers, rows = Documents(), Answers(), []
     for kind, condition in KINDS.items():
-        reports, matrix = defaultdict(list), Matrix(documents(files[kind])["compare"])
-        for run, report in runs.items():
-            if manifest(run)["settings"]["sae.architecture"] == kind:
+        reports, matrix = defaultdict(list), Matrix(documents[kind]["compare"])
+        for run, report in documents.evaluations():
+            if settings(run)["sae.architecture"] == kind:
                 reports[model_of(run)].append(report)
-        for model in (TRAINED, ALL, BUT_EMBEDDING):
-            rows.append((condition, model, *_figures(reports[model]), *(matrix.cell(model, to) for to in MODELS)))
-        lines += _conclusions(condition, reports, matrix)
-    header = (
-        "", "weights", "L0", "FVU", "alive", "> 10 %", "entropy", "top 3", *(f"MMCS -> {to} (floor)" for to in MODELS)
-    )  # fmt: skip
-    table(f"Dictionaries of trained and of random weights (± over {len(reports[TRAINED])} seeds)", header, rows)
+        rows += [
+            (condition, model, *cells(reports[model], FIGURES), *(matrix.cell(model, to) for to in MODELS))
+            for model in MODELS
+        ]
+        at = f"At {condition}: "
+        for name, model in (("all", ALL), ("but_embedding", BUT_EMBEDDING)):
+            answers.contrast(documents, f"{kind}-{name}", TRAINED, model, at)
+            answers.add(ABOVE_FLOOR, "trained with trained", f"trained with {model}", matrix.against(model), at)
+    seeds = len(reports[TRAINED])
+    header = ("", "weights", *heads(FIGURES), *(f"MMCS -> {to} (floor)" for to in MODELS))
+    table(f"Dictionaries of trained and of random weights (± deviation over {seeds} seeds and networks)", header, rows)
     print("\nMMCS: mean over pairs of different seeds; floor: the higher of random directions and a shared subspace.")
-    conclude(lines)
-
-
-MODELS = (TRAINED, ALL, BUT_EMBEDDING)
+    answers.conclude()
 
 
 def model_of(run):
     """Which weights the dictionary of a run was trained on."""
-    path = Path(manifest(run)["settings"]["model.path"])
+    path = Path(settings(run)["model.path"])
     if not (path / "manifest.json").is_file():
         return TRAINED
     return BUT_EMBEDDING if "embed" in manifest(path)["settings"]["keep"] else ALL
 
 
 class Matrix:
-    """MMCS between the dictionaries of two models, over pairs of runs of different seeds."""
+    """MMCS between the dictionaries of two kinds of network, over pairs of runs of different seeds."""
 
     def __init__(self, compared):
         names = [each["run"] for each in compared["runs"]]
-        self.found = defaultdict(list)
+        self._found = defaultdict(list)
         for pair in compared["pairs"]:
             ends = [names[pair["a"]], names[pair["b"]]]
-            seeds = [manifest(end)["settings"]["seed"] for end in ends]
+            seeds = [settings(end)["seed"] for end in ends]
             if seeds[0] != seeds[1]:
                 a, b = map(model_of, ends)
-                self.found[a, b].append(pair["a_to_b"])
-                self.found[b, a].append(pair["b_to_a"])
-
-    def mmcs(self, start, end):
-        return [each["mmcs"] for each in self.found[start, end]]
-
-    def floor(self, start, end):
-        return [max(each["floor_random"], each["floor_subspace"]) for each in self.found[start, end]]
+                self._found[a, b].append((seeds[0], pair["a_to_b"]))
+                self._found[b, a].append((seeds[1], pair["b_to_a"]))
 
     def cell(self, start, end):
-        floor, _ = spread(self.floor(start, end))
-        return f"{shown(self.mmcs(start, end))} ({floor:.3f})"
+        found = [each for _, each in self._found[start, end]]
+        if not found:
+            return "-"
+        floor, _ = spread([_floor(each) for each in found])
+        return f"{shown([each['mmcs'] for each in found])} ({floor:.3f})"
+
+    def against(self, model):
+        """For each seed: the mean of MMCS above its floor with trained dictionaries of other seeds, and with those of
+        other networks. Pairs are not independent of each other, the seeds are taken to be."""
+        within, across = self._by_seed(TRAINED, TRAINED), self._by_seed(TRAINED, model)
+        pairs = [(within[seed], across[seed]) for seed in within if seed in across]
+        return over_seeds(pairs, ABOVE_FLOOR.material) if pairs else None
+
+    def _by_seed(self, start, end):
+        found = defaultdict(list)
+        for seed, each in self._found[start, end]:
+            found[seed].append(each["mmcs"] - _floor(each))
+        return {seed: spread(each)[0] for seed, each in found.items()}
 
 
-def _figures(reports):
-    digits = {"l0": 1, "fvu": 4, "alive": 0, "dense_10": 0, "token_entropy_median": 2, "top3_share_median": 2}
-    return [shown([report[key] for report in reports], digit) for key, digit in digits.items()]
-
-
-def _conclusions(condition, reports, matrix):
-    lines = [f"At {condition}:"]
-    dense = {model: [r["dense_10"] / r["features"] for r in reports[model]] for model in MODELS}
-    entropy = {model: [r["token_entropy_median"] for r in reports[model]] for model in MODELS}
-    for model in (ALL, BUT_EMBEDDING):
-        differences = [a - b for a, b in zip(dense[model], dense[TRAINED], strict=True)]
-        said = verdict(differences, f"more of them on {model}", "more of them on trained")
-        lines.append(f"  share of features on > 10 % of tokens, {model} less trained: {said}")
-        differences = [a - b for a, b in zip(entropy[model], entropy[TRAINED], strict=True)]
-        said = verdict(differences, "trained is more specific to tokens", f"{model} is more specific to tokens")
-        lines.append(f"  token entropy in bits, {model} less trained: {said}")
-        above = [m - f for m, f in zip(matrix.mmcs(TRAINED, model), matrix.floor(TRAINED, model), strict=True)]
-        within = [m - f for m, f in zip(matrix.mmcs(TRAINED, TRAINED), matrix.floor(TRAINED, TRAINED), strict=True)]
-        lines.append(
-            f"  MMCS above its floor: trained with trained {shown(within)}, trained with {model} {shown(above)}"
-        )
-    return lines
+def _floor(each):
+    return max(each["floor_random"], each["floor_subspace"])
 
 
 if __name__ == "__main__":

@@ -1,46 +1,33 @@
-"""What are rare features? Reads evaluations of plain, resampled and forbidding trainings, and with rare ones pruned."""
+"""What are rare features? Reads evaluations of plain, resampled and forbidding trainings, their densities through
+training, and contrasts with rare features pruned."""
 
-from collections import defaultdict
+import torch
+from reading import Answers, Documents, by_seed, own_figure, shown, table
 
-from reading import by_seed, conclude, documents, manifest, shown, table, verdict
+from sae_cli.metrics.contrast import over_seeds
+from sae_cli.metrics.figure import Better
+from sae_cli.metrics.rare import rare_in_part
+from sae_cli.runs.dictionary_run import read_density, read_dictionary_run
 
-PLAIN, RESAMPLED, FORBIDDING, PRUNED = "plain", "resampled", "direction forbidden", "rare features pruned"
+EARLY, MIDDLE, LATE = (0.1, 0.4), (0.4, 0.7), (0.7, 1.0)
+"""Shares of the training: where features are called rare, before any is resampled, and what is held against what."""
+KINDS = {"plain": "plain", "resampled": "half of the dead resampled", "forbidden": "direction forbidden"}
 
 
 def main():
-    reports = defaultdict(dict)
-    for each in documents():
-        reports[kind_of(each["run"])][by_seed(each["run"])] = each["eval"]
-    below = next(iter(reports[PLAIN].values()))["rare"]["below"]
-    _rare_tables(reports, below)
-    _through_training(reports[PLAIN])
-    _trajectories(reports)
-    conclude([*_shape(reports[PLAIN]), *_rarer(reports), *_work(reports), *_again(reports)])
-
-
-def kind_of(run):
-    about = manifest(run)
-    if about["command"] == "prune-high-freq":
-        return PRUNED
-    settings = about["settings"]
-    return FORBIDDING if settings["train.forbid_direction"] else RESAMPLED if settings["resample.at"] else PLAIN
-
-
-def _rare_tables(reports, below):
-    rows = []
-    for kind in (PLAIN, RESAMPLED, FORBIDDING):
-        for group in ("rare", "others"):
-            found = [r["rare"][group] for r in reports[kind].values() if r["rare"][group]["features"] > 1]
-            rows.append((
-                kind, group, shown([each["features"] for each in found], 0),
-                *(shown([each[key][level] for each in found], digits) for key, level, digits in _QUANTILES),
-                shown([each["encoder_alignment"] for each in found]),
-            ))  # fmt: skip
-    header = ("training", "features", "how many", "D/E 5 %", "D/E median", "D/E 95 %", "b_enc median", "cosine of rows")
-    title = (
-        f"Features on less than {below:g} of the tokens, and all others that fire (± over {len(reports[PLAIN])} seeds)"
-    )
-    table(title, header, rows)
+    documents = Documents()
+    reports = {kind: {by_seed(run): (run, report) for run, report in documents.evaluations(kind)} for kind in KINDS}
+    below = next(iter(reports["plain"].values()))[1]["rare"]["below"]
+    _tables(reports, below)
+    _through_training(reports["plain"])
+    answers = Answers()
+    _shape(answers, reports["plain"])
+    _rarer(answers, reports, below)
+    answers.contrast(documents, "resampling", "the training with resampling", "its twin without")
+    answers.contrast(documents, "work", "the dictionary without rare features", "the whole")
+    answers.contrast(documents, "control", "pruning rare features", "pruning others that fire as often")
+    _again(answers, reports)
+    answers.conclude()
 
 
 _QUANTILES = (
@@ -51,10 +38,25 @@ _QUANTILES = (
 )
 
 
+def _tables(reports, below):
+    rows = []
+    for kind, label in KINDS.items():
+        for group in ("rare", "others"):
+            found = [report["rare"][group] for _, report in reports[kind].values()]
+            some = [each for each in found if each["features"] > 1]
+            cells = [shown([each[key][level] for each in some], digits) for key, level, digits in _QUANTILES]
+            alignment = shown([each["encoder_alignment"] for each in some])
+            rows.append((label, group, shown([each["features"] for each in found], 0), *cells, alignment))
+    header = ("training", "features", "how many", "D/E 5 %", "D/E median", "D/E 95 %", "b_enc median", "cosine of rows")
+    seeds = len(reports["plain"])
+    title = f"Features on less than {below:g} of the tokens, and all others that fire (± deviation over {seeds} seeds)"
+    table(title, header, rows)
+
+
 def _through_training(plain):
     """The same features at the steps that were saved."""
     rows = []
-    for snapshots in zip(*(report["rare"]["snapshots"] for report in plain.values()), strict=True):
+    for snapshots in zip(*(report["rare"].get("snapshots", []) for _, report in plain.values()), strict=True):
         cells = []
         for group in ("rare", "others"):
             found = [each[group] for each in snapshots if each[group]["features"] > 1]
@@ -65,90 +67,88 @@ def _through_training(plain):
     table("What became rare, and the others, through training (medians; plain)", header, rows)
 
 
-def _trajectories(reports):
-    """Pooled density of features that were rare early, at points of training."""
-    shares = (0.3, 0.5, 0.7, 0.9, 1.0)
-    rows = []
-    for kind, name, label in _FOLLOWED:
-        found = [report["rare"]["trajectories"][name] for report in reports[kind].values()]
-        cells = [shown([_density(each, share) * 1e4 for each in found], 2) for share in shares]
-        slopes = shown([each["late_slope"] for each in found if each["late_slope"] is not None], 2)
-        rows.append((label, shown([each["features"] for each in found], 0), *cells, slopes))
-    early = next(iter(reports[PLAIN].values()))["rare"]["trajectories"]["early"]
-    header = ("features", "how many", *(f"at {share:.0%}" for share in shares), "late slope")
-    title = "Features that were rare at {:.0%} to {:.0%} of training: firing on how many tokens in 10,000".format(
-        *early
-    )
-    table(title, header, rows)
-    print("\nLate slope: of log density over log tokens seen over the second half of the training.")
-
-
-_FOLLOWED = (
-    (PLAIN, "not_exempt", "no resampling"),
-    (RESAMPLED, "exempt", "exempt from resampling"),
-    (RESAMPLED, "not_exempt", "not exempt"),
-    (RESAMPLED, "resampled", "of these: resampled"),
+_SHAPE = (
+    ("de_projection", own_figure("de_projection", "median D/E projection", material=0.05)),
+    ("b_enc", own_figure("b_enc", "median encoder bias")),
+    ("encoder_alignment", own_figure("encoder_alignment", "mean cosine of two encoder rows", material=0.02)),
 )
 
 
-def _density(trajectory, share):
-    """The density at a share of the training: of the first point that ends there or later."""
-    last = trajectory["tokens_seen"][-1] if trajectory["tokens_seen"] else 0
-    for seen, density in zip(trajectory["tokens_seen"], trajectory["density"], strict=True):
-        if seen >= share * last:
-            return density
-    return 0.0
+def _shape(answers, plain):
+    """Rare features against the others of the same dictionaries."""
+    for key, figure in _SHAPE:
+        pairs = [
+            tuple(_median(report["rare"][group], key) for group in ("rare", "others")) for _, report in plain.values()
+        ]
+        answers.add(figure, "a rare feature", "another", _over_seeds(pairs, figure))
 
 
-def _shape(plain):
-    for key, what in (("de_projection", "D/E projection"), ("b_enc", "encoder bias")):
-        differences = [r["rare"]["rare"][key]["q50"] - r["rare"]["others"][key]["q50"] for r in plain.values()]
-        yield f"Median {what}, rare less others: {verdict(differences, 'larger', 'smaller')}."
-    differences = [
-        r["rare"]["rare"]["encoder_alignment"] - r["rare"]["others"]["encoder_alignment"] for r in plain.values()
-    ]
-    said = verdict(differences, "rare features share more of a direction", "rare features share less of a direction")
-    yield f"Mean cosine of two encoder rows, rare less others: {said}."
+def _median(group, key):
+    if group["features"] < 2:
+        return None
+    return group[key]["q50"] if isinstance(group[key], dict) else group[key]
 
 
-def _rarer(reports):
-    exempt = [report["rare"]["trajectories"]["exempt"] for report in reports[RESAMPLED].values()]
-    slopes = [each["late_slope"] for each in exempt if each["late_slope"] is not None]
-    if slopes:
-        yield f"Slope of exempt rare features' density late in training: {verdict(slopes, 'more frequent', 'rarer')}."
-    pairs = [
-        (report["rare"]["trajectories"]["exempt"], report["rare"]["trajectories"]["not_exempt"])
-        for report in reports[RESAMPLED].values()
-    ]
-    differences = [1e4 * (_density(a, 1.0) - _density(b, 1.0)) for a, b in pairs]
-    said = verdict(differences, "exempt ones fire more at the end", "exempt ones fire less at the end")
-    yield f"Tokens in 10,000 at the end of training, exempt less not exempt: {said}."
-    seeds = [seed for seed in reports[PLAIN] if seed in reports[RESAMPLED]]
-    differences = [reports[RESAMPLED][seed]["fvu"] - reports[PLAIN][seed]["fvu"] for seed in seeds]
-    yield f"FVU, half of the dead resampled less none: {verdict(differences, 'worse', 'better')}."
+def _over_seeds(pairs, figure):
+    """Of those seeds that have both; None where none has."""
+    there = [pair for pair in pairs if None not in pair]
+    return over_seeds(there, figure.material) if there else None
 
 
-def _work(reports):
-    pruned = [report["killed"] for report in reports[PRUNED].values()]
-    differences, errors = [], []
-    for seed, after in reports[PRUNED].items():
-        before = reports[PLAIN][seed]
-        differences.append(after["ce_increase"] - before["ce_increase"])
-        errors.append((after["ce_increase_se"] ** 2 + before["ce_increase_se"] ** 2) ** 0.5)
-    said = verdict(differences, "they did useful work", "the model is better without them", errors)
-    yield f"CE increase after pruning all rare and dead features ({shown(pruned, 0)}) less before: {said}."
-    differences = [after["fvu"] - reports[PLAIN][seed]["fvu"] for seed, after in reports[PRUNED].items()]
-    yield f"FVU after pruning less before: {verdict(differences, 'worse', 'better')}."
+_CHANGE = own_figure("change", "log10 of the firing rate", Better.NEITHER, digits=".3f", material=0.1)
 
 
-def _again(reports):
-    pairs = [(report, reports[PLAIN][seed]) for seed, report in reports[FORBIDDING].items()]
-    for label, key in (("number", "features"), ("mean cosine of encoder rows", "encoder_alignment")):
-        found = [(a["rare"]["rare"].get(key), b["rare"]["rare"].get(key)) for a, b in pairs]
-        differences = [a - b for a, b in found if a is not None and b is not None]
-        if differences:
-            said = verdict(differences, "more", "less")
-            yield f"With their direction forbidden, rare features' {label} less that of the plain training: {said}."
+def _rarer(answers, reports, below):
+    """Feature by feature, of those that were rare early: how often it fires, from the middle of training to its end."""
+    plain, resampled = (
+        {seed: _density(run) for seed, (run, _) in reports[kind].items()} for kind in ("plain", "resampled")
+    )
+    changes, twins, counts = [], [], []
+    for seed, history in plain.items():
+        rare = rare_in_part(history.count, history.tokens, EARLY, below)
+        counts.append(int(rare.sum()))
+        if rare.any():
+            changes.append((_rate(history, rare, LATE), _rate(history, rare, MIDDLE)))
+        if seed in resampled and (exempt := rare & resampled[seed].exempt).any():
+            twins.append((_rate(resampled[seed], exempt, LATE), _rate(history, exempt, LATE)))
+    answers.say(f"Rare from {EARLY[0]:.0%} to {EARLY[1]:.0%} of training are {shown(counts, 0)} features")
+    a, b = (f"at {start:.0%} to {end:.0%} of training" for start, end in (LATE, MIDDLE))
+    answers.add(_CHANGE, a, b, _over_seeds(changes, _CHANGE), "Of these, without resampling: ")
+    what = "Of these, those exempt from resampling at the end of training: "
+    answers.add(_CHANGE, "with others resampled", "in the twin", _over_seeds(twins, _CHANGE), what)
+
+
+def _density(run):
+    return read_density(read_dictionary_run(run).run)
+
+
+def _rate(history, chosen, part):
+    """The mean over features of log10 of the share of tokens on which each fires, in a part of the training; half a
+    token is added to each count, so that it exists for what did not fire."""
+    end = history.tokens.cumsum(0) / history.tokens.sum()
+    inside = (end > part[0]) & (end <= part[1] + 1e-9)
+    if not inside.any():
+        return None
+    count = history.count[inside][:, chosen].sum(dim=0).double() + 0.5
+    return float(torch.log10(count / history.tokens[inside].sum()).mean())
+
+
+_FORBIDDEN = (
+    ("features", own_figure("rare_features", "number of rare features", digits=",.0f")),
+    ("encoder_alignment", own_figure("encoder_alignment", "mean cosine of two of their encoder rows", material=0.02)),
+)
+
+
+def _again(answers, reports):
+    if not reports["forbidden"]:
+        answers.say("With their direction forbidden: not measured: no rare features to forbid the direction of")
+        return
+    for key, figure in _FORBIDDEN:
+        pairs = [
+            tuple(each["rare"]["rare"].get(key) for each in (report, reports["plain"][seed][1]))
+            for seed, (_, report) in reports["forbidden"].items()
+        ]
+        answers.add(figure, "a training with their direction forbidden", "the plain", _over_seeds(pairs, figure))
 
 
 if __name__ == "__main__":

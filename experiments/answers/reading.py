@@ -1,19 +1,52 @@
-"""What the answers share: documents of `sae … --json`, settings of runs, figures over seeds, tables."""
+"""What the answers share: the documents of `sae … --json`, settings of runs, tables, and contrasts in words."""
 
 import json
 import math
 import statistics
 import sys
-from collections import namedtuple
-from itertools import pairwise
+from itertools import count
 from pathlib import Path
 
-from scipy.special import stdtrit
+from sae_cli.metrics.catalogue import FIGURES
+from sae_cli.metrics.contrast import corrected
+from sae_cli.metrics.contrast_lines import difference_of, difference_text, line_of, verdict_words
+from sae_cli.metrics.figure import Better, Figure
+
+KNOWN = {each.key: each for each in reversed(FIGURES)}
+"""The figures of the tool by their keys."""
 
 
-def documents(path=None):
-    """What `sae eval -m --json` printed: from a file, or from stdin."""
-    return json.loads(Path(path).read_text() if path else sys.stdin.read())
+class Documents:
+    """The documents of a pipeline: `<name>.json` in the folder that is the script's argument.
+
+    Of a command that refused what it was asked for there is `<name>.why` instead, with its reason.
+    """
+
+    def __init__(self, folder=None):
+        self.folder = Path(folder or sys.argv[1])
+
+    def __getitem__(self, name):
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+    def evaluations(self, name="evaluations"):
+        """(run, figures) of each; none where nothing was measured."""
+        path = self.folder / f"{name}.json"
+        return [(each["run"], each["eval"]) for each in self[name]] if path.is_file() else []
+
+    def numbered(self, name):
+        """`name-1`, `name-2` … as far as there are such."""
+        for number in count(1):
+            if not [*self.folder.glob(f"{name}-{number}.*")]:
+                return
+            yield f"{name}-{number}"
+
+    def why(self, name):
+        """Why there is no such document, in a line; None where there is one."""
+        if (self.folder / f"{name}.json").is_file():
+            return None
+        path = self.folder / f"{name}.why"
+        lines = [each.strip() for each in path.read_text().splitlines() if each.strip()] if path.is_file() else []
+        return lines[-1].removeprefix("error: ") if lines else "it was not measured"
 
 
 def manifest(run):
@@ -21,30 +54,25 @@ def manifest(run):
     return json.loads((Path(run) / "manifest.json").read_text())
 
 
-def by_seed(run):
-    """The seed that a dictionary was trained with; of a pruned one, its parent's."""
+def settings(run):
+    """The settings of a run."""
+    return manifest(run)["settings"]
+
+
+def trained(run):
+    """The run that a dictionary was trained in; of a pruned one, its parent's."""
     about = manifest(run)
-    return by_seed(about["parents"][0]["path"]) if about["command"] == "prune-high-freq" else about["settings"]["seed"]
+    return trained(about["parents"][0]["path"]) if about["command"] == "prune-high-freq" else run
+
+
+def by_seed(run):
+    """The seed that a dictionary was trained with."""
+    return settings(trained(run))["seed"]
 
 
 def known(values):
     """Those that exist: a figure may be null, as loss recovered is where zero ablation does not raise the loss."""
     return [value for value in values if value is not None]
-
-
-Measure = namedtuple("Measure", "key name cost sign why")
-"""What dictionaries are compared by: the key of a figure, its name, what a loss of it is called, 1 where more is better
-or -1, and what to say of the choice."""
-
-
-def measure_of(reports):
-    """Loss recovered; CE increase where that does not exist for some of them."""
-    if None not in [report["loss_recovered"] for report in reports]:
-        return Measure("loss_recovered", "loss recovered", "of loss recovered", 1, [])
-    why = (
-        "Compared by CE increase: zero ablation does not clearly raise the loss, so that loss recovered does not exist."
-    )
-    return Measure("ce_increase", "CE increase", "nats of CE", -1, [why])
 
 
 def spread(values):
@@ -66,6 +94,7 @@ def plus_minus(value, error, digits, sign=""):
 
 def shown(values, digits=3):
     """`mean ± deviation` over seeds, the value of a single one, and how many these are where some have no value."""
+    values = list(values)
     if not known(values):
         return "-"
     mean, deviation = spread(values)
@@ -73,36 +102,14 @@ def shown(values, digits=3):
     return f"{plus_minus(mean, deviation, digits)}{some}"
 
 
-def verdict(differences, better, worse, errors=()):
-    """Which way paired differences over seeds point, if their 95 % interval says so; one seed decides nothing.
-
-    The variance is that over seeds and that of the measurement, which more seeds do not make smaller: all are measured
-    on the same text. The interval is Student's, with a degree of freedom less than there are seeds.
-    """
-    differences, errors = known(differences), known(errors)
-    if not differences:
-        return "no seed has both: undecided"
-    mean, deviation = spread(differences)
-    measured = statistics.fmean(errors) if errors else 0.0
-    n = len(differences)
-    if n < 2:
-        return f"{plus_minus(mean, measured or None, 4, '+')}: undecided (one seed)"
-    error = math.hypot(deviation / math.sqrt(n), measured)
-    reach = float(stdtrit(n - 1, 0.975)) * error
-    word = better if mean > reach else worse if mean < -reach else "undecided"
-    said = plus_minus(mean, error, 4, "+")
-    digits = len(said.partition(" ")[0].partition(".")[2])
-    return f"{said} ({mean - reach:+.{digits}f} to {mean + reach:+.{digits}f}, {n} seeds): {word}"
+def cells(reports, digits):
+    """A cell for each figure {key: digits}, over the seeds."""
+    return [shown([report.get(key) for report in reports], digit) for key, digit in digits.items()]
 
 
-def by_log_l0(points, l0):
-    """y at an L0, by straight lines in log L0 between points (L0, y); None outside them."""
-    points = sorted(points)
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if x0 <= l0 <= x1:
-            share = (math.log(l0) - math.log(x0)) / (math.log(x1) - math.log(x0)) if x1 > x0 else 0.0
-            return y0 + share * (y1 - y0)
-    return None
+def heads(digits):
+    """What stands above these cells."""
+    return [KNOWN[key].heading for key in digits]
 
 
 def table(title, header, rows):
@@ -116,8 +123,69 @@ def table(title, header, rows):
             print("  ".join("-" * width for width in widths))
 
 
-def conclude(lines):
-    """Print what the table says."""
-    print()
-    for line in lines:
-        print(line)
+class Answers:
+    """The contrasts that an answer consists of, judged together."""
+
+    def __init__(self):
+        self._parts = []
+
+    def say(self, text):
+        """A line of its own."""
+        self._parts.append(text)
+
+    def contrast(self, documents, name, a, b, what=""):
+        """The lines of `sae contrast` in a document; where it was refused, why.
+
+        Args:
+            documents: those of the pipeline.
+            name: of the document.
+            a, b: what the two sides are called, in the singular; b is None for baselines, which have names.
+            what: said before the figure.
+        """
+        if why := documents.why(name):
+            self.say(f"{what}{a} against {b or 'baselines'}: cannot tell: {why}")
+            return
+        report = documents[name]["contrast"]
+        for line in report["lines"]:
+            figure = KNOWN[line["figure"]]
+            self.add(figure, a, b or line["against"], difference_of(line), what)
+        for key in report["missing"]:
+            self.say(f"{what}{KNOWN[key].label}, {a} less {b or 'a baseline'}: does not exist for one of them")
+
+    def add(self, figure, a, b, difference, what=""):
+        """A difference of a figure; None where it is not known."""
+        if difference is None:
+            self.say(f"{what}{figure.label}, {a} less {b}: cannot tell: it is not known")
+        else:
+            self._parts.append((figure, a, b, difference, what))
+
+    def lines(self):
+        """Everything in order, verdicts corrected for how many there are (Holm)."""
+        judged = iter(corrected([each[3] for each in self._parts if isinstance(each, tuple)]))
+        for part in self._parts:
+            if isinstance(part, str):
+                yield part
+                continue
+            figure, a, b, _, what = part
+            line = line_of(figure.key, None, next(judged))
+            n = f"n = {line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
+            over = n if line["documents"] is None else f"{n}, {line['documents']} documents"
+            matters = f"; matters from {line['material']:g}" if line["material"] else ""
+            yield (
+                f"{what}{figure.named}, {a} less {b}: {difference_text(line, figure)} ({over}{matters}): "
+                f"{verdict_words(line, figure, a, b)}"
+            )
+
+    def conclude(self):
+        """Print them."""
+        compared = sum(isinstance(each, tuple) for each in self._parts)
+        print()
+        for line in self.lines():
+            print(f"{line}.")
+        if compared:
+            print(f"(± is a standard error; intervals are 95 %; verdicts are corrected for {compared} comparisons.)")
+
+
+def own_figure(key, label, better=Better.NEITHER, digits=".4f", unit="", material=0.0):
+    """A figure of an answer, which the tool does not have."""
+    return Figure(key, label, label, better=better, digits=digits, unit=unit, material=material)

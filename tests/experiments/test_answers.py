@@ -1,130 +1,433 @@
-"""What the experiments conclude where loss recovered does not exist: zero ablation does not raise the loss."""
+"""What the experiments conclude from made-up documents: either way round, of one seed, where figures are missing."""
 
 from __future__ import annotations
 
-import io
 import json
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from sae_cli.metrics.contrast import Difference, corrected
+from sae_cli.metrics.contrast_lines import line_of
 
 ANSWERS = Path(__file__).parents[2] / "experiments" / "answers"
-
-Answer = Callable[..., str]
-
-
-@pytest.fixture
-def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Answer:
-    """Runs a script with documents as files, and those of `stdin`; what it prints."""
-
-    def run(name: str, *arguments: Any, stdin: Any = ()) -> str:
-        paths = []
-        for number, each in enumerate(arguments):
-            paths.append(each if isinstance(each, str) else str(tmp_path / f"{number}.json"))
-            if not isinstance(each, str):
-                Path(paths[-1]).write_text(json.dumps(each))
-        monkeypatch.syspath_prepend(ANSWERS)
-        monkeypatch.setattr("sys.argv", [name, *paths])
-        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(stdin)))
-        runpy.run_path(str(ANSWERS / f"{name}.py"), run_name="__main__")
-        return capsys.readouterr().out
-
-    return run
+WAYS = [(1, "A"), (-1, "B")]
+"""The sign of A less B, and which is higher."""
 
 
-def report(l0: float, ce_increase: float, recovered: float | None, **more: Any) -> dict[str, Any]:
-    error = None if recovered is None else 0.01
-    figures = {"l0": l0, "ce_increase": ce_increase, "loss_recovered": recovered, "loss_recovered_se": error}
-    others = ("mse", "fvu", "loss_recovered_mean", "kl_sae", "ce_sae", "zero_ablation_effect", "token_entropy_median")
-    counts = {"alive": 9, "dense_10": 1, "tokens": 100}
-    return {**dict.fromkeys(others, 0.5), **counts, **figures, "ce_increase_se": 0.001, **more}
+class Pipeline:
+    """The documents of a pipeline, made up, and what its answer prints."""
 
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._capsys, self._monkeypatch = folder / "documents", capsys, monkeypatch
+        self.folder.mkdir()
+        self._runs = 0
 
-@pytest.fixture
-def document(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """A run, with as much of a manifest as the scripts read, and its evaluation."""
-    numbers = iter(range(100))
-
-    def make(figures: dict[str, Any], command: str = "train", parent: str = "", **settings: Any) -> dict[str, Any]:
-        run = tmp_path / str(next(numbers))
+    def run(self, parent: str = "", command: str = "train", facts: Any = None, **settings: Any) -> str:
+        """A run with as much of a manifest as the answers read."""
+        self._runs += 1
+        run = self.folder.parent / f"run{self._runs}"
         run.mkdir()
-        about = {"command": command, "settings": settings, "parents": [{"path": parent}] if parent else []}
+        parents = [{"path": parent}] if parent else []
+        about = {"command": command, "settings": settings, "parents": parents, "facts": facts or {}}
         (run / "manifest.json").write_text(json.dumps(about))
-        return {"run": str(run), "eval": figures}
+        return str(run)
 
-    return make
+    def write(self, name: str, document: Any) -> None:
+        (self.folder / f"{name}.json").write_text(json.dumps(document))
 
+    def evaluations(self, name: str, found: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        self.write(name, [{"run": run, "eval": figures} for run, figures in found])
 
-def frontier(document, recovered):
-    """L0 is halved once, at .2 nats; two seeds each."""
-    return [
-        document(report(l0, ce, recovered.get((l1, seed))), l1=l1, seed=seed)
-        for l1, l0, ce in ((0.1, 32.0, 0.1), (0.2, 16.0, 0.3))
-        for seed in (0, 1)
-    ]
+    def contrast(self, name: str, seeds: int = 3, missing: tuple[str, ...] = (), **effects: float) -> None:
+        """Of figures with these differences, each ten times its error."""
+        lines = []
+        differences = [
+            Difference(0.5 + effect, 0.5, seeds, 40, abs(effect) / 50 if seeds > 1 else None, abs(effect) / 50, 0.001)
+            for effect in effects.values()
+        ]
+        for key, each in zip(effects, corrected(differences), strict=True):
+            lines.append(line_of(key, None, each))
+        self.write(name, {"contrast": {"lines": lines, "missing": list(missing)}})
 
+    def refused(self, name: str, why: str) -> None:
+        (self.folder / f"{name}.why").write_text(f"loading the model\nerror: {why}\n")
 
-@pytest.mark.parametrize("known", [{}, {(0.1, 0): 0.9, (0.1, 1): 0.9}, {(0.1, 0): 0.99, (0.2, 0): 0.9, (0.2, 1): 0.9}])
-def test_a_frontier_without_loss_recovered_is_one_of_the_loss(answer, document, known):
-    found = answer("l1_frontier", stdin=frontier(document, known))
-    assert "From L0 32.0 to 16.0, each halving of L0 costs 0.2000 ± 0.0000 nats of CE." in found
-    assert "zero ablation does not clearly raise the loss" in found and "Which of them recovers 90% cannot be" in found
-    assert "nan" not in found and "lower l1=" not in found and "The sparsest" not in found
-
-
-def test_a_mean_over_some_of_the_seeds_says_so(answer, document):
-    known = {(0.1, 0): 0.99, (0.2, 0): 0.95, (0.2, 1): 0.95}
-    assert "0.9900 (1 of 2)" in answer("l1_frontier", stdin=frontier(document, known))
-
-
-def test_a_frontier_with_loss_recovered_is_as_before(answer, document):
-    known = {(l1, seed): 0.95 - l1 for l1 in (0.1, 0.2) for seed in (0, 1)}
-    found = answer("l1_frontier", stdin=frontier(document, known))
-    assert "each halving of L0 costs 0.1000 ± 0.0000 of loss recovered." in found and "nats of CE" not in found
+    def answer(self, name: str, *arguments: str) -> str:
+        self._monkeypatch.syspath_prepend(ANSWERS)
+        self._monkeypatch.setattr("sys.argv", [name, str(self.folder), *arguments])
+        runpy.run_path(str(ANSWERS / f"{name}.py"), run_name="__main__")
+        found = self._capsys.readouterr().out
+        assert "nan" not in found
+        return found
 
 
-TRUTH = {
-    "compare": {"pairs": [{"b_to_a": {"floor_random": 0.1, "floor_subspace": 0.2, "mmcs": 0.9, "share_0.9": 0.5}}]}
-}
+@pytest.fixture
+def pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    return Pipeline(tmp_path, capsys, monkeypatch)
 
 
-@pytest.mark.parametrize(("own", "other"), [(None, None), (None, 0.5), (0.5, None)])
-def test_features_are_held_against_bases_by_the_loss(answer, document, own, other):
-    beside = report(16, 0.1, own, baselines={"pca": report(16, 0.3, other), "random": report(16, 0.05, other)})
-    found = answer("features_vs_neurons", [document(report(16, 0.1, own))] * 2, [document(beside)], TRUTH)
-    assert "CE increase, features less pca: -0.2000 ± 0.0014: features win." in found
-    assert "CE increase, features less random: +0.0500 ± 0.0014: random win." in found
-    assert "Compared by CE increase: zero ablation" in found and "nan" not in found
+Make = Callable[..., dict[str, Any]]
 
 
-@pytest.mark.parametrize(("swept", "after", "before"), [(None, None, None), (0.9, 0.9, None), (None, 0.9, 0.9)])
-def test_pruning_is_held_against_the_sweep_by_the_loss(answer, document, swept, after, before):
-    documents = [document(report(l0, ce, swept), l1=l1, seed=0) for l1, l0, ce in ((0.1, 32, 0.1), (0.2, 8, 0.5))]
-    figures = report(16, 0.2, after, before=report(32, 0.1, before), killed=3)
-    limits = {"max_freq": 0.1, "recenter": False}
-    documents.append(document(figures, "prune-high-freq", documents[0]["run"], **limits))
-    found = answer("high_frequency", stdin=documents)
-    assert "Pruning every feature above 0.1 took 16.0 off L0 and cost 0.1000 nats of CE." in found
-    # Half way between L0 32 and 8 on a log scale the sweep is at .3 nats.
-    assert "CE increase of the L1 sweep less that of the pruned dictionary at the same L0:" in found
-    assert "pruning above 0.1: +0.1000 ± 0.0010: undecided (one seed)" in found and "nan" not in found
+def figures(l0: float = 16.0, **others: Any) -> dict[str, Any]:
+    keys = (
+        "fvu", "loss_recovered", "ce_increase", "kl_sae", "token_entropy_median", "top3_share_median", "fvu_resid",
+        "fvu_logit", "ce_increase_direct", "loss_recovered_direct", "logit_kurtosis_median", "nullspace",
+        "nullspace_floor", "nullspace_variance", "mmcs_truth_to_dictionary", "truth_recovered_0.9", "ce_sae",
+        "zero_ablation_effect",
+    )  # fmt: skip
+    return {**dict.fromkeys(keys, 0.5), "alive": 9, "dense_10": 1, "features": 20, "l0": l0, **others}
 
 
-def test_no_place_among_the_references_is_no_error(answer, document):
-    curve = {"references": [], "references_unit": "ce", "equivalent_model": None, "domains": {}}
-    alone = [document(report(16, 0.1, None, **curve), layer=0, seed=0, **{"data.domains": []})]
-    together = [{"run": "all", "eval": report(16, 0.2, None, **curve)}]
-    narrow = [document(report(16, 0.1, None), layer=0, seed=0, **{"data.domains": ["x"]})]
-    found = answer("good_enough", "x", alone, together, narrow, [*alone, *narrow])
-    assert "all at once   0.5000  0.2000       0.5000               -               -" in found
+NOTHING = dict.fromkeys(("loss_recovered", "token_entropy_median", "top3_share_median"))
+"""Figures that do not exist."""
 
 
-def test_figures_that_no_seed_has_decide_nothing(monkeypatch):
-    monkeypatch.syspath_prepend(ANSWERS)
-    from reading import shown, verdict
+@pytest.mark.parametrize(("sign", "better"), [(1, "L1 0.5"), (-1, "L1 2")])
+@pytest.mark.parametrize("missing", [{}, NOTHING])
+def test_a_frontier(pipeline, sign, better, missing):
+    swept = [(l1, seed, pipeline.run(l1=l1, seed=seed)) for l1 in (0.5, 2.0) for seed in (0, 1, 2)]
+    pipeline.evaluations("evaluations", [
+        (run, figures(32 if l1 == 0.5 else 8, ce_increase=0.1 + (sign * 0.2 if l1 == 2 else 0),
+                      loss_recovered_low=0.93 if l1 == 0.5 else 0.8) | missing)
+        for l1, seed, run in swept
+    ])  # fmt: skip
+    pipeline.contrast("cost", ce_increase=sign * 0.2)
+    found = pipeline.answer("l1_frontier", "0.9")
+    assert f"CE increase, nats, L1 2 less L1 0.5: {sign * 0.2:+.4f}" in found
+    assert f"(n = 3 seeds, 40 documents; matters from 0.001): {better} is better." in found
+    assert f"From L0 32.0 to 8.0, 2.0 halvings, each costs {sign * 0.1:.4f} nats of CE." in found
+    assert "surely recovers 90% with every seed: L1 0.5, L0 32.0" in found
 
-    assert verdict([], "better", "worse") == verdict([None], "better", "worse", [None]) == "no seed has both: undecided"
-    assert shown([None, None]) == "-"
+
+def test_a_frontier_of_one_l1_and_one_seed(pipeline):
+    pipeline.evaluations("evaluations", [(pipeline.run(l1=1.0, seed=0), figures() | NOTHING)])
+    pipeline.refused("cost", "one value of l1: give several")
+    found = pipeline.answer("l1_frontier", "0.9")
+    assert "L1 1 against L1 1: cannot tell: one value of l1: give several." in found
+    assert "None surely recovers 90%" in found
+
+
+@pytest.mark.parametrize(("sign", "better"), [(1, "pruning"), (-1, "a higher L1 with the same L0")])
+def test_pruning(pipeline, sign, better):
+    low = [pipeline.run(l1=0.3, seed=seed) for seed in (0, 1)]
+    pipeline.evaluations("sweep", [(run, figures()) for run in [*low, pipeline.run(l1=2.0, seed=0)]])
+    for number, limit in enumerate(({"top_n": 5}, {"max_freq": 0.038}), 1):
+        for name in ("pruned", "random"):
+            made = [
+                pipeline.run(run, "prune-high-freq", {"killed": 5, "pruned_l0": 3.1}, recenter=True, **limit)
+                for run in low
+            ]
+            pipeline.evaluations(f"{name}-{number}", [(run, figures() | NOTHING) for run in made])
+        pipeline.contrast(f"curve-{number}", loss_recovered=sign * 0.03)
+    pipeline.contrast("control-1", missing=("loss_recovered",), ce_increase=sign * 0.01)
+    pipeline.refused("control-2", "control=0: expected others that fire 9 times a token in total")
+    found = pipeline.answer("high_frequency")
+    before = "Without the 5 most frequent features: "
+    assert f"{before}loss recovered (zero), pruning less a higher L1 with the same L0: {sign * 0.03:+.4f}" in found
+    assert found.count(f": {better} is better.") == 2
+    assert f"{before}loss recovered (zero), pruning these less pruning others at random: does not exist" in found
+    other = "pruning others at random" if sign > 0 else "pruning these"
+    assert f": {other} is better." in found
+    other = "pruning these against pruning others at random"
+    assert f"Without features on more than 0.038 of tokens: {other}: cannot tell: control=0: expected" in found
+
+
+@pytest.mark.parametrize(("sign", "better"), [(1, "pca"), (-1, "the dictionary")])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_bases(pipeline, sign, better, seeds):
+    beside = figures(baselines={"pca": figures() | NOTHING})
+    pipeline.evaluations("evaluations", [(pipeline.run(seed=seed), beside) for seed in range(seeds)])
+    pipeline.evaluations(
+        "truth", [(pipeline.run(seed=0), {"mmcs_truth_to_dictionary": 0.9, "truth_recovered_0.9": 1.0})]
+    )
+    pipeline.contrast("bases", seeds, fvu=sign * 0.2)
+    document = json.loads((pipeline.folder / "bases.json").read_text())
+    document["contrast"]["lines"][0]["against"] = "pca"
+    pipeline.write("bases", document)
+    found = pipeline.answer("features_vs_neurons")
+    said = f"{better} is better." if seeds > 1 else "of these two only: one seed."
+    assert f"FVU, the dictionary less pca: {sign * 0.2:+.4f}" in found
+    assert said in found
+    assert "(data=synthetic; 1 seeds), MMCS truth -> dictionary is 0.9000" in found
+
+
+@pytest.mark.parametrize(("sign", "better"), [(1, "mlp_out"), (-1, "mlp_act")])
+def test_hook_points(pipeline, sign, better):
+    hooks = [("mlp_act", None), ("mlp_out", None), ("logit_update", "linear")]
+    runs = [pipeline.run(seed=0, **{"hook.point": point, "hook.mode": mode}) for point, mode in hooks]
+    pipeline.evaluations("evaluations", [(run, figures() | NOTHING) for run in runs])
+    pair = {"mmcs": 0.5, "floor_random": 0.1, "floor_subspace": 0.2}
+    pipeline.write(
+        "directions",
+        {
+            "compare": {
+                "runs": [{"run": run} for run in runs],
+                "pairs": [{"a": 0, "b": 1, "a_to_b": pair, "b_to_a": pair}],
+            }
+        },
+    )
+    pipeline.contrast("mlp_act", ce_increase=sign * 0.02)
+    pipeline.contrast("linear", missing=("ce_increase",))
+    pipeline.refused("exact", "one has other rows")
+    found = pipeline.answer("what_to_autoencode")
+    assert f": {better} is better." in found
+    assert "CE increase, logit_update linear less mlp_out: does not exist for one of them." in found
+    assert "logit_update exact against mlp_out: cannot tell: one has other rows." in found
+
+
+def rare(features: int, **of_others: float) -> dict[str, Any]:
+    def quantiles(value: float) -> dict[str, float]:
+        return dict.fromkeys(("q05", "q50", "q95"), value)
+
+    group = {"de_projection": quantiles(0.1), "b_enc": quantiles(-1.0), "encoder_alignment": 0.4}
+    others = {"de_projection": quantiles(1.0), "b_enc": quantiles(0.0), "encoder_alignment": 0.1}
+    none: dict[str, Any] = {"features": 0}
+    return {
+        "below": 1e-3,
+        "rare": none if not features else {"features": features, **group},
+        "others": {"features": 50, **others, **of_others},
+        "snapshots": [],
+    }
+
+
+class History:
+    """Six windows: ten features that fire seldom early, and end at a rate; the other ten fire always."""
+
+    def __init__(self, late: int, exempt: int = 0) -> None:
+        early, end = [1] * 10 + [400] * 10, [late] * 10 + [400] * 10
+        self.count = torch.tensor([early] * 5 + [end] * 5)
+        self.tokens = torch.full((10,), 1000)
+        self.exempt = torch.arange(20) < exempt
+
+
+@pytest.mark.parametrize("features", [12, 0])
+@pytest.mark.parametrize(
+    ("late", "higher"),
+    [(10, "at 70% to 100% of training is higher"), (0, "at 40% to 70% of training is higher")],
+)
+def test_rare_features(pipeline, monkeypatch, features, late, higher):
+    histories = {}
+    for kind, n in (("plain", 3), ("resampled", 3), ("forbidden", 0 if not features else 2)):
+        found = []
+        for seed in range(n):
+            run = pipeline.run(seed=seed)
+            histories[run] = History(late if features else 400, exempt=5)
+            histories[run].count[4, 0] += seed
+            if not features:
+                histories[run].count[:5] = 400
+            found.append((run, {"rare": rare(features and features + seed)}))
+        if found:
+            pipeline.evaluations(kind, found)
+    pipeline.contrast("work", ce_increase=0.01)
+    pipeline.refused("control", "nothing to hold against")
+    pipeline.contrast("resampling", missing=("fvu",))
+    import sae_cli.runs.dictionary_run as module
+
+    monkeypatch.setattr(module, "read_dictionary_run", lambda run: type("Source", (), {"run": run}))
+    monkeypatch.setattr(module, "read_density", histories.__getitem__)
+    found = pipeline.answer("rare_features")
+    assert "CE increase, nats, the dictionary without rare features less the whole: +0.0100" in found
+    assert "pruning rare features against pruning others that fire as often: cannot tell: nothing to hold" in found
+    if not features:
+        assert "Of these, without resampling: log10 of the firing rate" in found and "it is not known" in found
+        assert "With their direction forbidden: not measured: no rare features" in found
+        return
+    assert "Rare from 10% to 40% of training are 10 ± 0 features." in found
+    assert "number of rare features, a training with their direction forbidden less the plain:" in found
+    assert higher in found
+    assert "median D/E projection, a rare feature less another: -0.9" in found
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize(("sign", "higher"), [(1, "trained"), (-1, "random")])
+def test_random_networks(pipeline, seeds, sign, higher):
+    network = {
+        "trained": "/nowhere",
+        "random": pipeline.run(keep=[]),
+        "random but embedding": pipeline.run(keep=["embed"]),
+    }
+    runs, found = {"relu": [], "topk": []}, []
+    for kind in runs:
+        for model, path in network.items():
+            for seed in range(seeds):
+                run = pipeline.run(**{"sae.architecture": kind, "model.path": path, "seed": seed})
+                runs[kind].append((run, model, seed))
+                found.append((run, figures() | NOTHING))
+    pipeline.evaluations("evaluations", found)
+    for kind, all_of_them in runs.items():
+        pairs = []
+        for a, (_, of_a, seed_a) in enumerate(all_of_them):
+            for b, (_, of_b, seed_b) in list(enumerate(all_of_them))[a + 1 :]:
+                near = 0.5 + sign * (0.2 if of_a == of_b == "trained" else 0) + 0.001 * (seed_a + seed_b)
+                way = {"mmcs": near, "floor_random": 0.1, "floor_subspace": 0.2}
+                pairs.append({"a": a, "b": b, "a_to_b": way, "b_to_a": way})
+        pipeline.write(kind, {"compare": {"runs": [{"run": run} for run, _, _ in all_of_them], "pairs": pairs}})
+        for name in ("all", "but_embedding"):
+            pipeline.contrast(f"{kind}-{name}", seeds, missing=("fvu",), token_entropy_median=sign * 0.5)
+    answer = pipeline.answer("random_control")
+    if seeds == 1:
+        assert "At equal L1: MMCS with other seeds above its floor" in answer and "it is not known" in answer
+        assert "of these two only: one seed." in answer
+        return
+    assert f"token entropy, bits (median), trained less random: {sign * 0.5:+.3f}" in answer
+    assert f": {higher} is higher." in answer
+    own, other = ("trained with trained", "trained with random")
+    assert f": {own if sign > 0 else other} is higher." in answer
+
+
+@pytest.mark.parametrize(("sign", "better"), [(1, "one of all domains"), (-1, "a dictionary of x")])
+def test_one_domain(pipeline, monkeypatch, sign, better):
+    from sae_cli.metrics.row_sums import RowPlaces, RowSums
+
+    curve = {"references": [], "references_unit": "ce", "equivalent_model": None, "domains": {}, "tokens_sha256": "1"}
+    places = RowPlaces(torch.arange(20), torch.arange(20))
+
+    def sums(increase: float) -> RowSums:
+        g = torch.Generator().manual_seed(0)
+        noise = torch.rand(20, dtype=torch.float64, generator=g)
+        return RowSums.of(
+            places, tokens=torch.full((20,), 10.0).double(), bytes=torch.full((20,), 10.0).double(),
+            ce_clean=20 + noise, ce_sae=20 + noise + 10 * increase, kl_sae=noise, ce_zero=30 + noise, kl_zero=noise,
+        )  # fmt: skip
+
+    rows: dict[str, RowSums] = {}
+
+    def evaluated(name: str, increase: float, domains: list[str]) -> list[tuple[str, dict[str, Any]]]:
+        found = []
+        for layer in (0, 1):
+            for seed in (0, 1, 2):
+                run = pipeline.run(seed=seed, layer=layer, **{"data.domains": domains})
+                increase_here = increase + 0.001 * seed
+                folder = Path(run, "eval", "default")
+                folder.mkdir(parents=True)
+                (folder / "eval.json").write_text(json.dumps({"tokens_sha256": "1"}))
+                rows[str(folder)] = sums(increase_here)
+                found.append((run, figures(**curve) | {"ce_increase": increase_here, "loss_recovered": None}))
+        pipeline.evaluations(name, found)
+        return found
+
+    alone = evaluated("alone", 0.1, [])
+    narrow = evaluated("narrow", 0.1 + sign * 0.05, ["x"])
+    pipeline.evaluations("on_narrow", [*alone, *narrow])
+    together = []
+    for run, _ in alone[:3]:
+        joint = pipeline.run(parent=run, command="eval")
+        rows[joint] = sums(0.25)
+        together.append((joint, figures(**curve) | {"loss_recovered": None}))
+    pipeline.evaluations("together", together)
+
+    class Opened:
+        def __init__(self, path: Path | str) -> None:
+            self.path, about = str(path), Path(path, "manifest.json")
+            parents = json.loads(about.read_text())["parents"] if about.is_file() else []
+            self.manifest = type("M", (), {"parents": [type("P", (), each) for each in parents]})
+
+    monkeypatch.setattr("sae_cli.artifacts.stored_run.read_run", Opened)
+    monkeypatch.setattr("sae_cli.runs.row_files.read_rows", lambda run, name="dictionary": rows[run.path])
+    found = pipeline.answer("good_enough", "x")
+    assert "all at once   0.5000" in found
+    assert "CE increase, nats, all layers at once less the sum of the layers' own: +0.0480" in found
+    names = "a dictionary of x less one of all domains"
+    assert f"On the text of all domains, summed over layers: CE increase, nats, {names}: {sign * 0.1:+.4f}" in found
+    assert f": {better} is better." in found
+
+
+@pytest.mark.parametrize(("sign", "better"), [(1, "decoder frozen"), (-1, "trained")])
+def test_frozen(pipeline, sign, better):
+    for kind in ("trained", "decoder", "soft", "encoder"):
+        pipeline.evaluations(kind, [(pipeline.run(seed=0), figures() | NOTHING)])
+    pipeline.contrast("against-decoder", fvu=sign * 0.2)
+    pipeline.contrast("against-soft", seeds=1, fvu=sign * 0.2)
+    pipeline.refused("against-encoder", "it was stopped")
+    pipeline.refused("token2", "no text")
+    found = pipeline.answer("frozen_control", "0.8")
+    assert f"FVU, trained less decoder frozen: {sign * 0.2:+.4f}" in found
+    assert f": {better} is better." in found
+    assert "trained less decoder within cosine 0.8" in found and "of these two only: one seed" in found
+    assert "trained against encoder frozen: cannot tell: it was stopped." in found
+
+
+@pytest.mark.parametrize(("sign", "higher"), [(1, "the most frequent part"), (-1, "the rarest")])
+def test_worth(pipeline, sign, higher):
+    whole = [pipeline.run(seed=seed) for seed in (0, 1, 2)]
+    pipeline.evaluations("whole", [(run, figures(fvu=0.1, ce_increase=0.1)) for run in whole])
+    for number, band in ((1, [0, 0.5]), (2, [0.5, 1])):
+        made = []
+        for seed, run in enumerate(whole):
+            pruned = pipeline.run(run, "prune-high-freq", {"killed": 5, "pruned_l0": 3.1}, band=band)
+            worth = 2 + sign * (0.5 if number == 2 else -0.5) + 0.01 * seed * number
+            made.append((pruned, figures(fvu=0.2, ce_increase=0.1 + 0.1 * worth)))
+        pipeline.evaluations(f"band-{number}", made)
+        pipeline.contrast(f"worth-{number}", ce_increase=0.2)
+        pipeline.refused(f"control-{number}", "the others fire less")
+    found = pipeline.answer("frequency_worth")
+    assert f"CE increase per FVU, nats, the most frequent part less the rarest: {'+1.0' if sign > 0 else '-0.9'}" in found
+    assert f": {higher} is higher." in found
+    what = "Places 50% to 100% in the order of frequency: without these against without others that fire as often"
+    assert f"{what}: cannot tell: the others fire less." in found
+
+
+def test_worth_of_a_part_that_changes_nothing(pipeline):
+    whole = pipeline.run(seed=0)
+    pipeline.evaluations("whole", [(whole, figures())])
+    pruned = pipeline.run(whole, "prune-high-freq", {"killed": 0, "pruned_l0": 0.0}, band=[0, 1])
+    pipeline.evaluations("band-1", [(pruned, figures())])
+    pipeline.contrast("worth-1", seeds=1, ce_increase=0.0)
+    assert "0% to 100%" in pipeline.answer("frequency_worth")
+
+
+@pytest.mark.parametrize(("sign", "better"), [(1, "F = 1,024"), (-1, "F = 512")])
+def test_sizes(pipeline, sign, better):
+    runs = [(size, pipeline.run(seed=seed, dict_size=size)) for size in (1024, 512) for seed in (0, 1)]
+    pipeline.evaluations("evaluations", [(run, figures() | NOTHING) for _, run in runs])
+    way = {"mmcs": 0.5, "floor_random": 0.1, "floor_subspace": 0.2, "share_0.9": 0.1}
+    pipeline.write("directions-1-0", {"compare": {"pairs": [{"a_to_b": way, "b_to_a": way}]}})
+    pipeline.contrast("step-1", loss_recovered=sign * 0.02)
+    found = pipeline.answer("dictionary_size")
+    assert f"loss recovered (zero), F = 1,024 less F = 512: {sign * 0.02:+.4f}" in found
+    assert f": {better} is better." in found
+    assert "1,024 -> 512" in found
+
+
+def test_one_size(pipeline):
+    pipeline.evaluations("evaluations", [(pipeline.run(seed=0, dict_size=512), figures())])
+    assert "One size: give several" in pipeline.answer("dictionary_size")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({8: 0.5, 16: 0.9, 32: 0.6}, "Most of the truth is found at k = 16 (0.900), inside the sweep."),
+        ({8: 0.5, 16: 0.6, 32: 0.9}, "at k = 32 (0.900), at the end of the sweep: give k= beyond it."),
+        ({8: 0.5}, "Most of the truth is found: cannot tell: fewer than three values of k, or one seed."),
+    ],
+)
+def test_sparsity(pipeline, values, said):
+    runs = [(k, value, pipeline.run(seed=seed, k=k)) for k, value in values.items() for seed in (0, 1)]
+    pipeline.evaluations("truth", [(run, figures(mmcs_truth_to_dictionary=value)) for _, value, run in runs])
+    pipeline.evaluations("evaluations", [(run, figures() | NOTHING) for _, _, run in runs])
+    for number in range(1, len(values)):
+        pipeline.contrast(f"truth-{number}", mmcs_truth_to_dictionary=0.1)
+    found = pipeline.answer("right_sparsity")
+    assert said in found
+    assert "Seeds agree most, on the model,: cannot tell" in found
+
+
+def test_verdicts_of_an_answer_are_corrected_together(pipeline):
+    """One of ten that is barely beyond chance by itself is not, among ten."""
+    pipeline._monkeypatch.syspath_prepend(ANSWERS)
+    from reading import KNOWN, Answers
+
+    barely = Difference(0.52, 0.5, 20, 40, 0.007, 0.005, 0.01)
+    alone, among = Answers(), Answers()
+    alone.add(KNOWN["fvu"], "A", "B", barely)
+    for _ in range(10):
+        among.add(KNOWN["fvu"], "A", "B", barely)
+    assert "B is better" in next(alone.lines())
+    assert all("cannot tell" in line for line in among.lines())

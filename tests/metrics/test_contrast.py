@@ -170,7 +170,7 @@ def test_totals_over_several_dictionaries_against_numpy():
     assert found.seed_se == pytest.approx(by_row.mean(axis=1).std(ddof=1) / math.sqrt(3))
     by_document = by_row.mean(axis=0).reshape(12, 2).mean(axis=1)
     assert found.document_se == pytest.approx(by_document.std(ddof=1) / math.sqrt(12))
-    (first, second), (other,) = pairs[0]
+    (first, _), (other,) = pairs[0]
     assert found.a == pytest.approx((y[:, 0] + y[:, 1]).mean())
     assert difference([(first, other)], mean, 1.0) == difference_of_totals([((first,), (other,))], mean, 1.0)
 
