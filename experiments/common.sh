@@ -102,9 +102,12 @@ measured() {
 
 # contrast NAME RUN... --against RUN... SETTINGS...: a document, or why it was refused.
 contrast() {
-    local name=$1 code=0
+    local name=$1 code=0 each asked=()
     shift
-    sae contrast --json --quiet "$@" "${judge[@]}" "${measure[@]}" \
+    for each in "$@"; do
+        case "${each%%=*} ${judge[*]}" in figures\ *figures=*) ;; *) asked+=("$each") ;; esac
+    done
+    sae contrast --json --quiet "${asked[@]}" "${judge[@]}" "${measure[@]}" \
         >"$documents/$name.json" 2>"$documents/$name.why" || code=$?
     case $code in
         0) rm "$documents/$name.why" ;;

@@ -17,7 +17,7 @@ while read -r size; do
     if [ -n "$before" ]; then
         n=$((n + 1))
         contrast "step-$n" $(of_size "$size") --against $(of_size "$before") \
-            'figures=[loss_recovered,ce_increase,fvu,alive,token_entropy_median]'
+            'figures=[ce_increase,fvu,token_entropy_median]'
         for seed in $(values seed); do
             smaller=$(of_size "$before" | of_seed "$seed")
             larger=$(of_size "$size" | of_seed "$seed")

@@ -19,6 +19,6 @@ runs=$(together)
 truth=$(sae train -m data=synthetic "seed=$(setting seed)")
 printf '%s\n' "$runs" | measured evaluations "baselines=[$bases]"
 printf '%s\n' "$truth" | measured truth
-contrast bases $runs --against ${bases//,/ } 'figures=[fvu,loss_recovered,ce_increase]'
+contrast bases $runs --against ${bases//,/ } 'figures=[ce_increase,fvu]'
 answer features_vs_neurons
 printf '%s\n' $runs $truth | report

@@ -22,11 +22,11 @@ frozen[decoder]=$(together 'train.freeze=[decoder]')
 frozen[soft]=$(together "sae.decoder_cosine_floor=$floor")
 frozen[encoder]=$(together 'train.freeze=[encoder]')
 printf '%s\n' "$trained" | measured trained
-contrast token2 $trained --against token2 'figures=[loss_recovered,ce_increase,fvu]'
+contrast token2 $trained --against token2 'figures=[ce_increase,fvu]'
 for kind in decoder soft encoder; do
     printf '%s\n' "${frozen[$kind]}" | measured "$kind"
     contrast "against-$kind" $trained --against ${frozen[$kind]} \
-        'figures=[loss_recovered,ce_increase,fvu,token_entropy_median,l0]'
+        'figures=[ce_increase,fvu,token_entropy_median]'
 done
 answer frozen_control "$floor"
 printf '%s\n' $trained ${frozen[decoder]} ${frozen[soft]} ${frozen[encoder]} | report

@@ -32,12 +32,12 @@ for i in "${!limits[@]}"; do
     limit=${limits[$i]} n=$((i + 1))
     pruned=$(printf '%s\n' "$low" | pruned "$limit" "${other[@]}")
     printf '%s\n' "$pruned" | measured "pruned-$n"
-    contrast "curve-$n" $pruned --against $sweep curve=l0 'figures=[loss_recovered,ce_increase,fvu]'
+    contrast "curve-$n" $pruned --against $sweep curve=l0 'figures=[ce_increase,fvu]'
     if others_pruned=$(printf '%s\n' "$low" | pruned "$limit" "control=$(setting control)" "${other[@]}" \
         2> >(tee "$documents/control-$n.why" >&2)); then
         rm -f "$documents/control-$n.why"
         printf '%s\n' "$others_pruned" | measured "random-$n"
-        contrast "control-$n" $pruned --against $others_pruned 'figures=[loss_recovered,ce_increase,fvu]'
+        contrast "control-$n" $pruned --against $others_pruned 'figures=[ce_increase,fvu]'
         all+=($others_pruned)
     fi
     all+=($pruned)

@@ -86,7 +86,10 @@ def verdict_words(line: ContrastLine, known: Figure, a: str = "A", b: str = "B")
 
 
 def _undecided(line: ContrastLine) -> str:
-    """What would tell."""
+    """What would tell. An interval is of its line alone, and may leave out nothing where the verdict, which is among
+    several lines, does not."""
+    if line["low"] is not None and line["high"] is not None and line["low"] * line["high"] > 0:
+        return "cannot tell among so many comparisons: more seeds, or fewer figures"
     if line["material"] is None:
         return "cannot tell: more seeds, or a size that matters"
     needed = line["seeds_needed"]
