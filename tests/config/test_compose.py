@@ -31,6 +31,9 @@ MODELS = {
 DATA = {"stdlib": StdlibData, "text": TextData, "hf": HfData, "pile": HfData, "fineweb": HfData}
 
 
+TRUTHS = ("synthetic", "hierarchy", "synthsaebench16k", "compositional")
+
+
 def config_of(schema: type[Config], *overrides: str) -> Config:
     return the(schema, typed(COMPOSER.compose(schema.command, overrides).settings))
 
@@ -39,7 +42,7 @@ def test_the_options_are_those_of_the_design():
     found = {group: options(COMPOSER.loader.get_group_options(group)) for group in COMPOSER.groups()}
     assert all(names == option_files(group) for group, names in found.items())
     assert found == {
-        "data": sorted([*DATA, "gaussian", "synthetic"]),
+        "data": sorted([*DATA, "gaussian", *TRUTHS]),
         "hook": sorted(point.value for point in HookPoint),
         "model": sorted([*MODELS, "hf", "run"]),
         "sae": ["batch_topk", "gated", "jump_relu", "matryoshka", "relu", "topk"],
