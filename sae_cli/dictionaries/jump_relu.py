@@ -13,7 +13,7 @@ from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gr
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.state import State, number
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 
 _RATE = 0.03
 """By how much of the excess of L0 the pressure grows in a step, at the end."""
@@ -73,6 +73,9 @@ class JumpReluObjective(Objective):
         self._l0, self._ramps = 0, torch.zeros_like(self.b_enc)
         self._crowded = torch.ones_like(self.b_enc)
         self._pressure = 0.0
+
+    def fire_above(self, features: Int[Tensor, " K"], limits: Float[Tensor, " K"]) -> None:
+        self.b_enc[features] = self.log_threshold[features].exp() - limits
 
     def accumulate(
         self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
