@@ -1,8 +1,8 @@
 """`+recipe=marks2023` against the published procedure (saprmarks/dictionary_learning, December 2023) in float64.
 
 The reference is written from that code in numpy; it gets the first weights, the batches and the seeds of the draws. In
-one thing it follows the product: which features are active in a step is that step's forward pass; there they are encoded
-once more after it.
+one thing it follows the product: which features are active in a step is what that step's forward pass says; there the
+batch is encoded once more after it.
 """
 
 import json
