@@ -50,16 +50,18 @@ def test_from_a_bad_start_at_a_published_learning_rate(data, threshold):
     assert lines[-1]["l0"] == pytest.approx(K, rel=0.05)
     assert K / 2 < lines[1]["l0"] < 2 * K  # they were there before they were moved directly
     assert lines[-1]["fvu"] < 0.35
-    # As it was: at the rate of all other parameters they stay about where they began.
-    _, slow = trained(data, STEPS, "train.lr=3e-4", f"sae.threshold={threshold}", "sae.threshold_lr=3e-4")
-    assert not K / 2 < slow[1]["l0"] < 2 * K and slow[-1]["fvu"] > 1.5 * lines[-1]["fvu"]
+
+
+def test_at_the_rate_of_all_other_parameters_they_stay_where_they_began(data):
+    _, lines = trained(data, STEPS * 7 // 10, "train.lr=3e-4", "sae.threshold=0.001", "sae.threshold_lr=3e-4")
+    assert lines[-1]["l0"] > 6 * K
 
 
 def test_at_the_default_learning_rate_nothing_has_changed(data):
     """To the bit: with the rate of all parameters they end where they end with the same one of their own."""
     new, _ = trained(data, 60)
     assert (new.recipe.threshold_lr, new.recipe.lr) == (5.6e-3, 5.6e-3)
-    config = configured(TrainConfig, "data=synthetic data.d=16 sae=jump_relu k=4 dict_size=64".split())
+    config = configured(TrainConfig, ["data=synthetic", "data.d=16", "sae=jump_relu", "k=4", "dict_size=64"])
     config = replace(config, tokens=N * STEPS, train=replace(config.train, batch_size=N))
     old = Trainer(
         replace(new.recipe, threshold_lr=None), build.objective(config, 16), torch.cat(data[:64]), torch.device("cpu")
