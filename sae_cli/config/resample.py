@@ -79,8 +79,3 @@ class ResampleConfig:
     def asked(self) -> str:
         """What was asked for, as it is typed."""
         return f"resample.at={self.at}" if self.at else f"resample.every={self.every}"
-
-    def steps(self, count: int) -> tuple[int, ...]:
-        """The numbers of steps done after which it is done, of `count` steps that train features; ascending."""
-        regular = range(self.every, count, self.every) if self.every else ()
-        return tuple(sorted({*self.at, *regular}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sae_cli.config.commands.train import TrainConfig
@@ -82,12 +82,18 @@ def recipe_of(config: TrainConfig) -> Recipe:
     )
 
 
+def resampling_steps(at: Iterable[int], every: int | None, count: int) -> tuple[int, ...]:
+    """The numbers of steps done after which features are resampled, ascending: those given, and multiples of `every`
+    below `count`, the number of steps that train features."""
+    return tuple(sorted({*at, *(range(every, count, every) if every else ())}))
+
+
 def _resampling(config: TrainConfig, steps: int) -> ResamplePlan:
     asked, batch = config.resample, config.train.batch_size
     # In the code of Marks 2023 a feature is dead that does not fire after step every // 2, counted from 0, of a period.
     half = (asked.every - 1 - asked.every // 2) * batch if asked.every else 0
     return ResamplePlan(
-        at=asked.steps(steps - round(config.final_fit() * steps)),
+        at=resampling_steps(asked.at, asked.every, steps - round(config.final_fit() * steps)),
         inputs=asked.inputs or batch,
         rewarm_steps=asked.rewarm_steps,
         exempt_fraction=asked.exempt_fraction,
@@ -103,5 +109,6 @@ def beyond(config: TrainConfig) -> Iterator[str]:
     steps, rising = config.tokens // config.train.batch_size, config.train.warmup_steps
     if rising is not None and rising > steps:
         yield f"train.warmup_steps={rising:,}: the run has {steps:,} steps, and the learning rate stays below train.lr"
-    if config.resample.every and not config.resample.steps(steps):
-        yield f"resample.every={config.resample.every:,}: the run has {steps:,} steps, and nothing is resampled"
+    every = config.resample.every
+    if every and not resampling_steps(config.resample.at, every, steps):
+        yield f"resample.every={every:,}: the run has {steps:,} steps, and nothing is resampled"

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from sae_cli.artifacts.tensors import read_tensors, write_tensors
-from sae_cli.config.resample import ResampleConfig, ResampledEncoder, ResampleRule
+from sae_cli.config.resample import ResampledEncoder, ResampleRule
 from sae_cli.config.sae import BiasInit
 from sae_cli.training import resampling
 from sae_cli.training.aftermath import Aftermath
+from sae_cli.training.recipe import resampling_steps
 from sae_cli.training.resample_rules import limits_for, median_count
 from sae_cli.training.resampling import ResamplePlan, Resampler
 from tests.training.test_resampling import DEAD, FIRST, MAKE, PLAN, D, F, N, copies, in_the_middle, reconstruction
@@ -202,9 +203,9 @@ def test_where_others_learn_on_and_where_they_do_not(small):
 
 
 def test_steps():
-    assert ResampleConfig(at=[7, 3], every=5).steps(16) == (3, 5, 7, 10, 15)
-    assert ResampleConfig(every=5).steps(15) == (5, 10)
-    assert ResampleConfig(every=50).steps(15) == ResampleConfig().steps(15) == ()
+    assert resampling_steps([3, 7], 5, 16) == (3, 5, 7, 10, 15)
+    assert resampling_steps([], 5, 15) == (5, 10)
+    assert resampling_steps([], 50, 15) == resampling_steps([], None, 15) == ()
 
 
 def test_as_before_without_a_rule(small):
