@@ -188,10 +188,11 @@ class Resampler:
         if not len(slow):
             yield
             return
-        before = {name: objective.parameters[name][slow] for name in objective.per_feature}
+        moved = {name: each for name, each in objective.parameters.items() if name in objective.per_feature}
+        before = {name: parameter[slow] for name, parameter in moved.items()}
         yield
-        for name, rows in before.items():
-            parameter = objective.parameters[name]
+        for name, parameter in moved.items():
+            rows = before[name]
             share = factor[slow].to(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
             parameter[slow] = rows + share * (parameter[slow] - rows)
         if objective.unit_rows:
