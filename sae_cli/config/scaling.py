@@ -1,8 +1,8 @@
 """Defaults that depend on how long a run is.
 
 What is tuned for the default run, of 750,000 tokens or 2,929 steps, is too fast for a much longer one: there the peak
-learning rate, and the share of the steps over which it rises, fall with the fourth root of the number of steps. The share
-that fits the decoder stays as it is. Measured in docs/training.md. What is asked for is never scaled.
+learning rate, and the share of the steps over which it rises, fall with the fourth root of the number of steps. The
+share that fits the decoder stays as it is. Measured in docs/training.md. What is asked for is never scaled.
 """
 
 from __future__ import annotations
