@@ -8,6 +8,9 @@ import pytest
 from sae_cli.config.location import option_files
 
 SMALL = [
+    *("data=synthetic", "data.d=16", "dict_size=64", "tokens=4_096", "device=cpu"),
+    *("train.batch_size=256", "train.shuffle_buffer=1_024", "train.held_out_tokens=256", "train.kernel=reference"),
+]
     "data=synthetic",
     "data.d=16",
     "dict_size=64",
