@@ -11,16 +11,6 @@ SMALL = [
     *("data=synthetic", "data.d=16", "dict_size=64", "tokens=4_096", "device=cpu"),
     *("train.batch_size=256", "train.shuffle_buffer=1_024", "train.held_out_tokens=256", "train.kernel=reference"),
 ]
-    "data=synthetic",
-    "data.d=16",
-    "dict_size=64",
-    "tokens=4_096",
-    "train.batch_size=256",
-    "train.shuffle_buffer=1_024",
-    "device=cpu",
-    "train.held_out_tokens=256",
-    "train.kernel=reference",
-]
 
 
 @pytest.mark.parametrize("recipe", option_files("recipe"))
