@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from sae_cli.config.location import option_files
+from sae_cli.config.location import ADDED_GROUPS, option_files
 
 _SHELL = "_SAE_COMPLETE"
 
@@ -53,6 +53,8 @@ def candidates(command: str, given: Sequence[str], word: str, config_dir: Path |
 
 
 def _query(command: str, given: Sequence[str], word: str, config_dir: Path | None) -> list[str]:
+    if word.startswith("+"):
+        return _added(command, word, config_dir)
     group, equals, _ = word.partition("=")
     if equals and (options := option_files(group, config_dir)):
         return [override for option in options if (override := f"{group}={option}").startswith(word)]
@@ -61,6 +63,14 @@ def _query(command: str, given: Sequence[str], word: str, config_dir: Path | Non
         if found:
             return found
     return _query_hydra(command, given, word, config_dir)
+
+
+def _added(command: str, word: str, config_dir: Path | None) -> list[str]:
+    """`+group=` for the groups whose options are added to the command, or the options of one."""
+    groups = [f"+{name}" for name in ADDED_GROUPS.get(command, ())]
+    options = [f"{group}={option}" for group in groups for option in option_files(group[1:], config_dir)]
+    offered = options if "=" in word else [f"{group}=" for group in groups]
+    return [each for each in offered if each.startswith(word)]
 
 
 def _top_level(command: str, config_dir: Path | None) -> list[str]:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sae_cli.config.compose import Composed, Composer, options
 from sae_cli.config.groups import GROUPS
+from sae_cli.config.location import ADDED_GROUPS
 from sae_cli.errors import RequestError
 
 
@@ -35,7 +36,9 @@ def request_errors(composer: Composer, command: str, overrides: Sequence[Overrid
         raise RequestError(below) from error
     except (HydraException, OmegaConfBaseException) as error:
         if foreign := _of_other_commands(composer, command, overrides):
-            raise RequestError(f"{foreign}: sae {command} has no such choice; --cfg job prints what it has") from error
+            added = foreign.partition("=")[0] in ADDED_GROUPS.get(command, ())
+            instead = f"add it with a +: +{foreign}" if added else "--cfg job prints what it has"
+            raise RequestError(f"{foreign}: sae {command} has no such choice; {instead}") from error
         key = re.match(r"Could not override '([^']+)'", str(error))
         if key:
             raise RequestError(no_key(key[1], composer, command, overrides)) from error
@@ -104,7 +107,8 @@ def _of_other_commands(composer: Composer, command: str, overrides: Sequence[Ove
     What is added with a `+` from a folder of the user's own need not be in a group that the command has.
     """
     groups = set(composer.groups()) - set(composer.compose(command).hydra.runtime.choices)
-    chosen = [each for each in overrides if each.key_or_group in (groups & GROUPS.keys() if each.is_add() else groups)]
+    added = {*GROUPS, *(name for names in ADDED_GROUPS.values() for name in names)} - {*ADDED_GROUPS.get(command, ())}
+    chosen = [each for each in overrides if each.key_or_group in (groups & added if each.is_add() else groups)]
     return next((text for each in chosen if (text := each.input_line)), "")
 
 

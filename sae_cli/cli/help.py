@@ -10,7 +10,13 @@ from typing import Protocol
 from typer import Context
 from typer.core import TyperCommand
 
-_MEANINGS = {"model": "language model", "hook": "hook point", "data": "data source", "sae": "architecture"}
+_MEANINGS = {
+    "model": "language model",
+    "hook": "hook point",
+    "data": "data source",
+    "sae": "architecture",
+    "recipe": "published training",
+}
 
 
 class Formatter(Protocol):
@@ -34,14 +40,19 @@ class ConfiguredCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_epilog(self, ctx: Context, formatter: Formatter) -> None:
-        from sae_cli.config.listing import groups_of, settings_of
+        from sae_cli.config.listing import added_groups_of, groups_of, settings_of
 
         command, folder = ctx.command.name, ctx.meta.get(__name__)
         assert command is not None, "each is called as its configuration"
-        groups, settings = groups_of(command, Path(folder) if folder else None), settings_of(command)
+        folder = Path(folder) if folder else None
+        groups, settings = groups_of(command, folder), settings_of(command)
+        added = added_groups_of(command, folder)
         if groups:
             with formatter.section("Groups (GROUP=OPTION)"):
                 formatter.write_dl([(_named(each.name), _choices(each.options, each.default)) for each in groups])
+        if added:
+            with formatter.section("Added with a + (+GROUP=OPTION); what else is given goes before"):
+                formatter.write_dl([(_named(each.name), ", ".join(each.options)) for each in added])
         with formatter.section("Settings (KEY=VALUE), with their defaults"):
             rows = [("to be given", ", ".join(settings.needed)), ("defaults", "  ".join(settings.defaults))]
             rows.append(("with keys of their own", ", ".join(f"{each}.KEY" for each in settings.nodes)))

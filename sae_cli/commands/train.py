@@ -36,7 +36,7 @@ from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.report import existing
 from sae_cli.runs.dictionary_run import card_of
-from sae_cli.runs.file_names import CURVE, DENSITY_FILE
+from sae_cli.runs.file_names import CURVE, DENSITY_FILE, RESAMPLING_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
@@ -44,9 +44,10 @@ from sae_cli.terminal.progress import Field
 from sae_cli.training.checkpoint import SavedTraining, checkpoint_files, read_checkpoint, save_checkpoint
 from sae_cli.training.forbidden_run import FORBIDDEN, Forbidden, check_width, forbidden
 from sae_cli.training.needs import Widths, disk_bytes, estimate, memory_bytes
-from sae_cli.training.recipe import Recipe, recipe_of
+from sae_cli.training.recipe import Recipe, beyond, recipe_of
 from sae_cli.training.trackers.tracking import Tracking, check_trackers
 from sae_cli.training.trainer import TRAINING, Trainer
+from sae_cli.training.units import in_training, l1_facts
 
 _MISSED = 0.05
 """Share of `k` by which L0 may differ without a word."""
@@ -153,6 +154,8 @@ class Training(Job):
 
     def _begin(self, run: Run, tracking: Tracking) -> list[float]:
         """Write what is known before the first step; returns the losses of an earlier attempt."""
+        for complaint in beyond(self.config):
+            console.warn(complaint)
         if self._saved:
             console.log(f"resuming {self.directory} after step {self._saved.step:,} of {self.recipe.steps:,}")
         elif self._attempt:
@@ -178,6 +181,8 @@ class Training(Job):
         if self._saved:
             self._saved.take_up(trainer, sample.shape[1])
             self._saved = None
+        if self.config.l1 and trainer.units.l1 != 1:
+            console.log(in_training(self.config.l1, self.recipe.l1_units, trainer.scale, trainer.width))
         if trainer.kernels.waits_for_compiler:
             console.log("the first steps compile the loops for this processor: once, some seconds")
         return trainer, estimate(trainer, sample, self.source.columns, self.config, filling)
@@ -213,6 +218,7 @@ class Training(Job):
 
     def _finish(self, trainer: Trainer, held_out: Float[Tensor, "N C"], run: Run, seconds: float) -> FinishedRun:
         figures, history = held_out_figures(trainer, held_out, self.source.columns), trainer.history()
+        aftermath = trainer.aftermath()
         # Batches are drawn before anything is left out of them, so that an activation's place depends on no other.
         dropped, epochs = self._tokens - trainer.tokens, self.source.epochs(self._tokens)
         warn_if_dropped(dropped, self._tokens)
@@ -220,6 +226,8 @@ class Training(Job):
         _warn_if_missed(self.config, figures["l0"])
         self._save_dictionary(trainer, run, DICTIONARY_FILE)
         run.write_tensors(DENSITY_FILE, history)
+        if self.recipe.resampling.at:
+            run.write_tensors(RESAMPLING_FILE, aftermath.tensors())
         checkpoints = () if self.config.keep_checkpoints else checkpoint_files(run.manifest.files)
         return run.finish(
             checkpoints,
@@ -237,6 +245,8 @@ class Training(Job):
             held_out_l0=figures["l0"],
             **trainer.silent,
             resampled=int(history["resampled"].sum()),
+            **({"resamplings": aftermath.facts()} if self.recipe.resampling.at else {}),
+            **l1_facts(self.config.l1, self.recipe.l1_units, trainer.units),
         )
 
     def _save_dictionary(self, trainer: Trainer, run: Run, name: str) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from sae_cli.config.command import CommandConfig
 from sae_cli.config.commands import schema_of
-from sae_cli.config.location import conf_dir, option_files, runs_folder
+from sae_cli.config.location import ADDED_GROUPS, conf_dir, option_files, runs_folder
 
 _RUNS_FOLDER = "${runs_folder:}"  # what conf/ says for the folder that SAE_RUNS or its default names
 
@@ -32,6 +32,11 @@ class Group(NamedTuple):
     name: str
     options: list[str]
     default: str | None
+
+
+def added_groups_of(command: str, config_dir: Path | None = None) -> list[Group]:
+    """The groups whose options are added to a command, with a +."""
+    return [Group(name, option_files(name, config_dir), None) for name in ADDED_GROUPS.get(command, ())]
 
 
 class Settings(NamedTuple):

@@ -9,6 +9,10 @@ RUNS = "SAE_RUNS"
 """The environment variable that says where runs are; an empty one says nothing."""
 
 
+ADDED_GROUPS = {"train": ("recipe",)}
+"""Groups whose options are added to a command with a +: they have no default."""
+
+
 def runs_folder() -> str:
     """Where runs are if nothing else is said."""
     return os.path.expanduser(os.environ.get(RUNS) or "runs")

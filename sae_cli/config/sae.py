@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sae_cli.config.idle import Idle
-from sae_cli.config.roles import number
+from sae_cli.config.roles import number, setting
 
 
 class DecoderNorm(Enum):
@@ -32,6 +32,16 @@ class JumpPenalty(Enum):
 
     l0_target = "l0_target"
     tanh = "tanh"
+
+
+class L1Units(Enum):
+    """What an L1 coefficient belongs to: `scaled`: activations scaled to a mean norm of √d, squared errors summed over
+    dimensions; `raw_sum`: activations as they are, squared errors summed; `raw_mean`: as they are, squared errors
+    averaged over dimensions."""
+
+    scaled = "scaled"
+    raw_sum = "raw_sum"
+    raw_mean = "raw_mean"
 
 
 @dataclass(kw_only=True)
@@ -76,6 +86,7 @@ class ReluSae(SaeConfig):
     """ReLU with an L1 penalty (Bricken et al. 2023).
 
     Attributes:
+        l1_units: the loss that `l1` is a coefficient of.
         sparsity_warmup: share of the steps over which the L1 coefficient rises from 0; a long rise lets features
             find a direction before they are pressed to be rare, and few die.
         decoder_fit: share of the steps, at the end, in which the encoder is frozen, the penalty off and the
@@ -83,6 +94,7 @@ class ReluSae(SaeConfig):
     """
 
     architecture: str = "relu"
+    l1_units: L1Units = setting(L1Units.scaled, added=True)
     sparsity_warmup: float = number(0.8, at_least=0, at_most=1)
     decoder_fit: float = number(0.15, at_least=0, below=1)
 
@@ -104,10 +116,12 @@ class GatedSae(SaeConfig):
     """Separate gate and magnitude (Rajamanoharan et al. 2024).
 
     Attributes:
+        l1_units: the loss that `l1` is a coefficient of.
         sparsity_warmup: share of the steps over which the L1 coefficient rises from 0.
     """
 
     architecture: str = "gated"
+    l1_units: L1Units = setting(L1Units.scaled, added=True)
     sparsity_warmup: float = number(0.2, at_least=0, at_most=1)
 
     def penalty_rise(self) -> float:
@@ -133,6 +147,8 @@ class JumpReluSae(SaeConfig):
         l0_coefficient: weight of `l0_target`, in units of the mean squared norm of activations.
         bandwidth: width of the straight-through estimator, in units of the mean norm of activations.
         threshold: first threshold, in the same units.
+        threshold_lr: peak learning rate of the logarithms of thresholds, on the schedule of `train.lr`: Adam moves them
+            by about as much a step, and what others' `train.lr` of 3e-4 is good for takes 23,000 steps from .001 to 1.
         sparsity_warmup: share of the steps over which the penalty rises from 0.
     """
 
@@ -142,6 +158,7 @@ class JumpReluSae(SaeConfig):
     l0_coefficient: float = number(0.03, at_least=0)
     bandwidth: float = number(0.03, above=0)
     threshold: float = number(0.05, above=0)
+    threshold_lr: float = number(5.6e-3, above=0)
     sparsity_warmup: float = number(1.0, at_least=0, at_most=1)
 
     def penalty_rise(self) -> float:

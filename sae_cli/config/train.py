@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sae_cli.config.roles import PathKind, number, place, settings
+from sae_cli.config.roles import PathKind, number, place, setting, settings
 
 
 class Kernel(Enum):
@@ -38,7 +38,10 @@ class TrainingConfig:
         clip_grad_norm: gradients with a larger norm, over all parameters together, are scaled down to it; null for
             never.
         lr_warmup: share of the steps over which the learning rate rises from 0.
+        warmup_steps: steps over which it does, instead of a share of them; the first of them is made at 0, as by
+            torch's `LambdaLR` with `step / warmup_steps`. Null for `lr_warmup`.
         lr_decay: share of the steps, at the end, over which it falls to 0.
+        scale_activations: train on activations scaled to a mean norm of √d; else on activations as they are.
         shuffle_buffer: tokens held in memory to mix activations across the corpus; its first fill sets
             the activation scale and `b_dec`.
         dead_after: tokens without firing after which a feature counts as dead while training.
@@ -63,7 +66,9 @@ class TrainingConfig:
     adam_beta2: float = number(0.999, at_least=0, below=1)
     clip_grad_norm: float | None = number(None, above=0)
     lr_warmup: float = number(0.05, at_least=0, at_most=1)
+    warmup_steps: int | None = number(None, at_least=0, added=True)
     lr_decay: float = number(0.2, at_least=0, at_most=1)
+    scale_activations: bool = setting(True, added=True)
     shuffle_buffer: int = number(131_072, at_least=1)
     dead_after: int = number(100_000, at_least=1)
     log_every: int = number(50, at_least=1, execution=True)

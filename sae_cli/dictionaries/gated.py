@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.kernel import Kernel
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 
 
 class GatedDictionary(Dictionary):
@@ -67,6 +67,9 @@ class GatedObjective(Objective):
         super().__init__(W_enc, W_dec, b_dec, unit_rows)
         self.l1 = l1
         self._set(b_gate=self.b_enc, r_mag=self.b_enc, b_mag=self.b_enc)
+
+    def fire_above(self, features: Int[Tensor, " K"], limits: Float[Tensor, " K"]) -> None:
+        self.b_gate[features] = self.b_mag[features] = -limits
 
     def accumulate(
         self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext

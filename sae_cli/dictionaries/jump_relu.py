@@ -13,7 +13,7 @@ from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gr
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
 from sae_cli.state import State, number
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 
 _RATE = 0.03
 """By how much of the excess of L0 the pressure grows in a step, at the end."""
@@ -38,7 +38,8 @@ class JumpReluObjective(Objective):
     * `l0_target`: coefficient · (L0 / target - 1)², L0 the batch's mean number of active features. This alone would
       end beside the target, where penalty and error balance. So its slope has a second term, which grows while L0 is
       above the target, and in the last 15 % of the steps the thresholds are moved themselves, those with most
-      activations around them furthest;
+      activations around them furthest. Where a batch has no pre-activation near any threshold, as where all begin too
+      high, each is moved as if there was one;
     * `tanh`: coefficient · Σᵢ tanh(4 fᵢ‖dᵢ‖) (Anthropic, January 2025 update, without its term for dead features).
 
     Args:
@@ -73,6 +74,9 @@ class JumpReluObjective(Objective):
         self._l0, self._ramps = 0, torch.zeros_like(self.b_enc)
         self._crowded = torch.ones_like(self.b_enc)
         self._pressure = 0.0
+
+    def fire_above(self, features: Int[Tensor, " K"], limits: Float[Tensor, " K"]) -> None:
+        self.b_enc[features] = self.log_threshold[features].exp() - limits
 
     def accumulate(
         self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], kernel: Kernel, context: StepContext
@@ -113,6 +117,8 @@ class JumpReluObjective(Objective):
 
     def finish_gradients(self, context: StepContext) -> None:
         if self.penalty == "l0_target":
+            if not self._ramps.any():  # nothing is near any threshold, so nothing says where they are to go
+                self._ramps = self.log_threshold.exp() / self.bandwidth
             pressure = self._l0 / context.batch_size / self.target - 1 + self._pressure
             slope = 2 * self.coefficient * context.sparsity * pressure / self.target / context.batch_size
             gradient(self.log_threshold).sub_(self._ramps, alpha=slope)

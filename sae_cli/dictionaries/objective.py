@@ -181,6 +181,10 @@ class Objective(ABC):
         for name, value in self.first_values.items():
             self.parameters[name][features] = value
 
+    def fire_above(self, features: Int[Tensor, " K"], limits: Float[Tensor, " K"]) -> None:
+        """Let features that were just given new rows be active where W_enc (x - center) is above these limits."""
+        self.b_enc[features] = -limits
+
     def tensors(self) -> Mapping[str, Tensor]:
         """The tensors of the dictionary, but for `activation_mean`."""
         tensors = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}

@@ -6,6 +6,8 @@ COORDINATES_FILE = "coordinates.safetensors"
 """Of a harvest at a logit hook."""
 
 CURVE, DENSITY_FILE = "metrics.jsonl", "density_history.safetensors"
+RESAMPLING_FILE = "resampling.safetensors"
+"""Of a training that resamples: `step` [R], `l0` before and after [R, 2], `alive` [R, F], `died` and `window` [R]."""
 """Of a training."""
 
 DEFAULT = "default"

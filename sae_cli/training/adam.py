@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 
@@ -20,6 +20,7 @@ class Adam:
         betas: decay rates of the two moments.
         clip: gradients whose norm, over all parameters together, is larger are scaled down to it; None for never.
         frozen: names of parameters that are not moved.
+        gradient_scale: what gradients are multiplied by before anything else: one over the unit of the loss.
 
     Attributes:
         states: each parameter with its gradient and the running means of that and of its square, by name.
@@ -32,8 +33,10 @@ class Adam:
         betas: tuple[float, float],
         clip: float | None = None,
         frozen: Collection[str] = (),
+        gradient_scale: float = 1.0,
     ) -> None:
         self._unit_rows, self._betas, self._clip = objective.unit_rows, betas, clip
+        self._scale = gradient_scale
         self.states = {
             name: AdamState(parameter, gradient(parameter), torch.zeros_like(parameter), torch.zeros_like(parameter))
             for name, parameter in objective.parameters.items()
@@ -42,14 +45,21 @@ class Adam:
         self._held = [parameter for name, parameter in objective.parameters.items() if name in frozen]
         self.number = 0
 
-    def step(self, kernel: Kernel, lr: float) -> None:
-        """Move the parameters against their gradients, which are then zero."""
+    def step(self, kernel: Kernel, lr: float, own: Mapping[str, float] | None = None) -> None:
+        """Move the parameters against their gradients, which are then zero.
+
+        Args:
+            kernel: does so.
+            lr: learning rate.
+            own: learning rates of parameters, by name, that have one of their own.
+        """
         self.number += 1
         step = AdamStep(lr, self._betas, self.number, self._gradient_scale())
+        rates = own or {}
         for parameter in self._held:
             gradient(parameter).zero_()
         for name, state in self.states.items():
-            kernel.adam(state, step, unit_rows=self._unit_rows and name == "W_dec")
+            kernel.adam(state, step._replace(lr=rates.get(name, lr)), unit_rows=self._unit_rows and name == "W_dec")
 
     def forget(self, names: Iterable[str], features: Int[Tensor, " K"]) -> None:
         """Set the moments of these features' rows of these parameters to zero."""
@@ -71,6 +81,6 @@ class Adam:
 
     def _gradient_scale(self) -> float:
         if self._clip is None:
-            return 1.0
-        norm = float(torch.nn.utils.get_total_norm([state.gradient for state in self.states.values()]))
-        return min(1.0, self._clip / (norm + 1e-6))
+            return self._scale
+        norm = self._scale * float(torch.nn.utils.get_total_norm([state.gradient for state in self.states.values()]))
+        return self._scale * min(1.0, self._clip / (norm + 1e-6))

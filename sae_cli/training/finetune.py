@@ -63,8 +63,8 @@ def finetuned(
     source = ActivationSources(device).open(config, result_settings(config))
     sample = usable_rows(source.batches.sample, config.non_finite)
     read, written = source.columns.pair(sample)
-    in_training_units = dictionary.in_units_divided_by(1 / activation_scale(read), 1 / activation_scale(written))
-    in_training_units = in_training_units.to(device)
+    scales = [activation_scale(each) if config.train.scale_activations else 1.0 for each in (read, written)]
+    in_training_units = dictionary.in_units_divided_by(1 / scales[0], 1 / scales[1]).to(device)
 
     def make(start: Start) -> Objective:
         if what is Finetune.decoder:
@@ -73,7 +73,9 @@ def finetuned(
         objective.start_from(in_training_units)
         return objective
 
-    recipe = replace(recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0, resampling=NO_RESAMPLING)
+    recipe = replace(
+        recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0, resampling=NO_RESAMPLING, threshold_lr=None
+    )
     trainer = Trainer(recipe, make, read, device, forbidden, written)
     with progress(tokens, f"finetune {what.value}") as advance:
         for batch in source.batches:

@@ -61,7 +61,8 @@ def _buffer_bytes(config: TrainConfig, widths: Widths) -> int:
 
 def _remembered_bytes(config: TrainConfig, widths: Widths) -> int:
     """The inputs that are kept for resampling, in whole batches."""
-    return 4 * widths.carried * (config.resample.inputs + config.train.batch_size) if config.resample.at else 0
+    inputs = config.resample.inputs or config.train.batch_size
+    return 4 * widths.carried * (inputs + config.train.batch_size) if config.resample.is_on else 0
 
 
 def _dictionary_bytes(config: TrainConfig, widths: Widths) -> int:

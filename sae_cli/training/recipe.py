@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.sae import BiasInit
+from sae_cli.config.resample import ResampleRule
+from sae_cli.config.sae import BiasInit, GatedSae, JumpReluSae, L1Units, ReluSae
 from sae_cli.config.train import Part
 from sae_cli.errors import RequestError
 from sae_cli.training.resampling import NO_RESAMPLING, ResamplePlan
@@ -34,6 +36,10 @@ class Recipe:
     frozen: tuple[str, ...] = ()
     decoder_cosine_floor: float | None = None
     resampling: ResamplePlan = NO_RESAMPLING
+    warmup_steps: int | None = None
+    scale_activations: bool = True
+    l1_units: L1Units = L1Units.scaled
+    threshold_lr: float | None = None
 
     @property
     def main_steps(self) -> int:
@@ -50,7 +56,7 @@ def recipe_of(config: TrainConfig) -> Recipe:
     for complaint in config.too_few_tokens():
         raise RequestError(complaint)
     train = config.train
-    steps = config.tokens // train.batch_size
+    sae, steps = config.sae, config.tokens // train.batch_size
     return Recipe(
         dict_size=config.dict_size,
         steps=steps,
@@ -68,10 +74,41 @@ def recipe_of(config: TrainConfig) -> Recipe:
         kernel=train.kernel.value,
         seed=config.seed,
         density_windows=train.density_windows,
-        resampling=ResamplePlan(
-            at=tuple(config.resample.at),
-            inputs=config.resample.inputs,
-            rewarm_steps=config.resample.rewarm_steps,
-            exempt_fraction=config.resample.exempt_fraction,
-        ),
+        resampling=_resampling(config, steps),
+        warmup_steps=train.warmup_steps,
+        scale_activations=train.scale_activations,
+        l1_units=sae.l1_units if isinstance(sae, ReluSae | GatedSae) else L1Units.scaled,
+        threshold_lr=sae.threshold_lr if isinstance(sae, JumpReluSae) else None,
     )
+
+
+def resampling_steps(at: Iterable[int], every: int | None, count: int) -> tuple[int, ...]:
+    """The numbers of steps done after which features are resampled, ascending: those given, and multiples of `every`
+    below `count`, the number of steps that train features."""
+    return tuple(sorted({*at, *(range(every, count, every) if every else ())}))
+
+
+def _resampling(config: TrainConfig, steps: int) -> ResamplePlan:
+    asked, batch = config.resample, config.train.batch_size
+    # In the code of Marks 2023 a feature is dead that does not fire after step every // 2, counted from 0, of a period.
+    half = (asked.every - 1 - asked.every // 2) * batch if asked.every else 0
+    return ResamplePlan(
+        at=resampling_steps(asked.at, asked.every, steps - round(config.final_fit() * steps)),
+        inputs=asked.inputs or batch,
+        rewarm_steps=asked.rewarm_steps,
+        exempt_fraction=asked.exempt_fraction,
+        rule=asked.rule,
+        encoder=asked.encoder,
+        share=asked.share,
+        dead_after=half if asked.rule is ResampleRule.marks2023 and half else None,
+    )
+
+
+def beyond(config: TrainConfig) -> Iterator[str]:
+    """What a run is too short for."""
+    steps, rising = config.tokens // config.train.batch_size, config.train.warmup_steps
+    if rising is not None and rising > steps:
+        yield f"train.warmup_steps={rising:,}: the run has {steps:,} steps, and the learning rate stays below train.lr"
+    every = config.resample.every
+    if every and not resampling_steps(config.resample.at, every, steps):
+        yield f"resample.every={every:,}: the run has {steps:,} steps, and nothing is resampled"

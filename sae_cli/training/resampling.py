@@ -1,22 +1,27 @@
-"""Resampling of dead features (Bricken et al. 2023, "Towards Monosemanticity", appendix on neuron resampling)."""
+"""Resampling of dead features: when, which, and at what inputs they begin again; how is for `resample_rules`."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from sae_cli.config.resample import SHARE, ResampledEncoder, ResampleRule
 from sae_cli.dictionaries.objective import Objective
 from sae_cli.seeds import generator
-from sae_cli.state import State, number
+from sae_cli.state import State, below, number, of
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 from sae_cli.terminal import console
 from sae_cli.training.adam import Adam
+from sae_cli.training.aftermath import Aftermath
+from sae_cli.training.resample_rules import RULES, active_counts, limits_for, median_count
 from sae_cli.training.schedules import warmup
 
 ENCODER_NORM = 0.2
-"""Of a resampled feature's encoder row, in units of the mean norm of those that are alive."""
+"""Of a resampled feature's encoder row, in units of the mean norm, or the mean, of those that are alive."""
 
 _ENTRIES_AT_ONCE = 2**24
 
@@ -30,12 +35,20 @@ class ResamplePlan:
         inputs: how many of the most recent inputs losses are computed on.
         rewarm_steps: steps over which the learning rate rises from 0 afterwards.
         exempt_fraction: share of the features that are never resampled.
+        rule: how they begin again.
+        encoder: what their encoder rows are; None for what the rule says.
+        share: of the features that begin again at a time, by the rule `local`.
+        dead_after: tokens without firing after which a feature is dead for a resampling; None for as ever.
     """
 
     at: tuple[int, ...]
     inputs: int
     rewarm_steps: int
     exempt_fraction: float
+    rule: ResampleRule = ResampleRule.bricken2023
+    encoder: ResampledEncoder | None = None
+    share: float = SHARE
+    dead_after: int | None = None
 
 
 NO_RESAMPLING = ResamplePlan(at=(), inputs=0, rewarm_steps=0, exempt_fraction=0.0)
@@ -56,6 +69,7 @@ class Resampler:
     Attributes:
         exempt: features that are never resampled [F].
         resampled: for each resampling so far, which features it was that began again [F].
+        aftermath: what became of the others.
     """
 
     def __init__(
@@ -69,11 +83,14 @@ class Resampler:
         device: torch.device,
     ) -> None:
         self._plan, self._seed, self._scales, self._tied = plan, seed, scales, tied
+        self._rule = RULES[plan.rule]
         order = torch.randperm(n_features, generator=generator("exempt from resampling", seed))
         self.exempt = torch.zeros(n_features, dtype=torch.bool)
         self.exempt[order[: round(plan.exempt_fraction * n_features)]] = True
         self.exempt = self.exempt.to(device)
         self.resampled: list[Tensor] = []
+        self.aftermath = Aftermath(n_features, device)
+        self._began = torch.full((n_features,), -1, dtype=torch.int64, device=device)
         self._recent: deque[tuple[Tensor, Tensor]] = deque()
         self._none = tuple(torch.zeros(0, width, device=device) for width in widths)
 
@@ -82,7 +99,9 @@ class Resampler:
 
     def lr_factor(self, steps_done: int) -> float:
         """What the learning rate of the next step is multiplied by: whether or not there was a feature to resample,
-        so that runs that resample others compare."""
+        so that runs that resample others compare. By the rule `local` those that do not begin again learn on."""
+        if self._rule.local:
+            return 1.0
         since = [steps_done - at for at in self._plan.at if at <= steps_done]
         return warmup(min(since), self._plan.rewarm_steps, 1.0) if since else 1.0
 
@@ -102,35 +121,91 @@ class Resampler:
                 self._recent.popleft()
 
     def resample(
-        self, objective: Objective, adam: Adam, dead: Bool[Tensor, " F"], steps_done: int
+        self, objective: Objective, adam: Adam, dead: Bool[Tensor, " F"], steps_done: int, tokens: int = 0
     ) -> Bool[Tensor, " F"]:
         """Let dead features that are not exempt start anew; returns which they are.
 
-        For each, an input is drawn with probability proportional to the square of its loss ‖y - ŷ‖². What was to be
-        written for it, y - b_dec at length 1, is its decoder row; its encoder row has the direction of the input as
-        the encoder sees it (of an autoencoder the same) and 0.2 times the mean norm of those that are alive. Biases and
-        thresholds are what they were at the start, Adam's moments zero.
+        For each, an input is drawn, as the rule has it. What was to be written for it, at length 1, is its decoder row;
+        its encoder row has the direction of the input (of an autoencoder the same) and 0.2 times the mean norm of those
+        that are alive, or is 0.2 times the mean of those. Biases and thresholds are what they were at the start, but
+        for the rule `local`; Adam's moments are zero.
+
+        Args:
+            objective: whose features they are.
+            adam: what trains it.
+            dead: which are dead [F].
+            steps_done, tokens: done so far.
         """
-        chosen = dead & ~self.exempt
+        chosen = self._chosen(dead & ~self.exempt, steps_done)
         features = chosen.nonzero().squeeze(1)
-        read, written = self._draw(objective, len(features), steps_done)
+        x, y = self._inputs()
+        read, written = self._draw(objective, x, y, len(features), steps_done)
         if not len(read):  # no input has a loss
             chosen, features = torch.zeros_like(chosen), features[:0]
-        alive = objective.W_enc if dead.all() else objective.W_enc[~dead]
-        length = ENCODER_NORM * alive.norm(dim=1).mean()
-        objective.reinitialize(features, W_enc=read * length, W_dec=written)
-        adam.forget(objective.per_feature, features)
+        before = active_counts(objective, x)
+        objective.reinitialize(features, W_enc=self._encoder_rows(objective, dead, read), W_dec=written)
+        if self._rule.local:
+            limits = limits_for(objective.W_enc[features], objective.centered(x, x)[0], median_count(before, ~dead))
+            objective.fire_above(features, limits)
+            self._began[features] = steps_done
+        forgotten = [each for each in objective.per_feature if each != "W_dec" or self._rule.forgets_decoder]
+        adam.forget(forgotten, features)
         self.resampled.append(chosen.cpu())
-        console.log(f"step {steps_done:,}: resampled {len(features):,} of {int(dead.sum()):,} dead features")
+        l0 = int(before.sum()) / len(x), int(active_counts(objective, x).sum()) / len(x)
+        self.aftermath.begin(steps_done, tokens, l0, ~dead, chosen)
+        console.log(
+            f"step {steps_done:,}: resampled {len(features):,} of {int(dead.sum()):,} dead features; L0 of "
+            f"{len(x):,} inputs is {l0[0]:.1f} before and {l0[1]:.1f} after"
+        )
         return chosen
 
-    def _draw(self, objective: Objective, n: int, steps_done: int) -> tuple[Float[Tensor, "K D"], Float[Tensor, "K E"]]:
+    def _chosen(self, dead: Bool[Tensor, " F"], steps_done: int) -> Bool[Tensor, " F"]:
+        """Those of the dead features that begin again now: by the rule `local` at most a share, drawn at random."""
+        most = max(1, round(self._plan.share * len(dead)))
+        if not self._rule.local or int(dead.sum()) <= most:
+            return dead
+        order = torch.randperm(len(dead), generator=generator("first to be resampled", self._seed, steps_done))
+        chosen = torch.zeros_like(dead)
+        chosen[[each for each in order.tolist() if dead[each]][:most]] = True
+        return chosen
+
+    def _encoder_rows(
+        self, objective: Objective, dead: Bool[Tensor, " F"], read: Float[Tensor, "K D"]
+    ) -> Float[Tensor, "K D"]:
+        """New encoder rows, given the directions of the inputs that were drawn."""
+        alive = objective.W_enc if dead.all() else objective.W_enc[~dead]
+        asked = self._plan.encoder
+        if self._rule.mean_encoder if asked is None else asked is ResampledEncoder.mean_alive:
+            return (ENCODER_NORM * alive.mean(dim=0)).expand_as(read)
+        return read * (ENCODER_NORM * alive.norm(dim=1).mean())
+
+    @contextmanager
+    def slowed(self, objective: Objective, steps_done: int) -> Iterator[None]:
+        """A step of the optimizer, of which features that have begun again by the rule `local` go only part of the way:
+        1/n of it in the first of the n steps that they have to warm up, all of it in the last."""
+        factor = (steps_done + 1 - self._began) / max(1, self._plan.rewarm_steps)
+        slow = ((self._began >= 0) & (factor < 1)).nonzero().squeeze(1)
+        if not len(slow):
+            yield
+            return
+        moved = {name: each for name, each in objective.parameters.items() if name in objective.per_feature}
+        before = {name: parameter[slow] for name, parameter in moved.items()}
+        yield
+        for name, parameter in moved.items():
+            rows = before[name]
+            share = factor[slow].to(rows.dtype).reshape(-1, *[1] * (rows.ndim - 1))
+            parameter[slow] = rows + share * (parameter[slow] - rows)
+        if objective.unit_rows:
+            objective.W_dec[slow] = torch.nn.functional.normalize(objective.W_dec[slow], dim=1)
+
+    def _draw(
+        self, objective: Objective, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], n: int, steps_done: int
+    ) -> tuple[Float[Tensor, "K D"], Float[Tensor, "K E"]]:
         """Directions of n inputs, drawn by their loss, and of what was to be written; none if no input has a loss."""
-        x, y = self._inputs()
-        read, written = objective.centered(x, y)
+        read, written = objective.centered(x, y) if self._rule.less_bias else (x, y)
         lengths = read.norm(dim=1)
         short = (lengths == 0) | (written.norm(dim=1) == 0)
-        weights = (losses(objective, x, y).square() * ~short).cpu() if n else torch.zeros(len(x))
+        weights = (self._rule.weights(losses(objective, x, y)) * ~short).cpu() if n else torch.zeros(len(x))
         if not weights.any():
             return read[:0], written[:0]
         drawn = draw(weights, n, generator("resampled at", self._seed, steps_done)).to(x.device)
@@ -153,6 +228,8 @@ class Resampler:
         recent = torch.cat([self._none[0], *(read for read, _ in self._recent)])
         sizes = torch.tensor([len(read) for read, _ in self._recent], dtype=torch.int64)
         state = {"scale": number(self._scales[1]), "resampled": self._resampled(), "recent": recent, "sizes": sizes}
+        if self._plan.at:
+            state |= {"began": self._began, **below("aftermath", self.aftermath.state())}
         if self._tied:
             return state
         written = torch.cat([self._none[1], *(written for _, written in self._recent)])
@@ -161,6 +238,9 @@ class Resampler:
     def restore(self, state: State) -> None:
         scale, self.resampled = float(state["scale"]), list(state["resampled"])
         self._scales = float(state.get("read_scale", state["scale"])), scale
+        if self._plan.at:
+            self._began = state["began"].to(self.exempt.device)
+            self.aftermath.restore(of("aftermath", state))
         sizes = state["sizes"].tolist()
         read = state["recent"].to(self.exempt.device).split(sizes)
         written = state["written"].to(self.exempt.device).split(sizes) if not self._tied else read

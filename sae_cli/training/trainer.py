@@ -19,6 +19,7 @@ from sae_cli.kernels.choice import KernelChoice
 from sae_cli.state import State, Stateful, below, check_like, number, of
 from sae_cli.tensor_types import Bool, Float, Tensor
 from sae_cli.training.adam import Adam
+from sae_cli.training.aftermath import Aftermath
 from sae_cli.training.cone import Cone
 from sae_cli.training.density import DensityCounter
 from sae_cli.training.forbidden import ForbiddenDirection
@@ -26,6 +27,7 @@ from sae_cli.training.initialize import activation_scale, initial_decoder_bias, 
 from sae_cli.training.recipe import Recipe
 from sae_cli.training.resampling import Resampler
 from sae_cli.training.schedules import warmup, warmup_then_decay
+from sae_cli.training.units import LossUnits, loss_units
 from sae_cli.training.window import Window
 
 TRAINING, DECODER_FIT = "training", "decoder fit"
@@ -33,6 +35,7 @@ TRAINING, DECODER_FIT = "training", "decoder fit"
 _GROWING = {
     *(f"density.{name}" for name in ("count", "tokens", "step")),
     *(f"resampler.{name}" for name in ("resampled", "recent", "written", "sizes")),
+    *(f"resampler.aftermath.{name}" for name in ("step", "tokens", "l0", "alive", "lost", "died", "window")),
 }
 """What gets longer in the state of a trainer."""
 
@@ -41,7 +44,7 @@ class Trainer:
     """Trains one dictionary by batches of what it reads, x, and what it is to write, y: x itself for an autoencoder.
 
     Both are scaled so that their mean norm is √d, estimated with `b_dec` from a sample; then an L1 coefficient means
-    the same at every hook. `dictionary()` gives the result in raw units.
+    the same at every hook. A recipe may leave them as they are. `dictionary()` gives the result in raw units.
 
     Args:
         recipe: how.
@@ -64,8 +67,8 @@ class Trainer:
         self.recipe = recipe
         written = None if written is sample else written
         targets = sample if written is None else written
-        self.read_scale = activation_scale(sample)
-        self.scale = self.read_scale if written is None else activation_scale(written)
+        self.read_scale = activation_scale(sample) if recipe.scale_activations else 1.0
+        self.scale = activation_scale(targets) if recipe.scale_activations and written is not None else self.read_scale
         scaled = targets * self.scale
         self.variance = float((scaled - scaled.mean(dim=0)).double().square().sum(dim=1).mean())
         b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
@@ -76,12 +79,14 @@ class Trainer:
             start = Start(random_directions(recipe.dict_size, sample.shape[1], recipe.seed), rows, b_dec, b_pre)
         self.objective = make_objective(start := start.to(device))
         self.objective.b_pre = start.b_pre
+        self._asked_l1, self.width = self.objective.l1, targets.shape[1]
+        self._convert_l1()
         self.forbidden = None if forbidden is None else ForbiddenDirection(forbidden.to(device))
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
         floor = recipe.decoder_cosine_floor
         self.cone = None if floor is None else Cone(start.written, floor)
-        self.adam = Adam(self.objective, recipe.betas, recipe.clip_grad_norm, recipe.frozen)
+        self.adam = self._make_adam()
         self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
@@ -114,8 +119,13 @@ class Trainer:
         r = self.recipe
         if self.fitting_decoder:
             return r.lr * max(0.0, (r.steps - self.step_number) / max(1, r.steps - r.main_steps))
-        factor = warmup_then_decay(self.step_number, r.main_steps, r.lr_warmup, r.lr_decay)
-        return r.lr * factor * self.resampler.lr_factor(self.step_number)
+        return self._scheduled(r.lr)
+
+    def _scheduled(self, peak: float) -> float:
+        """A learning rate at this step, of the main phase."""
+        r = self.recipe
+        factor = warmup_then_decay(self.step_number, r.main_steps, r.lr_warmup, r.lr_decay, r.warmup_steps)
+        return peak * factor * self.resampler.lr_factor(self.step_number)
 
     @property
     def sparsity(self) -> float:
@@ -149,7 +159,9 @@ class Trainer:
 
         if self.forbidden:
             self.forbidden.project_gradient(self.objective)
-        self.adam.step(self.kernels.kernel, self.lr)
+        own = {} if self.recipe.threshold_lr is None else {"log_threshold": self._scheduled(self.recipe.threshold_lr)}
+        with self.resampler.slowed(self.objective, self.step_number):
+            self.adam.step(self.kernels.kernel, self.lr, own)
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
         if self.cone:
@@ -160,6 +172,7 @@ class Trainer:
 
         self.tokens += len(x)
         self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(sums.fired, 0)
+        self.resampler.aftermath.watch(self.tokens, self.tokens_since_fired, self._dead_for_resampling)
         self.density.add(sums.count, len(x), self.step_number)
         self.activation_sum += y.sum(dim=0)
         self.window.add(len(x), sums)
@@ -177,7 +190,8 @@ class Trainer:
 
     def _resample(self) -> None:
         """Dead features start anew before the next step, so that what is seen between steps is what training made."""
-        anew = self.resampler.resample(self.objective, self.adam, self.dead_features, self.step_number)
+        dead = self.tokens_since_fired >= self._dead_for_resampling
+        anew = self.resampler.resample(self.objective, self.adam, dead, self.step_number, self.tokens)
         self.tokens_since_fired.masked_fill_(anew, 0)
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
@@ -185,7 +199,22 @@ class Trainer:
     def _begin_decoder_fit(self) -> None:
         if isinstance(self.objective, ReluObjective):
             self.objective = DecoderFit(self.objective, keep_encoder="W_enc" in self.recipe.frozen)
-            self.adam = Adam(self.objective, self.recipe.betas, self.recipe.clip_grad_norm, self.recipe.frozen)
+            self.adam = self._make_adam()
+
+    def _make_adam(self) -> Adam:
+        r = self.recipe
+        # Of activations as they are, the gradients are those of the loss as it is published.
+        unit = self.units.loss if not r.scale_activations else 1.0
+        return Adam(self.objective, r.betas, r.clip_grad_norm, r.frozen, 1 / unit)
+
+    @property
+    def units(self) -> LossUnits:
+        """From the loss that the L1 coefficient was given for to that of training."""
+        return loss_units(self.recipe.l1_units, self.scale, self.width)
+
+    def _convert_l1(self) -> None:
+        if self._asked_l1:
+            self.objective.l1 = self._asked_l1 * self.units.l1
 
     def check_finite(self) -> None:
         """See that what would be saved is finite; a finite loss does not show it, because most rows may be silent.
@@ -227,6 +256,11 @@ class Trainer:
         return self.tokens_since_fired >= self.recipe.dead_after
 
     @property
+    def _dead_for_resampling(self) -> int:
+        """Tokens without firing after which a feature may be resampled."""
+        return self.recipe.resampling.dead_after or self.recipe.dead_after
+
+    @property
     def silent(self) -> dict[str, int]:
         """How many features are `dead`; before `dead_after` tokens, when none can be, how many have `never_fired`."""
         if self.tokens < self.recipe.dead_after:
@@ -235,7 +269,7 @@ class Trainer:
 
     def close_window(self) -> dict[str, int | float | str]:
         """The training curve's next line."""
-        line = self.window.line(self.variance)
+        line = self.window.line(self.variance, self.units.loss)
         self.window = Window()
         return {
             "step": self.step_number,
@@ -244,7 +278,7 @@ class Trainer:
             **line,
             **self.silent,
             "lr": self.lr,
-            "l1": self.objective.l1 * self.sparsity,
+            "l1": self._asked_l1 * self.sparsity,
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -276,6 +310,8 @@ class Trainer:
         check_like(state, self.state(), _GROWING)
         self.scale, self.variance = float(state["scale"]), float(state["variance"])
         self.read_scale = float(state.get("read_scale", state["scale"]))
+        if not self.fitting_decoder:
+            self._convert_l1()
         self.tokens_since_fired = state["tokens_since_fired"].to(device)
         self.activation_sum = state["activation_sum"].to(device)
         self.window = Window.of(of("window", state))
@@ -290,6 +326,11 @@ class Trainer:
             "density": self.density,
             "resampler": self.resampler,
         }
+
+    def aftermath(self) -> Aftermath:
+        """What became of the features that were alive at each resampling; of the last ones, up to now."""
+        self.resampler.aftermath.watch(self.tokens, self.tokens_since_fired, 0)
+        return self.resampler.aftermath
 
     def history(self) -> dict[str, Tensor]:
         """What `density_history.safetensors` holds: how often features fired, and which were resampled when."""

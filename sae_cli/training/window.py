@@ -34,7 +34,7 @@ class Window:
         values: dict[str, Any] = {name: tensor.item() for name, tensor in state.items()}
         return cls(**values)
 
-    def line(self, variance: float) -> dict[str, float]:
-        """Means over the window's tokens; `variance` is the mean of ‖x - x̄‖²."""
+    def line(self, variance: float, unit: float = 1.0) -> dict[str, float]:
+        """Means over the window's tokens; `variance` is the mean of ‖x - x̄‖², `unit` what the loss is divided by."""
         mse = self.squared_error / self.tokens
-        return {"loss": mse + self.penalty / self.tokens, "fvu": mse / variance, "l0": self.l0 / self.tokens}
+        return {"loss": (mse + self.penalty / self.tokens) / unit, "fvu": mse / variance, "l0": self.l0 / self.tokens}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sae_cli.cli.completion import candidates
+from sae_cli.config.location import option_files
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ from sae_cli.cli.completion import candidates
         (["l1=[1"], "train.l", []),
         ([], "mod", ["model.", "model=", "model_rows="]),
         ([], "wrong.tra", []),
+        ([], "+", ["+recipe=", *(f"+recipe={each}" for each in option_files("recipe"))]),
+        (["layer=2"], "+recipe=g", ["+recipe=gao2024"]),
         ([], "hydra/launcher=", ["hydra/launcher=basic", "hydra/launcher=shared"]),
     ],
 )

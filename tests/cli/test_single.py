@@ -90,6 +90,9 @@ def test_where_an_evaluation_is_put_is_no_part_of_its_name(sae, stage):
 
 BAD_REQUESTS = {
     "train lyer=3": "unknown key lyer: did you mean layer?",
+    "train recipe=marks2023": "recipe=marks2023: sae train has no such choice; add it with a +: +recipe=marks2023",
+    "train +recipe=marks": "no option marks for recipe: did you mean marks2023?",
+    "eval run=x +recipe=marks2023": "+recipe=marks2023: sae eval has no such choice",
     "train lr=0.1": "unknown key lr: did you mean train.lr?",
     "train train.lrr=3": "unknown key train.lrr: did you mean train.lr?",
     "train data.path=x": "unknown key data.path: data=stdlib has context, held_out_fraction, seed, bos, "

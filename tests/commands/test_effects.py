@@ -181,6 +181,8 @@ REFUSED = {
     "train hook=logits layer=1": "layer=1 has no effect with hook=logits",
     "train hook=logit_update hook.point=mlp_out hook.mode=linear": "hook.mode=linear has no effect",
     "train resample.inputs=9": "resample.inputs has no effect without resample.at=",
+    "train train.warmup_steps=9 train.lr_warmup=.5": "train.lr_warmup=0.5 has no effect with train.warmup_steps=",
+    "train +recipe=marks2023 train.lr_warmup=.5": "train.lr_warmup=0.5 has no effect with train.warmup_steps=",
     "train train.forbid_below=.5": "train.forbid_below=0.5 has no effect without train.forbid_direction=",
     "features run=x contexts.bands=0 contexts.per_band=9": "contexts.per_band=9 has no effect with contexts.bands=0",
     "features run=x contexts.per_band=0 contexts.seed=1": "contexts.seed=1 has no effect without random contexts",

@@ -22,8 +22,8 @@ from sae_cli.artifacts.tensors import read_tensors, write_tensors
 from sae_cli.commands import harvest, train
 from sae_cli.config.checkpoint import CheckpointConfig
 from sae_cli.config.data import SyntheticData
-from sae_cli.config.resample import ResampleConfig
-from sae_cli.config.sae import BatchTopKSae
+from sae_cli.config.resample import ResampleConfig, ResampleRule
+from sae_cli.config.sae import BatchTopKSae, L1Units, ReluSae
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.errors import BusyError, Interrupted, JobError
@@ -95,6 +95,30 @@ def test_on_a_live_model(world, tmp_path, config, stop_after, steps):
     train.run(config, tmp_path / "whole")
     stopped(config, tmp_path / "stopped", stop_after, *steps)
     check_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("rule", [ResampleRule.local, ResampleRule.marks2023])
+def test_with_features_that_warm_up_one_by_one_and_windows_that_are_watched(
+    world, tmp_path, config, stop_after, rule, capsys
+):
+    """Resamplings after 4, 5, 8 and 12 of 16 steps, and a unit of l1 that the first sample has set."""
+    l1 = 3.0
+    resample = ResampleConfig(rule=rule, at=[5], every=4, inputs=300, rewarm_steps=6)
+    sae = ReluSae(l1_units=L1Units.raw_mean, sparsity_warmup=0.0)
+    config = replace(config, resample=resample, sae=sae, l1=l1, train=replace(config.train, dead_after=200, lr=0.05))
+    train.run(config, tmp_path / "whole")
+    stopped(config, tmp_path / "stopped", stop_after, 4, 6, 9, 12)
+    check_same(tmp_path / "whole", tmp_path / "stopped")
+    facts = read_run(tmp_path / "whole").manifest.facts
+    assert [each["step"] for each in facts["resamplings"]] == [4, 5, 8, 12] and facts["resampled"] > 0
+    record = read_tensors(tmp_path / "whole" / "resampling.safetensors")
+    assert record["died"].tolist() == [each["died"] for each in facts["resamplings"]]
+    assert record["l0"].tolist() == [[each["l0_before"], each["l0_after"]] for each in facts["resamplings"]]
+    assert record["alive"].sum(dim=1).tolist() == [each["alive"] for each in facts["resamplings"]]
+    assert facts["l1_in_training"] == pytest.approx(l1 * facts["scale"] * facts["width"])
+    said = capsys.readouterr().err
+    assert f"l1={l1:g} by sae.l1_units=raw_mean is " in said
+    assert "dead features; L0 of " in said and "features that were alive at the resampling after step 4, " in said
 
 
 def test_on_a_harvest_which_it_keeps_to(world, tmp_path, config, stop_after):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import Composer, Config, options, typed, unknown_keys
 from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
+from sae_cli.config.effects import asked_without_effect
 from sae_cli.config.hook import HookPoint
 from sae_cli.config.location import conf_dir, option_files
+from sae_cli.config.resample import ResampledEncoder, ResampleRule
+from sae_cli.config.sae import BiasInit, JumpReluSae, L1Units, ReluSae
 from sae_cli.errors import RequestError
 from tests.known import the
 
@@ -27,6 +31,15 @@ MODELS = {
     "pythia160m": "EleutherAI/pythia-160m-deduped",
     "pythia410m": "EleutherAI/pythia-410m-deduped",
     "gpt2": "openai-community/gpt2",
+}
+RECIPES = {
+    "anthropic2024": "relu",
+    "bussmann2024": "batch_topk",
+    "bussmann2025": "matryoshka",
+    "gao2024": "topk",
+    "marks2023": "relu",
+    "rajamanoharan2024a": "gated",
+    "rajamanoharan2024b": "jump_relu",
 }
 DATA = {"stdlib": StdlibData, "text": TextData, "hf": HfData, "pile": HfData, "fineweb": HfData}
 
@@ -45,6 +58,7 @@ def test_the_options_are_those_of_the_design():
         "data": sorted([*DATA, "gaussian", *TRUTHS]),
         "hook": sorted(point.value for point in HookPoint),
         "model": sorted([*MODELS, "hf", "run"]),
+        "recipe": sorted(RECIPES),
         "sae": ["batch_topk", "gated", "jump_relu", "matryoshka", "relu", "topk"],
     }
 
@@ -127,3 +141,62 @@ def test_hydra_writes_nothing_of_its_own():
 
 def test_the_folder_of_configurations_has_a_primary_for_each_command():
     assert {f"{command}.yaml" for command in ("harvest", "train", "eval")} <= {p.name for p in conf_dir().iterdir()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_set_what_is_not_asked_for_otherwise(recipe):
+    config = config_of(TrainConfig, f"+recipe={recipe}", "layer=2")
+    assert (config.sae.architecture, config.layer) == (RECIPES[recipe], 2)
+    assert not out_of_bounds_or_idle(config, recipe)
+    asked = config_of(TrainConfig, "train.lr=0.25", f"+recipe={recipe}", "train.adam_beta2=0.5", "k=3", "l1=7")
+    assert (asked.train.lr, asked.train.adam_beta2, asked.k, asked.l1) == (0.25, 0.5, 3, 7)
+
+
+def out_of_bounds_or_idle(config, recipe):
+    """What is wrong with a recipe: settings that it sets and that have no effect."""
+    plain = COMPOSER.baseline("train", (f"sae={RECIPES[recipe]}",))
+    return [idle for idle in asked_without_effect(config, plain) if idle.key != "train.lr_warmup"]
+
+
+def test_the_recipe_of_marks_2023():
+    config = config_of(TrainConfig, "+recipe=marks2023", "layer=2")
+    train, sae, resample = config.train, the(ReluSae, config.sae), config.resample
+    assert (train.batch_size, train.lr, train.warmup_steps, train.lr_decay) == (8192, 3e-4, 1000, 0)
+    assert (sae.l1_units, sae.sparsity_warmup, sae.decoder_fit) == (L1Units.raw_mean, 0, 0)
+    assert not train.scale_activations and (config.l1, sae.b_dec_init) == (1e-3, BiasInit.zero)
+    assert (resample.rule, resample.every, resample.at) == (ResampleRule.marks2023, 30_000, [])
+    assert (resample.encoder, resample.inputs) == (ResampledEncoder.mean_alive, None)
+
+
+@pytest.mark.parametrize(("tokens", "batch", "factor"), [
+    ("750_000", 256, 1), ("1_000", 256, 1), ("768_000", 256, 1), ("500_000_000", 256, (3000 / 1_953_125) ** 0.25),
+    ("500_000_000", 8192, (3000 / 61_035) ** 0.25), ("6_000_000", 256, (3000 / 23_437) ** 0.25),
+])  # fmt: skip
+def test_defaults_of_longer_runs_are_gentler(tokens, batch, factor):
+    """At 750,000 tokens and below exactly what they were; what is asked for is as it is asked for."""
+    given = [f"tokens={tokens}", f"train.batch_size={batch}"]
+    config = config_of(TrainConfig, *given)
+    assert the(ReluSae, config.sae).decoder_fit == 0.15
+    found, short = (config.train.lr, config.train.lr_warmup), (5.6e-3, 0.05)
+    assert found == (short if factor == 1 else pytest.approx(tuple(each * factor for each in short)))
+    for sae, lr in {"topk": 2e-3, "batch_topk": 2e-3, "matryoshka": 2e-3, "gated": 5.6e-3, "jump_relu": 5.6e-3}.items():
+        other = config_of(TrainConfig, *given, f"sae={sae}")
+        assert other.train.lr == (lr if factor == 1 else pytest.approx(lr * factor))
+        if isinstance(other.sae, JumpReluSae):
+            assert other.sae.threshold_lr == other.train.lr
+    asked = config_of(TrainConfig, *given, "train.lr=5.6e-3", "train.lr_warmup=0.05")
+    assert (asked.train.lr, asked.train.lr_warmup) == (5.6e-3, 0.05)
+
+
+@pytest.mark.parametrize(("overrides", "words"), [
+    (["resample.every=0"], "resample.every=0: expected at least 1"),
+    (["resample.rule=local"], "resample.rule has no effect without resample.at=: give it, or resample.every="),
+    (["resample.at=[5]", "resample.share=.5"], "resample.share=0.5 has no effect without resample.rule=local"),
+    (["train.scale_activations=false"], "l1 is in units of scaled activations; give sae.l1_units=raw_sum"),
+    (["sae=jump_relu", "train.scale_activations=false"], "thresholds of sae=jump_relu are in units of scaled"),
+    (["train.freeze=[decoder]", "resample.every=5"], "resample.every=5: features would begin again in other"),
+    (["sae=topk", "resample.every=5"], "resample.every=5: sae=topk revives dead features by its auxiliary loss"),
+])  # fmt: skip
+def test_what_does_not_go_together(overrides, words):
+    with pytest.raises(RequestError, match=re.escape(words)):
+        config_of(TrainConfig, *overrides)

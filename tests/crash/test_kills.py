@@ -18,11 +18,13 @@ SMALL = (
 )
 REFERENCE = "train.kernel=reference"
 RESAMPLED = "resample.at=[40,60] resample.inputs=512 resample.rewarm_steps=10"
+LOCAL = "resample.rule=local resample.every=25"
 HARVEST = "harvest model=demo-xs layer=1 TEXT device=cpu"
 OFTEN, ALWAYS = "checkpoint.every_seconds=0.05", "checkpoint.every_seconds=0"
 
 RUNS = {
     "relu": f"{SYNTHETIC} {SMALL} {REFERENCE} {RESAMPLED} {OFTEN} tokens=8_000",
+    "relu, local": f"{SYNTHETIC} {SMALL} {REFERENCE} {RESAMPLED} {LOCAL} {OFTEN} tokens=8_000",
     "gated": f"{SYNTHETIC} {SMALL} {REFERENCE} {RESAMPLED} {ALWAYS} tokens=6_400 sae=gated",
     "jump_relu": f"{SYNTHETIC} {SMALL} {REFERENCE} {RESAMPLED} {OFTEN} tokens=8_000 sae=jump_relu",
     "topk, live": f"{LIVE} {SMALL} {REFERENCE} {OFTEN} tokens=8_000 sae=topk k=8",

@@ -13,7 +13,7 @@ from sae_cli.config.idle import Idle
 from sae_cli.config.naming import RunName, number_part
 from sae_cli.config.resample import ResampleConfig
 from sae_cli.config.roles import PathKind, number, place, setting, settings
-from sae_cli.config.sae import SaeConfig, TopKSae
+from sae_cli.config.sae import GatedSae, JumpReluSae, L1Units, ReluSae, SaeConfig, TopKSae
 from sae_cli.config.several import NoneOrSeveral
 from sae_cli.config.tracking import trackers
 from sae_cli.config.train import Part, TrainingConfig
@@ -58,9 +58,9 @@ class TrainConfig(StreamConfig):
 
     def __post_init__(self) -> None:
         self.tracker = trackers(self.tracker)
-        if self.resample.at and isinstance(self.sae, TopKSae):
+        if self.resample.is_on and isinstance(self.sae, TopKSae):
             raise ValueError(
-                f"resample.at={self.resample.at}: sae={self.sae.architecture} revives dead features by its auxiliary "
+                f"{self.resample.asked}: sae={self.sae.architecture} revives dead features by its auxiliary "
                 "loss (sae.aux_coefficient); resampling is for relu, gated and jump_relu"
             )
 
@@ -79,6 +79,8 @@ class TrainConfig(StreamConfig):
     def normalized(self, settings: Document) -> Document:
         kept = super().normalized(settings)
         del kept[self.unused_sparsity]
+        if isinstance(self.sae, JumpReluSae) and self.sae.threshold_lr == self.train.lr:
+            del kept["sae.threshold_lr"]  # as it was before thresholds had a learning rate of their own
         return kept
 
     def idle(self) -> Iterator[Idle]:
@@ -87,6 +89,8 @@ class TrainConfig(StreamConfig):
         yield Idle(self.unused_sparsity, f"with sae={sae.architecture}", f"give {sae.sparsity_setting()}=")
         yield Idle("sae.architecture", "by itself", f"give sae={sae.architecture}")
         yield from sae.idle_with(self.l1)
+        if self.train.warmup_steps is not None:
+            yield Idle("train.lr_warmup", "with train.warmup_steps=", "give train.warmup_steps=null with it")
         if Part.decoder in self.train.freeze:
             yield Idle("sae.decoder_fit", "with train.freeze=[decoder]", "leave it out")
             yield Idle("sae.decoder_cosine_floor", "with train.freeze=[decoder]", "leave it out")
@@ -97,6 +101,7 @@ class TrainConfig(StreamConfig):
             yield f"k={self.k}: expected at most dict_size={self.dict_size}"
         yield from self.sae.contradictions(self.dict_size)
         yield from self._what_is_held_and_moved()
+        yield from self._units_without_scale()
         yield from self._steps_that_do_not_come()
         yield from super().contradictions()
 
@@ -113,10 +118,19 @@ class TrainConfig(StreamConfig):
         """What is to stay as it begins, and to begin again or to be moved."""
         held = [f"train.freeze=[{each.value}]" for each in self.train.freeze]
         held += ["sae.decoder_cosine_floor="] if self.sae.decoder_cosine_floor is not None else []
-        if held and self.resample.at:
-            yield f"resample.at={self.resample.at}: features would begin again in other directions, against {held[0]}"
+        if held and self.resample.is_on:
+            yield f"{self.resample.asked}: features would begin again in other directions, against {held[0]}"
         if Part.encoder in self.train.freeze and self.train.forbid_direction is not None:
             yield "train.forbid_direction= changes the encoder's rows, against train.freeze=[encoder]: leave one out"
+
+    def _units_without_scale(self) -> Iterator[str]:
+        """Settings that are in units of scaled activations, where these are not scaled."""
+        if self.train.scale_activations:
+            return
+        if isinstance(self.sae, ReluSae | GatedSae) and self.sae.l1_units is L1Units.scaled:
+            yield "train.scale_activations=false: l1 is in units of scaled activations; give sae.l1_units=raw_sum"
+        if isinstance(self.sae, JumpReluSae):
+            yield "train.scale_activations=false: thresholds of sae=jump_relu are in units of scaled activations"
 
     def _steps_that_do_not_come(self) -> Iterator[str]:
         """Those, and those at which features are not trained any more."""
