@@ -7,9 +7,11 @@ from difflib import get_close_matches
 
 from sae_cli.cli.requirements import Requirement
 from sae_cli.config.command import CommandConfig
+from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.evaluation import Baseline
 from sae_cli.errors import RequestError
-from sae_cli.metrics.catalogue import figures, required_names
+from sae_cli.metrics.catalogue import contrasted, required_names
 from sae_cli.metrics.figure import Of
 
 EVALUATION = required_names(Of.EVALUATION)
@@ -20,16 +22,12 @@ FIGURES = {
     "harvest": required_names(Of.HARVEST),
     "train": required_names(Of.TRAINING),
     "compare": required_names(Of.COMPARISON),
-    "contrast": tuple(
-        f"{key}{part}"
-        for key, each in figures(Of.EVALUATION).items()
-        if each.has_error
-        for part in ("", "_low", "_high", "_p")
-    ),
+    "contrast": tuple(f"{key}{part}" for key in contrasted() for part in ("", "_low", "_high", "_p")),
     "features": required_names(Of.PAGES),
     "randomize-weights": (),
 }
 """The fields of the other commands, which have no `eval.json`."""
+_BASELINES = [each.value for each in Baseline]
 
 
 def check_fields(requirements: Sequence[Requirement], command: str, configs: Sequence[CommandConfig]) -> None:
@@ -43,10 +41,19 @@ def check_fields(requirements: Sequence[Requirement], command: str, configs: Seq
         group, dot, rest = each.field.partition(".")
         if each.field in names:
             continue
+        if command == "contrast" and group in _BASELINES and rest in names:
+            for config in configs:
+                _check_against(each, group, config)
+            continue
         if not (dot and names is EVALUATION and group in GROUPS):
             raise RequestError(f"--require {each}: no field {each.field}{_meant(each.field, names, command)}")
         for config in configs:
             _check_asked_for(each, group, rest.partition(".")[0], config)
+
+
+def _check_against(requirement: Requirement, baseline: str, config: CommandConfig) -> None:
+    if isinstance(config, ContrastConfig) and baseline not in (known := [each.value for each in config.baselines()]):
+        raise RequestError(f"--require {requirement}: expected {baseline} among against=[{','.join(known)}]; give it")
 
 
 def _check_asked_for(requirement: Requirement, group: str, name: str, config: CommandConfig) -> None:

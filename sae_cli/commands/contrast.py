@@ -16,22 +16,18 @@ from sae_cli.evaluation import arms, evaluate
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
-from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.catalogue import contrasted
 from sae_cli.metrics.contrast import Difference, corrected
 from sae_cli.metrics.contrast_lines import difference_text, line_of, verdict_words
-from sae_cli.metrics.figure import Better, Group, Of
+from sae_cli.metrics.figure import Better
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
 from sae_cli.runs.definitions import UNDEFINED
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.runs.file_names import CONTRAST_FILE
 from sae_cli.runs.stored_figures import shows_stored
 
-CONTRASTED = {
-    key: each
-    for key, each in figures(Of.EVALUATION).items()
-    if each.has_error or each.group in (Group.RECONSTRUCTION, Group.FEATURES)
-}
-"""The figures that may be contrasted: not those that count what was measured."""
+CONTRASTED = contrasted()
+"""The figures that may be."""
 _ALONG_L0 = [
     key
     for key, each in CONTRASTED.items()
@@ -153,8 +149,8 @@ def _result(finished: FinishedRun) -> StageResult:
 
 
 def _name(line: ContrastLine) -> str:
-    """Of the difference, for `--require`: `fvu`, or `fvu.token2` against a baseline."""
-    return ".".join(filter(None, (line["figure"], line.get("against"))))
+    """Of the difference, for `--require`: `fvu`, or `token2.fvu` against a baseline."""
+    return ".".join(filter(None, (line.get("against"), line["figure"])))
 
 
 def _row(line: ContrastLine, report: ContrastReport) -> tuple[str, ...]:

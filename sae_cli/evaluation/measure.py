@@ -193,6 +193,7 @@ class Measurement:
         if self.subject.columns == AUTOENCODER:
             both_ends = {"de_projection": dictionary.de_projection().cpu(), "de_cosine": dictionary.de_cosine().cpu()}
             by_feature = both_ends | by_feature
+        by_feature["bias_distance"] = (dictionary.encoder_bias / dictionary.W_enc.norm(dim=1).clamp_min(1e-12)).cpu()
         by_neuron = {}
         figures = sums.results()
         if isinstance(self.subject, ModelSubject) and (null_space := self.subject.null_space):

@@ -28,6 +28,7 @@ _RECONSTRUCTION = (
     Figure("l1", "L1", "Σᵢ fᵢ‖dᵢ‖, a token", unit=_ACTIVATION, better=_LOWER),
     Figure("mse", "MSE", "‖x − x̂‖², a token", unit=_SQUARED, better=_LOWER),
     Figure("mse_per_dim", "MSE a dimension", "`mse` divided by the width of the activations", better=_LOWER),
+    Figure("rmse_per_dim", "RMSE a dimension", "square root of `mse_per_dim`", unit=_ACTIVATION, better=_LOWER),
     Figure("fvu", "FVU", "fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²",
            Of.EVALUATION | Of.SEVERAL | Of.TRAINING | Of.CURVE, better=_LOWER, shown=_ALWAYS, has_error=True),
     Figure("explained_variance", "explained variance", "1 − `fvu`", better=_HIGHER),
@@ -91,6 +92,11 @@ _OF_FEATURES = (
            short="on > 1 %"),
     Figure("dense_10", "on > 10 % of tokens", "features that fire on more than 10 % of tokens", digits=",",
            short="on > 10 %"),
+    Figure("l0_share_above_10", "share of L0 by features on > 10 %",
+           "share of all firings that is by features that fire on more than 10 % of tokens"),
+    Figure("l0_share_1_to_10", "share of L0 by features on 1 to 10 %", "the same of features on 1 to 10 % of tokens"),
+    Figure("l0_share_0.1_to_1", "share of L0 by features on .1 to 1 %", "the same of features on .1 to 1 % of tokens"),
+    Figure("l0_share_below_0.1", "share of L0 by features on < .1 %", "the same of features on less than .1 %"),
     Figure("truth_recovered_0.9", "truth recovered", "share of the true directions with a feature at a cosine above .9",
            better=_HIGHER),
     Figure("mcc", "MCC with the truth",
@@ -113,6 +119,9 @@ _OF_FEATURES = (
     Figure("de_cosine_median", "cosine of encoder and decoder rows (median)", "median of `de_cosine`"),
     Figure("token_entropy_median", "token entropy, bits (median)", "median of `token_entropy`", digits=".2f",
            short="token entropy, bits"),
+    Figure("token_entropy_above_chance_median", "token entropy above chance, bits (median)",
+           "median of `token_entropy_above_chance`", digits=".2f"),
+    Figure("bias_distance_median", "encoder bias / norm of encoder rows (median)", "median of `bias_distance`"),
     Figure("top1_share_median", "share of the top token (median)", "median of `top1_share`"),
     Figure("top3_share_median", "share of the top 3 tokens (median)", "median of `top3_share`"),
     Figure("decoder_kurtosis_median", "kurtosis of decoder rows (median)", "median of `decoder_kurtosis`"),
@@ -159,6 +168,11 @@ _OF_A_FEATURE = (
            shown=In.PAGE | In.HISTOGRAM),
     Figure("token_entropy", "token entropy, bits", "entropy of the token that it fires on", unit="bits", digits=".2f",
            short="entropy", title="entropy of the current token", shown=In.PAGE | In.LIST | In.HISTOGRAM),
+    Figure("token_entropy_above_chance", "token entropy above chance, bits",
+           "`token_entropy` less that of as many random tokens of the text", unit="bits", digits=".2f"),
+    Figure("bias_distance", "encoder bias / norm of its encoder row",
+           "how far from the center the feature begins to fire, along its encoder row, with the sign of the bias",
+           unit=_ACTIVATION, digits=".3g"),
     Figure("top1_share", "share of its commonest token", "of the tokens that it fires on", digits=".1%", shown=In.PAGE),
     Figure("top3_share", "share of its three commonest tokens", "of the tokens that it fires on", digits=".1%"),
     Figure("logit_kurtosis", "kurtosis of logit weights",
@@ -277,6 +291,13 @@ FIGURES: tuple[Figure, ...] = (
 def figures(of: Of) -> dict[str, Figure]:
     """The figures of one kind by their keys, in the order in which they are shown."""
     return {each.key: each for each in FIGURES if of in each.of}
+
+
+@cache
+def contrasted() -> dict[str, Figure]:
+    """Those of an evaluation that may be contrasted: not those that count what was measured."""
+    groups = (Group.RECONSTRUCTION, Group.FEATURES)
+    return {key: each for key, each in figures(Of.EVALUATION).items() if each.has_error or each.group in groups}
 
 
 def shown(of: Of, where: In) -> list[Figure]:

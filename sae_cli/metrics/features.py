@@ -10,6 +10,8 @@ from sae_cli.metrics.encoded import Encoded
 from sae_cli.tensor_types import Float, Int, Tensor
 
 ULTRA_RARE = 1e-5
+BANDS = {"above_10": 0.1, "1_to_10": 0.01, "0.1_to_1": 0.001, "below_0.1": 0.0}
+"""Bands of frequency, in per cent, with the frequency above which each begins."""
 _RESOLVES_ULTRA_RARE = 1_000_000
 
 
@@ -80,4 +82,14 @@ class FeatureSums:
             "ultra_rare": int(((self.count > 0) & (frequency < ULTRA_RARE)).sum()) if resolved else None,
             "dense_1": int((frequency > 0.01).sum()),
             "dense_10": int((frequency > 0.1).sum()),
+            **_shares_of_l0(frequency),
         }
+
+
+def _shares_of_l0(frequency: Float[Tensor, " F"]) -> dict[str, float | None]:
+    """Which share of all firings is by features of each band of frequency."""
+    total = float(frequency.sum())
+    above = {name: float(frequency[frequency > least].sum()) for name, least in BANDS.items()}
+    names = list(BANDS)
+    inside = {name: above[name] - (above[names[i - 1]] if i else 0.0) for i, name in enumerate(names)}
+    return {f"l0_share_{name}": part / total if total else None for name, part in inside.items()}

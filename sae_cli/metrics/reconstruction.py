@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -91,6 +92,7 @@ class ReconstructionSums:
             "l1": self.l1 / n,
             "mse": self.squared_error / n,
             "mse_per_dim": self.squared_error / n / d,
+            "rmse_per_dim": math.sqrt(self.squared_error / n / d),
             "fvu": fvu,
             "explained_variance": None if fvu is None else 1 - fvu,
             "cosine": _ratio(self.cosine, n - self.zero_norm),

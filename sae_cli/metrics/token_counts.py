@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 
 from sae_cli.metrics.encoded import Encoded
+from sae_cli.seeds import generator
 from sae_cli.tensor_types import Float, Int, Tensor
 
 _KEYS_AT_ONCE = 2**22
+_DRAWS = 65_536
+"""Random tokens, at least, from which the entropy that chance has is taken for a number of them."""
+_GRID = 48
+"""Numbers of tokens for which it is; between these it is read off straight lines over their logarithm."""
 
 
 class TokenCounts:
@@ -22,12 +30,14 @@ class TokenCounts:
         self._features, self._vocab = n_features, vocab_size
         self._pairs = torch.zeros(0, dtype=torch.int64)  # feature * V + token, sorted
         self._counts = torch.zeros(0, dtype=torch.int64)
+        self._seen = torch.zeros(vocab_size, dtype=torch.int64)  # of each token
         self._new: list[Tensor] = []
         self._n_new = 0
 
     def add(self, seen: Encoded) -> None:
         """Add a batch: which features fired, and the token at each position."""
         assert seen.tokens is not None, "there is a text"
+        self._seen += torch.bincount(seen.tokens.cpu(), minlength=self._vocab)
         rows, features = (seen.f > 0).cpu().nonzero(as_tuple=True)
         self._new.append(features * self._vocab + seen.tokens.cpu()[rows])
         self._n_new += len(rows)
@@ -38,14 +48,16 @@ class TokenCounts:
         """The counts of both parts."""
         assert (self._features, self._vocab) == (other._features, other._vocab)
         merged = TokenCounts(self._features, self._vocab)
+        merged._seen = self._seen + other._seen
         for part in (self, other):
             part._count_new()
             merged._include(part._pairs, part._counts)
         return merged
 
     def results(self) -> dict[str, Float[Tensor, " F"]]:
-        """For each feature, `token_entropy` in bits and the shares of its commonest token and of its three
-        commonest, `top1_share` and `top3_share`; NaN for features that never fired."""
+        """For each feature, `token_entropy` in bits, how far that is above what as many random tokens of the text have
+        (`token_entropy_above_chance`, negative for what fires on some tokens only), and the shares of its commonest
+        token and of its three commonest, `top1_share` and `top3_share`; NaN for features that never fired."""
         self._count_new()
         feature, count = self._pairs // self._vocab, self._counts.double()
         total = self._per_feature(feature, count)
@@ -57,8 +69,10 @@ class TokenCounts:
         starts = torch.searchsorted(feature, torch.arange(self._features))
         place = torch.arange(len(feature)) - starts[feature]
         dead = torch.where(total > 0, 0.0, torch.nan)
+        entropy = self._per_feature(feature, -share * share.log2()) + dead
         return {
-            "token_entropy": (self._per_feature(feature, -share * share.log2()) + dead).float(),
+            "token_entropy": entropy.float(),
+            "token_entropy_above_chance": (entropy - chance_entropy(self._seen, total)).float(),
             "top1_share": (self._per_feature(feature, share * (place < 1)) + dead).float(),
             "top3_share": (self._per_feature(feature, share * (place < 3)) + dead).float(),
         }
@@ -75,3 +89,29 @@ class TokenCounts:
         self._pairs, place = both.unique(return_inverse=True)
         merged = torch.zeros(len(self._pairs), dtype=torch.int64)
         self._counts = merged.index_add_(0, place, torch.cat([self._counts, counts]))
+
+
+def chance_entropy(seen: Int[Tensor, " V"], draws: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """The mean entropy, in bits, of so many random tokens: it is lower the fewer they are.
+
+    Args:
+        seen: how often each token is in the text.
+        draws: numbers of tokens; 0 has no entropy.
+    """
+    most = float(draws.max()) if len(draws) else 0.0
+    if most < 1:
+        return torch.zeros_like(draws)
+    grid = np.unique(np.geomspace(1, most, _GRID).round().astype(int))
+    share = seen.double() / seen.sum()
+    numbers = generator("entropy of random tokens", int(seen.sum()))
+    found = [_mean_entropy(share, int(n), numbers) for n in grid]
+    at = np.interp(np.log(draws.clamp_min(1).numpy()), np.log(grid), found)
+    return torch.from_numpy(at)
+
+
+def _mean_entropy(share: Float[Tensor, " V"], n: int, numbers: torch.Generator) -> float:
+    times = math.ceil(_DRAWS / n)
+    drawn = torch.multinomial(share, n * times, replacement=True, generator=numbers)
+    pairs = torch.arange(times).repeat_interleave(n) * len(share) + drawn
+    part = pairs.unique(return_counts=True)[1].double() / n
+    return float(-(part * part.log2()).sum() / times)

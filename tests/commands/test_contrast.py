@@ -74,7 +74,16 @@ def test_against_baselines_of_the_same_evaluation(runs, sae):
         )
         assert line["a"] == pytest.approx(sum(own) / 2, rel=1e-6)
         assert line["b"] == pytest.approx(sum(other) / 2, rel=1e-6)
-    assert {"fvu.random", "fvu.pca_low"} <= set(json.loads(ended.out)["figures"])
+    assert {"random.fvu", "pca.fvu_low"} <= set(json.loads(ended.out)["figures"])
+
+
+def test_conditions_on_a_contrast_with_a_baseline(runs, sae):
+    here = [runs / "low=0", "--against", "random", *SMALL, "figures=[fvu]", f"runs_dir={runs / 'required'}"]
+    sae("contrast", *here, "--require", "random.fvu<9", "--require", "random.fvu_low<9")
+    assert "required random.fvu>9" in sae("contrast", *here, "--require", "random.fvu>9", code=3).err
+    other = sae("contrast", *here, "--require", "pca.fvu<9", code=2)
+    assert "expected pca among against=[random]" in other.err
+    assert "no field random.fuv: did you mean fvu?" in sae("contrast", *here, "--require", "random.fuv<9", code=2).err
 
 
 def test_at_equal_l0_against_a_sweep(runs, world, sae):

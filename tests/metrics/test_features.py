@@ -54,7 +54,8 @@ def test_batches_and_ranks_give_the_same(f, sizes):
 def test_summary_by_hand():
     sums = FeatureSums.empty(6)
     sums.n, sums.count = 2_000_000, torch.tensor([0, 1, 19, 20, 30_000, 300_000])
-    assert sums.results() == {
+    found = {key: each for key, each in sums.results().items() if not key.startswith("l0_share")}
+    assert found == {
         "feature_tokens": 2_000_000,
         "frequency_resolution": 5e-7,
         "alive": 5,
@@ -72,3 +73,14 @@ def test_counts_do_not_stop_at_two_to_the_24():
     sums.count += 2**24
     sums.add(given(f=torch.ones(3, 1)))
     assert sums.count.item() == 2**24 + 3
+
+
+def test_shares_of_l0_by_band():
+    sums = FeatureSums.empty(5)
+    sums.n, sums.count = 10_000, torch.tensor([2000, 500, 50, 5, 0])
+    found = sums.results()
+    shares = [found[f"l0_share_{band}"] for band in ("above_10", "1_to_10", "0.1_to_1", "below_0.1")]
+    assert shares == pytest.approx([2000 / 2555, 500 / 2555, 50 / 2555, 5 / 2555])
+    nothing = FeatureSums.empty(2)
+    nothing.n = 3
+    assert nothing.results()["l0_share_above_10"] is None

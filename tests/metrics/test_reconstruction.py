@@ -43,6 +43,7 @@ def test_against_numpy(data):
         "l1": (f * norms).sum() / N,
         "mse": squared.sum() / N,
         "mse_per_dim": squared.mean() / D,
+        "rmse_per_dim": np.sqrt(((x - r) ** 2).mean()),
         "fvu": squared.sum() / ((x - x.mean(axis=0)) ** 2).sum(),
         "cosine": np.mean([a @ b / np.sqrt(a @ a) / np.sqrt(b @ b) for a, b in zip(x, r, strict=True)]),
         "norm_ratio": np.mean(np.linalg.norm(r, axis=1) / np.linalg.norm(x, axis=1)),

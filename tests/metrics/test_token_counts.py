@@ -3,8 +3,10 @@
 from collections import Counter
 from math import log2
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from sae_cli.metrics import token_counts
 from sae_cli.metrics.encoded import Encoded
@@ -46,3 +48,34 @@ def test_against_a_plain_count(monkeypatch, at_once):
         assert float(found["top3_share"][feature]) == pytest.approx(sum(shares[:3]))
     assert found["token_entropy"][4] == 0 and found["top1_share"][4] == 1
     assert all(values[F - 1].isnan() for values in found.values())
+
+
+def test_entropy_of_chance_against_its_expectation():
+    """Σ over tokens of E[-(c/n) log2(c/n)], c binomial; what fires at random has none above it, one token all of it."""
+    share = np.arange(1, 21) ** -1.0
+    share /= share.sum()
+    seen = torch.from_numpy((share * 1e6).round()).long()
+    draws = [1, 2, 7, 40, 1000]
+    found = token_counts.chance_entropy(seen, torch.tensor([float(n) for n in [0, *draws]]))
+    for n, entropy in zip(draws, found[1:].tolist(), strict=True):
+        c = np.arange(1, n + 1)
+        parts = -(c / n) * np.log2(c / n)
+        expected = sum((binom.pmf(c, n, p) * parts).sum() for p in share)
+        assert entropy == pytest.approx(expected, abs=0.02)
+    active, tokens = problem()
+    counts = TokenCounts(F, V)
+    counts.add(given(f=active.float(), tokens=tokens))
+    above = counts.results()["token_entropy_above_chance"]
+    assert above[:3].abs().max() < 0.25
+    assert above[4] < -3
+
+
+def test_merged_counts_have_the_same_chance():
+    active, tokens = problem()
+    whole, parts = TokenCounts(F, V), [TokenCounts(F, V), TokenCounts(F, V)]
+    whole.add(given(f=active.float(), tokens=tokens))
+    for part, some in zip(parts, (slice(0, 1000), slice(1000, N)), strict=True):
+        part.add(given(f=active[some].float(), tokens=tokens[some]))
+    merged = parts[0].merge(parts[1]).results()
+    for name, values in whole.results().items():
+        assert torch.equal(values.nan_to_num(), merged[name].nan_to_num())
