@@ -1,26 +1,29 @@
-"""Sparse sums of independent directions, on which a dictionary can be marked right or wrong."""
+"""Activations with a known ground truth, on which a dictionary can be marked right or wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import count
 
 import torch
 
-from sae_cli.activations.truth import TruthActivations
+from sae_cli.activations.blocks import ActivationBlock, drop
 from sae_cli.config.data import SyntheticData
+from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
 from sae_cli.seeds import generator
-from sae_cli.tensor_types import Bool, Float, Tensor
+from sae_cli.tensor_types import Float, Tensor
 
 MOST_FREQUENT = 0.5
 """No feature fires on a larger share of tokens."""
 
 _GROUP = 8  # features that fire together when correlation > 0
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class SyntheticActivations(TruthActivations):
+class SyntheticActivations:
     """Sparse non-negative sums of known unit directions, plus noise.
 
     Feature i fires on a token with probability proportional to (i + 1)^-frequency_exponent, at most 1/2,
@@ -43,8 +46,10 @@ class SyntheticActivations(TruthActivations):
         """Those that a configuration asks for.
 
         Raises:
-            RequestError: more features at once than there can be.
+            RequestError: more features at once than there can be, or domains.
         """
+        if config.domains:
+            raise RequestError(f"data.domains={config.domains}: data=synthetic has no documents; leave domains out")
         if config.mean_active >= (most := MOST_FREQUENT * config.n_features):
             raise RequestError(
                 f"data.mean_active={config.mean_active:g}: expected below {most:g}, "
@@ -76,22 +81,27 @@ class SyntheticActivations(TruthActivations):
                 return frequencies
             capped |= over
 
-    def coded(self, numbers: torch.Generator) -> tuple[Float[Tensor, "N D"], Bool[Tensor, "N F"]]:
-        codes = self._codes(numbers)
-        activations = codes @ self._directions
-        activations += self.noise * torch.randn(activations.shape, generator=numbers)
-        return activations, codes > 0
+    def blocks(self, split: Split, first: int = 0) -> Iterator[ActivationBlock]:
+        """Blocks of up to 4,096 activations without end, from number `first` on; the two splits are disjoint random
+        streams."""
+        return drop(self._blocks(split, first // _BLOCK), first % _BLOCK)
 
-    @cached_property
-    def _directions(self) -> Float[Tensor, "F D"]:
-        return self.directions()
+    def _blocks(self, split: Split, first: int) -> Iterator[ActivationBlock]:
+        directions = self.directions()
+        for index in count(first):
+            numbers = generator("synthetic activations", self.seed, split.value, index)
+            activations = self._codes(numbers) @ directions
+            activations += self.noise * torch.randn(activations.shape, generator=numbers)
+            position = torch.arange(index * _BLOCK, (index + 1) * _BLOCK)
+            nothing = torch.zeros(_BLOCK, dtype=torch.int64)
+            yield ActivationBlock(activations, tokens=nothing, position=position, document=nothing)
 
     def _codes(self, generator: torch.Generator) -> Float[Tensor, "N F"]:
-        """True feature activations [size, n_features]."""
-        own = torch.randn(self.size, self.n_features, generator=generator)
+        """True feature activations [_BLOCK, n_features]."""
+        own = torch.randn(_BLOCK, self.n_features, generator=generator)
         n_groups = -(-self.n_features // _GROUP)
-        shared = torch.randn(self.size, n_groups, generator=generator).repeat_interleave(_GROUP, dim=1)
+        shared = torch.randn(_BLOCK, n_groups, generator=generator).repeat_interleave(_GROUP, dim=1)
         latent = self.correlation**0.5 * shared[:, : self.n_features] + (1 - self.correlation) ** 0.5 * own
         threshold = torch.special.ndtri(1 - self.frequencies()).float()
-        magnitude = 0.5 + torch.rand(self.size, self.n_features, generator=generator)
+        magnitude = 0.5 + torch.rand(_BLOCK, self.n_features, generator=generator)
         return magnitude * (latent > threshold)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from sae_cli import build
-from sae_cli.activations.known_truth import known_truth
+from sae_cli.activations.synthetic import SyntheticActivations
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.evaluation import Space
@@ -160,7 +160,7 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
 
 def _truth(source: DictionaryRun) -> Directions:
     assert source.card.truth
-    truth = known_truth(source.card.truth)
+    truth = SyntheticActivations.of(source.card.truth)
     rows, frequency = truth.directions(), truth.frequencies()
     about: AboutReport = {
         "features": len(rows),

@@ -9,8 +9,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from sae_cli.config.data import DataConfig, NonFinite, TruthData
-from sae_cli.config.groups import option_of
+from sae_cli.config.data import DataConfig, NonFinite, SyntheticData
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.idle import Idle
 from sae_cli.config.model import ModelConfig
@@ -93,7 +92,7 @@ class StreamConfig(CommandConfig):
 
     @property
     def is_synthetic(self) -> bool:
-        return isinstance(self.data, TruthData)
+        return isinstance(self.data, SyntheticData)
 
     def normalized(self, settings: Document) -> Document:
         # A run that would have stopped at activations that are not finite has no result to differ in.
@@ -113,8 +112,8 @@ class StreamConfig(CommandConfig):
 
     def stream_part(self, layer: int) -> tuple[str, set[str]]:
         """The part of a name that says which activations, and the settings that it shows."""
-        if isinstance(self.data, TruthData):
-            return f"{option_of('data', type(self.data))}/d{self.data.d}", {"data.d"}
+        if isinstance(self.data, SyntheticData):
+            return f"synthetic/d{self.data.d}", {"data.d"}
         model, key = model_part(self.model)
         hook = self.hook.label() + (f".{layer}" if self.hook.has_layer else "")
         return f"{model}/{hook}", {key, "hook.point", "hook.mode", "layer"}

@@ -121,18 +121,26 @@ class HfData(RecordData):
 
 
 @dataclass(kw_only=True)
-class TruthData(DataConfig):
-    """Activations with a known ground truth: sums of known directions.
+class SyntheticData(DataConfig):
+    """Activations with a known ground truth: sparse non-negative sums of known directions.
 
     No language model is involved; `model`, `hook` and `layer` stay at their defaults.
 
     Attributes:
         d: width of the activations.
-        frequency_exponent: how fast frequencies fall with the number of a feature, or of an object.
+        n_features: number of true directions.
+        mean_active: expected number of active features a token.
+        frequency_exponent: feature i fires in proportion to (i + 1)^-exponent; 0 is uniform.
+        correlation: 0 for independent features; towards 1, features fire in groups.
+        noise: standard deviation of the Gaussian noise added in each dimension.
     """
 
     d: int = number(128, at_least=1)
+    n_features: int = number(256, at_least=1)
+    mean_active: float = number(5.0, above=0)
     frequency_exponent: float = number(0.5, at_least=0)
+    correlation: float = number(0.0, at_least=0, below=1)
+    noise: float = number(0.0, at_least=0)
 
     def idle(self) -> Iterator[Idle]:
         for each in fields(DataConfig):
@@ -142,69 +150,3 @@ class TruthData(DataConfig):
 
     def contradictions(self, held_out: bool) -> Iterator[str]:
         return iter(())
-
-
-@dataclass(kw_only=True)
-class SyntheticData(TruthData):
-    """Sparse non-negative sums of known directions.
-
-    Attributes:
-        n_features: number of true directions.
-        mean_active: expected number of active features a token.
-        frequency_exponent: feature i fires in proportion to (i + 1)^-exponent; 0 is uniform.
-        correlation: 0 for independent features; towards 1, features fire in groups.
-        noise: standard deviation of the Gaussian noise added in each dimension.
-    """
-
-    n_features: int = number(256, at_least=1)
-    mean_active: float = number(5.0, above=0)
-    correlation: float = number(0.0, at_least=0, below=1)
-    noise: float = number(0.0, at_least=0)
-
-
-@dataclass(kw_only=True)
-class HierarchyData(TruthData):
-    """Features in trees, as those of SynthSAEBench (Chanin 2026, arXiv 2602.14687).
-
-    Attributes:
-        n_features: number of true directions; those that are in no tree come after those that are.
-        roots: trees.
-        branching: children of each feature of a tree, of which one at a time fires.
-        depth: levels below the roots.
-        most_frequent, least_frequent: probability of the first and of the last feature.
-        frequency_exponent: between these it follows rank^-exponent.
-        rank: of the copula that correlates their firing.
-        correlation: standard deviation of its loadings.
-        first_magnitude, last_magnitude: mean magnitude of the first feature where it fires, and of the last.
-        bias: length of the vector that is added to every activation.
-    """
-
-    n_features: int = number(256, at_least=1)
-    roots: int = number(8, at_least=0)
-    branching: int = number(4, at_least=1)
-    depth: int = number(2, at_least=0)
-    most_frequent: float = number(0.4, above=0, below=1)
-    least_frequent: float = number(5e-4, above=0, below=1)
-    rank: int = number(25, at_least=0)
-    correlation: float = number(0.1, at_least=0)
-    first_magnitude: float = number(5.0, above=0)
-    last_magnitude: float = number(4.0, above=0)
-    bias: float = number(0.5, at_least=0)
-
-
-@dataclass(kw_only=True)
-class CompositionalData(TruthData):
-    """Objects that are made of attributes.
-
-    Attributes:
-        attributes: each object has a value of each.
-        values: of each attribute.
-        objects: how many there are, each drawn once.
-        frequency_exponent: object i comes in proportion to (i + 1)^-exponent.
-        noise: standard deviation of the Gaussian noise added in each dimension.
-    """
-
-    attributes: int = number(4, at_least=1)
-    values: int = number(16, at_least=2)
-    objects: int = number(1000, at_least=1)
-    noise: float = number(0.0, at_least=0)

@@ -7,7 +7,7 @@ from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
 from typing import NamedTuple, get_type_hints
 
-from sae_cli.config.data import CompositionalData, HfData, HierarchyData, StdlibData, SyntheticData, TextData
+from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.roles import Role, role_of
@@ -16,21 +16,9 @@ from sae_cli.config.sae import SAE_SCHEMAS
 GROUPS = {
     "model": {"causal_lm": ModelConfig},
     "hook": {"hook": HookConfig, "logit_update": LogitUpdateHook},
-    "data": {
-        "stdlib": StdlibData,
-        "text": TextData,
-        "hf": HfData,
-        "synthetic": SyntheticData,
-        "hierarchy": HierarchyData,
-        "compositional": CompositionalData,
-    },
+    "data": {"stdlib": StdlibData, "text": TextData, "hf": HfData, "synthetic": SyntheticData},
     "sae": SAE_SCHEMAS,
 }
-
-
-def option_of(group: str, schema: type) -> str:
-    """The option of a group that adds nothing to this schema."""
-    return next(name for name, each in GROUPS[group].items() if each is schema)
 
 
 class Declared(NamedTuple):

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sae_cli.config.command import CommandConfig, StreamConfig
-from sae_cli.config.data import TruthData
+from sae_cli.config.command import CommandConfig
 from sae_cli.config.effects import refuse_without_effect
-from sae_cli.config.groups import option_of
 from sae_cli.config.naming import name_parts, short_hash
 from sae_cli.config.settings import execution_settings, flatten, result_settings
 from sae_cli.documents import Document, Facts
@@ -31,9 +29,7 @@ def baseline_choices(config: CommandConfig, choices: Facts) -> list[str]:
     """The group choices, as overrides, whose settings count as defaults when `config` is named."""
     groups = ("sae",) if config.is_synthetic else _NAMED_GROUPS
     chosen = [f"{group}={choices[group]}" for group in groups if isinstance(choices.get(group), str)]
-    if isinstance(config, StreamConfig) and isinstance(config.data, TruthData):
-        return [f"data={option_of('data', type(config.data))}", *chosen]
-    return chosen
+    return ["data=synthetic", *chosen] if config.is_synthetic else chosen
 
 
 def run_directory(config: CommandConfig, baseline: Facts) -> Path:

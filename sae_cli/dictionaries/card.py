@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sae_cli.config.agreement import out_of_bounds
-from sae_cli.config.data import DataConfig, TruthData
+from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.hook import Basis, LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
@@ -58,9 +58,9 @@ class Card:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def truth(self) -> TruthData | None:
+    def truth(self) -> SyntheticData | None:
         """The known truth that it is of, if it is of one."""
-        return self.data if isinstance(self.data, TruthData) else None
+        return self.data if isinstance(self.data, SyntheticData) else None
 
     @property
     def places(self) -> tuple[SiteConfig, SiteConfig]:

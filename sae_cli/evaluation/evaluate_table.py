@@ -145,9 +145,7 @@ def _baseline_rows(baselines: Mapping[str, Figures]) -> list[tuple[str, ...]]:
             each.get(key) for key in ("loss_recovered", "recovered_above", "token_entropy_median")
         )
         parts = [f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}"]
-        if each.get("mcc") is not None or "ce_increase" not in each:
-            parts.append(f"MCC {_shown(each.get('mcc'))}, F1 of firing {_shown(each.get('firing_f1'))}")
-        elif recovered is None:
+        if recovered is None:
             parts.append(f"no loss recovered, CE increase {_shown(each['ce_increase'])}")
         else:
             parts.append(f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}")

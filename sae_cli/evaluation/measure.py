@@ -26,7 +26,6 @@ from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice import Splicer
 from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject
 from sae_cli.evaluation.token_means import TokenMeans
-from sae_cli.evaluation.truth import OF_TRUTH, truth_figures
 from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
@@ -34,9 +33,10 @@ from sae_cli.metrics.language_loss import recovered_above
 from sae_cli.metrics.logit_weights import logit_weights
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.row_sums import RowSums
+from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
-from sae_cli.tensor_types import Float, Rows, SiteActivations, Tensor
+from sae_cli.tensor_types import Float, Int, Rows, SiteActivations, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
 from sae_cli.text.provenance import TokensHash
@@ -115,7 +115,7 @@ class Measurement:
                 tensors |= weights
                 figures |= {name: _median(values[tensors["count"] > 0]) for name, values in shape.items()}
             case SyntheticSubject():
-                figures |= truth_figures(self.subject, dictionary, tensors["count"], self.evaluation.tokens)
+                figures |= _truth_figures(self.subject.truth.directions(), dictionary.W_dec.cpu(), tensors["count"])
         figures |= {
             "features": dictionary.n_features,
             "split": Split.held_out.value,
@@ -230,8 +230,8 @@ class Measurement:
 
     def _check_baselines(self) -> None:
         """Refuse what cannot be measured before anything is."""
-        if isinstance(self.subject, SyntheticSubject) and (of_tokens := [e.value for e in self.baselines if e.tokens]):
-            raise RequestError(f"baselines=[{','.join(of_tokens)}]: data=synthetic has no tokens; leave them out")
+        if self.baselines and isinstance(self.subject, SyntheticSubject):
+            raise RequestError("baselines are measured on a language model; data=synthetic has its truth instead")
         if Baseline.ica in self.baselines:
             check_ica()
         if (
@@ -246,8 +246,8 @@ class Measurement:
 
     def _baselines(self, dictionary: Dictionary, whole: _Whole) -> tuple[dict[str, Facts], dict[str, RowSums]]:
         """The figures of each baseline by its name, and its sums by row."""
-        subject = self.subject
-        beside = replace(self, subject=subject.of_what_is_written()) if isinstance(subject, ModelSubject) else self
+        assert isinstance(self.subject, ModelSubject)
+        beside = replace(self, subject=self.subject.of_what_is_written())
         mean = dictionary.activation_mean.cpu()
         means = beside._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
         bases = [name for name in self.baselines if not name.tokens]
@@ -256,22 +256,18 @@ class Measurement:
         rows: dict[str, RowSums] = {}
         for name in self.baselines:
             console.log(f"baseline: {name.value}")
-            if means and name.tokens and isinstance(subject, ModelSubject):
-                of_name = self._splice(subject, means.of_depth(name.tokens))
+            if means and name.tokens:
+                of_name = self._splice(self.subject, means.of_depth(name.tokens))
                 figures = {**of_name.figures}
             else:
                 assert x is not None
                 basis = fit_baseline(name.value, x, mean=mean, l0=whole.l0).to(dictionary.W_dec.device)
                 of_name = beside._whole(basis)
-                counted, tensors = beside._features(basis)
-                figures = {**of_name.figures, **counted}
-                if isinstance(subject, SyntheticSubject):
-                    figures |= truth_figures(subject, basis, tensors["count"], self.evaluation.tokens)
+                figures = {**of_name.figures, **beside._features(basis)[0]}
             if whole.rows and of_name.rows:
                 rows[name.value] = of_name.rows
                 figures |= recovered_above(whole.rows, of_name.rows)
-            known = _OF_BASELINES if isinstance(subject, ModelSubject) else ("l0", "fvu", *OF_TRUTH)
-            found[name.value] = {key: figures.get(key) for key in known}
+            found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
         return found, rows
 
     def _token_means(self, mean: Float[Tensor, " E"], depth: int) -> TokenMeans:
@@ -301,3 +297,14 @@ def _logit_weights(
 
 def _median(values: Float[Tensor, " N"]) -> float | None:
     return float(values.float().median()) if len(values) else None
+
+
+def _truth_figures(
+    truth: Float[Tensor, "A D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
+) -> dict[str, float]:
+    alive = W_dec[count > 0]
+    found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
+    return {
+        "mmcs_truth_to_dictionary": float(found.mean()),
+        "truth_recovered_0.9": float((found > 0.9).float().mean()),
+    }

@@ -13,10 +13,9 @@ import torch
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock, live_blocks
 from sae_cli.activations.columns import AUTOENCODER, Columns
-from sae_cli.activations.known_truth import known_truth
 from sae_cli.activations.non_finite import ELSEWHERE, refused
-from sae_cli.activations.truth import TruthActivations
-from sae_cli.config.data import DataConfig, TruthData
+from sae_cli.activations.synthetic import SyntheticActivations
+from sae_cli.config.data import DataConfig, SyntheticData
 from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
@@ -124,7 +123,7 @@ class ModelSubject:
 class SyntheticSubject:
     """Activations with a known truth: there is no language model."""
 
-    truth: TruthActivations
+    truth: SyntheticActivations
     columns: ClassVar[Columns] = AUTOENCODER
 
     def blocks(self, split: Split, per_document: int | None = None) -> Iterator[ActivationBlock]:
@@ -143,8 +142,8 @@ Subject = ModelSubject | SyntheticSubject
 def make_subject(source: DictionaryRun, data: DataConfig | None, model_rows: int, device: torch.device) -> Subject:
     """What a dictionary is measured on, on the data of its training unless other is given."""
     data = source.data(data)
-    if isinstance(data, TruthData):
-        return SyntheticSubject(known_truth(data))
+    if isinstance(data, SyntheticData):
+        return SyntheticSubject(SyntheticActivations.of(data))
     model = build.language_model(source.model(), data, device)
     reads, writes = source.places()
     return ModelSubject(model, Wires(build.site(reads, model), build.site(writes, model)), data, model_rows)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.data import TruthData
-from sae_cli.config.groups import option_of
+from sae_cli.config.data import SyntheticData
 from sae_cli.config.hook import LogitUpdateHook
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.dictionaries.card import Card
@@ -23,7 +22,7 @@ FORBIDDEN = "forbidden_direction"
 """In `sae.safetensors`: the direction that the encoder rows are orthogonal to [d]."""
 
 _PLACE = ("model.path", "model.revision", "hook.point", "hook.mode", "layer")
-_TRUTH = ("data", "data.d", "data.n_features", "data.seed")
+_TRUTH = ("data.d", "data.n_features", "data.seed")
 _LEVELS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -76,7 +75,7 @@ def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
             f"train.forbid_direction={path}: expected a training run, which has {DENSITY_FILE}; found a "
             f"{source.run.manifest.command} run: give the one that it was made of"
         )
-    kinds = {isinstance(config.data, TruthData), bool(source.card.truth)}
+    kinds = {isinstance(config.data, SyntheticData), bool(source.card.truth)}
     keys = ("data",) if len(kinds) > 1 else _TRUTH if True in kinds else _PLACE
     ours, theirs = _belonging(card_of(config)), _belonging(source.card)
     if other := [f"{key}={theirs.get(key)}" for key in keys if theirs.get(key) != ours.get(key)]:
@@ -90,9 +89,7 @@ def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
 def _belonging(card: Card) -> dict[str, object]:
     """What it belongs to, as settings."""
     if card.truth:
-        truth = card.truth
-        settings = {key: getattr(truth, key.removeprefix("data."), None) for key in _TRUTH[1:]}
-        return {"data": option_of("data", type(truth)), **settings}
+        return {"data": "synthetic", **{key: getattr(card.truth, key.removeprefix("data.")) for key in _TRUTH}}
     assert card.model
     (hook, layer), model = card.site, with_absolute_paths(card.model)
     place = {"model.path": model.path, "model.revision": model.revision, "hook.point": hook.point.value}

@@ -44,9 +44,6 @@ RECIPES = {
 DATA = {"stdlib": StdlibData, "text": TextData, "hf": HfData, "pile": HfData, "fineweb": HfData}
 
 
-TRUTHS = ("synthetic", "hierarchy", "synthsaebench16k", "compositional")
-
-
 def config_of(schema: type[Config], *overrides: str) -> Config:
     return the(schema, typed(COMPOSER.compose(schema.command, overrides).settings))
 
@@ -55,7 +52,7 @@ def test_the_options_are_those_of_the_design():
     found = {group: options(COMPOSER.loader.get_group_options(group)) for group in COMPOSER.groups()}
     assert all(names == option_files(group) for group, names in found.items())
     assert found == {
-        "data": sorted([*DATA, "gaussian", *TRUTHS]),
+        "data": sorted([*DATA, "gaussian", "synthetic"]),
         "hook": sorted(point.value for point in HookPoint),
         "model": sorted([*MODELS, "hf", "run"]),
         "recipe": sorted(RECIPES),

@@ -18,7 +18,6 @@ from sae_cli.reports.words import figure_cell, headings, number, with_error
 from sae_cli.runs.definitions import UNDEFINED, is_undefined
 
 _OF_DOMAINS = ("tokens", "ce_clean", "ce_sae", "ce_increase", "ce_increase_direct", "loss_recovered")
-_OF_BASELINES_OF_TRUTH = ("l0", "fvu", "mcc", "uniqueness", "firing_precision", "firing_recall", "firing_f1")
 _OF_BASELINES = ("l0", "fvu", "loss_recovered", "ce_increase", "token_entropy_median")
 
 
@@ -61,12 +60,8 @@ def baselines(subject: Subject) -> Section | None:
         missing = f"No baselines: sae eval {subject.run.directory} 'baselines=[random,pca]'"
         return Section(name="baselines", title="Baselines", missing=[missing]) if subject.is_of_a_model else None
     of_all: dict[str, Facts] = {"dictionary": report, **report["baselines"]}
-    keys = _OF_BASELINES if subject.is_of_a_model else _OF_BASELINES_OF_TRUTH
-    rows = [(name, *(figure_cell(each, key) for key in keys)) for name, each in of_all.items()]
-    header = ("at the same L0", *headings(keys))
-    table = Table(rows=rows, header=header, sortable=True)
-    if not subject.is_of_a_model:
-        return Section(name="baselines", title="Baselines", tables=[table])
+    rows = [(name, *(figure_cell(each, key) for key in _OF_BASELINES)) for name, each in of_all.items()]
+    header = ("at the same L0", *headings(_OF_BASELINES))
     columns = {"basis": list(of_all)} | {
         key: np.array([_float(each.get(key)) for each in of_all.values()])
         for key in ("loss_recovered", "loss_recovered_se", "fvu")
@@ -91,7 +86,9 @@ def baselines(subject: Subject) -> Section | None:
             (name, f"loss recovered {with_error(each, 'loss_recovered') or UNDEFINED}") for name, each in of_all.items()
         ],
     )
-    return Section(name="baselines", title="Baselines", tables=[table], charts=[chart])
+    return Section(
+        name="baselines", title="Baselines", tables=[Table(rows=rows, header=header, sortable=True)], charts=[chart]
+    )
 
 
 def equivalent(subject: Subject) -> Section | None:
