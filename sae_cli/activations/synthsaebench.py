@@ -1,4 +1,4 @@
-"""The activations of SynthSAEBench (arXiv 2602.14687): a Zipf law, low-rank correlations and a tree of exclusive children.
+"""The activations of SynthSAEBench (arXiv 2602.14687): a Zipf law, correlations, and trees of exclusive children.
 
 What the benchmark draws for all features of a token is drawn here for those that can fire: a child where its parent
 fires, the rare features outside of the tree where a Poisson process has a point. Given the common factors of a token,
@@ -128,8 +128,8 @@ class BenchActivations(Truth):
         )
 
     def frequencies(self) -> Float[Tensor, " A"]:
-        """How often features fire, counted on 65,536 tokens of neither split: exclusion among correlated siblings has no
-        closed form, and leaves less than `BenchLaw.marginal`."""
+        """How often features fire, counted on 65,536 tokens of neither split: exclusion among correlated siblings has
+        no closed form, and leaves less than `BenchLaw.marginal`."""
         return _counted(self)
 
     def law(self) -> BenchLaw:

@@ -1,4 +1,4 @@
-"""What all activations with a known truth have in common: directions, how often each fires, and codes beside activations."""
+"""What all activations with a known truth have in common: directions, how often each fires, and the true codes."""
 
 from __future__ import annotations
 

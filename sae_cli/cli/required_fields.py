@@ -9,7 +9,7 @@ from sae_cli.cli.requirements import Requirement
 from sae_cli.config.command import CommandConfig
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.errors import RequestError
-from sae_cli.metrics.catalogue import figures, required_names
+from sae_cli.metrics.catalogue import contrasted, required_names
 from sae_cli.metrics.figure import Of
 
 EVALUATION = required_names(Of.EVALUATION)
@@ -20,12 +20,7 @@ FIGURES = {
     "harvest": required_names(Of.HARVEST),
     "train": required_names(Of.TRAINING),
     "compare": required_names(Of.COMPARISON),
-    "contrast": tuple(
-        f"{key}{part}"
-        for key, each in figures(Of.EVALUATION).items()
-        if each.has_error
-        for part in ("", "_low", "_high", "_p")
-    ),
+    "contrast": tuple(f"{key}{part}" for key in contrasted() for part in ("", "_low", "_high", "_p")),
     "features": required_names(Of.PAGES),
     "randomize-weights": (),
 }

@@ -15,9 +15,9 @@ from sae_cli.evaluation import evaluate
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
-from sae_cli.metrics.catalogue import figures
+from sae_cli.metrics.catalogue import contrasted
 from sae_cli.metrics.contrast import Difference, Verdict, corrected, difference, mean_of
-from sae_cli.metrics.figure import Better, Figure, Of
+from sae_cli.metrics.figure import Better, Figure
 from sae_cli.metrics.language_loss import exists, figures_of
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
 from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowSums
@@ -28,7 +28,7 @@ from sae_cli.runs.row_files import read_rows
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal.plus_minus import plus_minus
 
-CONTRASTED = {key: each for key, each in figures(Of.EVALUATION).items() if each.has_error}
+CONTRASTED = contrasted()
 """The figures that may be contrasted."""
 
 
@@ -75,8 +75,8 @@ def _source(path: str, key: str) -> DictionaryRun:
         source = read_dictionary_run(path)
     except RequestError as error:
         raise RequestError(f"{key}={error}") from error
-    if source.card.truth:
-        raise RequestError(f"{key}={path}: expected a dictionary of a language model, found one of data=synthetic")
+    if truth := source.card.truth:
+        raise RequestError(f"{key}={path}: expected a dictionary of a language model, found one of {truth.called}")
     return source
 
 

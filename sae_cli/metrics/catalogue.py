@@ -42,9 +42,6 @@ _RECONSTRUCTION = (
     Figure("nullspace_floor", "null-space share of random directions", "`nullspace` of directions that mean nothing"),
     Figure("nullspace_variance", "null-space share of the activations",
            "the share of Σ‖x − x̄‖² that is not carried on"),
-    Figure("mmcs_truth_to_dictionary", "MMCS truth -> dictionary",
-           "mean over the true directions of the largest cosine with a feature that fires", better=_HIGHER,
-           shown=_ALWAYS),
 )
 
 _ON_BOTH_PATHS = (
@@ -91,8 +88,6 @@ _OF_FEATURES = (
            short="on > 1 %"),
     Figure("dense_10", "on > 10 % of tokens", "features that fire on more than 10 % of tokens", digits=",",
            short="on > 10 %"),
-    Figure("truth_recovered_0.9", "truth recovered", "share of the true directions with a feature at a cosine above .9",
-           better=_HIGHER),
     Figure("de_projection_median", "D/E projection (median)", "median of `de_projection` over features that fire",
            better=_ONE),
     Figure("de_cosine_median", "cosine of encoder and decoder rows (median)", "median of `de_cosine`"),
@@ -108,6 +103,32 @@ _OF_FEATURES = (
            "median of `neuron_participation`"),
     Figure("logit_kurtosis_median", "kurtosis of logit weights (median)", "median of `logit_kurtosis`"),
     Figure("logit_skew_median", "skew of logit weights (median)", "median of `logit_skew`"),
+)
+
+_OF_TRUTH = (
+    Figure("mcc", "MCC", "mean absolute cosine of the one-to-one assignment of features to true directions with the "
+           "largest sum, over the smaller number of the two", better=_HIGHER, shown=_ALWAYS),
+    Figure("mmcs_truth_to_dictionary", "MMCS truth -> dictionary",
+           "mean over the true directions of the largest cosine with a feature that fires", better=_HIGHER,
+           shown=_ALWAYS),
+    Figure("truth_recovered_0.9", "truth recovered", "share of the true directions with a feature at a cosine above .9",
+           better=_HIGHER, shown=_ALWAYS),
+    Figure("uniqueness", "uniqueness",
+           "true directions that are the nearest, by absolute cosine, of any feature, for each feature",
+           better=_HIGHER, shown=_ALWAYS),
+    Figure("precision", "precision of firing", "mean over features that fire: where it fires, the share of tokens on "
+           "which its nearest true feature does", better=_HIGHER, short="precision", shown=_ALWAYS, has_error=True),
+    Figure("recall", "recall of firing", "mean over features that fire: where its nearest true feature fires, the share "
+           "of tokens on which it does", better=_HIGHER, short="recall", shown=_ALWAYS, has_error=True),
+    Figure("f1", "F1 of firing", "mean over features that fire of the harmonic mean of the two", better=_HIGHER,
+           short="F1", shown=_ALWAYS, has_error=True),
+    Figure("truth_recall", "recall of the truth", "mean over true features that fire: where it fires, the share of "
+           "tokens on which its nearest feature does", better=_HIGHER, shown=_ALWAYS, has_error=True),
+    Figure("truth_recall_weighted", "recall of the truth, by frequency",
+           "the same over all firings of true features, so that each counts by its frequency", better=_HIGHER,
+           shown=_ALWAYS, has_error=True),
+    Figure("truth_l0", "L0 of the truth", "true features that fire, a token", digits=".1f", shown=_ALWAYS),
+    Figure("truth_fired", "true features that fire", "on the tokens of these figures", digits=","),
 )
 
 _COUNTS = (
@@ -246,6 +267,7 @@ FIGURES: tuple[Figure, ...] = (
     *_material(_in(Group.RECONSTRUCTION, _RECONSTRUCTION)),
     *_material(_losses()),
     *_in(Group.FEATURES, _OF_FEATURES),
+    *_in(Group.TRUTH, _OF_TRUTH),
     *_in(Group.COUNT, _COUNTS),
     *_of(Of.FEATURE, _OF_A_FEATURE),
     *_of(Of.NEURON, _OF_A_NEURON),
@@ -268,6 +290,13 @@ def shown(of: Of, where: In) -> list[Figure]:
 def grouped(group: Group) -> list[Figure]:
     """The figures of an evaluation that are shown together."""
     return [each for each in FIGURES if each.group is group]
+
+
+def contrasted() -> dict[str, Figure]:
+    """The figures that dictionaries of a language model can be contrasted by: those with errors over its text."""
+    return {
+        key: each for key, each in figures(Of.EVALUATION).items() if each.has_error and each.group is not Group.TRUTH
+    }
 
 
 def required_names(of: Of) -> tuple[str, ...]:
