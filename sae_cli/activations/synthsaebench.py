@@ -166,7 +166,8 @@ class BenchActivations(Truth):
 def _roots(law: BenchLaw, factors: Float[Tensor, "N R"], roots: int, numbers: torch.Generator) -> Entries:
     common = factors @ law.factors[:roots].T
     fires = torch.rand(common.shape, generator=numbers) < law.probability(common, torch.arange(roots))
-    return _firing(law, *fires.nonzero(as_tuple=True), numbers)
+    token, feature = fires.nonzero(as_tuple=True)
+    return _firing(law, token, feature, numbers)
 
 
 def _firing(law: BenchLaw, token: Tensor, feature: Tensor, numbers: torch.Generator) -> Entries:

@@ -118,15 +118,15 @@ _OF_TRUTH = (
            better=_HIGHER, shown=_ALWAYS),
     Figure("precision", "precision of firing", "mean over features that fire: where it fires, the share of tokens on "
            "which its nearest true feature does", better=_HIGHER, short="precision", shown=_ALWAYS, has_error=True),
-    Figure("recall", "recall of firing", "mean over features that fire: where its nearest true feature fires, the share "
-           "of tokens on which it does", better=_HIGHER, short="recall", shown=_ALWAYS, has_error=True),
+    Figure("recall", "recall of firing", "mean over features that fire: where its nearest true feature fires, the "
+           "share of tokens on which it does", better=_HIGHER, short="recall", shown=_ALWAYS, has_error=True),
     Figure("f1", "F1 of firing", "mean over features that fire of the harmonic mean of the two", better=_HIGHER,
            short="F1", shown=_ALWAYS, has_error=True),
     Figure("truth_recall", "recall of the truth", "mean over true features that fire: where it fires, the share of "
            "tokens on which its nearest feature does", better=_HIGHER, shown=_ALWAYS, has_error=True),
     Figure("truth_recall_weighted", "recall of the truth, by frequency",
            "the same over all firings of true features, so that each counts by its frequency", better=_HIGHER,
-           shown=_ALWAYS, has_error=True),
+           short="recall of the truth", shown=_ALWAYS, has_error=True),
     Figure("truth_l0", "L0 of the truth", "true features that fire, a token", digits=".1f", shown=_ALWAYS),
     Figure("truth_fired", "true features that fire", "on the tokens of these figures", digits=","),
 )
