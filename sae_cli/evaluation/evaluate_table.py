@@ -17,7 +17,7 @@ from sae_cli.runs.file_names import EVAL_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal.plus_minus import plus_minus
 
-_FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
+_FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary", "mcc", "f1")
 _AGAINST_TRUTH = ("mcc", "uniqueness", "precision", "recall", "f1", "truth_recall_weighted")
 BEFORE = (
     "features",
