@@ -20,16 +20,17 @@ from sae_cli.activations.blocks import ActivationBlock, take
 from sae_cli.activations.columns import AUTOENCODER, Columns
 from sae_cli.activations.harvest_search import epochs_of_a_part, find_harvest
 from sae_cli.activations.harvested import HarvestedActivations
+from sae_cli.activations.known_truths import truth_of
 from sae_cli.activations.live import LiveActivations
 from sae_cli.activations.non_finite import LEAVE_OUT, finite_block, refused
 from sae_cli.activations.sharing import SharedStream
 from sae_cli.activations.shuffle import ShuffleBuffer, ShuffledBatches, ShuffledFetches, ShufflePlan
-from sae_cli.activations.synthetic import SyntheticActivations
+from sae_cli.activations.truth import Truth
 from sae_cli.artifacts.files import FileRecord
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.data import NonFinite, SyntheticData
+from sae_cli.config.data import NonFinite, TruthData
 from sae_cli.config.split import Split
 from sae_cli.documents import Facts
 from sae_cli.models import Site
@@ -153,7 +154,7 @@ class ActivationSources:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._live: LiveActivations | None = None
-        self._truth: SyntheticActivations | None = None
+        self._truth: Truth | None = None
         self._checked: set[Path] = set()
         self._shuffles: dict[tuple[object, NonFinite, ShufflePlan, int], SharedShuffle] = {}
 
@@ -169,7 +170,7 @@ class ActivationSources:
             RequestError: a model, layer, corpus or harvest that does not exist or does not fit.
             JobError: the harvest is damaged.
         """
-        if isinstance(config.data, SyntheticData):
+        if isinstance(config.data, TruthData):
             return self._synthetic(config, config.data, saved)
         if self._live is None:
             self._live = LiveActivations(config, self._device)
@@ -214,9 +215,9 @@ class ActivationSources:
             coordinates=live.model.target(site).coordinates,
         )
 
-    def _synthetic(self, config: TrainConfig, data: SyntheticData, saved: SavedBatches | None) -> ActivationSource:
+    def _synthetic(self, config: TrainConfig, data: TruthData, saved: SavedBatches | None) -> ActivationSource:
         if self._truth is None:
-            self._truth = SyntheticActivations.of(data)
+            self._truth = truth_of(data)
         truth = self._truth
         return ActivationSource(
             batches=self._stream(config, "synthetic", partial(truth.blocks, Split.train), saved),

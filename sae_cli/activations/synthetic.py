@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 
 import torch
 
-from sae_cli.activations.blocks import ActivationBlock, drop
+from sae_cli.activations.truth import BLOCK, CodedBlock, Truth, block_of, random_unit_rows
 from sae_cli.config.data import SyntheticData
 from sae_cli.config.split import Split
 from sae_cli.errors import RequestError
+from sae_cli.kernels.codes import Codes
 from sae_cli.seeds import generator
 from sae_cli.tensor_types import Float, Tensor
 
@@ -19,11 +18,10 @@ MOST_FREQUENT = 0.5
 """No feature fires on a larger share of tokens."""
 
 _GROUP = 8  # features that fire together when correlation > 0
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class SyntheticActivations:
+class SyntheticActivations(Truth):
     """Sparse non-negative sums of known unit directions, plus noise.
 
     Feature i fires on a token with probability proportional to (i + 1)^-frequency_exponent, at most 1/2,
@@ -33,13 +31,11 @@ class SyntheticActivations:
     Attributes: as the fields of `sae_cli.config.data.SyntheticData`.
     """
 
-    d: int
     n_features: int
     mean_active: float
     frequency_exponent: float
     correlation: float
     noise: float
-    seed: int
 
     @classmethod
     def of(cls, config: SyntheticData) -> SyntheticActivations:
@@ -67,8 +63,7 @@ class SyntheticActivations:
 
     def directions(self) -> Float[Tensor, "F D"]:
         """The truth: unit rows [n_features, d]."""
-        rows = torch.randn(self.n_features, self.d, generator=generator("true directions", self.seed))
-        return rows / rows.norm(dim=1, keepdim=True)
+        return random_unit_rows(self.n_features, self.d, self.seed)
 
     def frequencies(self) -> Float[Tensor, " F"]:
         """The probability that each feature fires on a token [n_features]."""
@@ -81,27 +76,19 @@ class SyntheticActivations:
                 return frequencies
             capped |= over
 
-    def blocks(self, split: Split, first: int = 0) -> Iterator[ActivationBlock]:
-        """Blocks of up to 4,096 activations without end, from number `first` on; the two splits are disjoint random
-        streams."""
-        return drop(self._blocks(split, first // _BLOCK), first % _BLOCK)
-
-    def _blocks(self, split: Split, first: int) -> Iterator[ActivationBlock]:
-        directions = self.directions()
-        for index in count(first):
-            numbers = generator("synthetic activations", self.seed, split.value, index)
-            activations = self._codes(numbers) @ directions
-            activations += self.noise * torch.randn(activations.shape, generator=numbers)
-            position = torch.arange(index * _BLOCK, (index + 1) * _BLOCK)
-            nothing = torch.zeros(_BLOCK, dtype=torch.int64)
-            yield ActivationBlock(activations, tokens=nothing, position=position, document=nothing)
+    def coded_block(self, split: Split, number: int) -> CodedBlock:
+        numbers = generator("synthetic activations", self.seed, split.value, number)
+        codes = self._codes(numbers)
+        activations = codes @ self.directions()
+        activations += self.noise * torch.randn(activations.shape, generator=numbers)
+        return CodedBlock(block_of(activations, number), Codes.of_dense(codes))
 
     def _codes(self, generator: torch.Generator) -> Float[Tensor, "N F"]:
-        """True feature activations [_BLOCK, n_features]."""
-        own = torch.randn(_BLOCK, self.n_features, generator=generator)
+        """True feature activations [BLOCK, n_features]."""
+        own = torch.randn(BLOCK, self.n_features, generator=generator)
         n_groups = -(-self.n_features // _GROUP)
-        shared = torch.randn(_BLOCK, n_groups, generator=generator).repeat_interleave(_GROUP, dim=1)
+        shared = torch.randn(BLOCK, n_groups, generator=generator).repeat_interleave(_GROUP, dim=1)
         latent = self.correlation**0.5 * shared[:, : self.n_features] + (1 - self.correlation) ** 0.5 * own
         threshold = torch.special.ndtri(1 - self.frequencies()).float()
-        magnitude = 0.5 + torch.rand(_BLOCK, self.n_features, generator=generator)
+        magnitude = 0.5 + torch.rand(BLOCK, self.n_features, generator=generator)
         return magnitude * (latent > threshold)

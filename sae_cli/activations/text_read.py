@@ -11,7 +11,7 @@ from sae_cli import build
 from sae_cli.artifacts.manifest import Manifest
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands import command_names
-from sae_cli.config.data import DataConfig, HfData, SyntheticData, TextData
+from sae_cli.config.data import DataConfig, HfData, TextData, TruthData
 from sae_cli.config.inheritance import other_settings, same_text
 from sae_cli.config.paths import placed, with_absolute_paths
 from sae_cli.config.stored import CONFIG_FILE, parse_config
@@ -47,7 +47,7 @@ def text_record(data: DataConfig) -> TextRecord | None:
         RequestError: it is not there.
         JobError: a file cannot be read.
     """
-    if isinstance(data, SyntheticData):
+    if isinstance(data, TruthData):
         return None
     try:
         match build.corpus(replace(data, domains=[])), with_absolute_paths(data):
@@ -102,8 +102,8 @@ def measured_text(source: DictionaryRun, data: DataConfig | None, said: bool = F
         if not said and (before := text_of(run.manifest)) and now and (changed := before.difference(now)):
             console.warn(f"{run.directory}: its text, {now.place}, has changed since the training: {changed}")
         return now
-    if isinstance(data, SyntheticData) != bool(source.card.truth):
-        kind = "activations of data=synthetic" if source.card.truth else "a language model"
+    if isinstance(data, TruthData) != bool(truth := source.card.truth) or (truth and type(data) is not type(truth)):
+        kind = f"activations of {truth.called}" if truth else "a language model"
         raise RequestError(f"{run.directory}: a dictionary of {kind} cannot be measured on other activations: data=")
     now = text_record(data)
     if (trained := source.card.data) is None:

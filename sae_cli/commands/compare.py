@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from sae_cli import build
-from sae_cli.activations.synthetic import SyntheticActivations
+from sae_cli.activations.known_truths import truth_of
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.evaluation import Space
@@ -110,7 +110,9 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
     sites = {source.card.basis for source in sources}
     synthetic = [source.card.truth is not None for source in sources]
     if TRUTH in config.b and not synthetic[0]:
-        raise RequestError("b=truth: expected a= to be a dictionary of data=synthetic, whose directions are known")
+        raise RequestError(
+            "b=truth: expected a= to be a dictionary of data=synthetic or another source whose directions are known"
+        )
     space = config.space
     if space is Space.auto:
         space = Space.activations if len(sites) == 1 else Space.resid
@@ -121,9 +123,9 @@ def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Spa
                 "use space=resid or space=logits"
             )
         return space
-    if any(synthetic):
+    if truths := [source.card.truth for source in sources if source.card.truth]:
         raise RequestError(
-            f"space={config.space.value}: data=synthetic has no residual stream and no logits in which "
+            f"space={config.space.value}: {truths[0].called} has no residual stream and no logits in which "
             f"{' and '.join(sorted(sites))} could meet; space=activations compares directions as they are"
         )
     models = sorted({f"{each.path}@{each.revision or 'main'}" for each in (source.model() for source in sources)})
@@ -160,7 +162,7 @@ def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
 
 def _truth(source: DictionaryRun) -> Directions:
     assert source.card.truth
-    truth = SyntheticActivations.of(source.card.truth)
+    truth = truth_of(source.card.truth)
     rows, frequency = truth.directions(), truth.frequencies()
     about: AboutReport = {
         "features": len(rows),

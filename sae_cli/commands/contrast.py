@@ -19,7 +19,7 @@ from sae_cli.metrics import VERSION
 from sae_cli.metrics.catalogue import contrasted
 from sae_cli.metrics.contrast import Difference, corrected
 from sae_cli.metrics.contrast_lines import difference_text, line_of, verdict_words
-from sae_cli.metrics.figure import Better
+from sae_cli.metrics.figure import Better, Group
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
 from sae_cli.runs.definitions import UNDEFINED
 from sae_cli.runs.dictionary_run import DictionaryRun
@@ -31,7 +31,7 @@ CONTRASTED = contrasted()
 _ALONG_L0 = [
     key
     for key, each in CONTRASTED.items()
-    if key != "l0" and each.has_error and each.better in (Better.HIGHER, Better.LOWER)
+    if each.has_error and each.better in (Better.HIGHER, Better.LOWER) and key != "l0" and each.group is not Group.TRUTH
 ]
 """Those of which there is a curve in log L0."""
 

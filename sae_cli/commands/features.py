@@ -13,7 +13,7 @@ from sae_cli.activations.text_read import check_served, text_facts, text_of
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.features import FeaturesConfig
-from sae_cli.config.data import SyntheticData
+from sae_cli.config.data import TruthData
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
@@ -113,9 +113,9 @@ def _check(source: DictionaryRun, config: FeaturesConfig) -> None:
         for each in getattr(config, key):
             if not 0 <= each < n_features:
                 raise RequestError(f"{key}={each}: expected features from 0 to {n_features - 1}, found {each}")
-    if isinstance(source.data(config.data), SyntheticData):
+    if isinstance(data := source.data(config.data), TruthData):
         raise RequestError(
-            f"{source.run.directory}: contexts need a text and a language model, and data=synthetic has neither; "
+            f"{source.run.directory}: contexts need a text and a language model, and {data.called} has neither; "
             "sae eval gives the statistics of its features"
         )
     check_model(source)

@@ -18,7 +18,7 @@ from sae_cli.activations.text_read import check_same_text, warn_if_text_changed
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun
 from sae_cli.config.commands.harvest import HarvestConfig
-from sae_cli.config.data import SyntheticData
+from sae_cli.config.data import TruthData
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.estimate import Estimate, expect_memory, require_disk
 from sae_cli.jobs.once import Claim, once
@@ -54,8 +54,8 @@ class HarvestGroup(Group[Claim[HarvestConfig]]):
         return made if isinstance(made, Job) else _result(made)
 
     def _begin(self, claim: Claim[HarvestConfig]) -> Job:
-        if isinstance(claim.config.data, SyntheticData):
-            raise RequestError("data=synthetic is made while it is read: train on it directly, without a harvest")
+        if isinstance(data := claim.config.data, TruthData):
+            raise RequestError(f"{data.called} is made while it is read: train on it directly, without a harvest")
         if self._live is None:
             self._live = LiveActivations(claim.config, build.device(claim.config.device))
         return Harvest(claim, self._live)

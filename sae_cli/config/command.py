@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from sae_cli.config.data import DataConfig, NonFinite, SyntheticData
+from sae_cli.config.data import DataConfig, NonFinite, TruthData
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.idle import Idle
 from sae_cli.config.model import ModelConfig
@@ -92,7 +92,7 @@ class StreamConfig(CommandConfig):
 
     @property
     def is_synthetic(self) -> bool:
-        return isinstance(self.data, SyntheticData)
+        return isinstance(self.data, TruthData)
 
     def normalized(self, settings: Document) -> Document:
         # A run that would have stopped at activations that are not finite has no result to differ in.
@@ -101,10 +101,12 @@ class StreamConfig(CommandConfig):
         return {key: value for key, value in settings.items() if not without.get(key)}
 
     def idle(self) -> Iterator[Idle]:
-        if self.is_synthetic:
+        if isinstance(self.data, TruthData):
             for key in ("model", "hook", "layer"):
                 yield Idle(
-                    key, "with data=synthetic, which makes activations itself", "leave model, hook and layer out"
+                    key,
+                    f"with {self.data.called}, which makes activations itself",
+                    "leave model, hook and layer out",
                 )
         yield from self.model.idle()
         yield from self.data.idle()
@@ -112,8 +114,8 @@ class StreamConfig(CommandConfig):
 
     def stream_part(self, layer: int) -> tuple[str, set[str]]:
         """The part of a name that says which activations, and the settings that it shows."""
-        if isinstance(self.data, SyntheticData):
-            return f"synthetic/d{self.data.d}", {"data.d"}
+        if isinstance(self.data, TruthData):
+            return self.data.run_part()
         model, key = model_part(self.model)
         hook = self.hook.label() + (f".{layer}" if self.hook.has_layer else "")
         return f"{model}/{hook}", {key, "hook.point", "hook.mode", "layer"}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import ClassVar
 
 from sae_cli.config.idle import Idle
 from sae_cli.config.paths import absolute, is_absolute
@@ -121,13 +122,44 @@ class HfData(RecordData):
 
 
 @dataclass(kw_only=True)
-class SyntheticData(DataConfig):
-    """Activations with a known ground truth: sparse non-negative sums of known directions.
+class TruthData(DataConfig):
+    """What sources share whose activations are made, of features that are known.
 
     No language model is involved; `model`, `hook` and `layer` stay at their defaults.
 
     Attributes:
         d: width of the activations.
+    """
+
+    called: ClassVar[str]
+    """What the source is called in messages."""
+
+    place: ClassVar[str]
+    """The folder of its runs."""
+
+    d: int = number(128, at_least=1)
+
+    def run_part(self) -> tuple[str, set[str]]:
+        """The part of a run's name that says which activations, and the settings that it shows."""
+        return f"{self.place}/d{self.d}", {"data.d"}
+
+    def idle(self) -> Iterator[Idle]:
+        for each in fields(DataConfig):
+            if each.name != "seed":
+                yield Idle(f"data.{each.name}", f"with {self.called}, which has no text", "leave it out")
+        yield Idle("activations", f"with {self.called}, which is made while it is read", "leave it out")
+
+    def contradictions(self, held_out: bool) -> Iterator[str]:
+        return iter(())
+
+
+@dataclass(kw_only=True)
+class SyntheticData(TruthData):
+    """Activations with a known ground truth: sparse non-negative sums of known directions.
+
+    No language model is involved; `model`, `hook` and `layer` stay at their defaults.
+
+    Attributes:
         n_features: number of true directions.
         mean_active: expected number of active features a token.
         frequency_exponent: feature i fires in proportion to (i + 1)^-exponent; 0 is uniform.
@@ -135,18 +167,101 @@ class SyntheticData(DataConfig):
         noise: standard deviation of the Gaussian noise added in each dimension.
     """
 
-    d: int = number(128, at_least=1)
+    called: ClassVar[str] = "data=synthetic"
+    place: ClassVar[str] = "synthetic"
+
     n_features: int = number(256, at_least=1)
     mean_active: float = number(5.0, above=0)
     frequency_exponent: float = number(0.5, at_least=0)
     correlation: float = number(0.0, at_least=0, below=1)
     noise: float = number(0.0, at_least=0)
 
+
+@dataclass(kw_only=True)
+class BenchData(TruthData):
+    """The activations of SynthSAEBench (arXiv 2602.14687); the defaults are its 16,384 features in 768 dimensions.
+
+    Attributes:
+        n_features: number of true directions.
+        roots: features at the top of a tree each; the trees come first, breadth first, the rest belongs to none.
+        branching: children of every parent.
+        depth: levels of children below the roots.
+        most_frequent, least_frequent: the frequency of the first and of the last feature, before siblings exclude each
+            other.
+        frequency_exponent: between these, frequencies fall as rank^-exponent does.
+        correlation_rank: common factors of the latents that features fire by.
+        correlation_scale: standard deviation of the loadings on each of them; 0 for independent features.
+        bias_norm: length of the vector that is added to all activations.
+    """
+
+    called: ClassVar[str] = "SynthSAEBench data"
+    place: ClassVar[str] = "synthsaebench"
+
+    d: int = number(768, at_least=1)
+    n_features: int = number(16_384, at_least=2)
+    roots: int = number(128, at_least=0)
+    branching: int = number(4, at_least=1)
+    depth: int = number(3, at_least=0)
+    most_frequent: float = number(0.4, above=0, below=1)
+    least_frequent: float = number(5e-4, above=0, below=1)
+    frequency_exponent: float = number(0.5, above=0)
+    correlation_rank: int = number(25, at_least=1)
+    correlation_scale: float = number(0.1, at_least=0)
+    bias_norm: float = number(0.5, at_least=0)
+
+    def run_part(self) -> tuple[str, set[str]]:
+        return f"{self.place}/{self.n_features}-d{self.d}", {"data.d", "data.n_features"}
+
     def idle(self) -> Iterator[Idle]:
-        for each in fields(DataConfig):
-            if each.name != "seed":
-                yield Idle(f"data.{each.name}", "with data=synthetic, which has no text", "leave it out")
-        yield Idle("activations", "with data=synthetic, which is made while it is read", "leave it out")
+        yield from super().idle()
+        if not self.roots:
+            yield Idle("data.branching", "with data.roots=0", "leave it out")
+            yield Idle("data.depth", "with data.roots=0", "leave it out")
+        elif not self.depth:
+            yield Idle("data.branching", "with data.depth=0", "leave it out")
 
     def contradictions(self, held_out: bool) -> Iterator[str]:
-        return iter(())
+        in_trees = self.roots * sum(self.branching**level for level in range(self.depth + 1))
+        if in_trees > self.n_features:
+            yield (
+                f"data.n_features={self.n_features}: expected at least {in_trees}, the features of data.roots="
+                f"{self.roots} trees with data.branching={self.branching} and data.depth={self.depth}"
+            )
+        if self.least_frequent > self.most_frequent:
+            yield (
+                f"data.least_frequent={self.least_frequent:g}: expected at most data.most_frequent="
+                f"{self.most_frequent:g}"
+            )
+
+
+MOST_COMBINATIONS = 2**22
+"""Of attributes, from which objects are drawn."""
+
+
+@dataclass(kw_only=True)
+class CompositionalData(TruthData):
+    """Objects that are made of attributes, the known truth; one object a token.
+
+    Attributes:
+        n_objects: how many there are.
+        slots: attributes of an object.
+        values: attributes that can stand in a slot.
+        frequency_exponent: object i is shown in proportion to (i + 1)^-exponent; 0 is uniform.
+        noise: standard deviation of the Gaussian noise added in each dimension.
+    """
+
+    called: ClassVar[str] = "data=compositional"
+    place: ClassVar[str] = "compositional"
+
+    n_objects: int = number(256, at_least=1)
+    slots: int = number(4, at_least=1)
+    values: int = number(16, at_least=1)
+    frequency_exponent: float = number(0.5, at_least=0)
+    noise: float = number(0.0, at_least=0)
+
+    def contradictions(self, held_out: bool) -> Iterator[str]:
+        made = f"data.slots={self.slots} and data.values={self.values}"
+        if (combinations := self.values**self.slots) > MOST_COMBINATIONS:
+            yield f"{made}: expected at most {MOST_COMBINATIONS:,} combinations, found {combinations:,}"
+        elif self.n_objects > combinations:
+            yield f"data.n_objects={self.n_objects}: expected at most {combinations:,}, all that {made} can make"

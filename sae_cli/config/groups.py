@@ -7,7 +7,7 @@ from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
 from typing import NamedTuple, get_type_hints
 
-from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
+from sae_cli.config.data import BenchData, CompositionalData, HfData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.roles import Role, role_of
@@ -16,7 +16,14 @@ from sae_cli.config.sae import SAE_SCHEMAS
 GROUPS = {
     "model": {"causal_lm": ModelConfig},
     "hook": {"hook": HookConfig, "logit_update": LogitUpdateHook},
-    "data": {"stdlib": StdlibData, "text": TextData, "hf": HfData, "synthetic": SyntheticData},
+    "data": {
+        "stdlib": StdlibData,
+        "text": TextData,
+        "hf": HfData,
+        "synthetic": SyntheticData,
+        "synthsaebench16k": BenchData,
+        "compositional": CompositionalData,
+    },
     "sae": SAE_SCHEMAS,
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sae_cli.config.data import DataConfig, RecordData, SyntheticData
+from sae_cli.config.data import DataConfig, RecordData, TruthData
 from sae_cli.config.groups import GROUPS
 from sae_cli.config.location import conf_dir
 from sae_cli.config.paths import with_absolute_paths
@@ -53,7 +53,7 @@ def inherit(settings: DictConfig, given: Collection[str], trained: DataConfig) -
     """
     name, chosen = schema_of(settings.data), settings.data
     of_run, plain = _absolute(trained), plain_option(name)
-    if (name == "synthetic") != isinstance(trained, SyntheticData):
+    if issubclass(GROUPS[DATA][name], TruthData) != isinstance(trained, TruthData):
         return  # which is refused where the run is read
     kind = GROUPS[DATA][name]
     one_place = _alike(trained, kind) and (DATA not in given or _is_at(chosen, of_run))

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sae_cli.config.command import CommandConfig
+from sae_cli.config.command import CommandConfig, StreamConfig
 from sae_cli.config.effects import refuse_without_effect
+from sae_cli.config.inheritance import DATA, schema_name
 from sae_cli.config.naming import name_parts, short_hash
 from sae_cli.config.settings import execution_settings, flatten, result_settings
 from sae_cli.documents import Document, Facts
@@ -29,7 +30,9 @@ def baseline_choices(config: CommandConfig, choices: Facts) -> list[str]:
     """The group choices, as overrides, whose settings count as defaults when `config` is named."""
     groups = ("sae",) if config.is_synthetic else _NAMED_GROUPS
     chosen = [f"{group}={choices[group]}" for group in groups if isinstance(choices.get(group), str)]
-    return ["data=synthetic", *chosen] if config.is_synthetic else chosen
+    if isinstance(config, StreamConfig) and config.is_synthetic:
+        return [f"{DATA}={schema_name(config.data)}", *chosen]
+    return chosen
 
 
 def run_directory(config: CommandConfig, baseline: Facts) -> Path:

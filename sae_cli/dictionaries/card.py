@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sae_cli.config.agreement import out_of_bounds
-from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.data import DataConfig, TruthData
 from sae_cli.config.hook import Basis, LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
@@ -58,9 +58,9 @@ class Card:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def truth(self) -> SyntheticData | None:
+    def truth(self) -> TruthData | None:
         """The known truth that it is of, if it is of one."""
-        return self.data if isinstance(self.data, SyntheticData) else None
+        return self.data if isinstance(self.data, TruthData) else None
 
     @property
     def places(self) -> tuple[SiteConfig, SiteConfig]:
@@ -86,7 +86,7 @@ class Card:
         Those of the residual stream all can, also of different models: there it is a question, not a mistake.
         """
         if self.truth:
-            return f"synthetic activations of data.seed={self.truth.seed}"
+            return f"{self.truth.place} activations of data.seed={self.truth.seed}"
         assert self.model and self.wiring
         return " and ".join(dict.fromkeys(_basis(site, self.model) for site in self.wiring.writes))
 

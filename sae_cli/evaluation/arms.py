@@ -50,7 +50,9 @@ def grouped(config: ContrastConfig) -> list[Group]:
     b = [] if config.baselines() else [_source(each, "against") for each in config.against]
     for each in (*a, *b):
         if bool(each.card.truth) is not bool(a[0].card.truth):
-            raise RequestError(f"{each.run.directory}: expected dictionaries of one kind of data, found data=synthetic")
+            truth = each.card.truth or a[0].card.truth
+            assert truth
+            raise RequestError(f"{each.run.directory}: expected dictionaries of a model, or of {truth.called}, found both")
     if config.curve is Curve.l0:
         return _sweeps(a, b)
     if config.baselines():
@@ -77,7 +79,7 @@ def _seed(source: DictionaryRun) -> int | None:
 def _sweeps(a: Sequence[DictionaryRun], b: Sequence[DictionaryRun]) -> list[Group]:
     """Those of A and B by seed."""
     if a[0].card.truth:
-        raise RequestError("curve=l0: expected dictionaries of a language model, found data=synthetic")
+        raise RequestError(f"curve=l0: expected dictionaries of a language model, found {a[0].card.truth.called}")
     seeds_a, seeds_b = [_seed(each) for each in a], [_seed(each) for each in b]
     if set(seeds_a) != set(seeds_b):
         raise RequestError(

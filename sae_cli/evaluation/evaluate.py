@@ -178,7 +178,7 @@ def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> 
     if not config.references:
         return None
     if isinstance(subject, SyntheticSubject):
-        raise RequestError("references are language models, and data=synthetic has none; leave references out")
+        raise RequestError(f"references are language models, and {subject.called} has none; leave references out")
     references = References.of(source.model(), config.references, config.model_rows)
     references.check(subject.data)
     return references

@@ -17,7 +17,8 @@ from sae_cli.runs.file_names import EVAL_FILE
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal.plus_minus import plus_minus
 
-_FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary")
+_FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary", "mcc", "f1")
+_AGAINST_TRUTH = ("mcc", "uniqueness", "precision", "recall", "f1", "truth_recall_weighted")
 BEFORE = (
     "features",
     "l0",
@@ -89,6 +90,7 @@ def _table(source: DictionaryRun, report: Facts, rare: RareReport) -> list[tuple
         *loss_rows(report),
         ("alive / dead", f"{report['alive']:,} / {report['dead']:,} (of {report['feature_tokens']:,} tokens)"),
         ("on > 1 % / > 10 % of tokens", f"{report['dense_1']:,} / {report['dense_10']:,}"),
+        *_rows_of(report, Group.TRUTH),
         *_rows_of(report, Group.FEATURES),
     ]
     if report.get("token_entropy_median") is not None:
@@ -139,13 +141,17 @@ def _rare(report: RareReport) -> str:
 
 
 def _baseline_rows(baselines: Mapping[str, Figures]) -> list[tuple[str, ...]]:
-    rows = []
+    rows, known = [], figures(Of.EVALUATION)
     for name, each in baselines.items():
         recovered, above, entropy = (
             each.get(key) for key in ("loss_recovered", "recovered_above", "token_entropy_median")
         )
         parts = [f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}"]
-        if recovered is None:
+        if "loss_recovered" not in each:
+            parts += [
+                f"{known[key].short} {value:.4f}" for key in _AGAINST_TRUTH if (value := each.get(key)) is not None
+            ]
+        elif recovered is None:
             parts.append(f"no loss recovered, CE increase {_shown(each['ce_increase'])}")
         else:
             parts.append(f"loss recovered {plus_minus(recovered, each['loss_recovered_se'])}")

@@ -9,7 +9,7 @@ from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.eval import EvalConfig
-from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.config.data import DataConfig, TruthData
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import absolute
 from sae_cli.config.settings import flatten
@@ -82,8 +82,10 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
 
 def _check(sources: Sequence[DictionaryRun], data: DataConfig | None) -> DataConfig:
     """The text of the evaluation; refused where the dictionaries are not of one model, or of several texts."""
-    if any(source.card.truth for source in sources) or isinstance(data, SyntheticData):
-        raise RequestError("run=[…] of several: expected dictionaries of a language model, found data=synthetic")
+    truths = [each for each in (*(source.card.truth for source in sources), data) if isinstance(each, TruthData)]
+    if truths:
+        found = truths[0].called
+        raise RequestError(f"run=[…] of several: expected dictionaries of a language model, found {found}")
     first, *others = sources
     for each in others:
         if found := _difference(first.model(), each.model(), "model"):

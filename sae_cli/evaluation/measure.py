@@ -19,6 +19,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.ablation import Ablation
+from sae_cli.evaluation.against_truth import against_truth, directions_found
 from sae_cli.evaluation.baselines import SAMPLE, check_ica, fit_baseline
 from sae_cli.evaluation.encode import encoded, measure
 from sae_cli.evaluation.held_out import HeldOutText, check_losses
@@ -31,12 +32,10 @@ from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
 from sae_cli.metrics.language_loss import recovered_above
 from sae_cli.metrics.logit_weights import logit_weights
-from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.row_sums import RowSums
-from sae_cli.metrics.similarity import max_cosines
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.models.targets import TappedTarget
-from sae_cli.tensor_types import Float, Int, Rows, SiteActivations, Tensor
+from sae_cli.tensor_types import Float, Rows, SiteActivations, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
 from sae_cli.text.provenance import TokensHash
@@ -53,6 +52,13 @@ _OF_BASELINES = (
     "recovered_above_se",
     "recovered_above_low",
     "recovered_above_high",
+)
+_OF_BASELINES_OF_TRUTH = (
+    "l0",
+    "fvu",
+    *("mcc", "uniqueness"),
+    *(f"{key}{part}" for key in ("precision", "recall", "f1") for part in ("", "_se")),
+    *(f"{key}{part}" for key in ("truth_recall", "truth_recall_weighted") for part in ("", "_se")),
 )
 
 
@@ -115,7 +121,8 @@ class Measurement:
                 tensors |= weights
                 figures |= {name: _median(values[tensors["count"] > 0]) for name, values in shape.items()}
             case SyntheticSubject():
-                figures |= _truth_figures(self.subject.truth.directions(), dictionary.W_dec.cpu(), tensors["count"])
+                truth = self.subject.truth.directions()
+                figures |= directions_found(truth, dictionary.W_dec.cpu(), tensors["count"])
         figures |= {
             "features": dictionary.n_features,
             "split": Split.held_out.value,
@@ -137,7 +144,7 @@ class Measurement:
     def ablation(self, dictionary: Dictionary, features: Sequence[int]) -> Ablation:
         """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
         if not isinstance(self.subject, ModelSubject):
-            raise RequestError("ablate: features are taken out of a language model; data=synthetic has none")
+            raise RequestError(f"ablate: features are taken out of a language model; {self.subject.called} has none")
         return Ablation(self.subject.model, self.subject.wires, dictionary, features, self._text)
 
     @cached_property
@@ -151,7 +158,7 @@ class Measurement:
             case ModelSubject():
                 return self._splice(self.subject, dictionary, references)
             case SyntheticSubject():
-                return self._reconstruct(dictionary)
+                return self._reconstruct(self.subject, dictionary)
 
     def _splice(
         self, subject: ModelSubject, dictionary: Dictionary | TokenMeans, references: References | None = None
@@ -177,11 +184,9 @@ class Measurement:
         of_all, inverse_scale = splicer.reconstruction, float(splicer.inverse_scale.results())
         return _Whole(figures, of_all.n, of_all.l0, inverse_scale, splicer.rows())
 
-    def _reconstruct(self, dictionary: Dictionary) -> _Whole:
-        reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
-        held_out = take(self.subject.blocks(Split.held_out), self.evaluation.tokens)
-        measure(encoded(dictionary, held_out), reconstruction)
-        figures = {**reconstruction.results(), "tokens": reconstruction.n}
+    def _reconstruct(self, subject: SyntheticSubject, dictionary: Dictionary) -> _Whole:
+        reconstruction, of_truth = against_truth(dictionary, subject, self.evaluation.tokens)
+        figures = {**reconstruction.results(), **of_truth, "tokens": reconstruction.n}
         return _Whole(figures, reconstruction.n, reconstruction.l0)
 
     @torch.no_grad()
@@ -230,8 +235,12 @@ class Measurement:
 
     def _check_baselines(self) -> None:
         """Refuse what cannot be measured before anything is."""
-        if self.baselines and isinstance(self.subject, SyntheticSubject):
-            raise RequestError("baselines are measured on a language model; data=synthetic has its truth instead")
+        of_tokens = [each.value for each in self.baselines if each.tokens]
+        if of_tokens and isinstance(self.subject, SyntheticSubject):
+            raise RequestError(
+                f"baselines={of_tokens[0]}: {self.subject.called} has no tokens that means could be taken over; "
+                "expected some of neurons, random, pca, ica"
+            )
         if Baseline.ica in self.baselines:
             check_ica()
         if (
@@ -246,7 +255,6 @@ class Measurement:
 
     def _baselines(self, dictionary: Dictionary, whole: _Whole) -> tuple[dict[str, Facts], dict[str, RowSums]]:
         """The figures of each baseline by its name, and its sums by row."""
-        assert isinstance(self.subject, ModelSubject)
         beside = replace(self, subject=self.subject.of_what_is_written())
         mean = dictionary.activation_mean.cpu()
         means = beside._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
@@ -257,6 +265,7 @@ class Measurement:
         for name in self.baselines:
             console.log(f"baseline: {name.value}")
             if means and name.tokens:
+                assert isinstance(self.subject, ModelSubject)
                 of_name = self._splice(self.subject, means.of_depth(name.tokens))
                 figures = {**of_name.figures}
             else:
@@ -267,7 +276,8 @@ class Measurement:
             if whole.rows and of_name.rows:
                 rows[name.value] = of_name.rows
                 figures |= recovered_above(whole.rows, of_name.rows)
-            found[name.value] = {key: figures.get(key) for key in _OF_BASELINES}
+            of_subject = _OF_BASELINES if isinstance(self.subject, ModelSubject) else _OF_BASELINES_OF_TRUTH
+            found[name.value] = {key: figures.get(key) for key in of_subject}
         return found, rows
 
     def _token_means(self, mean: Float[Tensor, " E"], depth: int) -> TokenMeans:
@@ -297,14 +307,3 @@ def _logit_weights(
 
 def _median(values: Float[Tensor, " N"]) -> float | None:
     return float(values.float().median()) if len(values) else None
-
-
-def _truth_figures(
-    truth: Float[Tensor, "A D"], W_dec: Float[Tensor, "F D"], count: Int[Tensor, " F"]
-) -> dict[str, float]:
-    alive = W_dec[count > 0]
-    found = max_cosines(truth, alive) if len(alive) else torch.zeros(1)
-    return {
-        "mmcs_truth_to_dictionary": float(found.mean()),
-        "truth_recovered_0.9": float((found > 0.9).float().mean()),
-    }

@@ -13,9 +13,10 @@ import torch
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock, live_blocks
 from sae_cli.activations.columns import AUTOENCODER, Columns
+from sae_cli.activations.known_truths import truth_of
 from sae_cli.activations.non_finite import ELSEWHERE, refused
-from sae_cli.activations.synthetic import SyntheticActivations
-from sae_cli.config.data import DataConfig, SyntheticData
+from sae_cli.activations.truth import CodedBlock, Truth
+from sae_cli.config.data import DataConfig, TruthData
 from sae_cli.config.hook import Basis
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
@@ -121,14 +122,28 @@ class ModelSubject:
 
 @dataclass(frozen=True)
 class SyntheticSubject:
-    """Activations with a known truth: there is no language model."""
+    """Activations with a known truth: there is no language model.
 
-    truth: SyntheticActivations
+    Attributes:
+        truth: what they are made of.
+        called: what their source is called in messages.
+    """
+
+    truth: Truth
+    called: str
     columns: ClassVar[Columns] = AUTOENCODER
 
     def blocks(self, split: Split, per_document: int | None = None) -> Iterator[ActivationBlock]:
         """The activations of one split, without end; there are no documents."""
         return self.truth.blocks(split)
+
+    def coded_blocks(self, split: Split, n: int) -> Iterator[CodedBlock]:
+        """The first n activations of one split, with their true features."""
+        return self.truth.coded_blocks(split, n)
+
+    def of_what_is_written(self) -> SyntheticSubject:
+        """What autoencoders in the place of the dictionary are measured on: the same."""
+        return self
 
     def check(self, dictionary: Dictionary) -> None:
         """A `JobError` if the dictionary is for other activations."""
@@ -142,8 +157,8 @@ Subject = ModelSubject | SyntheticSubject
 def make_subject(source: DictionaryRun, data: DataConfig | None, model_rows: int, device: torch.device) -> Subject:
     """What a dictionary is measured on, on the data of its training unless other is given."""
     data = source.data(data)
-    if isinstance(data, SyntheticData):
-        return SyntheticSubject(SyntheticActivations.of(data))
+    if isinstance(data, TruthData):
+        return SyntheticSubject(truth_of(data), data.called)
     model = build.language_model(source.model(), data, device)
     reads, writes = source.places()
     return ModelSubject(model, Wires(build.site(reads, model), build.site(writes, model)), data, model_rows)

@@ -110,6 +110,12 @@ class Codes:
         kept_before = torch.nn.functional.pad(chosen.cumsum(0), (1, 0))
         return Codes(kept_before[self.starts], self.columns[chosen], self.values[chosen], self.n_features)
 
+    def rows_between(self, start: int, stop: int) -> Codes:
+        """Some rows that follow each other."""
+        first, last = int(self.starts[start]), int(self.starts[stop])
+        starts = self.starts[start : stop + 1] - first
+        return Codes(starts, self.columns[first:last], self.values[first:last], self.n_features)
+
     def to_dense(self, values: Float[Tensor, " E"]) -> Float[Tensor, "N F"]:
         """Values at the entries and zero elsewhere."""
         dense = values.new_zeros(self.n_rows, self.n_features)

@@ -43,9 +43,6 @@ _RECONSTRUCTION = (
     Figure("nullspace_floor", "null-space share of random directions", "`nullspace` of directions that mean nothing"),
     Figure("nullspace_variance", "null-space share of the activations",
            "the share of Σ‖x − x̄‖² that is not carried on"),
-    Figure("mmcs_truth_to_dictionary", "MMCS truth -> dictionary",
-           "mean over the true directions of the largest cosine with a feature that fires", better=_HIGHER,
-           shown=_ALWAYS),
 )
 
 _ON_BOTH_PATHS = (
@@ -97,8 +94,6 @@ _OF_FEATURES = (
     Figure("l0_share_1_to_10", "share of L0 by features on 1 to 10 %", "the same of features on 1 to 10 % of tokens"),
     Figure("l0_share_0.1_to_1", "share of L0 by features on .1 to 1 %", "the same of features on .1 to 1 % of tokens"),
     Figure("l0_share_below_0.1", "share of L0 by features on < .1 %", "the same of features on less than .1 %"),
-    Figure("truth_recovered_0.9", "truth recovered", "share of the true directions with a feature at a cosine above .9",
-           better=_HIGHER),
     Figure("de_projection_median", "D/E projection (median)", "median of `de_projection` over features that fire",
            better=_ONE),
     Figure("de_cosine_median", "cosine of encoder and decoder rows (median)", "median of `de_cosine`"),
@@ -117,6 +112,32 @@ _OF_FEATURES = (
            "median of `neuron_participation`"),
     Figure("logit_kurtosis_median", "kurtosis of logit weights (median)", "median of `logit_kurtosis`"),
     Figure("logit_skew_median", "skew of logit weights (median)", "median of `logit_skew`"),
+)
+
+_OF_TRUTH = (
+    Figure("mcc", "MCC", "mean absolute cosine of the one-to-one assignment of features to true directions with the "
+           "largest sum, over the smaller number of the two", better=_HIGHER, shown=_ALWAYS),
+    Figure("mmcs_truth_to_dictionary", "MMCS truth -> dictionary",
+           "mean over the true directions of the largest cosine with a feature that fires", better=_HIGHER,
+           shown=_ALWAYS),
+    Figure("truth_recovered_0.9", "truth recovered", "share of the true directions with a feature at a cosine above .9",
+           better=_HIGHER, shown=_ALWAYS),
+    Figure("uniqueness", "uniqueness",
+           "true directions that are the nearest, by absolute cosine, of any feature, for each feature",
+           better=_HIGHER, shown=_ALWAYS),
+    Figure("precision", "precision of firing", "mean over features that fire: where it fires, the share of tokens on "
+           "which its nearest true feature does", better=_HIGHER, short="precision", shown=_ALWAYS, has_error=True),
+    Figure("recall", "recall of firing", "mean over features that fire: where its nearest true feature fires, the "
+           "share of tokens on which it does", better=_HIGHER, short="recall", shown=_ALWAYS, has_error=True),
+    Figure("f1", "F1 of firing", "mean over features that fire of the harmonic mean of the two", better=_HIGHER,
+           short="F1", shown=_ALWAYS, has_error=True),
+    Figure("truth_recall", "recall of the truth", "mean over true features that fire: where it fires, the share of "
+           "tokens on which its nearest feature does", better=_HIGHER, shown=_ALWAYS, has_error=True),
+    Figure("truth_recall_weighted", "recall of the truth, by frequency",
+           "the same over all firings of true features, so that each counts by its frequency", better=_HIGHER,
+           short="recall of the truth", shown=_ALWAYS, has_error=True),
+    Figure("truth_l0", "L0 of the truth", "true features that fire, a token", digits=".1f", shown=_ALWAYS),
+    Figure("truth_fired", "true features that fire", "on the tokens of these figures", digits=","),
 )
 
 _COUNTS = (
@@ -241,6 +262,7 @@ MATERIAL = {
     **dict.fromkeys(("kl_sae", "kl_zero", "kl_mean"), 0.005),
     **dict.fromkeys(("bits_per_byte_clean", "bits_per_byte_sae"), 0.005),
     **dict.fromkeys(("fvu_resid", "fvu_logit", "nullspace", "mmcs_truth_to_dictionary"), 0.01),
+    **dict.fromkeys(("mcc", "uniqueness", "precision", "recall", "f1", "truth_recall", "truth_recall_weighted"), 0.02),
     **dict.fromkeys(("truth_recovered_0.9", "top1_share_median", "top3_share_median"), 0.02),
     "token_entropy_median": 0.1,
 }
@@ -263,6 +285,7 @@ FIGURES: tuple[Figure, ...] = (
     *_material(_in(Group.RECONSTRUCTION, _RECONSTRUCTION)),
     *_material(_losses()),
     *_material(_in(Group.FEATURES, _OF_FEATURES)),
+    *_material(_in(Group.TRUTH, _OF_TRUTH)),
     *_in(Group.COUNT, _COUNTS),
     *_of(Of.FEATURE, _OF_A_FEATURE),
     *_of(Of.NEURON, _OF_A_NEURON),
@@ -280,7 +303,7 @@ def figures(of: Of) -> dict[str, Figure]:
 @cache
 def contrasted() -> dict[str, Figure]:
     """Those of an evaluation that may be contrasted: not those that count what was measured."""
-    groups = (Group.RECONSTRUCTION, Group.FEATURES)
+    groups = (Group.RECONSTRUCTION, Group.FEATURES, Group.TRUTH)
     return {key: each for key, each in figures(Of.EVALUATION).items() if each.has_error or each.group in groups}
 
 

@@ -38,6 +38,7 @@ class Group(Enum):
     EFFECT = "What the dictionary does to the loss of its model"
     LOSS = "Losses of the model"
     FEATURES = "Features"
+    TRUTH = "Against a known truth (`data=synthetic`, `synthsaebench16k`, `compositional`)"
     COUNT = "Counts, and what the others are computed with"
     NONE = ""
 

@@ -127,11 +127,13 @@ def subspace_floor(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], generator: 
     return _over_draws(a, lambda: torch.randn(len(b), b.shape[1], generator=generator) @ root)
 
 
-def one_to_one(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> Float[Tensor, " _"]:
-    """The cosines of the assignment of rows of a to different rows of b whose sum is the largest."""
+def one_to_one(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], absolute: bool = False) -> Float[Tensor, " _"]:
+    """The cosines, or their absolute values, of the assignment of rows of a to different rows of b whose sum is the
+    largest."""
     from scipy.optimize import linear_sum_assignment  # half a second that most commands need not wait for
 
     cosines = (unit_rows(a) @ unit_rows(b).T).numpy()
+    cosines = np.abs(cosines, out=cosines) if absolute else cosines
     rows, columns = linear_sum_assignment(cosines, maximize=True)
     return torch.from_numpy(cosines[rows, columns])
 

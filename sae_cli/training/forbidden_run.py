@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.data import SyntheticData
+from sae_cli.config.data import TruthData
 from sae_cli.config.hook import LogitUpdateHook
+from sae_cli.config.inheritance import schema_name
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.dictionaries.card import Card
 from sae_cli.dictionaries.files import load_dictionary
@@ -75,7 +76,7 @@ def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
             f"train.forbid_direction={path}: expected a training run, which has {DENSITY_FILE}; found a "
             f"{source.run.manifest.command} run: give the one that it was made of"
         )
-    kinds = {isinstance(config.data, SyntheticData), bool(source.card.truth)}
+    kinds = {isinstance(config.data, TruthData), bool(source.card.truth)}
     keys = ("data",) if len(kinds) > 1 else _TRUTH if True in kinds else _PLACE
     ours, theirs = _belonging(card_of(config)), _belonging(source.card)
     if other := [f"{key}={theirs.get(key)}" for key in keys if theirs.get(key) != ours.get(key)]:
@@ -89,7 +90,8 @@ def _cluster_run(config: TrainConfig, path: str) -> DictionaryRun:
 def _belonging(card: Card) -> dict[str, object]:
     """What it belongs to, as settings."""
     if card.truth:
-        return {"data": "synthetic", **{key: getattr(card.truth, key.removeprefix("data.")) for key in _TRUTH}}
+        settings = {f"data.{key}": value for key, value in vars(card.truth).items()}
+        return {"data": schema_name(card.truth), **{key: settings[key] for key in _TRUTH if key in settings}}
     assert card.model
     (hook, layer), model = card.site, with_absolute_paths(card.model)
     place = {"model.path": model.path, "model.revision": model.revision, "hook.point": hook.point.value}

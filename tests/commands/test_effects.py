@@ -45,6 +45,9 @@ KINDS = {
     "logit_update": SMALL_TRAIN | TEXT | {"hook": "logit_update"},
     "stdlib": SMALL_TRAIN | {"data": "stdlib", "data.exclude": "[*/*]"},
     "synthetic": TRUTH | {"data": "synthetic", "data.d": 16},
+    "synthsaebench": TRUTH | {"data": "synthsaebench256"},
+    "synthsaebench without trees": TRUTH | {"data": "synthsaebench256", "data.roots": 0},
+    "compositional": TRUTH | {"data": "compositional"},
 }
 
 

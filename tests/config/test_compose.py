@@ -52,7 +52,7 @@ def test_the_options_are_those_of_the_design():
     found = {group: options(COMPOSER.loader.get_group_options(group)) for group in COMPOSER.groups()}
     assert all(names == option_files(group) for group, names in found.items())
     assert found == {
-        "data": sorted([*DATA, "gaussian", "synthetic"]),
+        "data": sorted([*DATA, "gaussian", "synthetic", "synthsaebench16k", "synthsaebench256", "compositional"]),
         "hook": sorted(point.value for point in HookPoint),
         "model": sorted([*MODELS, "hf", "run"]),
         "recipe": sorted(RECIPES),

@@ -24,7 +24,7 @@ from sae_cli.metrics.reconstruction_rows import EncodedRows, ReconstructionRows
 from sae_cli.metrics.row_sums import RowPlaces, RowSums, SumsOfRows
 from sae_cli.metrics.similarity import Cosines, NearestOf
 from sae_cli.metrics.token_counts import TokenCounts
-from sae_cli.metrics.truth import Alignment, Fired, FiringSums
+from sae_cli.metrics.truth import EncodedTruth, FiringCounts, Matches
 
 BATCHES, N, D, F, V, T = 5, 40, 6, 9, 13, 8
 EXACT, ROUNDED = 0.0, 1e-12
@@ -107,16 +107,19 @@ def contexts(first):
     return ContextCollector(torch.tensor([0, 2, 5, 8]), F, T, 1, shape, seed=0, first_row=4 * first)
 
 
-NEAREST = Alignment(torch.arange(F) % 3, torch.tensor([4, 0, 2]), None)
-
-
-def fired(i):
-    return Fired(torch.rand(N, F, generator=draws(i)) < 0.3, torch.rand(N, 3, generator=draws(i)) < 0.2)
-
-
 def cosines(i):
     # Of few values, so that some are equal.
     return Cosines(torch.randint(-3, 4, (N, F), generator=draws(i)) / 3, first=i * N)
+
+
+def encoded_truth(i):
+    """Tokens whose true features are known."""
+    codes = torch.relu(torch.randn(N, F + 2, generator=draws(i)) - 0.5)
+    return EncodedTruth(encoded(i), Codes.of_dense(codes), i * N)
+
+
+def firing_counts(first):
+    return FiringCounts.of(Matches.between(Linear().W_dec, torch.randn(F + 2, D, generator=draws(3))))
 
 
 CASES = {
@@ -140,7 +143,7 @@ CASES = {
     ],
     AblationSums: [(lambda first: AblationSums(V), taken_out, 1e-6)],  # float32 at the end
     ContextCollector: [(contexts, coded_rows, EXACT)],
-    FiringSums: [(lambda first: FiringSums(NEAREST), fired, EXACT)],
+    FiringCounts: [(firing_counts, encoded_truth, ROUNDED)],
     NearestOf: [(lambda first: NearestOf(F), cosines, EXACT)],
 }
 EACH = [pytest.param(*case, id=f"{metric.__name__}-{i}") for metric, of in CASES.items() for i, case in enumerate(of)]
