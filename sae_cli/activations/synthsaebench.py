@@ -201,7 +201,7 @@ def _outside(law: BenchLaw, factors: Float[Tensor, "N R"], first: int, numbers: 
     n = len(law.own)
     common = factors @ law.factors[first:].T
     own = torch.arange(first, n)
-    most = common.view(-1, _STRETCH, n - first).amax(dim=1)
+    most = common.view(len(common) // _STRETCH, _STRETCH, n - first).amax(dim=1)
     highest = _rate(law.probability(most, own)).flatten()
     points = torch.poisson(_STRETCH * highest, generator=numbers).long()
     cell = torch.arange(len(highest)).repeat_interleave(points)  # a stretch and a feature
