@@ -52,7 +52,8 @@ def grouped(config: ContrastConfig) -> list[Group]:
         if bool(each.card.truth) is not bool(a[0].card.truth):
             truth = each.card.truth or a[0].card.truth
             assert truth
-            raise RequestError(f"{each.run.directory}: expected dictionaries of a model or of {truth.called}, found both")
+            where = each.run.directory
+            raise RequestError(f"{where}: expected dictionaries of a model or of {truth.called}, found both")
     if config.curve is Curve.l0:
         return _sweeps(a, b)
     if config.baselines():
