@@ -247,6 +247,7 @@ class Training(Job):
             resampled=int(history["resampled"].sum()),
             **({"resamplings": aftermath.facts()} if self.recipe.resampling.at else {}),
             **l1_facts(self.config.l1, self.recipe.l1_units, trainer.units),
+            **trainer.l0_control.facts(self.config.l1),
         )
 
     def _save_dictionary(self, trainer: Trainer, run: Run, name: str) -> None:

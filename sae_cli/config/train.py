@@ -55,6 +55,8 @@ class TrainingConfig:
         forbid_below: features of that run that fire, but on a smaller share of tokens in the last tenth of its
             training, are its rare ones.
         kernel: how the products of a step are computed.
+        target_l0: features that are to fire, a token, of relu and gated dictionaries: the L1 coefficient begins at `l1`
+            and is moved until so many do; null leaves it there.
         freeze: parts that stay as they begin, at random directions, to the last bit: controls for what training them
             is worth (Korznikov et al. 2026, arXiv 2602.14111). With a frozen decoder there is no decoder fit; with a
             frozen encoder the fit leaves decoder rows at the norms that it finds.
@@ -80,6 +82,7 @@ class TrainingConfig:
     forbid_below: float = number(FORBID_BELOW, above=0, at_most=1)
     kernel: Kernel = Kernel.auto
     freeze: list[Part] = settings(list, added=True)
+    target_l0: float | None = number(None, above=0, added=True)
 
     def __post_init__(self) -> None:
         self.save_at = sorted(set(self.save_at))

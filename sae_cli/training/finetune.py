@@ -74,7 +74,12 @@ def finetuned(
         return objective
 
     recipe = replace(
-        recipe_of(config), sparsity_warmup=0.0, decoder_fit=0.0, resampling=NO_RESAMPLING, threshold_lr=None
+        recipe_of(config),
+        sparsity_warmup=0.0,
+        decoder_fit=0.0,
+        resampling=NO_RESAMPLING,
+        threshold_lr=None,
+        target_l0=None,
     )
     trainer = Trainer(recipe, make, read, device, forbidden, written)
     with progress(tokens, f"finetune {what.value}") as advance:
@@ -95,6 +100,11 @@ def _refuse_to_move(trained_with: TrainConfig, what: Finetune) -> None:
     """
     if what is Finetune.decoder and Part.decoder in trained_with.train.freeze:
         raise RequestError("finetune=decoder: the dictionary was trained with train.freeze=[decoder]; use finetune=all")
+    if what is Finetune.all and (target := trained_with.train.target_l0) is not None:
+        raise RequestError(
+            f"finetune=all: the dictionary was trained with train.target_l0={target:g}, whose L1 coefficient is no "
+            "setting; use finetune=decoder"
+        )
     if (floor := trained_with.sae.decoder_cosine_floor) is not None:
         raise RequestError(
             f"finetune_tokens=: the dictionary was trained with sae.decoder_cosine_floor={floor:g}, and fine-tuning "

@@ -35,6 +35,7 @@ class Recipe:
     density_windows: int = 1
     frozen: tuple[str, ...] = ()
     decoder_cosine_floor: float | None = None
+    target_l0: float | None = None
     resampling: ResamplePlan = NO_RESAMPLING
     warmup_steps: int | None = None
     scale_activations: bool = True
@@ -69,6 +70,7 @@ def recipe_of(config: TrainConfig) -> Recipe:
         decoder_fit=config.final_fit(),
         frozen=tuple(_PARAMETERS[each] for each in train.freeze),
         decoder_cosine_floor=config.sae.decoder_cosine_floor,
+        target_l0=train.target_l0,
         b_dec_init=config.sae.b_dec_init,
         dead_after=train.dead_after,
         kernel=train.kernel.value,

@@ -24,6 +24,7 @@ from sae_cli.training.cone import Cone
 from sae_cli.training.density import DensityCounter
 from sae_cli.training.forbidden import ForbiddenDirection
 from sae_cli.training.initialize import activation_scale, initial_decoder_bias, random_directions
+from sae_cli.training.l0_control import L0Control
 from sae_cli.training.recipe import Recipe
 from sae_cli.training.resampling import Resampler
 from sae_cli.training.schedules import warmup, warmup_then_decay
@@ -88,6 +89,7 @@ class Trainer:
         self.cone = None if floor is None else Cone(start.written, floor)
         self.adam = self._make_adam()
         self.kernels = KernelChoice(recipe.kernel, device, self.objective.W_dec.nbytes)
+        self.l0_control = L0Control(recipe.target_l0, recipe.main_steps)
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
         self.density = DensityCounter(recipe.dict_size, recipe.steps, recipe.density_windows, device)
@@ -130,8 +132,11 @@ class Trainer:
     @property
     def sparsity(self) -> float:
         """What the penalty's coefficient is multiplied by at this step."""
-        if self.fitting_decoder:
-            return 0.0
+        return 0.0 if self.fitting_decoder else self._rise * self.l0_control.factor
+
+    @property
+    def _rise(self) -> float:
+        """The part of the penalty that is there."""
         return warmup(self.step_number, self.recipe.main_steps, self.recipe.sparsity_warmup)
 
     @torch.no_grad()
@@ -168,7 +173,9 @@ class Trainer:
             self.cone.project_rows(self.objective.W_dec)
         self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
         self.step_number += 1
-        self.objective.hold_sparsity(sums.l0 / len(x), self.step_number / max(1, self.recipe.main_steps))
+        l0, progress = sums.l0 / len(x), self.step_number / max(1, self.recipe.main_steps)
+        self.objective.hold_sparsity(l0, progress)
+        self.l0_control.observe(l0, self._rise, progress)
 
         self.tokens += len(x)
         self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(sums.fired, 0)
@@ -325,6 +332,7 @@ class Trainer:
             "kernels": self.kernels,
             "density": self.density,
             "resampler": self.resampler,
+            "l0_control": self.l0_control,
         }
 
     def aftermath(self) -> Aftermath:

@@ -100,10 +100,24 @@ class TrainConfig(StreamConfig):
         if self.sae.sparsity_setting() == "k" and self.k > self.dict_size:
             yield f"k={self.k}: expected at most dict_size={self.dict_size}"
         yield from self.sae.contradictions(self.dict_size)
+        if self.train.target_l0 is not None:
+            yield from self._l0_without_control(self.train.target_l0)
         yield from self._what_is_held_and_moved()
         yield from self._units_without_scale()
         yield from self._steps_that_do_not_come()
         yield from super().contradictions()
+
+    def _l0_without_control(self, target: float) -> Iterator[str]:
+        """Why no coefficient can be moved until L0 is the target, if none can."""
+        if not isinstance(self.sae, ReluSae | GatedSae):
+            yield (
+                f"train.target_l0={target:g}: sae={self.sae.architecture} has no L1 coefficient to move; give "
+                f"{self.sae.sparsity_setting()}="
+            )
+        elif not self.l1:
+            yield f"train.target_l0={target:g}: l1=0 is no coefficient to begin at; give l1="
+        if target > self.dict_size:
+            yield f"train.target_l0={target:g}: expected at most dict_size={self.dict_size}"
 
     def too_few_tokens(self) -> Iterator[str]:
         """That training would be over before its first step, if it would."""
