@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import combinations, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from sae_cli.activations.truth import BLOCK
 from sae_cli.config.data import BenchData
 from sae_cli.config.split import Split
 
-SMALL = {"d": 64, "n_features": 256, "roots": 2}
+SMALL: dict[str, Any] = {"d": 64, "n_features": 256, "roots": 2}
 
 
 @cache
@@ -106,7 +106,7 @@ def test_features_fire_as_in_a_dense_simulation(both):
     assert_same_share(ours > 0, theirs > 0)
     pairs = list(combinations(range(24), 2))
     together = [np.stack([(f[:, i] > 0) & (f[:, j] > 0) for i, j in pairs], axis=1) for f in both]
-    assert_same_share(*together)
+    assert_same_share(together[0], together[1])
     l0 = [(f > 0).sum(axis=1) for f in both]
     assert l0[0].mean() == pytest.approx(l0[1].mean(), rel=0.01)
     assert l0[0].var() == pytest.approx(l0[1].var(), rel=0.03)
@@ -275,8 +275,8 @@ def test_the_correlations_of_the_published_preset(large):
     covariance = np.cov(fires.T)
     expected, found = [], []
     for i, j in combinations(range(roots), 2):
-        latent = multivariate_normal([0, 0], [[1, A[i] @ A[j]], [A[i] @ A[j], 1]])
-        together = latent.cdf(-norm.isf(p[[i, j]]))
+        covariances = np.array([[1, A[i] @ A[j]], [A[i] @ A[j], 1]])
+        together = multivariate_normal.cdf(-norm.isf(p[[i, j]]), cov=covariances)
         expected.append((together - p[i] * p[j]) * (1 - silent[i]) * (1 - silent[j]))
         found.append(covariance[i, j])
     slope = np.dot(expected, found) / np.dot(expected, expected)

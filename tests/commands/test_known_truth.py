@@ -91,7 +91,7 @@ def test_bases_are_measured_beside_the_dictionary(world, tmp_path):
         assert not any(key.startswith(("ce_", "loss", "recovered", "token")) for key in each)
         assert 0 < each["mcc"] < 0.9 and each["f1"] < 0.9 and each["fvu"] > 0 and each["uniqueness"] <= 0.5
         assert each["f1_se"] > 0 and each["truth_recall_weighted"] < 1
-    shown = dict(row[:2] for row in result.table)
+    shown = {row[0]: row[1] for row in result.table}
     assert "MCC" in shown["baseline pca"] and "CE" not in shown["baseline pca"]
 
 
