@@ -73,9 +73,9 @@ def control_features(frequency: Float[Tensor, " F"], kept: Int[Tensor, " K"], se
         return None
     keep = torch.ones(len(frequency), dtype=torch.bool)
     order = torch.randperm(len(others), generator=generator("control of a pruning", seed))
-    for feature in others[order].tolist():
-        if float(frequency[feature]) <= left:
-            left -= float(frequency[feature])
+    for feature in others[order]:
+        if (own := float(frequency[feature])) <= left:
+            left -= own
             keep[feature] = False
     return keep.nonzero()[:, 0]
 

@@ -149,8 +149,8 @@ def test_all_is_refused_and_none_is_said(trained, tmp_path, capsys):
 
 
 def test_a_control_is_pruned_in_place_of_what_it_is_the_control_of(trained, tmp_path):
-    of_top = pruned(trained, tmp_path / "top", top_n=3).document["facts"]
-    of_others = pruned(trained, tmp_path / "control", top_n=3, control=0).document["facts"]
+    of_top = document_of(pruned(trained, tmp_path / "top", top_n=3))["facts"]
+    of_others = document_of(pruned(trained, tmp_path / "control", top_n=3, control=0))["facts"]
     assert of_others["killed"] > of_top["killed"] == 3
     assert 0.8 * of_top["pruned_l0"] < of_others["pruned_l0"] <= of_top["pruned_l0"]
     with pytest.raises(RequestError, match=r"control=0: expected others that fire .* times a token in total"):
