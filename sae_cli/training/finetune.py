@@ -27,6 +27,10 @@ from sae_cli.training.trainer import Trainer
 _LR = 0.1  # of the run's own
 
 
+_OFF = {"sparsity_warmup": 0.0, "decoder_fit": 0.0, "threshold_lr": None, "target_l0": None}
+"""What a training has and fine-tuning has not."""
+
+
 def finetuned(
     dictionary: Dictionary,
     trained_with: TrainConfig,
@@ -73,14 +77,7 @@ def finetuned(
         objective.start_from(in_training_units)
         return objective
 
-    recipe = replace(
-        recipe_of(config),
-        sparsity_warmup=0.0,
-        decoder_fit=0.0,
-        resampling=NO_RESAMPLING,
-        threshold_lr=None,
-        target_l0=None,
-    )
+    recipe = replace(recipe_of(config), resampling=NO_RESAMPLING, **_OFF)
     trainer = Trainer(recipe, make, read, device, forbidden, written)
     with progress(tokens, f"finetune {what.value}") as advance:
         for batch in source.batches:

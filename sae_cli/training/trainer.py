@@ -136,7 +136,6 @@ class Trainer:
 
     @property
     def _rise(self) -> float:
-        """The part of the penalty that is there."""
         return warmup(self.step_number, self.recipe.main_steps, self.recipe.sparsity_warmup)
 
     @torch.no_grad()
