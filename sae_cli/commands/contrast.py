@@ -12,7 +12,7 @@ from sae_cli.config.commands.contrast import ContrastConfig, Curve
 from sae_cli.config.evaluation import Baseline
 from sae_cli.config.prediction import Prediction, prediction
 from sae_cli.errors import RequestError
-from sae_cli.evaluation import arms, evaluate
+from sae_cli.evaluation import arms
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
@@ -22,7 +22,6 @@ from sae_cli.metrics.contrast_lines import difference_text, line_of, verdict_wor
 from sae_cli.metrics.figure import Better, Group
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
 from sae_cli.runs.definitions import UNDEFINED
-from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.runs.file_names import CONTRAST_FILE
 from sae_cli.runs.stored_figures import shows_stored
 
@@ -52,7 +51,7 @@ def _contrast(claim: Claim[ContrastConfig]) -> FinishedRun:
     config = claim.config
     _check_figures(config)
     groups = arms.grouped(config)
-    known = sum(_is_known(each, config) for group in groups for each in group.all)
+    known = sum(arms.is_evaluated(group, config) for group in groups)
     # What is predicted is in the manifest from here on; what follows is measured after it.
     with claim.open(parents=[each.run for group in groups for each in group.all]) as claimed:
         measured = arms.evaluated(groups, config)
@@ -73,10 +72,6 @@ def _contrast(claim: Claim[ContrastConfig]) -> FinishedRun:
         }
         claimed.write_json(CONTRAST_FILE, report)
         return claimed.finish(seconds=claim.seconds())
-
-
-def _is_known(source: DictionaryRun, config: ContrastConfig) -> bool:
-    return evaluate.is_evaluated(source, arms.settings_of(source, config, is_a=str(source.run.directory) in config.a))
 
 
 def _check_figures(config: ContrastConfig) -> None:

@@ -140,10 +140,17 @@ class MeasuredGroup:
         return self.b[0] if baseline is None else self.baselines[baseline]
 
 
-def settings_of(source: DictionaryRun, config: ContrastConfig, is_a: bool) -> EvalConfig:
-    """The evaluation of a dictionary that the contrast is of."""
-    settings = evaluate.settings_for(source.run.directory, config)
-    return replace(settings, baselines=config.baselines()) if is_a else settings
+def _settings(group: Group, config: ContrastConfig) -> list[EvalConfig]:
+    """The evaluations of the dictionaries of a group that the contrast is of; baselines stand beside those of A."""
+    found = [evaluate.settings_for(each.run.directory, config) for each in group.all]
+    n = len(group.a)
+    return [*(replace(each, baselines=config.baselines()) for each in found[:n]), *found[n:]]
+
+
+def is_evaluated(group: Group, config: ContrastConfig) -> int:
+    """How many dictionaries of a group have their evaluation already."""
+    both = zip(group.all, _settings(group, config), strict=True)
+    return sum(evaluate.is_evaluated(source, settings) for source, settings in both)
 
 
 def evaluated(groups: Sequence[Group], config: ContrastConfig) -> list[MeasuredGroup]:
@@ -157,8 +164,7 @@ def evaluated(groups: Sequence[Group], config: ContrastConfig) -> list[MeasuredG
     for group in groups:
         measured: list[Measured] = []
         beside: dict[Baseline, Measured] = {}
-        for number, source in enumerate(group.all):
-            settings = settings_of(source, config, is_a=number < len(group.a))
+        for source, settings in zip(group.all, _settings(group, config), strict=True):
             evaluation = evaluate.evaluation(source, settings, evaluate.default_name(settings))
             report: Document = evaluation.read_json(EVAL_FILE)
             measured.append(Measured(report, None if source.card.truth else read_rows(evaluation)))

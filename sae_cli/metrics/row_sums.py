@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -176,7 +176,7 @@ def with_interval(value: float | None, se: float, degrees: float) -> Estimate:
     return Estimate(value, se, value - half, value + half)
 
 
-@cache
+@lru_cache(4096)
 def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
     """How many standard errors an interval reaches to either side."""
     from scipy.special import stdtrit
