@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sae_cli.metrics.catalogue import FIGURES
 from sae_cli.metrics.contrast import corrected
-from sae_cli.metrics.contrast_lines import difference_of, difference_text, line_of, verdict_words
+from sae_cli.metrics.contrast_lines import difference_of, difference_text, figure_and_baseline, line_of, verdict_words
 from sae_cli.metrics.figure import Better, Figure
 
 KNOWN = {each.key: each for each in reversed(FIGURES)}
@@ -149,8 +149,8 @@ class Answers:
         for line in report["lines"]:
             figure = KNOWN[line["figure"]]
             self.add(figure, a, b or line["against"], difference_of(line), what)
-        for key in report["missing"]:
-            self.say(f"{what}{KNOWN[key].label}, {a} less {b or 'a baseline'}: does not exist for one of them")
+        for key, against in map(figure_and_baseline, report["missing"]):
+            self.say(f"{what}{KNOWN[key].label}, {a} less {b or against}: does not exist for one of them")
 
     def add(self, figure, a, b, difference, what=""):
         """A difference of a figure; None where it is not known."""

@@ -18,7 +18,7 @@ from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.catalogue import contrasted
 from sae_cli.metrics.contrast import Difference, corrected
-from sae_cli.metrics.contrast_lines import difference_text, line_of, verdict_words
+from sae_cli.metrics.contrast_lines import difference_text, figure_and_baseline, line_of, name_of, verdict_words
 from sae_cli.metrics.figure import Better, Group
 from sae_cli.metrics.report import ContrastLine, ContrastReport, PairedReport, PredictionReport
 from sae_cli.runs.definitions import UNDEFINED
@@ -65,7 +65,7 @@ def _contrast(claim: Claim[ContrastConfig]) -> FinishedRun:
             "sweep": _sweep(groups, config),
             "documents": rows.documents if rows else None,
             "lines": [_stored(line, each) for line, each in found.items()],
-            "missing": list(dict.fromkeys(line.key for line, each in lines if each is None)),
+            "missing": [name_of(line.key, _called(line.baseline)) for line, each in lines if each is None],
             "predictions": [_judged(text, measured, found) for text in config.predict],
             "evaluated_before": known,
             "metrics_version": VERSION,
@@ -102,7 +102,11 @@ def _sweep(groups: Sequence[arms.Group], config: ContrastConfig) -> list[str]:
 
 
 def _stored(line: _Line, found: Difference) -> ContrastLine:
-    return line_of(line.key, None if line.baseline is None else line.baseline.value, found)
+    return line_of(line.key, _called(line.baseline), found)
+
+
+def _called(baseline: Baseline | None) -> str | None:
+    return None if baseline is None else baseline.value
 
 
 def _judged(text: str, groups: Sequence[arms.MeasuredGroup], found: Mapping[_Line, Difference]) -> PredictionReport:
@@ -131,7 +135,7 @@ def _result(finished: FinishedRun) -> StageResult:
         f"{key}{part}": None for key in report["missing"] for part in ("", "_low", "_high", "_p")
     }
     for each in lines:
-        key = _name(each)
+        key = name_of(each["figure"], each.get("against"))
         numbers |= {key: each["difference"], f"{key}_low": each["low"], f"{key}_high": each["high"]}
         numbers |= {f"{key}_p": each["p_holm"]}
     return StageResult(
@@ -143,15 +147,10 @@ def _result(finished: FinishedRun) -> StageResult:
     )
 
 
-def _name(line: ContrastLine) -> str:
-    """Of the difference, for `--require`: `fvu`, or `token2.fvu` against a baseline."""
-    return ".".join(filter(None, (line.get("against"), line["figure"])))
-
-
 def _row(line: ContrastLine, report: ContrastReport) -> tuple[str, ...]:
     known = CONTRASTED[line["figure"]]
     p = "" if line["p_holm"] is None else f"{line['p_holm']:.2g}"
-    label = ", ".join(filter(None, (known.named, line.get("against") and f"B: {line.get('against')}")))
+    label = _label(known.named, line.get("against"))
     if line.get("unit") == "seeds" and report["documents"] is not None:
         label += " (over seeds)"
     return (
@@ -162,6 +161,10 @@ def _row(line: ContrastLine, report: ContrastReport) -> tuple[str, ...]:
         p,
         verdict_words(line, known),
     )
+
+
+def _label(figure: str, against: str | None) -> str:
+    return f"{figure}, B: {against}" if against else figure
 
 
 def _title(report: ContrastReport) -> str:
@@ -182,7 +185,10 @@ def _of_documents(report: ContrastReport) -> str:
 
 def _notes(report: ContrastReport) -> list[tuple[str, ...]]:
     nowhere = "no L0 in common, or the figure does not exist" if report.get("sweep") else UNDEFINED
-    rows: list[tuple[str, ...]] = [(CONTRASTED[key].named, "", "", "", "", nowhere) for key in report["missing"]]
+    missing = [figure_and_baseline(name) for name in report["missing"]]
+    rows: list[tuple[str, ...]] = [
+        (_label(CONTRASTED[key].named, against), "", "", "", "", nowhere) for key, against in missing
+    ]
     for each in report["predictions"]:
         interval = "" if each["low"] is None else f"{each['value']:.4g} ({each['low']:.4g} to {each['high']:.4g})"
         rows.append((f"predicted {each['prediction']}", "", "", interval, "", each["outcome"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sae_cli.metrics.catalogue import contrasted
 from sae_cli.metrics.contrast import Difference, Verdict
 from sae_cli.metrics.figure import Better, Figure
 from sae_cli.metrics.report import ContrastLine
@@ -34,6 +35,17 @@ def line_of(key: str, against: str | None, found: Difference) -> ContrastLine:
         "seeds_needed": found.seeds_needed,
         "power": found.power(found.material) if found.material else None,
     }
+
+
+def name_of(key: str, against: str | None) -> str:
+    """Of a difference, as `--require` and the list of missing ones have it: `fvu`, `token2.fvu` against a baseline."""
+    return key if against is None else f"{against}.{key}"
+
+
+def figure_and_baseline(name: str) -> tuple[str, str | None]:
+    """The key of the figure, and the baseline if there is one, of such a name; keys may have a dot of their own."""
+    against, _, key = name.partition(".")
+    return (name, None) if name in contrasted() or not key else (key, against)
 
 
 def difference_of(line: ContrastLine) -> Difference:

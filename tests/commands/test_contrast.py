@@ -9,6 +9,7 @@ import pytest
 
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import train
+from sae_cli.metrics.contrast_lines import figure_and_baseline
 
 CONTRASTED_BY_DEFAULT = ("l0", "fvu", "loss_recovered", "ce_increase")
 SMALL = ["device=cpu", "model_rows=4", "features.tokens=300", "eval.tokens=2000"]
@@ -84,6 +85,19 @@ def test_conditions_on_a_contrast_with_a_baseline(runs, sae):
     other = sae("contrast", *here, "--require", "pca.fvu<9", code=2)
     assert "expected pca among against=[random]" in other.err
     assert "no field random.fuv: did you mean fvu?" in sae("contrast", *here, "--require", "random.fuv<9", code=2).err
+
+
+def test_what_a_baseline_does_not_have_is_named_with_it(runs, sae):
+    """Means by token have no features, and so no entropy of them; bases do."""
+    here = [runs / "low=0", "--against", "token", "random", *SMALL, "figures=[token_entropy_median]"]
+    ended = sae("contrast", *here, f"runs_dir={runs / 'lacking'}", "--json")
+    document = json.loads(ended.out)
+    assert document["contrast"]["missing"] == ["token.token_entropy_median"]
+    assert document["figures"]["token.token_entropy_median"] is None
+    assert "token entropy, bits (median), B: token" in sae("contrast", *here, f"runs_dir={runs / 'lacking'}").err
+    assert figure_and_baseline("token.token_entropy_median") == ("token_entropy_median", "token")
+    assert figure_and_baseline("truth_recovered_0.9") == ("truth_recovered_0.9", None)
+    assert figure_and_baseline("pca.l0_share_0.1_to_1") == ("l0_share_0.1_to_1", "pca")
 
 
 def test_at_equal_l0_against_a_sweep(runs, world, sae):
