@@ -240,8 +240,8 @@ class PredictionReport(TypedDict):
 class ContrastReport(TypedDict):
     """`contrast.json`.
 
-    `missing`: figures that do not exist for one of the dictionaries, as `token2.fvu` against a baseline, or that have no
-    L0 in common with the curve; `evaluated_before`: how many evaluations were there before anything was predicted;
+    `missing`: figures that do not exist for one of the dictionaries, as `token2.fvu` against a baseline, or that have
+    no L0 in common with the curve; `evaluated_before`: how many evaluations were there before anything was predicted;
     `sweep`: the dictionaries of the curve that A was held against.
     """
 
