@@ -90,6 +90,13 @@ together() { sae train -m hydra/launcher=shared "$@" "${settings[@]}"; }
 # pruned OVERRIDES...: prune the runs that come in, each in every way; prints the runs.
 pruned() { sae prune-high-freq -m "run=$(joined)" "$@" "${measure[@]}"; }
 
+# unless_refused NAME COMMAND...: what a command prints; where it fails nothing, and why is kept in NAME.why.
+unless_refused() {
+    local name=$1
+    shift
+    if "$@" 2> >(tee "$documents/$name.why" >&2); then rm -f "$documents/$name.why"; fi
+}
+
 # of_seed SEED: the runs of one seed among those that come in.
 of_seed() { grep -E -- "-seed$1(-|/|\$)"; }
 

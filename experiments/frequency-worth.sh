@@ -27,9 +27,9 @@ for ((n = 1; n <= bands; n++)); do
     contrast "worth-$n" $without --against $whole 'figures=[ce_increase,fvu]'
     all+=($without)
     # The most frequent may fire more often than all others together.
-    if others=$(printf '%s\n' "$whole" | pruned "band=$band" "control=$(setting control)" "${other[@]}" \
-        2> >(tee "$documents/control-$n.why" >&2)); then
-        rm -f "$documents/control-$n.why"
+    others=$(printf '%s\n' "$whole" \
+        | unless_refused "control-$n" pruned "band=$band" "control=$(setting control)" "${other[@]}")
+    if [ -n "$others" ]; then
         printf '%s\n' "$others" | measured "random-$n"
         contrast "control-$n" $without --against $others 'figures=[ce_increase,fvu]'
         all+=($others)

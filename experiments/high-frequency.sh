@@ -33,9 +33,9 @@ for i in "${!limits[@]}"; do
     pruned=$(printf '%s\n' "$low" | pruned "$limit" "${other[@]}")
     printf '%s\n' "$pruned" | measured "pruned-$n"
     contrast "curve-$n" $pruned --against $sweep curve=l0 'figures=[ce_increase,fvu]'
-    if others_pruned=$(printf '%s\n' "$low" | pruned "$limit" "control=$(setting control)" "${other[@]}" \
-        2> >(tee "$documents/control-$n.why" >&2)); then
-        rm -f "$documents/control-$n.why"
+    others_pruned=$(printf '%s\n' "$low" \
+        | unless_refused "control-$n" pruned "$limit" "control=$(setting control)" "${other[@]}")
+    if [ -n "$others_pruned" ]; then
         printf '%s\n' "$others_pruned" | measured "random-$n"
         contrast "control-$n" $pruned --against $others_pruned 'figures=[ce_increase,fvu]'
         all+=($others_pruned)

@@ -31,10 +31,9 @@ mapfile -t but_seed < <(settings_but seed)
 forbidden=()
 for seed in $(values seed); do
     run=$(printf '%s\n' "$plain" | of_seed "$seed")
-    if made=$(sae train "seed=$seed" "train.forbid_direction=$run" "train.forbid_below=$below" "${but_seed[@]}" \
-        2> >(tee "$documents/forbidden.why" >&2)); then
-        forbidden+=("$made")
-    fi
+    made=$(unless_refused forbidden \
+        sae train "seed=$seed" "train.forbid_direction=$run" "train.forbid_below=$below" "${but_seed[@]}")
+    forbidden+=($made)
 done
 printf '%s\n' "$plain" | measured plain
 printf '%s\n' "$resampled" | measured resampled
@@ -42,11 +41,11 @@ printf '%s\n' "$resampled" | measured resampled
 
 without=$(printf '%s\n' "$plain" | pruned "min_freq=$below")
 contrast work $without --against $plain 'figures=[ce_increase,fvu]'
-if others=$(printf '%s\n' "$plain" | pruned "min_freq=$below" "control=$(setting control)" \
-    2> >(tee "$documents/control.why" >&2)); then
-    rm -f "$documents/control.why"
+others=$(printf '%s\n' "$plain" \
+    | unless_refused control pruned "min_freq=$below" "control=$(setting control)")
+if [ -n "$others" ]; then
     contrast control $without --against $others 'figures=[ce_increase,fvu]'
 fi
 contrast resampling $resampled --against $plain 'figures=[fvu,ce_increase,l0]'
 answer rare_features
-printf '%s\n' $plain $resampled ${forbidden[@]+"${forbidden[@]}"} $without ${others:-} | report
+printf '%s\n' $plain $resampled ${forbidden[@]+"${forbidden[@]}"} $without $others | report

@@ -46,7 +46,9 @@ class Documents:
             return None
         path = self.folder / f"{name}.why"
         lines = [each.strip() for each in path.read_text().splitlines() if each.strip()] if path.is_file() else []
-        return lines[-1].removeprefix("error: ") if lines else "it was not measured"
+        # Of a sweep each job has an error of its own; the last line sums them up.
+        errors = [each.partition("error: ")[2] for each in lines if "error: " in each]
+        return next(iter(errors or lines[-1:]), "it was not measured")
 
 
 def manifest(run):

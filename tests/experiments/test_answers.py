@@ -55,7 +55,8 @@ class Pipeline:
         self.write(name, {"contrast": {"lines": lines, "missing": list(missing)}})
 
     def refused(self, name: str, why: str) -> None:
-        (self.folder / f"{name}.why").write_text(f"loading the model\nerror: {why}\n")
+        said = f"loading the model\nsae: error: {why}\nsae: error: 2 of 2 jobs failed: run=/a/b ({why})\n"
+        (self.folder / f"{name}.why").write_text(said)
 
     def answer(self, name: str, *arguments: str) -> str:
         self._monkeypatch.syspath_prepend(ANSWERS)
