@@ -1,5 +1,6 @@
 """Is it good enough? Reads evaluations of every layer alone, of all at once, and of dictionaries of one domain."""
 
+import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -71,7 +72,7 @@ class Rows:
         return self.read(self._documents.evaluations(name), seed)
 
     def read(self, found, seed):
-        """Of the dictionaries of one seed; None for one whose rows are not there."""
+        """Of the dictionaries of one seed."""
         return [_rows(run, report) for run, report in found if by_seed(run) == seed]
 
     def joint(self):
@@ -82,17 +83,16 @@ class Rows:
 
 
 def _rows(run, report):
-    """The sums of the evaluation of a run that has these figures."""
+    """The sums of the evaluation of a run on the same text as these figures."""
     for folder in sorted(Path(run, "eval").iterdir()):
         evaluation = folder / "eval.json"
         if evaluation.is_file() and _is_same(evaluation, report):
             return read_rows(read_run(folder))
-    raise SystemExit(f"{run}: has no evaluation with a CE increase of {report['ce_increase']}")
+    raise SystemExit(f"{run}: has no evaluation of the tokens {report['tokens_sha256']}")
 
 
 def _is_same(evaluation, report):
-    import json
-
+    """Whether an evaluation is of the same rows of text."""
     return json.loads(evaluation.read_text())["tokens_sha256"] == report["tokens_sha256"]
 
 
