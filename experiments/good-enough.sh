@@ -7,7 +7,7 @@
 #       data=pile data.domain=meta.pile_set_name narrow=Github dict_size=8192 tokens=100_000_000
 source "$(dirname "$0")/common.sh"
 references=[demo-xs,demo-s]
-narrow=test
+narrow= # the domain with the most held-out documents, unless one is given
 overrides=()
 for each in "$@"; do
     case $each in
@@ -21,9 +21,10 @@ with_defaults layer=0,1,2,3 sae=topk tokens=100_000 seed=0,1,2 eval.tokens=20_00
 cost $((2 * $(many layer seed))) "$((4 * $(many layer seed))) alone and $(many seed) together"
 
 wide=$(together)
+printf '%s\n' "$wide" | measured alone "references=$references"
+narrow=${narrow:-$("$python" "$here/answers/largest_domain.py" "$documents")}
 one_domain=$(together "data.domains=[$narrow]")
 
-printf '%s\n' "$wide" | measured alone "references=$references"
 groups=()
 for seed in $(values seed); do groups+=("[$(printf '%s\n' "$wide" | of_seed "$seed" | joined)]"); done
 joint=()

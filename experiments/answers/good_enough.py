@@ -76,10 +76,13 @@ class Rows:
         return [_rows(run, report) for run, report in found if by_seed(run) == seed]
 
     def joint(self):
-        """(seed, sums of all dictionaries at once)."""
-        for run, _ in self._documents.evaluations("together"):
-            parent = read_run(run).manifest.parents[0].path
-            yield by_seed(parent), read_rows(read_run(run), "dictionaries")
+        """(seed, sums of all dictionaries at once); of one layer those of its own evaluation."""
+        for run, report in self._documents.evaluations("together"):
+            parents = read_run(run).manifest.parents
+            if settings(run).get("layer") is not None or not parents:
+                yield by_seed(run), _rows(run, report)
+            else:
+                yield by_seed(parents[0].path), read_rows(read_run(run), "dictionaries")
 
 
 def _rows(run, report):

@@ -283,7 +283,8 @@ def test_random_networks(pipeline, seeds, sign, higher):
 
 
 @pytest.mark.parametrize(("sign", "better"), [(1, "one of all domains"), (-1, "a dictionary of x")])
-def test_one_domain(pipeline, monkeypatch, sign, better):
+@pytest.mark.parametrize("one_layer", [False, True])
+def test_one_domain(pipeline, monkeypatch, sign, better, one_layer):
     from sae_cli.metrics.row_sums import RowPlaces, RowSums
 
     curve = {"references": [], "references_unit": "ce", "equivalent_model": None, "domains": {}, "tokens_sha256": "1"}
@@ -301,7 +302,7 @@ def test_one_domain(pipeline, monkeypatch, sign, better):
 
     def evaluated(name: str, increase: float, domains: list[str]) -> list[tuple[str, dict[str, Any]]]:
         found = []
-        for layer in (0, 1):
+        for layer in (0,) if one_layer else (0, 1):
             for seed in (0, 1, 2):
                 run = pipeline.run(seed=seed, layer=layer, **{"data.domains": domains})
                 increase_here = increase + 0.001 * seed
@@ -316,8 +317,8 @@ def test_one_domain(pipeline, monkeypatch, sign, better):
     alone = evaluated("alone", 0.1, [])
     narrow = evaluated("narrow", 0.1 + sign * 0.05, ["x"])
     pipeline.evaluations("on_narrow", [*alone, *narrow])
-    together = []
-    for run, _ in alone[:3]:
+    together = alone[:3] if one_layer else []
+    for run, _ in alone[: 0 if one_layer else 3]:
         joint = pipeline.run(parent=run, command="eval")
         rows[joint] = sums(0.25)
         together.append((joint, figures(**curve) | {"loss_recovered": None}))
@@ -333,10 +334,22 @@ def test_one_domain(pipeline, monkeypatch, sign, better):
     monkeypatch.setattr("sae_cli.runs.row_files.read_rows", lambda run, name="dictionary": rows[run.path])
     found = pipeline.answer("good_enough", "x")
     assert "all at once   0.5000" in found
-    assert "CE increase, nats, all layers at once less the sum of the layers' own: +0.0480" in found
+    more = "+0.0000" if one_layer else "+0.0480"
+    assert f"CE increase, nats, all layers at once less the sum of the layers' own: {more}" in found
     names = "a dictionary of x less one of all domains"
-    assert f"On the text of all domains, summed over layers: CE increase, nats, {names}: {sign * 0.1:+.4f}" in found
+    difference = f"{sign * (0.05 if one_layer else 0.1):+.4f}"
+    assert f"On the text of all domains, summed over layers: CE increase, nats, {names}: {difference}" in found
     assert f": {better} is better." in found
+
+
+def test_the_domain_with_the_most_documents(pipeline):
+    sizes = {"a": (2, 9), "b": (3, 5), "c": (3, 7)}
+    domains = {name: {"documents": documents, "tokens": tokens} for name, (documents, tokens) in sizes.items()}
+    pipeline.evaluations("alone", [(pipeline.run(seed=0), figures(domains=domains))])
+    assert pipeline.answer("largest_domain") == "c\n"
+    pipeline.evaluations("alone", [(pipeline.run(seed=0), figures())])
+    with pytest.raises(SystemExit, match=r"the text has no domains: give data\.domain="):
+        pipeline.answer("largest_domain")
 
 
 @pytest.mark.parametrize(("sign", "better"), [(1, "decoder frozen"), (-1, "trained")])
