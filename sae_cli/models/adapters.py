@@ -7,17 +7,18 @@ import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
-from transformers.utils.peft_utils import find_adapter_config_file
 
 from sae_cli.artifacts.json_document import parse_json
 from sae_cli.errors import JobError, RequestError, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.models.sources import ADAPTER_CONFIG, Origin, Source, is_hub_id, model_source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 WITHOUT_ADAPTER = {"subfolder": "no adapter"}
 """Given to transformers as `adapter_kwargs`: where it looks for an adapter of its own, and finds none."""
@@ -134,6 +135,8 @@ def _config_file(source: Source) -> Path | None:
     if source.origin is not Origin.hub:
         file = Path(source.location) / ADAPTER_CONFIG
         return file if file.is_file() else None
+    from transformers.utils.peft_utils import find_adapter_config_file
+
     try:
         found = find_adapter_config_file(source.location, revision=source.revision)
     except OSError:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, NamedTuple
 
 from sae_cli.errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 class Requirement(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sae_cli.config.hook import Basis, HookPoint
 from sae_cli.errors import RequestError
@@ -18,6 +18,9 @@ from sae_cli.models.parts import find_parts
 from sae_cli.models.prefix import Prefix
 from sae_cli.models.targets import ModelEnd, Target, make_target
 from sae_cli.tensor_types import Logits, Rows, SiteActivations
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class LanguageModel:

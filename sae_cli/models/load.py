@@ -9,21 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import (
-    CONFIG_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as transformers_logging
 
 from sae_cli.errors import JobError, RequestError, denied, is_out_of_memory
 from sae_cli.escaping import brief
@@ -34,6 +24,11 @@ from sae_cli.models.plain_config import plain_config, quantization
 from sae_cli.models.sources import Origin, Source, model_run, model_source
 from sae_cli.models.weight_files import check_weight_files
 from sae_cli.terminal import console
+
+# transformers takes seconds to import: that waits until a model or a tokenizer is loaded, which a run that is found
+# finished never does.
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _INVALID_CONFIG = (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError)
@@ -98,6 +93,8 @@ def load_tokenizer(
             f"model.path={path}: expected a tokenizer in {source.location} (one of {', '.join(_TOKENIZER_FILES)}), "
             "found none; save the model's tokenizer there with `save_pretrained`"
         )
+    from transformers import AutoTokenizer
+
     try:
         with _quiet():
             return AutoTokenizer.from_pretrained(source.location, **_options(source, trust_remote_code))
@@ -144,6 +141,8 @@ def _what_to_load(source: Source, trust_remote_code: bool) -> tuple[Adapter | No
 
 def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
     """The model's config, refused before weights are read if the model needs what it cannot have."""
+    from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+
     try:
         raw, _ = PretrainedConfig.get_config_dict(source.location, **_options(source, trust_remote_code))
     except OSError as error:
@@ -186,6 +185,8 @@ def _check_number_format(source: Source, raw: dict[str, Any]) -> None:
 def _load_weights(
     source: Source, config: PretrainedConfig, dtype: torch.dtype, trust_remote_code: bool
 ) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
     try:
         if source.origin is not Origin.hub:
             check_weight_files(Path(source.location), config)
@@ -266,6 +267,8 @@ def _one_line(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps transformers' progress bars and loading reports off stderr."""
+    from transformers.utils import logging as transformers_logging
+
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     progress = transformers_logging.is_progress_bar_enabled()

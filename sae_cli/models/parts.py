@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from sae_cli.errors import RequestError
 from sae_cli.models.architectures import Family, supported_family
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class BlockParts(NamedTuple):
@@ -125,5 +126,7 @@ def _block_parts(block: nn.Module, family: Family) -> BlockParts:
 
 def _input_output(linear: nn.Module) -> Float[Tensor, "_ _"]:
     """A linear map's weight as (inputs, outputs): what GPT-2's Conv1D stores and `nn.Linear` stores transposed."""
+    from transformers.pytorch_utils import Conv1D  # whoever has a model has it
+
     weight = linear.get_parameter("weight")
     return weight if isinstance(linear, Conv1D) else weight.T

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING, Any
 
 from sae_cli.artifacts.json_document import check_length, parse_json
 from sae_cli.artifacts.safetensors_header import Header, parse_header
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _INDEX = "*.index.json"
 _WEIGHTS = ("*.safetensors", "*.bin")

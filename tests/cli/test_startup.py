@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from sae_cli import commands
 
 HEAVY = ("torch", "transformers", "datasets", "numpy")
 
@@ -80,6 +83,16 @@ def test_completion_in_zsh():
 def test_looking_at_runs_imports_no_torch(command, tmp_path):
     ended = start(command, "--quiet", SAE_RUNS=str(tmp_path))
     assert not imported(ended) & {"torch", "transformers", "datasets"}
+
+
+def test_a_command_imports_transformers_and_datasets_only_when_a_model_or_a_text_is_read():
+    """A run that is found finished waits for neither."""
+    names = ", ".join(f"sae_cli.commands.{each.stem}" for each in sorted(Path(commands.__path__[0]).glob("[!_]*.py")))
+    ended = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", f"import {names}"], capture_output=True, text=True, check=True
+    )
+    assert "torch" in imported(ended)
+    assert not imported(ended) & {"transformers", "datasets", "sklearn", "matplotlib", "pandas"}
 
 
 LEAVES = """
