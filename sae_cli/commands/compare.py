@@ -1,62 +1,33 @@
-"""`sae compare`: the directions of dictionaries against each other, with the floors that similarities stand on."""
+"""`sae compare`: the features of dictionaries against each other, with the floors that similarities stand on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import torch
-
-from sae_cli import build
-from sae_cli.activations.known_truths import truth_of
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.compare import CompareConfig
-from sae_cli.config.evaluation import Space
+from sae_cli.config.evaluation import By
 from sae_cli.config.paths import TRUTH
-from sae_cli.dictionaries.files import load_dictionary
-from sae_cli.errors import JobError, RequestError
-from sae_cli.evaluation import evaluate
+from sae_cli.errors import RequestError
+from sae_cli.evaluation.contestants import AnyContestant, Contestant, contestant, true_contestant
+from sae_cli.evaluation.similar import OneWay, Similar, found_again
+from sae_cli.evaluation.similar_effects import similar_effects
+from sae_cli.evaluation.similar_firing import similar_firing, subjects
+from sae_cli.evaluation.similar_rows import checked_space, floor_generator, rows_of, similar_rows
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION, catalogue
+from sae_cli.metrics.comparison_lines import BANDS, floor_text, floors_of, what_by
 from sae_cli.metrics.figure import Of
-from sae_cli.metrics.report import AboutReport, ComparisonReport, ContestantReport, PairReport
-from sae_cli.metrics.similarity import (
-    MOST_ASSIGNED,
-    NearestRows,
-    mmcs_figures,
-    nearest_both_ways,
-    one_to_one,
-    quantiles,
-    random_floor,
-    subspace_floor,
-)
+from sae_cli.metrics.report import BandReport, ComparisonReport, ContestantReport
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
-from sae_cli.runs.file_names import COMPARE_FILE, EVAL_FILE, SIMILARITY_FILE
+from sae_cli.runs.file_names import COMPARE_FILE, SIMILARITY_FILE
 from sae_cli.runs.stored_figures import shows_stored
-from sae_cli.seeds import generator
-from sae_cli.tensor_types import Float, Int, Tensor
-from sae_cli.terminal import console
-from sae_cli.terminal.plus_minus import plus_minus
+from sae_cli.tensor_types import Tensor
 
-
-@dataclass(frozen=True)
-class Directions:
-    """The directions of one contestant.
-
-    Attributes:
-        name: run directory, or `truth`.
-        rows: one a feature that is alive [A, D].
-        number: of each in its dictionary [A].
-        about: figures of the dictionary, for the table and the report.
-    """
-
-    name: str
-    rows: Float[Tensor, "F D"]
-    number: Int[Tensor, " F"]
-    about: AboutReport
+_FOUND_IN = "found_in"
 
 
 def run(config: CompareConfig, directory: Path) -> StageResult:
@@ -70,27 +41,47 @@ def _compare(claim: Claim[CompareConfig]) -> FinishedRun:
         raise RequestError("a=truth: expected a dictionary's run directory; the truth goes to b=")
     names = [config.a, *config.b]
     sources = {name: _source(name, "a" if name == config.a else "b") for name in names if name != TRUTH}
-    space = _check_space(config, list(sources.values()))
-    compared = [_truth(sources[config.a]) if name == TRUTH else _directions(sources[name], config) for name in names]
-    compared = _mapped(compared, sources, space, config)
-    _check_widths(compared)
-    floors = floor_generator(config.seed)
-    pairs: list[PairReport] = []
-    tensors: dict[str, Tensor] = {}
-    for (i, a), (j, b) in combinations(enumerate(compared), 2):
-        forward, back = nearest_both_ways(a.rows, b.rows)
-        pairs.append(_pair((i, j), (a, b), (forward, back), config, floors))
-        tensors |= _similarities(f"{i}_{j}", a, b, forward) | _similarities(f"{j}_{i}", b, a, back)
+    first = sources[config.a].card.truth
+    if TRUTH in names and not first:
+        raise RequestError(
+            "b=truth: expected a= to be a dictionary of data=synthetic or another source whose directions are known"
+        )
+    space = checked_space(config, list(sources.values())) if config.by.of_rows else None
+    compared: list[AnyContestant] = [
+        true_contestant(first) if first and name == TRUTH else contestant(sources[name], config) for name in names
+    ]
+    if space:
+        rows, floors = rows_of(compared, space, config.by), floor_generator(config.seed)
+        pairs = {(i, j): similar_rows(rows[i], rows[j], config, floors) for i, j in _pairs(compared)}
+    else:
+        pairs = _by_what_they_do([each for each in compared if isinstance(each, Contestant)], config)
+    shares, tensors = _found_again(compared, pairs, config)
     report: ComparisonReport = {
-        "space": space.value,
-        "runs": [{"run": each.name, **each.about} for each in compared],
-        "pairs": pairs,
+        "by": config.by.value,
+        "matched_above": config.matched_above,
+        "runs": [_about(each, share) for each, share in zip(compared, shares, strict=True)],
+        "pairs": [
+            found.report((i, j), (compared[i].frequency, compared[j].frequency), config.matched_above)
+            for (i, j), found in pairs.items()
+        ],
         "metrics_version": VERSION,
     }
+    if space:
+        report["space"] = space.value
+    for (i, j), found in pairs.items():
+        tensors |= _similarities(f"{i}_{j}", compared[i], compared[j], found.forward)
+        tensors |= _similarities(f"{j}_{i}", compared[j], compared[i], found.back)
     with claim.open(parents=[source.run for source in sources.values()]) as claimed:
         claimed.write_tensors(SIMILARITY_FILE, tensors)
         claimed.write_json(COMPARE_FILE, report)
         return claimed.finish(seconds=claim.seconds())
+
+
+def _about(each: AnyContestant, universal: float | None) -> ContestantReport:
+    report: ContestantReport = {"run": each.name, **each.about}
+    if universal is not None:
+        report["universal"] = universal
+    return report
 
 
 def _source(path: str, key: str) -> DictionaryRun:
@@ -100,145 +91,40 @@ def _source(path: str, key: str) -> DictionaryRun:
         raise RequestError(f"{key}={error}") from error
 
 
-def floor_generator(seed: int) -> torch.Generator:
-    """Of the random directions; others than those that the dictionary of this seed began with."""
-    return generator("floors of similarity", seed)
+def _pairs(compared: Sequence[AnyContestant]) -> list[tuple[int, int]]:
+    return list(combinations(range(len(compared)), 2))
 
 
-def _check_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Space:
-    """The space of the comparison; refused where there is no map to it."""
-    sites = {source.card.basis for source in sources}
-    synthetic = [source.card.truth is not None for source in sources]
-    if TRUTH in config.b and not synthetic[0]:
-        raise RequestError(
-            "b=truth: expected a= to be a dictionary of data=synthetic or another source whose directions are known"
-        )
-    space = config.space
-    if space is Space.auto:
-        space = Space.activations if len(sites) == 1 else Space.resid
-    if space is Space.activations:
-        if len(sites) > 1 and not all(synthetic):
-            raise RequestError(
-                f"space=activations: the dictionaries are of {' and '.join(sorted(sites))}, whose dimensions differ; "
-                "use space=resid or space=logits"
-            )
-        return space
-    if truths := [source.card.truth for source in sources if source.card.truth]:
-        raise RequestError(
-            f"space={config.space.value}: {truths[0].called} has no residual stream and no logits in which "
-            f"{' and '.join(sorted(sites))} could meet; space=activations compares directions as they are"
-        )
-    models = sorted({f"{each.path}@{each.revision or 'main'}" for each in (source.model() for source in sources)})
-    if len(models) > 1:
-        raise RequestError(
-            f"space={space.value}: hooks of one model are mapped to one {space.value} space, found the models "
-            f"{' and '.join(models)}; compare dictionaries of one hook with space=activations"
-        )
-    return space
+def _by_what_they_do(compared: Sequence[Contestant], config: CompareConfig) -> dict[tuple[int, int], Similar]:
+    read = subjects(compared, config)
+    firing = similar_firing(compared, read, config)
+    return firing if config.by is By.activations else similar_effects(compared, read, firing, config)
 
 
-def _directions(source: DictionaryRun, config: CompareConfig) -> Directions:
-    dictionary = load_dictionary(source.run, config.verify)
-    settings = evaluate.settings_for(source.run.directory, config)
-    finished = evaluate.evaluation(source, settings, evaluate.default_name(settings))
-    features = evaluate.read_features(finished, dictionary.n_features)
-    report = finished.read_json(EVAL_FILE)
-    alive = (features["count"] > 0).nonzero()[:, 0]
-    if not len(alive):
-        raise JobError(f"{source.run.directory}: no feature is alive: there is nothing to compare")
-    about: AboutReport = {
-        "features": dictionary.n_features,
-        "alive": report.get("alive"),
-        "l0": report.get("l0"),
-        "dense_1": report.get("dense_1"),
-        "dense_10": report.get("dense_10"),
-        "token_entropy_median": report.get("token_entropy_median"),
-        "frequency": quantiles(features["frequency"][alive]),
-    }
-    if "de_projection" in features:
-        about["de_projection"] = quantiles(features["de_projection"][alive])
-    return Directions(str(source.run.directory), dictionary.W_dec[alive], alive, about)
+def _found_again(
+    compared: Sequence[AnyContestant], pairs: Mapping[tuple[int, int], Similar], config: CompareConfig
+) -> tuple[list[float | None], dict[str, Tensor]]:
+    """For each dictionary the share of its features that are found again in all others but one at most, where there are
+    several; and for each feature in how many it is."""
+    shares: list[float | None] = []
+    tensors: dict[str, Tensor] = {}
+    for number, each in enumerate(compared):
+        ways = [found.forward for (a, _), found in pairs.items() if a == number]
+        ways += [found.back for (_, b), found in pairs.items() if b == number]
+        found, looked = found_again(len(each.number), ways, config.matched_above)
+        tensors[f"{number}.feature"], tensors[f"{number}.{_FOUND_IN}"] = each.number, found
+        everywhere = found[looked > 0] >= len(compared) - 2
+        shares.append(float(everywhere.double().mean()) if len(compared) > 2 else None)
+    return shares, tensors
 
 
-def _truth(source: DictionaryRun) -> Directions:
-    assert source.card.truth
-    truth = truth_of(source.card.truth)
-    rows, frequency = truth.directions(), truth.frequencies()
-    about: AboutReport = {
-        "features": len(rows),
-        "alive": len(rows),
-        "l0": float(frequency.sum()),
-        "dense_1": int((frequency > 0.01).sum()),
-        "dense_10": int((frequency > 0.1).sum()),
-        "frequency": quantiles(frequency),
-    }
-    return Directions(TRUTH, rows, torch.arange(len(rows)), about)
-
-
-def _mapped(
-    compared: Sequence[Directions], sources: dict[str, DictionaryRun], space: Space, config: CompareConfig
-) -> list[Directions]:
-    if space is Space.activations:
-        return list(compared)
-    own = [sources[name] for name in (config.a, *config.b)]
-    model = build.language_model(own[0].model(), own[0].data(), torch.device("cpu"))
-    targets = [model.target(build.site(each.site(), model)) for each in own]
-    return [
-        replace(
-            each, rows=target.rows_to_resid(each.rows) if space is Space.resid else target.rows_to_logits(each.rows)
-        )
-        for each, target in zip(compared, targets, strict=True)
-    ]
-
-
-def _check_widths(compared: Sequence[Directions]) -> None:
-    widths = {each.name: each.rows.shape[1] for each in compared}
-    if len(set(widths.values())) > 1:
-        found = ", ".join(f"{width} ({name})" for name, width in widths.items())
-        raise RequestError(f"expected dictionaries of one width, found {found}")
-
-
-def _pair(
-    numbers: tuple[int, int],
-    both: tuple[Directions, Directions],
-    nearest: tuple[NearestRows, NearestRows],
-    config: CompareConfig,
-    floors: torch.Generator,
-) -> PairReport:
-    (a, b), (forward, back) = both, nearest
-    figures: PairReport = {
-        "a": numbers[0],
-        "b": numbers[1],
-        "a_to_b": mmcs_figures(forward.cosine) | _floors(a.rows, b.rows, floors),
-        "b_to_a": mmcs_figures(back.cosine) | _floors(b.rows, a.rows, floors),
-        "one_to_one": None,
-    }
-    most = max(len(a.rows), len(b.rows))
-    if config.one_to_one and most <= MOST_ASSIGNED:
-        assigned = one_to_one(a.rows, b.rows)
-        figures["one_to_one"] = {"mean": float(assigned.mean()), "share_0.9": float((assigned > 0.9).float().mean())}
-    elif config.one_to_one:
-        console.log(f"no one-to-one assignment: {most:,} features, more than {MOST_ASSIGNED:,}")
-    return figures
-
-
-def _floors(a: Float[Tensor, "F D"], b: Float[Tensor, "F2 D"], floors: torch.Generator) -> dict[str, float]:
-    isotropic, isotropic_sd = random_floor(a, len(b), floors)
-    subspace, subspace_sd = subspace_floor(a, b, floors)
+def _similarities(name: str, a: AnyContestant, b: AnyContestant, way: OneWay) -> dict[str, Tensor]:
+    """For each living feature of a that was looked at: its number, its similarity with its nearest in b, and that one's
+    number."""
     return {
-        "floor_random": isotropic,
-        "floor_random_sd": isotropic_sd,
-        "floor_subspace": subspace,
-        "floor_subspace_sd": subspace_sd,
-    }
-
-
-def _similarities(name: str, a: Directions, b: Directions, nearest: NearestRows) -> dict[str, Tensor]:
-    """For each alive feature of a: its number, the cosine with its nearest in b, and that one's number."""
-    return {
-        f"{name}.feature": a.number,
-        f"{name}.cosine": nearest.cosine,
-        f"{name}.nearest": b.number[nearest.index],
+        f"{name}.feature": a.number[way.of],
+        f"{name}.cosine": way.nearest.cosine,
+        f"{name}.nearest": b.number[way.nearest.index],
     }
 
 
@@ -246,17 +132,24 @@ def _similarities(name: str, a: Directions, b: Directions, nearest: NearestRows)
 def _result(finished: FinishedRun) -> StageResult:
     report: ComparisonReport = finished.read_json(COMPARE_FILE)
     first, rows = report["pairs"][0], _matrix_rows if len(report["runs"]) > 2 else _pair_rows
-    figures = {"mmcs": first["a_to_b"]["mmcs"], "mmcs_back": first["b_to_a"]["mmcs"]}
+    figures = {
+        "mmcs": first["a_to_b"]["mmcs"],
+        "mmcs_back": first["b_to_a"]["mmcs"],
+        "matched": first["a_to_b"].get("matched"),
+    }
     return StageResult(
         directory=finished.directory,
-        title=f"compare (directions in {report['space']})",
+        title=f"compare ({what_by(report)})",
         document={"command": "compare", "compare": report, "figures": figures},
         table=[*_about_rows(report["runs"]), *rows(report), ("run", str(finished.directory))],
     )
 
 
 def _about_rows(runs: Sequence[ContestantReport]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("", "alive", "L0", "> 10 %", "median frequency", "median D/E", "run")]
+    several = any("universal" in each for each in runs)
+    rows: list[tuple[str, ...]] = [
+        ("", "alive", "L0", "> 10 %", "median frequency", "median D/E", *(["universal"] if several else []), "run")
+    ]
     for number, each in enumerate(runs):
         projection = each.get("de_projection", {}).get("q50")
         rows.append((
@@ -266,39 +159,46 @@ def _about_rows(runs: Sequence[ContestantReport]) -> list[tuple[str, ...]]:
             f"{each['dense_10']:,}",
             f"{each['frequency']['q50']:.2g}",
             "" if projection is None else f"{projection:.2f}",
+            *([f"{each['universal']:.1%}"] if "universal" in each else []),
             each["run"],
         ))  # fmt: skip
     return rows
 
 
 def _pair_rows(report: ComparisonReport) -> list[tuple[str, ...]]:
-    known = catalogue.figures(Of.PAIR)
-    shown = [known[key].short for key in ("mmcs", "floor_random", "floor_subspace", "q50", "share_0.9")]
-    rows: list[tuple[str, ...]] = [("from -> to", *shown, "1:1")]
+    known, floors = catalogue.figures(Of.PAIR), floors_of(report)
+    found = [key for key in ("q50", "share_0.9", "matched") if key in report["pairs"][0]["a_to_b"]]
+    header = ("from -> to", *(known[key].short for key in ("mmcs", *floors, *found)), "1:1")
+    bands: list[tuple[str, ...]] = []
+    rows: list[tuple[str, ...]] = [header]
     for pair in report["pairs"]:
-        matched = pair["one_to_one"]
+        one_to_one = pair["one_to_one"]
         for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
-            each = pair[key]
+            each, way = pair[key], f"[{start}] -> [{end}]"
             rows.append((
-                f"[{start}] -> [{end}]",
-                f"{each['mmcs']:.3f}",
-                plus_minus(each["floor_random"], each["floor_random_sd"], 3),
-                plus_minus(each["floor_subspace"], each["floor_subspace_sd"], 3),
-                f"{each['q50']:.3f}",
-                f"{each['share_0.9']:.1%}",
-                f"{matched['mean']:.3f}" if matched else "",
+                way,
+                known["mmcs"].text(each["mmcs"]),
+                *(floor_text(each, floor) for floor in floors),
+                *(known[name].text(each[name]) for name in found),
+                f"{one_to_one['mean']:.3f}" if one_to_one else "",
             ))  # fmt: skip
-    return rows
+            of_bands = pair.get("a_to_b_by_frequency" if key == "a_to_b" else "b_to_a_by_frequency")
+            bands += [(way, *(_band_text(band) for band in of_bands))] if of_bands else []
+    return [*rows, *([("found again, by frequency", *(name for _, _, name in BANDS)), *bands] if bands else [])]
+
+
+def _band_text(band: BandReport) -> str:
+    return "" if band["matched"] is None else f"{band['matched']:.1%} of {band['features']:,}"
 
 
 def _matrix_rows(report: ComparisonReport) -> list[tuple[str, ...]]:
-    """MMCS with, in brackets, the higher of the two floors."""
-    numbers = range(len(report["runs"]))
+    """The mean of the largest similarities with, in brackets, the highest of its floors."""
+    numbers, floors = range(len(report["runs"])), floors_of(report)
     cells = {}
     for pair in report["pairs"]:
         for start, end, key in ((pair["a"], pair["b"], "a_to_b"), (pair["b"], pair["a"], "b_to_a")):
             each = pair[key]
-            floor = max(each["floor_random"], each["floor_subspace"])
-            cells[start, end] = f"{each['mmcs']:.3f} ({floor:.3f})"
+            floor = max((each[name] for name in floors if name in each), default=None)
+            cells[start, end] = f"{each['mmcs']:.3f}" + ("" if floor is None else f" ({floor:.3f})")
     header = ("MMCS (floor)", *(f"-> [{number}]" for number in numbers))
     return [header, *((f"[{i}]", *(cells.get((i, j), "") for j in numbers)) for i in numbers)]

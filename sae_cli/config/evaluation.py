@@ -36,6 +36,21 @@ class Space(Enum):
     logits = "logits"
 
 
+class By(Enum):
+    """What two features are held to be alike by. `directions`: what they write; `encoder`: what they read;
+    `activations`: on which tokens they fire, and how strongly; `effects`: what they do to the logits."""
+
+    directions = "directions"
+    encoder = "encoder"
+    activations = "activations"
+    effects = "effects"
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether it is the cosine of their rows."""
+        return self in (By.directions, By.encoder)
+
+
 class Sample(Enum):
     """Which rows of the held-out text are measured. `spread`: one of every document, chosen by hash, then a second
     of each, and so on; `first`: those that the text begins with."""

@@ -17,7 +17,7 @@ from sae_cli.activations.known_truths import truth_of
 from sae_cli.activations.non_finite import ELSEWHERE, refused
 from sae_cli.activations.truth import CodedBlock, Truth
 from sae_cli.config.data import DataConfig, TruthData
-from sae_cli.config.hook import Basis
+from sae_cli.config.hook import Basis, SiteConfig
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError
@@ -55,6 +55,10 @@ class ModelSubject:
         """Which of the activations are read, and which are to be written."""
         reads, writes = self.wires
         return AUTOENCODER if reads == writes else Columns.side_by_side(self.model.width(reads))
+
+    def at(self, reads: SiteConfig, writes: SiteConfig) -> ModelSubject:
+        """The same model and text at another place."""
+        return replace(self, wires=Wires(build.site(reads, self.model), build.site(writes, self.model)))
 
     def of_what_is_written(self) -> ModelSubject:
         """What autoencoders in the place of the dictionary are measured on."""
@@ -160,5 +164,5 @@ def make_subject(source: DictionaryRun, data: DataConfig | None, model_rows: int
     if isinstance(data, TruthData):
         return SyntheticSubject(truth_of(data), data.called)
     model = build.language_model(source.model(), data, device)
-    reads, writes = source.places()
-    return ModelSubject(model, Wires(build.site(reads, model), build.site(writes, model)), data, model_rows)
+    reads, writes = (build.site(each, model) for each in source.places())
+    return ModelSubject(model, Wires(reads, writes), data, model_rows)

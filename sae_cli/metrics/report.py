@@ -151,6 +151,14 @@ MatchReport = TypedDict("MatchReport", {"mean": float, "share_0.9": float})
 """A one-to-one assignment of features: its mean cosine, and the share of cosines above .9."""
 
 
+class BandReport(TypedDict):
+    """Features of one band of frequencies, and the share of them that is found again; None without any."""
+
+    frequency: str
+    features: int
+    matched: float | None
+
+
 class PairReport(TypedDict):
     """Two dictionaries, by their numbers in the comparison, in both directions."""
 
@@ -158,6 +166,8 @@ class PairReport(TypedDict):
     b: int
     a_to_b: Mapping[str, float]
     b_to_a: Mapping[str, float]
+    a_to_b_by_frequency: NotRequired[list[BandReport]]
+    b_to_a_by_frequency: NotRequired[list[BandReport]]
     one_to_one: MatchReport | None
 
 
@@ -175,15 +185,19 @@ class AboutReport(TypedDict):
 
 
 class ContestantReport(AboutReport):
-    """The same, with the run that it is in, or `truth`."""
+    """The same, with the run that it is in, or `truth`; and where there are more than two, the share of its features
+    that is found again in all others but one at most."""
 
     run: str
+    universal: NotRequired[float]
 
 
 class ComparisonReport(TypedDict):
-    """`compare.json`."""
+    """`compare.json`; the space is of comparisons of rows, and what else is not required is not in earlier ones."""
 
-    space: str
+    by: NotRequired[str]
+    matched_above: NotRequired[float]
+    space: NotRequired[str]
     runs: list[ContestantReport]
     pairs: list[PairReport]
     metrics_version: int

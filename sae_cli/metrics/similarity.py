@@ -81,6 +81,11 @@ def nearest_both_ways(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> tuple
     return NearestRows(*map(torch.cat, zip(*forward, strict=True))), back.results()
 
 
+def largest_both_ways(similarity: Float[Tensor, "A B"]) -> tuple[NearestRows, NearestRows]:
+    """The most similar column of each row, and the most similar row of each column."""
+    return NearestRows(*similarity.max(dim=1)), NearestRows(*similarity.max(dim=0))
+
+
 def nearest_others(
     rows: Float[Tensor, "F D"], of: Int[Tensor, " C"], most: int
 ) -> tuple[Int[Tensor, "C K"], Float[Tensor, "C K"]]:
@@ -130,12 +135,16 @@ def subspace_floor(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], generator: 
 def one_to_one(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], absolute: bool = False) -> Float[Tensor, " _"]:
     """The cosines, or their absolute values, of the assignment of rows of a to different rows of b whose sum is the
     largest."""
+    cosines = unit_rows(a) @ unit_rows(b).T
+    return assigned(cosines.abs_() if absolute else cosines)
+
+
+def assigned(similarity: Float[Tensor, "A B"]) -> Float[Tensor, " _"]:
+    """The entries of the assignment of rows to different columns whose sum is the largest."""
     from scipy.optimize import linear_sum_assignment  # half a second that most commands need not wait for
 
-    cosines = (unit_rows(a) @ unit_rows(b).T).numpy()
-    cosines = np.abs(cosines, out=cosines) if absolute else cosines
-    rows, columns = linear_sum_assignment(cosines, maximize=True)
-    return torch.from_numpy(cosines[rows, columns])
+    rows, columns = linear_sum_assignment(similarity.numpy(), maximize=True)
+    return similarity[torch.from_numpy(rows), torch.from_numpy(columns)]
 
 
 def unit_rows(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
