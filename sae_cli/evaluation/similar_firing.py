@@ -26,10 +26,12 @@ from sae_cli.terminal.progress import progress
 
 @dataclass(frozen=True)
 class _Seen:
-    """One block of tokens: the features of each contestant [n, A], and where the tokens are from."""
+    """One block of tokens: the features of each contestant [n, A], which document each token is of, and how many tokens
+    are of a row."""
 
     features: list[Float[Tensor, "N _"]]
     document: Int[Tensor, " N"]
+    row: int
 
 
 def subjects(compared: Sequence[Contestant], config: CompareConfig) -> list[Subject]:
@@ -67,24 +69,21 @@ def similar_firing(
 ) -> dict[tuple[int, int], Similar]:
     """For each pair the features that correlate most, both ways.
 
-    The floor is the same with the tokens of one of the two moved on by a block of rows, where that is of another
-    document: what features share because of their frequencies, and of the positions of their rows.
+    The floor is the same with the rows of one of the two moved on by half of those that are read at once, where that is
+    to another document: what features share because of their frequencies, and of the positions in a row.
     """
     sizes = [len(each.number) for each in compared]
     pairs = list(combinations(range(len(compared)), 2))
     expect_memory(sum(2 * 4 * sizes[i] * sizes[j] for i, j in pairs))
     sums = {pair: CorrelationSums(*(sizes[i] for i in pair)) for pair in pairs}
     moved = {pair: CorrelationSums(*(sizes[i] for i in pair)) for pair in pairs}
-    before: _Seen | None = None
     for seen in _read(compared, read, config):
+        half = len(seen.document) // seen.row // 2 * seen.row
+        other = seen.document != seen.document.roll(half)
         for pair in pairs:
             a, b = (seen.features[i] for i in pair)
             sums[pair].add(FiredTogether(a, b))
-            if before is not None:
-                n = min(len(a), len(before.document))
-                other = seen.document[:n] != before.document[:n]
-                moved[pair].add(FiredTogether(a[:n][other], before.features[pair[1]][:n][other]))
-        before = seen
+            moved[pair].add(FiredTogether(a[other], b.roll(half, dims=0)[other]))
     warn_if_short(
         "features.tokens", config.features.tokens, sums[pairs[0]].n, f"the {config.features.split.value} text"
     )
@@ -121,7 +120,7 @@ def _read(compared: Sequence[Contestant], read: Sequence[Subject], config: Compa
                     _features(each, subject, by_subject[id(subject)].select(part))
                     for each, subject in zip(compared, read, strict=True)
                 ]
-                yield _Seen(features, document[part])
+                yield _Seen(features, document[part], row)
             advance(blocks[0].n)
 
 

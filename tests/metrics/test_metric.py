@@ -14,6 +14,7 @@ import sae_cli.metrics
 from sae_cli.kernels.codes import Codes
 from sae_cli.metrics.ablation import AblationSums, TakenOut
 from sae_cli.metrics.contexts import CodedRows, ContextCollector, ContextShape
+from sae_cli.metrics.correlation import CorrelationSums, FiredTogether
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.features import FeatureSums
 from sae_cli.metrics.language_loss import ALL_PATHS, LossSums, Predictions
@@ -122,6 +123,11 @@ def firing_counts(first):
     return FiringCounts.of(Matches.between(Linear().W_dec, torch.randn(F + 2, D, generator=draws(3))))
 
 
+def fired_together(i):
+    f = torch.relu(torch.randn(N, F + 2, generator=draws(i)))
+    return FiredTogether(f[:, :F], f[:, 1:])
+
+
 CASES = {
     ReconstructionSums: [
         (lambda first: ReconstructionSums(torch.ones(D)), encoded, ROUNDED),
@@ -145,6 +151,7 @@ CASES = {
     ContextCollector: [(contexts, coded_rows, EXACT)],
     FiringCounts: [(firing_counts, encoded_truth, ROUNDED)],
     NearestOf: [(lambda first: NearestOf(F), cosines, EXACT)],
+    CorrelationSums: [(lambda first: CorrelationSums(F, F + 1), fired_together, 1e-4)],  # products are in float32
 }
 EACH = [pytest.param(*case, id=f"{metric.__name__}-{i}") for metric, of in CASES.items() for i, case in enumerate(of)]
 
