@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sae_cli.config.commands.train import TrainConfig
-from sae_cli.config.data import DataConfig, HfData, RecordData, StdlibData, TextData
+from sae_cli.config.data import DataConfig, HfData, InstalledData, RecordData, StdlibData, TextData
 from sae_cli.config.hook import LogitUpdateHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import (
@@ -37,6 +37,7 @@ from sae_cli.text.content import Chats, Content, TokenIds, plain_text
 from sae_cli.text.documents import Corpus
 from sae_cli.text.domains import OnlyDomains
 from sae_cli.text.hub import HubCorpus
+from sae_cli.text.installed import InstalledCorpus
 from sae_cli.text.local_text import TextCorpus
 from sae_cli.text.packing import PackingPolicy
 from sae_cli.text.rows import RowStream
@@ -139,6 +140,8 @@ def _whole_corpus(config: DataConfig, content: Content) -> Corpus:
     match config:
         case StdlibData():
             return StdlibCorpus(config.tests, config.exclude, config.held_out_fraction)
+        case InstalledData():
+            return InstalledCorpus(config.prose, config.exclude, config.held_out_fraction)
         case TextData():
             if not config.path:
                 raise RequestError("data.path= is empty: expected a file, a folder or a glob of text")

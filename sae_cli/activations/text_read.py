@@ -20,6 +20,7 @@ from sae_cli.errors import JobError, RequestError, SaeError
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.terminal import console
 from sae_cli.text.hub import HubCorpus
+from sae_cli.text.installed import InstalledCorpus
 from sae_cli.text.local_files import is_local
 from sae_cli.text.local_text import TextCorpus
 from sae_cli.text.provenance import Stamp, TextRecord, data_set_version, record_of_files
@@ -54,6 +55,8 @@ def text_record(data: DataConfig) -> TextRecord | None:
             case StdlibCorpus() as corpus, _:
                 files = {key: corpus.root / key for key in corpus.keys}
                 return record_of_files("stdlib", files, f"Python {platform.python_version()}", listed=False)
+            case InstalledCorpus() as corpus, _:
+                return record_of_files("installed", corpus.files, f"Python {platform.python_version()}", listed=False)
             case TextCorpus() as corpus, TextData(path=place):
                 return record_of_files(place, corpus.files, keyed=True)
             case HubCorpus() as corpus, HfData(path=place) as named:

@@ -26,7 +26,7 @@ class DataConfig:
             which \\n and \\t are a new line and a tab.
         gaussian_embeddings: the model is given fresh Gaussian vectors in place of token embeddings, with the mean and
             standard deviation of each dimension of the embedding matrix: a control without any text.
-        domains: only documents of these domains are read (stdlib: packages); empty for all.
+        domains: only documents of these domains are read (stdlib, installed: packages); empty for all.
     """
 
     context: int = number(0, at_least=0)
@@ -62,6 +62,19 @@ class StdlibData(DataConfig):
     """
 
     tests: bool = True
+    exclude: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class InstalledData(DataConfig):
+    """The sources of the Python packages that are installed beside this one; a package is a domain.
+
+    Attributes:
+        prose: only what their docstrings say that have more than one line: English, for the most part.
+        exclude: glob patterns of relative paths to leave out.
+    """
+
+    prose: bool = False
     exclude: list[str] = field(default_factory=list)
 
 

@@ -7,7 +7,7 @@ from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
 from typing import NamedTuple, get_type_hints
 
-from sae_cli.config.data import BenchData, CompositionalData, HfData, StdlibData, SyntheticData, TextData
+from sae_cli.config.data import BenchData, CompositionalData, HfData, InstalledData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.roles import Role, role_of
@@ -18,6 +18,7 @@ GROUPS = {
     "hook": {"hook": HookConfig, "logit_update": LogitUpdateHook},
     "data": {
         "stdlib": StdlibData,
+        "installed": InstalledData,
         "text": TextData,
         "hf": HfData,
         "synthetic": SyntheticData,

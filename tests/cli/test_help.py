@@ -50,7 +50,8 @@ def test_help_of_train(capsys):
     for words in (
         "demo, demo-s, demo-xs, gpt2, hf,",
         "attn_out, logit_update, logits, mlp_act, mlp_out, resid; mlp_out unless given",
-        "compositional, fineweb, gaussian, hf, pile, stdlib, synthetic, synthsaebench16k, synthsaebench256, text;",
+        "compositional, docstrings, fineweb, gaussian, hf, installed, pile, stdlib, synthetic, synthsaebench16k,",
+        "synthsaebench256, text;",
         "text; stdlib unless given",
         "batch_topk, gated, jump_relu, matryoshka, relu, topk; relu unless given",
         "layer=3 dict_size=2048 l1=1 k=32 tokens=750_000 seed=0",

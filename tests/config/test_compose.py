@@ -11,7 +11,7 @@ from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import Composer, Config, options, typed, unknown_keys
-from sae_cli.config.data import HfData, StdlibData, SyntheticData, TextData
+from sae_cli.config.data import HfData, InstalledData, StdlibData, SyntheticData, TextData
 from sae_cli.config.effects import asked_without_effect
 from sae_cli.config.hook import HookPoint
 from sae_cli.config.location import conf_dir, option_files
@@ -41,7 +41,15 @@ RECIPES = {
     "rajamanoharan2024a": "gated",
     "rajamanoharan2024b": "jump_relu",
 }
-DATA = {"stdlib": StdlibData, "text": TextData, "hf": HfData, "pile": HfData, "fineweb": HfData}
+DATA = {
+    "stdlib": StdlibData,
+    "installed": InstalledData,
+    "docstrings": InstalledData,
+    "text": TextData,
+    "hf": HfData,
+    "pile": HfData,
+    "fineweb": HfData,
+}
 
 
 def config_of(schema: type[Config], *overrides: str) -> Config:

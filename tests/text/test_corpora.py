@@ -9,7 +9,9 @@ import pytest
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError, RequestError
 from sae_cli.text.hub import HubCorpus
+from sae_cli.text.installed import InstalledCorpus
 from sae_cli.text.local_text import TextCorpus
+from sae_cli.text.python_files import docstrings
 from sae_cli.text.stdlib import StdlibCorpus
 
 RECORDS = [{"text": f"document number {i}", "meta": {"set": "even" if i % 2 == 0 else "odd"}} for i in range(200)]
@@ -34,6 +36,47 @@ def test_stdlib_order_is_a_function_of_the_seed():
     keys = [[d.key for d in corpus.documents(Split.train, seed)] for seed in (0, 0, 1)]
     assert keys[0] == keys[1] != keys[2]
     assert sorted(keys[0]) == sorted(keys[2])
+
+
+def test_installed_packages_are_split_by_path_and_a_package_is_a_domain():
+    train, held_out = both_splits(InstalledCorpus(prose=False, exclude=["torch/*"], held_out_fraction=0.05))
+    by_key = {document.key: document for document in train + held_out}
+    assert len(by_key) == len(train) + len(held_out)
+    assert "def raises(" in by_key["_pytest/raises.py"].text and by_key["_pytest/raises.py"].domain == "_pytest"
+    assert not any(key.startswith("torch/") for key in by_key) and "numpy/__init__.py" in by_key
+
+
+def test_the_prose_of_installed_packages():
+    train, held_out = both_splits(InstalledCorpus(prose=True, exclude=["[a-z]*"], held_out_fraction=0.05))
+    by_key = {document.key: document.text for document in train + held_out}
+    text = by_key["_pytest/fixtures.py"]
+    assert "Return a list of all fixtures" in text or "fixture" in text
+    assert "import " not in text.split("\n")[0]
+
+
+SOURCE = '''"""Of the module.
+
+More of it."""
+import x
+
+class A:
+    """One line is left out."""
+
+    def f(self):
+        """What f does.
+
+        Indented.
+        """
+        return "no docstring,\\n\\nthough of three lines"
+
+    async def g(self): "And g,\\nover two."
+'''
+
+
+def test_the_docstrings_of_a_source():
+    expected = "Of the module.\n\nMore of it.\n\nWhat f does.\n\nIndented.\n\nAnd g,\nover two."
+    assert docstrings(SOURCE) == expected
+    assert docstrings("def broken(:") == "" == docstrings("x = 1") == docstrings("a\0b")
 
 
 def write_jsonl(path):
