@@ -22,8 +22,8 @@ cost $((2 * $(many layer seed))) "$((4 * $(many layer seed))) alone and $(many s
 
 wide=$(together)
 printf '%s\n' "$wide" | measured alone "references=$references"
-narrow=${narrow:-$("$python" "$here/answers/largest_domain.py" "$documents")}
-one_domain=$(together "data.domains=[$narrow]")
+narrow=${narrow:-$("$python" "$here/answers/largest_domains.py" "$documents" 1)}
+one_domain=$(together "data.domains=['$narrow']")
 
 groups=()
 for seed in $(values seed); do groups+=("[$(printf '%s\n' "$wide" | of_seed "$seed" | joined)]"); done
@@ -37,6 +37,6 @@ sae eval -m --json --quiet "run=$(printf '%s\n' "${groups[@]}" | joined)" "refer
 text=$(setting data)
 text=("data=${text:-stdlib}" $(settings_of data))
 printf '%s\n' "$one_domain" | measured narrow "${text[@]}"
-printf '%s\n' "$wide" "$one_domain" | measured on_narrow "${text[@]}" "data.domains=[$narrow]"
+printf '%s\n' "$wide" "$one_domain" | measured on_narrow "${text[@]}" "data.domains=['$narrow']"
 answer good_enough "$narrow"
 printf '%s\n' $wide $one_domain | report

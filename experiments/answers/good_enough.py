@@ -1,16 +1,10 @@
 """Is it good enough? Reads evaluations of every layer alone, of all at once, and of dictionaries of one domain."""
 
-import json
 import sys
 from collections import defaultdict
-from pathlib import Path
 
+from paired import added_up, joint, of_seed, seeds
 from reading import KNOWN, Answers, Documents, by_seed, cells, heads, known, plus_minus, settings, shown, table
-
-from sae_cli.artifacts.stored_run import read_run
-from sae_cli.metrics.contrast import difference_of_totals
-from sae_cli.metrics.language_loss import figures_of
-from sae_cli.runs.row_files import read_rows
 
 ALL = "all at once"
 DOMAINS_SHOWN = 6
@@ -32,10 +26,10 @@ def main():
     _references(groups[ALL][0])
     _domains(groups)
 
-    answers, rows_of = Answers(), Rows(documents)
-    parts = [([joint], rows_of.of_seed("alone", seed)) for seed, joint in rows_of.joint()]
+    answers = Answers()
+    parts = [([at_once], of_seed(alone, seed)) for seed, at_once in joint(together)]
     what = "Summed over the documents' tokens: "
-    answers.add(KNOWN["ce_increase"], "all layers at once", "the sum of the layers' own", _added_up(parts), what)
+    answers.add(KNOWN["ce_increase"], "all layers at once", "the sum of the layers' own", added_up(parts), what)
     wide_there = [(run, report) for run, report in on_narrow if not _is_narrow(run)]
     narrow_there = [(run, report) for run, report in on_narrow if _is_narrow(run)]
     cases = {
@@ -52,57 +46,11 @@ def main():
     for where, of_narrow, of_wide in (
         ("all domains", narrow, alone), (narrow_domain, narrow_there, wide_there),
     ):  # fmt: skip
-        pairs = [(rows_of.read(of_narrow, seed), rows_of.read(of_wide, seed)) for seed in rows_of.seeds(of_narrow)]
+        pairs = [(of_seed(of_narrow, seed), of_seed(of_wide, seed)) for seed in seeds(of_narrow)]
         what = f"On the text of {where}, summed over layers: "
         names = (f"a dictionary of {narrow_domain}", "one of all domains")
-        answers.add(KNOWN["ce_increase"], *names, _added_up(pairs), what)
+        answers.add(KNOWN["ce_increase"], *names, added_up(pairs), what)
     answers.conclude()
-
-
-class Rows:
-    """The sums of every row of text, of evaluations by their seeds."""
-
-    def __init__(self, documents):
-        self._documents = documents
-
-    def seeds(self, found):
-        return sorted({by_seed(run) for run, _ in found})
-
-    def of_seed(self, name, seed):
-        return self.read(self._documents.evaluations(name), seed)
-
-    def read(self, found, seed):
-        """Of the dictionaries of one seed."""
-        return [_rows(run, report) for run, report in found if by_seed(run) == seed]
-
-    def joint(self):
-        """(seed, sums of all dictionaries at once); of one layer those of its own evaluation."""
-        for run, report in self._documents.evaluations("together"):
-            parents = read_run(run).manifest.parents
-            if settings(run).get("layer") is not None or not parents:
-                yield by_seed(run), _rows(run, report)
-            else:
-                yield by_seed(parents[0].path), read_rows(read_run(run), "dictionaries")
-
-
-def _rows(run, report):
-    """The sums of the evaluation of a run on the same text as these figures."""
-    for folder in sorted(Path(run, "eval").iterdir()):
-        evaluation = folder / "eval.json"
-        if evaluation.is_file() and _is_same(evaluation, report):
-            return read_rows(read_run(folder))
-    raise SystemExit(f"{run}: has no evaluation of the tokens {report['tokens_sha256']}")
-
-
-def _is_same(evaluation, report):
-    """Whether an evaluation is of the same rows of text."""
-    return json.loads(evaluation.read_text())["tokens_sha256"] == report["tokens_sha256"]
-
-
-def _added_up(pairs):
-    """Of the CE increases of the dictionaries on either side."""
-    figure = figures_of(pairs[0][0][0].columns)["ce_increase"] if pairs else None
-    return difference_of_totals(pairs, figure, KNOWN["ce_increase"].material) if figure else None
 
 
 def _is_narrow(run):

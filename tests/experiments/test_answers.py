@@ -342,14 +342,17 @@ def test_one_domain(pipeline, monkeypatch, sign, better, one_layer):
     assert f": {better} is better." in found
 
 
-def test_the_domain_with_the_most_documents(pipeline):
+def test_the_domains_with_the_most_documents(pipeline):
     sizes = {"a": (2, 9), "b": (3, 5), "c": (3, 7)}
     domains = {name: {"documents": documents, "tokens": tokens} for name, (documents, tokens) in sizes.items()}
     pipeline.evaluations("alone", [(pipeline.run(seed=0), figures(domains=domains))])
-    assert pipeline.answer("largest_domain") == "c\n"
+    assert pipeline.answer("largest_domains", "1") == "c\n"
+    assert pipeline.answer("largest_domains", "3") == "c\nb\na\n"
+    with pytest.raises(SystemExit, match=r"at least 4 domains, found 3: give data\.domain="):
+        pipeline.answer("largest_domains", "4")
     pipeline.evaluations("alone", [(pipeline.run(seed=0), figures())])
-    with pytest.raises(SystemExit, match=r"the text has no domains: give data\.domain="):
-        pipeline.answer("largest_domain")
+    with pytest.raises(SystemExit, match=r"at least 1 domains, found 0"):
+        pipeline.answer("largest_domains", "1")
 
 
 @pytest.mark.parametrize(("sign", "better"), [(1, "decoder frozen"), (-1, "trained")])
