@@ -89,9 +89,17 @@ def text_facts(record: TextRecord | None) -> Document:
     return {TEXT: record.as_fact()} if record else {}
 
 
-def measured_text(source: DictionaryRun, data: DataConfig | None, said: bool = False) -> TextRecord | None:
+def measured_text(
+    source: DictionaryRun, data: DataConfig | None, said: bool = False, now: TextRecord | None = None
+) -> TextRecord | None:
     """The text that a dictionary is about to be measured on, its own unless other is given; what is unlike its
     training is said, unless that was `said` of another dictionary on the same text.
+
+    Args:
+        source: the dictionary.
+        data: other text.
+        said: see above.
+        now: the text's record, if it was looked at a moment ago.
 
     Raises:
         RequestError: the text is gone, is of the wrong kind, or documents that the dictionary was trained on would be
@@ -99,7 +107,7 @@ def measured_text(source: DictionaryRun, data: DataConfig | None, said: bool = F
     """
     run = source.run
     if data is None:
-        trained, now = source.data(), _own_text(source)
+        trained, now = source.data(), now or _own_text(source)
         if split_otherwise(trained, text_of(run.manifest)):
             raise RequestError(f"{run.directory}: {_SPLIT_OTHERWISE}; train it again, or give other text with data=")
         if not said and (before := text_of(run.manifest)) and now and (changed := before.difference(now)):
@@ -108,7 +116,7 @@ def measured_text(source: DictionaryRun, data: DataConfig | None, said: bool = F
     if isinstance(data, TruthData) != bool(truth := source.card.truth) or (truth and type(data) is not type(truth)):
         kind = f"activations of {truth.called}" if truth else "a language model"
         raise RequestError(f"{run.directory}: a dictionary of {kind} cannot be measured on other activations: data=")
-    now = text_record(data)
+    now = now or text_record(data)
     if (trained := source.card.data) is None:
         if not said:
             console.warn(f"{run.directory}: it is not known whether it was trained on documents that are held out here")
@@ -130,11 +138,11 @@ def check_served(finished: FinishedRun, source: DictionaryRun, data: DataConfig 
     if before is None:
         return
     try:
-        text_record(source.data(data))
+        there = text_record(source.data(data))
     except RequestError as error:
         console.warn(f"{finished.directory}: the text that it was measured on is gone: {error}")
         return
-    now = measured_text(source, data, said)
+    now = measured_text(source, data, said, there)
     if now and (changed := before.difference(now)):
         raise RequestError(
             f"{finished.directory}: was measured on another text than is there now: {changed}; restore it, or measure "

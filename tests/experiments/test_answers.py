@@ -355,6 +355,67 @@ def test_the_domains_with_the_most_documents(pipeline):
         pipeline.answer("largest_domains", "1")
 
 
+@pytest.mark.parametrize(("sign", "better"), [(1, "one of another part"), (-1, "a dictionary of this part")])
+@pytest.mark.parametrize("n_seeds", [3, 1])
+def test_parts_of_a_text(pipeline, monkeypatch, sign, better, n_seeds):
+    """A dictionary at home and one of another part, and features that domains share, or do not."""
+    rows, tensors = {}, {}
+
+    def evaluated(name, increase, trained_on, used=(0, 1), tokens="1"):
+        found = []
+        for seed in range(n_seeds):
+            run = pipeline.run(seed=seed, **{"data.domains": trained_on})
+            folder = Path(run, "eval", "default")
+            folder.mkdir(parents=True)
+            (folder / "eval.json").write_text(json.dumps({"tokens_sha256": tokens, "baselines": {"token2": {}}}))
+            rows[str(folder)] = sums_of_rows(increase + 0.001 * seed)
+            fires = torch.tensor([float(feature in used) for feature in range(4)])
+            tensors[str(folder)] = {"count": fires, "mean_act": 1 + fires}
+            tensors[run] = {"W_dec": torch.eye(4)}
+            report = {"tokens_sha256": tokens, "documents": 20, "baselines": {"token2": figures()}}
+            found.append((run, figures(ce_increase=increase, **report)))
+        pipeline.evaluations(name, found)
+        return found
+
+    (pipeline.folder / "domains.txt").write_text("x\nan other\n")
+    evaluated("alone", 0.1, [])
+    evaluated("own-1", 0.1 + sign * 0.05, ["x"])
+    other = evaluated("other-at-home-1", 0.1, ["an other"])
+    everything = evaluated("everything", 0.1, [])
+    pipeline.evaluations("others-1", [*other, *everything])
+    evaluated("domain-0", 0.1, [], used=(0, 1))
+    evaluated("domain-1", 0.1, [], used=(1, 2))
+
+    class Opened:
+        def __init__(self, path: Path | str) -> None:
+            self.path = str(path)
+
+        def read_tensors(self, name: str) -> dict[str, torch.Tensor]:
+            return tensors[self.path]
+
+    monkeypatch.setattr("sae_cli.artifacts.stored_run.read_run", Opened)
+    monkeypatch.setattr("sae_cli.runs.row_files.read_rows", lambda run, name="dictionary": rows[run.path])
+    found = pipeline.answer("sub_distribution", "1")
+    line = f"On x: CE increase, nats, a dictionary of this part less one of another part: {sign * 0.05:+.4f}"
+    assert line in found
+    assert (f": {better} is better." in found) == (n_seeds > 1)
+    (reuse,) = [each.split() for each in found.splitlines() if each.startswith(("2  ", "2 ±"))]
+    assert float(reuse[1 if n_seeds == 1 else 3]) == pytest.approx(4 / 3, abs=0.01)  # two of each, three in all
+
+
+def sums_of_rows(increase: float) -> Any:
+    """Of twenty documents, with a CE increase that is the same in all of them."""
+    from sae_cli.metrics.row_sums import RowPlaces, RowSums
+
+    noise = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ten = torch.full((20,), 10.0).double()
+    return RowSums.of(
+        RowPlaces(torch.arange(20), torch.arange(20)), tokens=ten, bytes=ten, positions=ten, active=ten,
+        squared_error=1 + noise, variance=10 + noise,
+        ce_clean=20 + noise, ce_sae=20 + noise + 10 * increase, kl_sae=noise, ce_zero=30 + noise, kl_zero=noise,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(("sign", "better"), [(1, "decoder frozen"), (-1, "trained")])
 def test_frozen(pipeline, sign, better):
     for kind in ("trained", "decoder", "soft", "encoder"):
