@@ -80,6 +80,7 @@ _PRE_NORM_OPT = {
 }
 
 FAMILIES: Mapping[str, Family] = {
+    "gemma": replace(_LLAMA, norm_gain_offset=1.0),
     "gemma2": _GEMMA2,
     # Gemma 3 with a vision tower, used for text; its forward applies no soft cap.
     "gemma3": replace(
@@ -104,6 +105,7 @@ FAMILIES: Mapping[str, Family] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "olmo2": _OLMO2,
+    "olmo3": _OLMO2,
     "opt": Family(
         embeddings=("model.decoder.embed_tokens", "model.decoder.project_in", "model.decoder.embed_positions"),
         blocks="model.decoder.layers",
@@ -116,8 +118,12 @@ FAMILIES: Mapping[str, Family] = {
         requirements=_PRE_NORM_OPT,
     ),
     "phi": replace(_LLAMA, final_norm="model.final_layernorm", down_projection="mlp.fc2"),
+    "phi3": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
+    "smollm3": _LLAMA,
+    "stablelm": _LLAMA,
+    "starcoder2": replace(_LLAMA, down_projection="mlp.c_proj"),
 }
 
 

@@ -16,6 +16,7 @@ from sae_cli.models import LanguageModel
 
 SIZES = {"num_hidden_layers": 3, "vocab_size": 100, "max_position_embeddings": 24, "hidden_size": 32}
 GATED = {**SIZES, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+WITHOUT_HEADS = {key: value for key, value in GATED.items() if key != "head_dim"}
 GPT2 = {"n_layer": 3, "vocab_size": 100, "n_positions": 24, "n_embd": 32, "n_head": 4, "n_inner": 48}
 NEO = {
     **SIZES,
@@ -38,6 +39,7 @@ VISION = {
 CAPS = {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 5.0}
 
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
+    "gemma": partial(transformers.GemmaConfig, **GATED),
     "gemma2": partial(transformers.Gemma2Config, **GATED, **LOCAL, **CAPS),
     "gemma3": partial(
         transformers.Gemma3Config,
@@ -54,13 +56,19 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "llama": partial(transformers.LlamaConfig, **GATED),
     "llama-tied-biased": partial(transformers.LlamaConfig, **GATED, tie_word_embeddings=True, mlp_bias=True),
     "mistral": partial(transformers.MistralConfig, **GATED, sliding_window=4),
-    "olmo2": partial(transformers.Olmo2Config, **{k: v for k, v in GATED.items() if k != "head_dim"}),
+    "olmo2": partial(transformers.Olmo2Config, **WITHOUT_HEADS),
+    "olmo3": partial(transformers.Olmo3Config, **WITHOUT_HEADS, **LOCAL),
     "opt": partial(transformers.OPTConfig, **OPT),
     "opt-projected": partial(transformers.OPTConfig, **{**OPT, "word_embed_proj_dim": 16}),
     "opt-no-final-norm": partial(transformers.OPTConfig, **OPT, _remove_final_layer_norm=True),
     "phi": partial(transformers.PhiConfig, **NEOX),
-    "qwen2": partial(transformers.Qwen2Config, **{k: v for k, v in GATED.items() if k != "head_dim"}),
+    "phi3": partial(transformers.Phi3Config, **WITHOUT_HEADS, pad_token_id=0, original_max_position_embeddings=24),
+    "qwen2": partial(transformers.Qwen2Config, **WITHOUT_HEADS),
     "qwen3": partial(transformers.Qwen3Config, **GATED),
+    "smollm3": partial(transformers.SmolLM3Config, **WITHOUT_HEADS, pad_token_id=0, no_rope_layers=[1, 0, 1]),
+    "stablelm": partial(transformers.StableLmConfig, **WITHOUT_HEADS),
+    "stablelm-parallel": partial(transformers.StableLmConfig, **WITHOUT_HEADS, use_parallel_residual=True),
+    "starcoder2": partial(transformers.Starcoder2Config, **WITHOUT_HEADS, sliding_window=4),
 }
 
 
