@@ -33,7 +33,8 @@ class Family:
         final_norm: the norm before the unembedding.
         attn_out: (block) the module whose output is added to the residual stream for the attention.
         mlp_out: (block) the same for the MLP.
-        down_projection: (block) the MLP's last linear map; its input is `mlp_act`.
+        down_projection: (block) the MLP's last linear map; its input is `mlp_act`. Empty for a mixture of experts,
+            which has several and no `mlp_act`.
         post_norms: `attn_out` and `mlp_out` are norms after the attention and the MLP.
         norm_gain_offset: what is added to a norm's weight to give its gain.
         output_projections: linear maps between the final norm and the unembedding.
@@ -72,6 +73,7 @@ _LLAMA = Family(
     mlp_out="mlp",
     down_projection="mlp.down_proj",
 )
+_EXPERTS = replace(_LLAMA, down_projection="")
 _OLMO2 = replace(_LLAMA, attn_out="post_attention_layernorm", mlp_out="post_feedforward_layernorm", post_norms=True)
 _GEMMA2 = replace(_OLMO2, norm_gain_offset=1.0, soft_cap="final_logit_softcapping")
 _CAUSAL_GEMMA3 = {"use_bidirectional_attention": Requirement(False, "an encoder, not a causal language model")}
@@ -102,8 +104,10 @@ FAMILIES: Mapping[str, Family] = {
         mlp_out="mlp",
         down_projection="mlp.dense_4h_to_h",
     ),
+    "gpt_oss": _EXPERTS,
     "llama": _LLAMA,
     "mistral": _LLAMA,
+    "mixtral": _EXPERTS,
     "olmo2": _OLMO2,
     "olmo3": _OLMO2,
     "opt": Family(
@@ -120,7 +124,9 @@ FAMILIES: Mapping[str, Family] = {
     "phi": replace(_LLAMA, final_norm="model.final_layernorm", down_projection="mlp.fc2"),
     "phi3": _LLAMA,
     "qwen2": _LLAMA,
+    "qwen2_moe": _EXPERTS,
     "qwen3": _LLAMA,
+    "qwen3_moe": _EXPERTS,
     "smollm3": _LLAMA,
     "stablelm": _LLAMA,
     "starcoder2": replace(_LLAMA, down_projection="mlp.c_proj"),

@@ -37,7 +37,7 @@ class LanguageModel:
         end: what comes after the last block.
         n_layers: number of decoder blocks.
         d_model: width of the residual stream.
-        d_mlp: width of the MLP's hidden layer.
+        d_mlp: width of the MLP's hidden layer; None where there are several, of experts.
         vocab_size: number of logits.
         max_context: longest row that the model takes.
     """
@@ -76,8 +76,10 @@ class LanguageModel:
     def width(self, site: Site) -> int:
         """Size of the activations at the site."""
         self.check_site(site)
-        widths = {Basis.neurons: self.d_mlp, Basis.residual: self.d_model, Basis.logits: self.d_model}
-        return widths[site.hook.basis]
+        if site.hook.basis is not Basis.neurons:
+            return self.d_model
+        assert self.d_mlp is not None, "the model has the site"
+        return self.d_mlp
 
     def check_site(self, site: Site) -> None:
         """A `RequestError` unless the model has the site."""
@@ -88,6 +90,11 @@ class LanguageModel:
                 f"(this {self.hf.config.model_type} has {self.n_layers} blocks), found {site.layer}; the hook points "
                 f"are {', '.join(hook.name for hook in HookPoint)}, and layer=-1, the input of block 0, goes with "
                 "hook=resid only"
+            )
+        if site.hook.basis is Basis.neurons and self.d_mlp is None:
+            raise RequestError(
+                f"hook={site.hook.name}: this {self.hf.config.model_type} is a mixture of experts, each with neurons "
+                "of its own; choose hook=mlp_out, what they add to the residual stream, or another"
             )
 
     def target(self, site: Site) -> Target:

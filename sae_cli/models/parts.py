@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class BlockParts(NamedTuple):
-    """The modules of one decoder block; see `Family` for what they are."""
+    """The modules of one decoder block; see `Family` for what they are. Experts have no one down-projection."""
 
     block: nn.Module
     attn_out: nn.Module
     mlp_out: nn.Module
-    down_projection: nn.Module
+    down_projection: nn.Module | None
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,13 @@ class ModelParts:
     logit_soft_cap: float | None
 
     @property
-    def d_mlp(self) -> int:
-        return self.W_out(0).shape[0]
+    def d_mlp(self) -> int | None:
+        """Width of the MLP's hidden layer; None where there are several, of experts."""
+        return None if self.blocks[0].down_projection is None else self.W_out(0).shape[0]
 
     @property
     def d_model(self) -> int:
-        return self.W_out(0).shape[1]
+        return _input_output(next(iter(self.output_projections), self.unembedding)).shape[0]
 
     @property
     def vocab_size(self) -> int:
@@ -61,7 +62,9 @@ class ModelParts:
 
     def W_out(self, layer: int) -> Float[Tensor, "M D"]:
         """The MLP's down-projection as in `mlp_act @ W_out`, before a post-norm."""
-        return _input_output(self.blocks[layer].down_projection)
+        down_projection = self.blocks[layer].down_projection
+        assert down_projection is not None, "a mixture of experts has no mlp_act"
+        return _input_output(down_projection)
 
     def mlp_act_to_resid(self, layer: int) -> Float[Tensor, "M D"]:
         """What directions of `mlp_act` write to the residual stream; up to scale where there is a post-norm."""
@@ -86,7 +89,7 @@ class ModelParts:
 
     def _gain(self, norm: nn.Module) -> Float[Tensor, " D"]:
         if getattr(norm, "weight", None) is None:
-            return self.W_out(0).new_ones(self.d_model)
+            return self.unembedding.get_parameter("weight").new_ones(self.d_model)
         return norm.get_parameter("weight") + self.family.norm_gain_offset
 
 
@@ -121,7 +124,9 @@ def _present(hf: PreTrainedModel, family: Family, *paths: str) -> tuple[nn.Modul
 
 
 def _block_parts(block: nn.Module, family: Family) -> BlockParts:
-    return BlockParts(block, *map(block.get_submodule, (family.attn_out, family.mlp_out, family.down_projection)))
+    attn_out, mlp_out = map(block.get_submodule, (family.attn_out, family.mlp_out))
+    down_projection = block.get_submodule(family.down_projection) if family.down_projection else None
+    return BlockParts(block, attn_out, mlp_out, down_projection)
 
 
 def _input_output(linear: nn.Module) -> Float[Tensor, "_ _"]:

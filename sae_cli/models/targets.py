@@ -133,6 +133,7 @@ class MlpActTarget(TappedTarget):
         if not self.end.parts.family.post_norms:
             return at_least_float32(values) @ self._map.to(values.dtype)
         block = self.end.parts.blocks[self.site.layer]
+        assert block.down_projection is not None, "a mixture of experts has no mlp_act"
         with torch.no_grad():
             return block.mlp_out(block.down_projection(values.to(self._map.dtype))).float()
 
