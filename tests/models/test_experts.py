@@ -78,7 +78,7 @@ def test_the_router_sees_the_stream_and_nothing_else(model, rows):
     """With the MLP's update replaced, later blocks read it, and the router of the same block what it read before."""
     routed: dict[str, Tensor] = {}
     children = dict(model.parts.blocks[1].mlp_out.named_children())
-    router = children.get("gate", children.get("router"))
+    router = children["gate"] if "gate" in children else children["router"]
     for name, replaced in (("clean", {}), ("replaced", {Site(HookPoint.mlp_out, 1): torch.zeros_like})):
 
         def note(_, inputs, name=name):
