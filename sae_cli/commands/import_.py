@@ -18,6 +18,7 @@ from sae_cli.dictionaries.files import load_dictionary, save_dictionary
 from sae_cli.documents import Document
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation import evaluate
+from sae_cli.evaluation.evaluate_table import result
 from sae_cli.evaluation.source_check import disagreement
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
@@ -38,15 +39,15 @@ def run(config: ImportConfig, directory: Path) -> StageResult:
     """Import the dictionary at `config.source`, and measure it."""
     finished = once(Claim(config, directory, "importing"), _import)
     source = read_dictionary_run(finished.directory)
-    result = _checked(config, source) if config.check else StageResult(directory=directory, document={"figures": {}})
-    result.title, described = IMPORT, finished.read_json(SOURCE_FILE)
-    result.document |= {"run": str(directory), "command": IMPORT, "source": described}
+    ended = _checked(config, source) if config.check else StageResult(directory=directory, document={"figures": {}})
+    ended.title, described = IMPORT, finished.read_json(SOURCE_FILE)
+    ended.document |= {"run": str(directory), "command": IMPORT, "source": described}
     head = [("format", described["format"]), ("dictionary", described["dictionary"]), ("of", described["of"])]
     head += [("folded", each) for each in described["folded"]]
     head += [("it says", f"{each[0]} {each[1]:.4g} ({each[2]})") for each in described["claims"]]
-    rows = result.table if config.check else [("run", str(directory))]
-    result.table = [*head, *rows]
-    return result
+    rows = ended.table if config.check else [("run", str(directory))]
+    ended.table = [*head, *rows]
+    return ended
 
 
 def _import(claim: Claim[ImportConfig]) -> FinishedRun:
@@ -123,4 +124,4 @@ def _checked(config: ImportConfig, source: DictionaryRun) -> StageResult:
     if line is not None:
         raise JobError(f"{source.run.directory}: {line}; check=false takes it as it is")
     console.log("it is what its source says" if claims else "its source says nothing of it that can be measured")
-    return evaluate.run(asked, source.run.directory, name)
+    return result(source, finished)

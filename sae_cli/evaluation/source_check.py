@@ -32,6 +32,10 @@ _BETTER = 0.5
 """The FVU of what explains it is at most this share of what was found."""
 
 
+_SOMEWHAT = 0.85
+"""The same, where that is what its source states."""
+
+
 class Sampled(NamedTuple):
     """L0 and FVU on a little text."""
 
@@ -98,10 +102,14 @@ def _cause(sample: _Sample, dictionary: Dictionary, claims: Sequence[Claim], off
             tried[what] = figures
     if as_it_is is None or not tried:
         return None
-    cause = min(tried, key=lambda what: tried[what].fvu)
-    better = tried[cause].fvu <= _BETTER * as_it_is.fvu
+    fvu = next((each.value for each in claims if each.figure == "fvu"), None)
+    fits = [what for what, each in tried.items() if fvu is None or abs(each.fvu - fvu) <= _APART["fvu"]]
+    cause = min(fits or tried, key=lambda what: tried[what].fvu)
+    if tried[cause].fvu <= _BETTER * as_it_is.fvu:
+        return cause
     sparser = wanted is not None and not _near(as_it_is.l0, wanted) and tried[cause].fvu < 1
-    return cause if better or (off and sparser) else None
+    stated = fvu is not None and cause in fits and tried[cause].fvu <= _SOMEWHAT * as_it_is.fvu
+    return cause if off and (sparser or stated) else None
 
 
 def _near(l0: float, wanted: float) -> bool:

@@ -55,7 +55,7 @@ def _named(name: str, key: str, formats: tuple[Format, ...] | list[Format]) -> F
 
 
 def dictionaries_in(names: list[str], name: str | None = None) -> list[str]:
-    """Which of a folder's files and folders are dictionaries, by the names of all files in it; `.` is the folder itself.
+    """Which of a folder's files and folders are dictionaries, by the names of its files; `.` is the folder itself.
 
     Args:
         names: of the files, relative to the folder, with `/`.

@@ -1,4 +1,4 @@
-"""dictionary_learning: `ae.pt`, a state dict of PyTorch, beside `config.json`; a checkpoint is `checkpoints/ae_<step>.pt`.
+"""dictionary_learning: `ae.pt`, a state dict of PyTorch, beside `config.json`; `checkpoints/ae_<step>.pt` too.
 
 Weights are in units of raw activations, but in the `ae.pt` of a training that was interrupted: there biases and
 threshold are to be multiplied by its `norm_factor`.
