@@ -13,10 +13,24 @@ from sae_cli.artifacts.foreign_files import ForeignFiles
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats.dictionary_learning import DictionaryLearning
 from sae_cli.runs.formats.format import Format, WritableFormat
+from sae_cli.runs.formats.gemma_scope import GemmaScope, GemmaScope2
+from sae_cli.runs.formats.linear import Goodfire, OpenAi, QwenScope
+from sae_cli.runs.formats.openmoss import LlamaScope, OpenMoss
 from sae_cli.runs.formats.saelens import SaeLens
 from sae_cli.runs.formats.sparsify import Sparsify
 
-FORMATS: tuple[Format, ...] = (SaeLens(), DictionaryLearning(), Sparsify())
+FORMATS: tuple[Format, ...] = (
+    SaeLens(),
+    DictionaryLearning(),
+    Sparsify(),
+    GemmaScope(),
+    GemmaScope2(),
+    LlamaScope(),
+    OpenMoss(),
+    QwenScope(),
+    OpenAi(),
+    Goodfire(),
+)
 """Those that are more particular come first."""
 
 _MOST_FILES = 20_000
@@ -70,7 +84,7 @@ def dictionaries_in(names: list[str], name: str | None = None) -> list[str]:
                 parts = each.split("/")
                 found["/".join(parts if kind.alone else parts[: len(parts) - len(mark.split("/"))]) or "."] = None
                 break
-    return list(found)
+    return [each for each in found if not any(_is_below(each, other) for other in found)]
 
 
 def files_below(folder: Path) -> list[str]:
@@ -82,6 +96,11 @@ def files_below(folder: Path) -> list[str]:
         if len(found) > _MOST_FILES:
             raise RequestError(f"{folder}: more than {_MOST_FILES:,} files: give the folder of a dictionary")
     return found
+
+
+def _is_below(name: str, other: str) -> bool:
+    """Whether it lies in the folder of another dictionary, as the checkpoints of a training do."""
+    return name != other and (other == "." or name.startswith(f"{other}/"))
 
 
 def _matches(name: str, mark: str) -> bool:

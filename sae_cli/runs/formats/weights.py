@@ -49,10 +49,12 @@ class Weights:
         if name not in self._left:
             raise unreadable(self.path, f"the tensor {name}", ", ".join(sorted(self._left)) or "none")
         tensor, letters = self._left.pop(name), dims.split()
+        if not letters and tensor.numel() == 1:
+            tensor = tensor.reshape(())
         fits = tensor.ndim == len(letters) and 0 not in tensor.shape
         if not fits or any(self._sizes.setdefault(each, n) != n for each, n in zip(letters, tensor.shape, strict=True)):
-            known = ", ".join(f"{each}={self._sizes[each]}" for each in letters if each in self._sizes)
-            raise unreadable(self.path, f"{name} of shape [{', '.join(letters)}], {known}", str(list(tensor.shape)))
+            known = "".join(f", {each}={self._sizes[each]}" for each in letters if each in self._sizes)
+            raise unreadable(self.path, f"{name} of shape [{', '.join(letters)}]{known}", str(list(tensor.shape)))
         return as_float(self.path, name, tensor)
 
     def drop(self, *names: str) -> None:
