@@ -14,8 +14,9 @@ from sae_cli.evaluation import evaluate
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.runs.dictionary_run import DictionaryRun, is_trained_here, read_dictionary_run, trained_with
-from sae_cli.runs.file_names import DEFAULT, EVAL_FILE
+from sae_cli.runs.file_names import DEFAULT, EVAL_FILE, SOURCE_FILE
 from sae_cli.runs.formats import writable
+from sae_cli.runs.formats.format import Claim as Stated
 from sae_cli.runs.formats.format import Outgoing
 from sae_cli.tensor_types import Tensor
 
@@ -86,4 +87,7 @@ def _k(source: DictionaryRun, k: Tensor | None, l0: object) -> int | None:
         return int(k)
     if is_trained_here(source.run) and (config := trained_with(source.run)).sae.architecture in _WITH_K:
         return config.k
+    if SOURCE_FILE in source.run.manifest.files:
+        claims = (Stated(*each) for each in source.run.read_json(SOURCE_FILE)["claims"])
+        l0 = next((each.value for each in claims if each.figure in ("k", "l0")), l0)
     return max(1, round(l0)) if isinstance(l0, float) else None

@@ -23,16 +23,13 @@ from sae_cli.evaluation.source_check import disagreement
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.runs.dictionary_run import IMPORT, DictionaryRun, read_dictionary_run
-from sae_cli.runs.file_names import EVAL_FILE
+from sae_cli.runs.file_names import EVAL_FILE, SOURCE_FILE
 from sae_cli.runs.formats import format_of
 from sae_cli.runs.formats.addresses import fetch
 from sae_cli.runs.formats.format import Claim as Stated
 from sae_cli.runs.formats.format import Imported
 from sae_cli.runs.formats.places import EMBEDDED, model_of, site_of
 from sae_cli.terminal import console
-
-SOURCE_FILE = "source.json"
-"""What the source says of itself, which of its files were read, and what was folded."""
 
 
 def run(config: ImportConfig, directory: Path) -> StageResult:

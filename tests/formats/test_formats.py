@@ -44,7 +44,7 @@ def gemma_scope(root):
     folder = root / "gemma-scope-2b-pt-res" / "layer_12" / "width_16k" / "average_l0_82"
     folder.mkdir(parents=True)
     arrays = {"W_enc": W_ENC.T, "W_dec": W_DEC, "b_enc": B_ENC, "b_dec": B_DEC, "threshold": THETA}
-    np.savez(folder / "params.npz", **{name: each.astype(np.float32) for name, each in arrays.items()})
+    np.savez(folder / "params.npz", **{name: each.astype(np.float32) for name, each in arrays.items()})  # pyright: ignore[reportArgumentType]
     f = jumped(X @ W_ENC.T + B_ENC, THETA)
     return folder, f, f @ W_DEC + B_DEC, "google/gemma-2-2b", "resid.12"
 
@@ -155,7 +155,7 @@ def test_a_missing_or_odd_tensor_is_one_line(make, tmp_path):
             del changed[key]
         match path.suffix:
             case ".npz":
-                np.savez(path, **{each: value.numpy() for each, value in changed.items()})
+                np.savez(path, **{each: value.numpy() for each, value in changed.items()})  # pyright: ignore[reportArgumentType]
             case ".safetensors":
                 save_file(changed, path)
             case _:

@@ -101,9 +101,9 @@ def test_saelens_before_version_6(tmp_path):
 
 def classes():
     library = pytest.importorskip("dictionary_learning.dictionary")
-    from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
-    from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
-    from dictionary_learning.trainers.top_k import AutoEncoderTopK
+    from dictionary_learning.trainers.batch_top_k import BatchTopKSAE  # pyright: ignore[reportMissingImports]
+    from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE  # pyright: ignore[reportMissingImports]
+    from dictionary_learning.trainers.top_k import AutoEncoderTopK  # pyright: ignore[reportMissingImports]
 
     plain = ("AutoEncoder", "AutoEncoderNew", "GatedAutoEncoder", "JumpReluAutoEncoder")
     found = {name: (getattr(library, name), ()) for name in plain}

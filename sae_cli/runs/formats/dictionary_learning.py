@@ -191,7 +191,7 @@ def _class_of(weights: Weights, stated: str | None) -> str:
 
 
 def _claims(files: ForeignFiles, trainer: Facts, dictionary: Dictionary) -> tuple[Claim, ...]:
-    claims = []
+    claims: list[Claim] = []
     if dictionary.architecture == "topk":
         claims.append(Claim("k", float(dictionary.get_buffer("k")), WEIGHTS))
     elif dictionary.architecture in ("batch_topk", "matryoshka") and (k := number(trainer.get("k"))) is not None:

@@ -162,7 +162,7 @@ def _ungated(tensors: dict[str, Tensor], config: Facts, folded: list[str]) -> di
     """Where z·‖W_D‖ is held against the threshold, decoder norms go into the encoder."""
     if config.get("sparsity_include_decoder_norm") is not True:
         return tensors
-    norms = tensors["W_dec"].norm(dim=1).clamp_min(1e-30)
+    norms = torch.linalg.vector_norm(tensors["W_dec"], dim=1).clamp_min(1e-30)
     folded.append("sparsity_include_decoder_norm: decoder norms into the encoder")
     return tensors | {
         "W_enc": tensors["W_enc"] * norms[:, None],

@@ -170,7 +170,7 @@ def _dictionary(
     if architecture == "topk":
         tensors["k"] = count(whole(path, "k", config.get("k")))
         if config.get("rescale_acts_by_decoder_norm") is True:
-            norms = W_dec.norm(dim=1).clamp_min(1e-30)
+            norms = torch.linalg.vector_norm(W_dec, dim=1).clamp_min(1e-30)
             W_enc, W_dec = W_enc * norms[:, None], W_dec / norms[:, None]
             tensors["b_enc"] = tensors["b_enc"] * norms
             folded.append("rescale_acts_by_decoder_norm: decoder norms into the encoder")
@@ -179,7 +179,7 @@ def _dictionary(
 
 
 def _claims(files: ForeignFiles, config: Facts, architecture: str, dictionary: Dictionary) -> tuple[Claim, ...]:
-    claims = []
+    claims: list[Claim] = []
     if architecture == "topk":
         claims.append(Claim("k", float(dictionary.get_buffer("k")), CONFIG))
     if files.has(SPARSITY):

@@ -11,7 +11,7 @@ from torch import Tensor
 from sae_cli.artifacts.foreign_files import ForeignFiles, Scalar, as_float, unreadable
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import architecture_class
-from sae_cli.documents import Facts
+from sae_cli.documents import Facts, is_document
 from sae_cli.errors import JobError
 from sae_cli.tensor_types import Float
 
@@ -113,7 +113,7 @@ def text(facts: Facts | Mapping[str, Scalar], *names: str) -> str | None:
 def inner(facts: Facts, name: str) -> Facts:
     """An object inside of another; an empty one where there is none."""
     found = facts.get(name)
-    return found if isinstance(found, Mapping) else {}
+    return found if is_document(found) else {}
 
 
 def number(value: object) -> float | None:
