@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
+import re
+import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 import safetensors.torch
@@ -33,6 +36,27 @@ _MOST_ENTRIES = 10_000
 _MOST_LEVELS = 4
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.bool)
+
+_MAGIC = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
+"""How an array begins, and how many bytes say how long its header is."""
+_LONGEST_HEADER, _MOST_DIMENSIONS = 4096, 8
+_IN_HEADER = (
+    re.compile(r"'descr': '([<>|=]?(?:f[248]|i[1248]|u1))'"),
+    re.compile(r"'fortran_order': (True|False)"),
+    re.compile(r"'shape': \(([0-9, ]{0,200})\)"),
+)
+
+_OF_DAMAGED_PICKLES = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    struct.error,
+)
+"""What PyTorch's reader of plain pickles raises where one is damaged."""
 
 Scalar: TypeAlias = "str | int | float | bool | None"
 
@@ -133,13 +157,13 @@ class ForeignFiles:
         _check_archive(path, size)
         try:
             # Mapped: a storage that claims more than the file has is cut off, instead of being read from beyond it.
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what it makes of a damaged file
+                found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except pickle.UnpicklingError as error:
             raise ValueError(f"a pickle of more than tensors ({str(error).splitlines()[0]})") from error
-        except (RuntimeError, EOFError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        except _OF_DAMAGED_PICKLES as error:
             raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
-        except RecursionError:
-            raise ValueError("too many levels") from None
         flat = dict(_flattened(found))
         if sum(each.numel() * each.element_size() for each in flat.values() if isinstance(each, Tensor)) > size:
             raise ValueError("tensors larger than the file")
@@ -208,24 +232,28 @@ def _arrays(path: Path, size: int) -> Iterator[tuple[str, Tensor]]:
             for each in entries:
                 with archive.open(each) as file:
                     yield PurePosixPath(each.filename).stem, _array(file, each.file_size)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, LookupError, TypeError, SyntaxError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, LookupError, TypeError) as error:
         raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
 
 
-def _array(file: zipfile.ZipExtFile, size: int) -> Tensor:
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(file)
-    if version not in read_header:
-        raise ValueError(f"an array of version {version}")
-    shape, in_columns, dtype = read_header[version](file)
-    if dtype.kind not in "fiu" or dtype.hasobject or dtype.itemsize > 8:
-        raise ValueError(f"an array of {dtype}")
-    if math.prod(shape) * dtype.itemsize > size or any(each < 0 for each in shape):
-        raise ValueError(f"an array of shape {shape} in {size} bytes")
-    content = np.frombuffer(file.read(), dtype)
-    if content.size != math.prod(shape):
-        raise ValueError(f"an array of shape {shape} with {content.size} numbers")
-    found = content.reshape(shape[::-1]).T if in_columns else content.reshape(shape)
+def _array(file: IO[bytes], size: int) -> Tensor:
+    """One array in NumPy's format, whose header is a literal of Python: read here, because NumPy evaluates it."""
+    magic = file.read(8)
+    if magic not in _MAGIC:
+        raise ValueError(f"an array that begins with {magic!r}")
+    length = int.from_bytes(file.read(_MAGIC[magic]), "little")
+    header = file.read(min(length, _LONGEST_HEADER)).decode("latin-1")
+    kind, order, shape = (found[1] if (found := each.search(header)) else None for each in _IN_HEADER)
+    if kind is None or order is None or shape is None:
+        raise ValueError(f"an array that says {brief(header, 60)!r}")
+    dtype, sizes = np.dtype(kind), [int(each) for each in shape.split(",") if each.strip()]
+    if math.prod(sizes) * dtype.itemsize > size or len(sizes) > _MOST_DIMENSIONS:
+        raise ValueError(f"an array of shape {sizes[:_MOST_DIMENSIONS]} in {size} bytes")
+    content = file.read()
+    if len(content) != math.prod(sizes) * dtype.itemsize:
+        raise ValueError(f"an array of shape {sizes} in {len(content)} bytes")
+    numbers = np.frombuffer(content, dtype)
+    found = numbers.reshape(sizes[::-1]).T if order == "True" else numbers.reshape(sizes)
     return torch.from_numpy(found.astype(found.dtype.newbyteorder("="), order="C", copy=True))
 
 

@@ -24,7 +24,7 @@ from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.runs.dictionary_run import IMPORT, DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import EVAL_FILE, SOURCE_FILE
-from sae_cli.runs.formats import format_of
+from sae_cli.runs.formats import read
 from sae_cli.runs.formats.addresses import fetch
 from sae_cli.runs.formats.format import Claim as Stated
 from sae_cli.runs.formats.format import Imported
@@ -50,8 +50,7 @@ def run(config: ImportConfig, directory: Path) -> StageResult:
 def _import(claim: Claim[ImportConfig]) -> FinishedRun:
     config = claim.config
     files, revision = fetch(config.source)
-    kind = format_of(files, config.format)
-    imported = kind.read(files)
+    kind, imported = read(files, config.format)
     card = _card(config, imported, {"address": config.source, "format": kind.name, "sha256": files.sha256()}, revision)
     dictionary = imported.dictionary
     described: Document = {

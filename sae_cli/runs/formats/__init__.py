@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
 
-from sae_cli.artifacts.foreign_files import ForeignFiles
+from sae_cli.artifacts.foreign_files import ForeignFiles, unreadable
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats.dictionary_learning import DictionaryLearning
-from sae_cli.runs.formats.format import Format, WritableFormat
+from sae_cli.runs.formats.format import Format, Imported, WritableFormat
 from sae_cli.runs.formats.gemma_scope import GemmaScope, GemmaScope2
 from sae_cli.runs.formats.linear import Goodfire, OpenAi, QwenScope
 from sae_cli.runs.formats.openmoss import LlamaScope, OpenMoss
@@ -52,6 +52,20 @@ def format_of(files: ForeignFiles, name: str | None) -> Format:
     return found
 
 
+def read(files: ForeignFiles, name: str | None = None) -> tuple[Format, Imported]:
+    """The dictionary in the files, and the format that they are of; errors as `format_of`.
+
+    Raises:
+        JobError: a file is damaged, or says what cannot be represented exactly.
+    """
+    kind = format_of(files, name)
+    found = kind.read(files)
+    for tensor_name, tensor in found.dictionary.tensors().items():
+        if not bool(tensor.isfinite().all()):
+            raise unreadable(files.address, f"{tensor_name} of finite numbers in raw units", "NaN or infinity")
+    return kind, found
+
+
 def writable(name: str) -> WritableFormat:
     """The format of this name that can be written; a `RequestError` where there is none."""
     found = _named(name, "to", [each for each in FORMATS if isinstance(each, WritableFormat)])
@@ -89,7 +103,7 @@ def dictionaries_in(names: list[str], name: str | None = None) -> list[str]:
 
 def files_below(folder: Path) -> list[str]:
     """The names of all files below a folder, relative to it; a `RequestError` where these are too many to look at."""
-    found = []
+    found: list[str] = []
     for each in folder.rglob("*"):
         if each.is_file():
             found.append(each.relative_to(folder).as_posix())

@@ -58,7 +58,7 @@ class DictionaryLearning:
         name = _weights_file(files)
         assert name is not None, "it was recognised"
         config_file = _config_file(files, name)
-        trainer = inner(files.json(config_file), "trainer") if config_file else {}
+        trainer: Facts = inner(files.json(config_file), "trainer") if config_file else {}
         tensors, scale = files.tensors(name), 1.0
         folded = [MEAN_UNKNOWN]
         if any(each.startswith(_STATE) for each in tensors) and name == "ae.pt":

@@ -77,9 +77,9 @@ class Outgoing(NamedTuple):
 class Written:
     """What is to be written: documents and tensors by the names of their files, and what was folded."""
 
-    documents: Mapping[str, Document] = field(default_factory=dict)
-    tensors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    pickles: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    documents: Mapping[str, Document] = field(default_factory=dict[str, Document])
+    tensors: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict[str, Mapping[str, Tensor]])
+    pickles: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict[str, Mapping[str, Tensor]])
     folded: tuple[str, ...] = ()
 
 
@@ -93,9 +93,14 @@ class Format(Protocol):
         alone: whether such a file is a dictionary by itself, not its folder.
     """
 
-    name: str
-    marks: tuple[str, ...]
-    alone: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def marks(self) -> tuple[str, ...]: ...
+
+    @property
+    def alone(self) -> bool: ...
 
     def recognise(self, files: ForeignFiles) -> bool:
         """Whether the files are of this format, by their names and, where these do not say, by a look into them."""

@@ -17,9 +17,9 @@ _QWEN_REPOSITORY = re.compile(r"(?:.*--)?SAE-Res-(.+)-W\d+K-L0_(\d+)")
 _OPENAI_PLACES = {
     "resid_post_mlp": "hook_resid_post",
     "resid_delta_mlp": "hook_mlp_out",
+    "resid_delta_attn": "hook_attn_out",
     "mlp_post_act": "mlp.hook_post",
 }
-_OPENAI_PLACES |= {"resid_delta_attn": "hook_attn_out"}
 _VERSION = re.compile(r"_v\d+(_\d+k)?$")
 _STATISTICS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
 

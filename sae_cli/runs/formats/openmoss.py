@@ -23,6 +23,7 @@ from sae_cli.runs.formats.weights import (
     count,
     inner,
     number,
+    row_norms,
     text,
     whole,
     with_center,
@@ -162,7 +163,7 @@ def _ungated(tensors: dict[str, Tensor], config: Facts, folded: list[str]) -> di
     """Where z·‖W_D‖ is held against the threshold, decoder norms go into the encoder."""
     if config.get("sparsity_include_decoder_norm") is not True:
         return tensors
-    norms = torch.linalg.vector_norm(tensors["W_dec"], dim=1).clamp_min(1e-30)
+    norms = row_norms(tensors["W_dec"])
     folded.append("sparsity_include_decoder_norm: decoder norms into the encoder")
     return tensors | {
         "W_enc": tensors["W_enc"] * norms[:, None],

@@ -24,6 +24,7 @@ from sae_cli.runs.formats.weights import (
     cannot,
     count,
     inner,
+    row_norms,
     text,
     whole,
     with_center,
@@ -170,7 +171,7 @@ def _dictionary(
     if architecture == "topk":
         tensors["k"] = count(whole(path, "k", config.get("k")))
         if config.get("rescale_acts_by_decoder_norm") is True:
-            norms = torch.linalg.vector_norm(W_dec, dim=1).clamp_min(1e-30)
+            norms = row_norms(W_dec)
             W_enc, W_dec = W_enc * norms[:, None], W_dec / norms[:, None]
             tensors["b_enc"] = tensors["b_enc"] * norms
             folded.append("rescale_acts_by_decoder_norm: decoder norms into the encoder")

@@ -105,6 +105,11 @@ def count(k: int) -> Tensor:
     return torch.tensor([float(k)])
 
 
+def row_norms(W_dec: Float[Tensor, "F d"]) -> Float[Tensor, " F"]:
+    """The lengths of decoder rows, never 0."""
+    return W_dec.square().sum(dim=1).sqrt().clamp_min(1e-30)
+
+
 def text(facts: Facts | Mapping[str, Scalar], *names: str) -> str | None:
     """The first of these entries that is a text."""
     return next((found for name in names if isinstance(found := facts.get(name), str) and found), None)
@@ -117,8 +122,10 @@ def inner(facts: Facts, name: str) -> Facts:
 
 
 def number(value: object) -> float | None:
-    """A number that is not NaN; None for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
+    """A number that float32 can hold; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= torch.finfo(torch.float32).max else None
 
 
 def cannot(path: Path, what: str, why: str) -> JobError:
