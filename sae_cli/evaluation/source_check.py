@@ -33,7 +33,8 @@ _BETTER = 0.5
 
 
 _SOMEWHAT = 0.85
-"""The same, where that is what its source states."""
+"""The same, where that is what its source states; and one block away, where no dictionary is better than at its own."""
+_HOOK = "hook off by one"
 
 
 class Sampled(NamedTuple):
@@ -105,7 +106,8 @@ def _cause(sample: _Sample, dictionary: Dictionary, claims: Sequence[Claim], off
     fvu = next((each.value for each in claims if each.figure == "fvu"), None)
     fits = [what for what, each in tried.items() if fvu is None or abs(each.fvu - fvu) <= _APART["fvu"]]
     cause = min(fits or tried, key=lambda what: tried[what].fvu)
-    if tried[cause].fvu <= _BETTER * as_it_is.fvu:
+    share = _BETTER if not cause.startswith(_HOOK) else _SOMEWHAT
+    if tried[cause].fvu <= share * as_it_is.fvu:
         return cause
     sparser = wanted is not None and not _near(as_it_is.l0, wanted) and tried[cause].fvu < 1
     stated = fvu is not None and cause in fits and tried[cause].fvu <= _SOMEWHAT * as_it_is.fvu
@@ -128,7 +130,7 @@ def _changes(dictionary: Dictionary, claims: Sequence[Claim], scale: float) -> I
     `scale`: √d over the mean norm of the activations.
     """
     for shift in (-1, 1):
-        yield f"hook off by one (layer {shift:+d} fits)", dictionary, shift
+        yield f"{_HOOK} (layer {shift:+d} fits)", dictionary, shift
     tensors = dictionary.tensors()
     center = torch.zeros_like(dictionary.center) if dictionary.b_pre is None else dictionary.b_dec
     what = "nothing" if dictionary.b_pre is None else "b_dec"
