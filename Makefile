@@ -1,16 +1,28 @@
 # make demo: harvest, train and evaluate on the embedded model. make test: the default tests.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test peers lint format clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh experiments/demo.sh
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+# Other tools in an environment of their own, and the tests that compare with them. Their torchvision is of another build
+# than torch where that is one for the CPU, and nothing needs it.
+peers: $(PEERS)/.installed
+	$(PEERS)/bin/python -m pytest -m peers tests/formats
+
+$(PEERS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet -c constraints.txt -e '.[test]' sae-lens==6.54 dictionary-learning==0.1.0 eai-sparsify==1.3.3
+	$(PEERS)/bin/pip uninstall --quiet --yes torchvision
+	touch $(PEERS)/.installed
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from sae_cli.artifacts.files import (
@@ -30,6 +31,7 @@ from sae_cli.artifacts.files import (
     take_file,
     unwritable,
     write_bytes,
+    write_file,
     write_json,
 )
 from sae_cli.artifacts.lock import LOCK, RunLock, check_free
@@ -77,6 +79,11 @@ class Run:
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor], metadata: Facts | None = None) -> None:
         self._record(name, write_tensors(self.directory / name, tensors, metadata))
+
+    def write_pickle(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """For tools that know no other files: named tensors as PyTorch saves them."""
+        plain = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
+        self._record(name, write_file(self.directory / name, lambda temporary: torch.save(plain, temporary)))
 
     def write_json(self, name: str, value: object) -> None:
         self._record(name, write_json(self.directory / name, value))

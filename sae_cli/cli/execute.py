@@ -9,7 +9,7 @@ from typing import Any
 from sae_cli.cli import overrides, requirements
 from sae_cli.cli.diagnosis import request_errors
 from sae_cli.cli.launch import launch
-from sae_cli.cli.layers import one_run_a_layer
+from sae_cli.cli.layers import one_run_a_dictionary, one_run_a_layer
 from sae_cli.cli.of_the_run import with_its_source
 from sae_cli.cli.request import Request
 from sae_cli.config.compose import Composer
@@ -28,7 +28,7 @@ def execute(request: Request) -> None:
     if request.cfg or request.info:
         _print_configuration(request)
         return
-    request = one_run_a_layer(request)
+    request = one_run_a_dictionary(one_run_a_layer(request))
     if request.multirun and request.show:
         raise RequestError("--show shows features of one run: leave -m out, or show them run by run")
     if request.multirun:

@@ -1,4 +1,5 @@
-"""`layer=[0,1,2]`: one run a layer, all from the same forward passes."""
+"""Requests that stand for several runs: `layer=[0,1,2]`, all from the same forward passes, and a folder of many foreign
+dictionaries."""
 
 from __future__ import annotations
 
@@ -27,3 +28,19 @@ def one_run_a_layer(request: Request) -> Request:
     if not any(text.startswith(f"{_LAUNCHER}=") for text in others):
         others.append(f"{_LAUNCHER}={SHARED_LAUNCHER}")
     return replace(request, overrides=[*others, sweep], multirun=True)
+
+
+def one_run_a_dictionary(request: Request) -> Request:
+    """The sweep over the dictionaries in a folder, or a repository, of many; any other request as it is."""
+    schema, key = schema_of(request.command), "source"
+    given = [text for text in request.overrides if text.startswith(f"{key}=")]
+    if schema.command != "import" or request.multirun or len(given) != 1:
+        return request
+    from sae_cli.runs.formats.addresses import dictionaries_at
+
+    named = {each.key_or_group: each.value() for each in overrides.parse(request.overrides, request.multirun)}
+    kind = named.get("format")
+    found = dictionaries_at(str(named[key]), kind if isinstance(kind, str) else None)
+    listed = f"{key}={','.join(map(overrides.quoted, found))}"
+    others = [listed if text in given else text for text in request.overrides]
+    return replace(request, overrides=others, multirun=len(found) > 1)

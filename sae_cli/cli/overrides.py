@@ -25,16 +25,17 @@ def quoted(text: str) -> str:
 
 
 def with_runs(arguments: Sequence[str], command: str) -> list[str]:
-    """The arguments of a command with a bare path as `run=PATH`, if it has such a setting."""
-    on_a_run = any(each.name == "run" for each in fields(schema_of(command)))
-    return [as_run(each) if on_a_run else each for each in arguments]
+    """The arguments of a command with a bare path as `run=PATH`, or `source=PATH`, if it has such a setting."""
+    names = [each.name for each in fields(schema_of(command))]
+    key = next((key for key in ("run", "source") if key in names), None)
+    return [as_run(each, key) if key else each for each in arguments]
 
 
-def as_run(argument: str) -> str:
+def as_run(argument: str, key: str = "run") -> str:
     """An override as it is, a path as `run=PATH`; what exists on disk is a path even with a `=` in it."""
     is_override = "=" in argument or argument.startswith(("~", "+"))
     if Path(argument).exists() or argument.startswith("~/") or not is_override:
-        return f"run={quoted(argument)}"
+        return f"{key}={quoted(argument)}"
     return argument
 
 

@@ -25,6 +25,7 @@ FIGURES = {
     "contrast": tuple(f"{key}{part}" for key in contrasted() for part in ("", "_low", "_high", "_p")),
     "features": required_names(Of.PAGES),
     "randomize-weights": (),
+    "export": (),
 }
 """The fields of the other commands, which have no `eval.json`."""
 _BASELINES = [each.value for each in Baseline]

@@ -19,6 +19,7 @@ from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import BASELINE_TOKENS, EvalConfig
+from sae_cli.config.commands.import_ import ImportConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
@@ -58,7 +59,7 @@ def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResul
     return result(source, _evaluate(source, config, evaluation_name))
 
 
-def settings_for(directory: Path, like: PruneConfig | CompareConfig | ContrastConfig) -> EvalConfig:
+def settings_for(directory: Path, like: PruneConfig | CompareConfig | ContrastConfig | ImportConfig) -> EvalConfig:
     """The evaluation of a run that another command asks for, with that command's own settings."""
     return EvalConfig(
         run=str(directory),

@@ -25,3 +25,5 @@ COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 
 CONTRAST_FILE = "contrast.json"
 """Of a contrast."""
+SOURCE_FILE = "source.json"
+"""In an imported run: what its source says of itself, which of its files were read, and what was folded."""

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from sae_cli.config.amounts import amounts_of
-from sae_cli.config.commands import command_names, schema_of
+from sae_cli.config.commands import command_names, module_name, schema_of
 from sae_cli.config.data import DataConfig, HfData
 from sae_cli.config.location import conf_dir
 from sae_cli.config.roles import TextRole, role_of
@@ -20,13 +20,17 @@ OWN = {
     },
     "eval": {"out"},
     "features": {"out"},
+    "import": {
+        *("check", "eval.tokens", "eval.sample", "eval.rows_per_document", "eval.within"),
+        *(f"features.{name}" for name in ("tokens", "split", "rows_per_document", "rare_below")),
+    },
 }
 
 
 @pytest.mark.parametrize("command", command_names())
 def test_a_command_has_a_schema_a_module_and_a_primary_configuration(command):
     assert schema_of(command).command == command
-    assert find_spec(f"sae_cli.commands.{command.replace('-', '_')}") is not None
+    assert find_spec(f"sae_cli.commands.{module_name(command)}") is not None
     assert f"base_{command}" in (conf_dir() / f"{command}.yaml").read_text()
 
 
