@@ -7,7 +7,7 @@ import pytest
 
 from sae_cli.cli.output import as_document
 from sae_cli.cli.required_fields import EVALUATION, FIGURES, GROUPS
-from sae_cli.commands import compare, contrast, features, harvest, train
+from sae_cli.commands import compare, contrast, export, features, harvest, train
 from sae_cli.commands import eval as evaluate
 from sae_cli.commands import prune_high_freq as prune
 from sae_cli.commands import randomize_weights as randomize
@@ -15,6 +15,7 @@ from sae_cli.commands.contrast import CONTRASTED
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import EvalConfig
+from sae_cli.config.commands.export import ExportConfig
 from sae_cli.config.commands.features import FeaturesConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.commands.randomize_weights import RandomizeConfig
@@ -71,6 +72,7 @@ def ended(world, tmp_path_factory):
     found["contrast"] = [contrast.run(against, root / "contrast")]
     looking = FeaturesConfig(run=str(root / "mlp_out"), only=[1], contexts=ContextsConfig(tokens=300), **FAST)
     found["features"] = [features.run(looking, root / "mlp_out", "a")]
+    found["export"] = [export.run(ExportConfig(run=str(root / "mlp_out"), to="saelens"), root / "exported")]
     found["randomize-weights"] = [
         randomize.run(RandomizeConfig(model=ModelConfig(path=str(world.model))), root / "model")
     ]
