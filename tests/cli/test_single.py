@@ -149,7 +149,7 @@ BAD_REQUESTS = {
     "eval run=[a,b]": "a: no run here",
     "eval run=[a,b] baselines=[pca]": "have no effect with run=[…] of several: leave them out",
     "eval runs/a data.context=64": "runs/a: no run here (no manifest.json); give the run directory",
-    "eval runs/a data=null": "data=null: expected an option of data; there is compositional, docstrings, fineweb, gaussian,",
+    "eval runs/a data=null": "data=null: expected an option of data; there is compositional, docstrings, fineweb,",
     "train hydra.mode=MULTIRUN": "hydra.mode=MULTIRUN: the mode is an option; add -m for a sweep",
     "eval runs/a --require l0": "--require l0: expected FIELD>=NUMBER",
     "eval runs/a --require los_recovered>=0.9": "no field los_recovered: did you mean loss_recovered?",
