@@ -84,7 +84,8 @@ def _model(config: ImportConfig, imported: Imported) -> ModelConfig:
         raise RequestError(f"{config.source}: does not say which model it is of: give model=")
     if (path := model_of(imported.model)) is None:
         raise RequestError(
-            f"{config.source}: is of the model {imported.model!r}, which is no name of the hub: give model="
+            f"{config.source}: is of the model {imported.model!r}, which is no name of the hub and no folder here: "
+            "give model="
         )
     return ModelConfig(path=path, name=path.removeprefix(EMBEDDED) if path.startswith(EMBEDDED) else "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from sae_cli.config.hook import HookConfig, HookPoint, SiteConfig
 
@@ -84,10 +85,10 @@ def site_of(name: str) -> SiteConfig | None:
 
 
 def model_of(name: str) -> str | None:
-    """The hub id, or the embedded model, that a model's name stands for; None where it stands for none that is known.
-
-    A folder of somebody else's machine is none.
-    """
+    """The hub id, the embedded model, or the folder on this machine that a model's name stands for; None where it is
+    none that is known: a folder of somebody else's machine, say."""
+    if Path(name).is_absolute() and Path(name, "config.json").is_file():
+        return name
     if name.startswith(EMBEDDED) or _HUB_ID.fullmatch(name):
         return name
     if name.lower() in _ALIASES:
