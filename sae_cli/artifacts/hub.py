@@ -6,34 +6,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from sae_cli.errors import JobError, RequestError
 from sae_cli.escaping import brief
 
+_MAIN = "main"
+
 
 class Repository(NamedTuple):
-    """A repository as it is at a commit."""
+    """A repository as it is at a commit, and the revision that was asked for, by which the cache knows that commit."""
 
     name: str
+    revision: str
     commit: str
     files: tuple[str, ...]
 
 
 def repository(name: str, revision: str | None) -> Repository:
-    """What is in a repository.
+    """What is in a repository; offline (`HF_HUB_OFFLINE=1`), what the cache has of it.
 
     Raises:
         RequestError: there is none of this name and revision, or it may not be read.
         JobError: the hub cannot be reached.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_OFFLINE
 
     with _errors(name, revision):
+        if HF_HUB_OFFLINE:
+            return _cached(name, revision or _MAIN)
         found = HfApi().model_info(name, revision=revision, timeout=60)
     files = tuple(sorted(each.rfilename for each in found.siblings or ()))
-    return Repository(name, found.sha or revision or "main", files)
+    return Repository(name, revision or _MAIN, found.sha or revision or _MAIN, files)
+
+
+def _cached(name: str, revision: str) -> Repository:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound, LocalEntryNotFoundError
+
+    try:
+        of_name = [each for each in scan_cache_dir().repos if (each.repo_type, each.repo_id) == ("model", name)]
+    except CacheNotFound:
+        of_name = []
+    for each in (each for repository in of_name for each in repository.revisions):
+        if revision in (*each.refs, each.commit_hash):
+            files = (file.file_path.relative_to(each.snapshot_path).as_posix() for file in each.files)
+            return Repository(name, revision, each.commit_hash, tuple(sorted(files)))
+    raise LocalEntryNotFoundError("HF_HUB_OFFLINE is set, and it is not in the cache")
 
 
 def fetched(of: Repository, files: Sequence[str]) -> Path:
@@ -41,11 +64,18 @@ def fetched(of: Repository, files: Sequence[str]) -> Path:
     from huggingface_hub import hf_hub_download
 
     folder = Path()
-    with _errors(of.name, of.commit):
+    with _errors(of.name, of.revision):
         for name in files:
-            path = Path(hf_hub_download(of.name, name, revision=of.commit))
+            path = Path(hf_hub_download(of.name, name, revision=of.revision))
             folder = path.parents[name.count("/")]
+            if folder.name != of.commit:
+                raise OSError(f"{of.revision} was {of.commit}, and is {folder.name} now")
     return folder
+
+
+def _network_errors() -> list[type[Exception]]:
+    """What the library lets through of the client that it uses, which depends on its version."""
+    return [import_module(name).HTTPError for name in ("httpx", "httpx2") if find_spec(name)]
 
 
 class _errors:
@@ -58,7 +88,6 @@ class _errors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from httpx import HTTPError
         from huggingface_hub.errors import (
             EntryNotFoundError,
             GatedRepoError,
@@ -80,6 +109,6 @@ class _errors:
             raise RequestError(
                 f"{self._shown}: expected a repository of the hub, found none ({brief(what)})"
             ) from error
-        if isinstance(error, HfHubHTTPError | HTTPError | OSError):
+        if isinstance(error, (HfHubHTTPError, OSError, *_network_errors())):
             what = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise JobError(f"{self._shown}: the hub cannot be reached ({brief(what)}); try again") from error

@@ -207,7 +207,9 @@ def test_correlations_against_numpy(world, runs, tmp_path):
 def test_networks_without_a_basis_in_common_meet_by_activations(world, runs, tmp_path):
     """A network whose MLP writes along other axes of the residual stream has the same features, as they fire."""
     model = load_language_model(str(world.model))
-    weight, bias = (model.parts.blocks[1].down_projection.get_parameter(name) for name in ("weight", "bias"))
+    down = model.parts.blocks[1].down_projection
+    assert down is not None
+    weight, bias = (down.get_parameter(name) for name in ("weight", "bias"))
     width = len(bias)
     turn = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(1)))[0]
     weight.data, bias.data = turn @ weight.data, turn @ bias.data

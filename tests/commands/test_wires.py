@@ -29,6 +29,7 @@ def runs(world, tmp_path_factory):
     config = world.train(root)
     model = build.language_model(config.model, config.data, torch.device("cpu"))
     part = model.parts.blocks[LAYER].down_projection
+    assert part is not None
     W, b = (part.get_parameter(name).detach() for name in ("weight", "bias"))  # [d, m], [d]
     m, d = W.shape[1], W.shape[0]
     assert m != d
@@ -81,6 +82,7 @@ def test_what_is_left_out_is_missing_from_what_is_written(runs, sae, world):
     assert carried.shape[1] == m + half.d_out
     x, y = carried[:, :m].double(), carried[:, m:].double()
     part = model.parts.blocks[LAYER].down_projection
+    assert part is not None
     missing = x.clamp(max=0) @ part.get_parameter("weight").double().T
     expected = missing.square().sum() / (y - y.mean(dim=0)).square().sum()
     assert found["fvu"] == pytest.approx(float(expected), rel=1e-4)

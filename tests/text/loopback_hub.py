@@ -1,4 +1,4 @@
-"""A hub of data sets on the loopback device, as far as `datasets` asks: cards, and the lists and bytes of files."""
+"""A hub on the loopback device, as far as `datasets` and `huggingface_hub` ask: cards, and lists and bytes of files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c" * 40
+Repositories = Mapping[str, Mapping[str, bytes]]
 
 
 @contextmanager
-def loopback_hub(data_sets: Mapping[str, Mapping[str, bytes]]) -> Iterator[str]:
-    """Its address, for HF_ENDPOINT; `data_sets` are files by their names, by the data set's name."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(data_sets))
+def loopback_hub(data_sets: Repositories, models: Repositories | None = None, gated: str = "") -> Iterator[str]:
+    """Its address, for HF_ENDPOINT.
+
+    Args:
+        data_sets, models: files by their names, by the repository's name; the commit of all is `COMMIT`, and there are
+            the revisions `main` and `v1`.
+        gated: a model that may not be read.
+    """
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(data_sets, models or {}, gated))
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -28,7 +35,7 @@ def loopback_hub(data_sets: Mapping[str, Mapping[str, bytes]]) -> Iterator[str]:
         server.server_close()
 
 
-def _handler(data_sets: Mapping[str, Mapping[str, bytes]]) -> type[BaseHTTPRequestHandler]:
+def _handler(data_sets: Repositories, models: Repositories, gated: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -40,10 +47,24 @@ def _handler(data_sets: Mapping[str, Mapping[str, bytes]]) -> type[BaseHTTPReque
                 self._json(list(_tree(data_sets[found[1]], found[2])))
             elif found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(/revision/.+)?", path):
                 self._json({"id": found[1], "sha": COMMIT, "siblings": []})
+            elif found := re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)(?:/revision/([^/]+)|/resolve/.+)?", path):
+                self._of_model(found[1], found[2] or "main", path.partition("/resolve/")[2].partition("/")[2])
             else:
                 self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
         do_HEAD = do_GET
+
+        def _of_model(self, name: str, revision: str, file: str) -> None:
+            if name == gated:
+                self._answer(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": f"{name} is gated"})
+            elif name not in models:
+                self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+            elif revision not in ("main", "v1", COMMIT):
+                self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            elif file:
+                self._file(models[name].get(file))
+            else:
+                self._json({"id": name, "sha": COMMIT, "siblings": [{"rfilename": each} for each in models[name]]})
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
