@@ -47,8 +47,11 @@ def _handler(data_sets: Repositories, models: Repositories, gated: str) -> type[
                 self._json(list(_tree(data_sets[found[1]], found[2])))
             elif found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(/revision/.+)?", path):
                 self._json({"id": found[1], "sha": COMMIT, "siblings": []})
-            elif found := re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)(?:/revision/([^/]+)|/resolve/.+)?", path):
-                self._of_model(found[1], found[2] or "main", path.partition("/resolve/")[2].partition("/")[2])
+            elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+/(.+)", path):
+                entries = list(_tree(models.get(found[1], {}), found[2]))
+                self._json(entries) if entries else self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+            elif found := re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)(?:/(?:revision|resolve)/([^/]+)/?(.*))?", path):
+                self._of_model(found[1], found[2] or "main", found[3] or "")
             else:
                 self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
 
