@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
-from sae_cli.artifacts.survey import EVALUATIONS
+from sae_cli.artifacts.survey import EVALUATIONS, measurements_in
 from sae_cli.config.commands.export import ExportConfig
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.dictionaries.files import load_dictionary
-from sae_cli.errors import RequestError, SaeError
+from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.runs.dictionary_run import DictionaryRun, is_trained_here, read_dictionary_run, trained_with
-from sae_cli.runs.file_names import DEFAULT, EVAL_FILE, SOURCE_FILE
+from sae_cli.runs.file_names import EVAL_FILE, SOURCE_FILE
 from sae_cli.runs.formats import writable
 from sae_cli.runs.formats.format import Claim as Stated
 from sae_cli.runs.formats.format import Outgoing
@@ -74,11 +74,19 @@ def _outgoing(source: DictionaryRun, verify: bool) -> Outgoing:
 
 
 def _evaluation(source: DictionaryRun) -> FinishedRun | None:
-    """The default evaluation in the run, where there is one."""
-    try:
-        return read_run(source.run.directory / EVALUATIONS / DEFAULT)
-    except SaeError:
-        return None
+    """Of the evaluations in the run on its own text the one whose features were counted on most tokens."""
+    own = [
+        read_run(each.directory)
+        for each in measurements_in(source.run.directory, EVALUATIONS)
+        if each.status == "complete"
+        and each.manifest
+        and not any(key.startswith("data.") for key in each.manifest.settings)
+    ]
+    return max(own, key=lambda each: int(each.read_json(EVAL_FILE).get("feature_tokens") or 0), default=None)
+
+
+def _is_of_data(key: str) -> bool:
+    return key.startswith("data.")
 
 
 def _k(source: DictionaryRun, k: Tensor | None, l0: object) -> int | None:

@@ -35,6 +35,8 @@ _BETTER = 0.5
 _SOMEWHAT = 0.85
 """The same, where that is what its source states; and one block away, where no dictionary is better than at its own."""
 _HOOK = "hook off by one"
+_ABOUT_RIGHT = 1.25
+"""A factor of thresholds that needs no explanation."""
 
 
 class Sampled(NamedTuple):
@@ -97,7 +99,7 @@ def _cause(sample: _Sample, dictionary: Dictionary, claims: Sequence[Claim], off
     as_it_is = sample.of(dictionary)
     wanted = next((each.value for each in claims if each.figure in ("k", "l0")), None)
     tried: dict[str, Sampled] = {}
-    for what, changed, shift in _changes(dictionary, claims, sample.scale(dictionary)):
+    for what, changed, shift in _changes(dictionary, wanted, sample):
         figures = sample.of(changed, shift)
         if figures is not None and _is_sparse(figures.l0, wanted, as_it_is):
             tried[what] = figures
@@ -124,20 +126,24 @@ def _is_sparse(l0: float, wanted: float | None, as_it_is: Sampled | None) -> boo
     return as_it_is is not None and l0 <= _FACTOR * max(as_it_is.l0, 1)
 
 
-def _changes(dictionary: Dictionary, claims: Sequence[Claim], scale: float) -> Iterator[tuple[str, Dictionary, int]]:
+def _changes(dictionary: Dictionary, wanted: float | None, sample: _Sample) -> Iterator[tuple[str, Dictionary, int]]:
     """What it is called, the dictionary so changed, and by how many blocks its hook is moved.
 
-    `scale`: √d over the mean norm of the activations.
+    `wanted`: features that should be active on a token, where the source says that.
     """
+    scale = sample.scale(dictionary)
     for shift in (-1, 1):
         yield f"{_HOOK} (layer {shift:+d} fits)", dictionary, shift
     tensors = dictionary.tensors()
     center = torch.zeros_like(dictionary.center) if dictionary.b_pre is None else dictionary.b_dec
     what = "nothing" if dictionary.b_pre is None else "b_dec"
     yield f"bias not folded ({what} is to be subtracted from the input)", dictionary.replace(b_pre=center), 0
-    k = next((each.value for each in claims if each.figure == "k"), None)
-    if k is not None and dictionary.architecture == "relu":
-        yield f"ReLU for TopK (k={k:g})", TopKDictionary({**tensors, "k": torch.tensor([k])}), 0
+    if wanted is not None and dictionary.architecture == "relu" and 1 <= round(wanted) <= dictionary.n_features:
+        k = torch.tensor([float(round(wanted))])
+        yield f"ReLU for TopK (k={round(wanted)})", TopKDictionary({**tensors, "k": k}), 0
+    if wanted is not None and "threshold" in tensors and (factor := sample.threshold_factor(dictionary, wanted)):
+        moved = dictionary.replace(threshold=tensors["threshold"] * factor)
+        yield f"threshold × scale (× {factor:.3g} gives the stated L0; √d over the mean norm is {scale:.3g})", moved, 0
     for direction, factor in (("×", scale), ("÷", 1 / scale)):
         if "threshold" in tensors:
             moved = dictionary.replace(threshold=tensors["threshold"] * factor)
@@ -167,6 +173,20 @@ class _Sample:
         error, spread = x - dictionary.decode(f), x - x.mean(dim=0)
         fvu = float(error.double().square().sum() / spread.double().square().sum().clamp_min(1e-30))
         return Sampled(float((f > 0).sum()) / len(x), fvu)
+
+    @torch.no_grad()
+    def threshold_factor(self, dictionary: Dictionary, l0: float) -> float | None:
+        """What thresholds have to be multiplied by for so many features of a token to be active; None where nothing
+        does that, or where they are about right."""
+        x, threshold = self._activations(0), dictionary.tensors()["threshold"]
+        if x is None or x.shape[1] != dictionary.d_in or not bool((threshold > 0).all()):
+            return None
+        ratios = (dictionary.replace(threshold=torch.zeros_like(threshold)).encode(x) / threshold).flatten()
+        active = round(l0 * len(x))
+        if not 0 < active <= int((ratios > 0).sum()):
+            return None
+        factor = float(ratios.kthvalue(len(ratios) - active + 1).values)
+        return None if 1 / _ABOUT_RIGHT < factor < _ABOUT_RIGHT else factor
 
     def scale(self, dictionary: Dictionary) -> float:
         """√d over the mean norm of the activations."""
