@@ -42,7 +42,8 @@ class Card:
     Attributes:
         model: whose activations they are; None where they are of no model. Of a known truth it is a name only.
         wiring: the places in the model; likewise.
-        data: the text that it was trained on, or the truth; None where that is not known.
+        data: the text that it was trained on, or the truth; of one from elsewhere the text that it was measured on when
+            it was imported. None where none is known.
         scale: what activations were multiplied by in its training; None where that is not known.
         tokens: activations that it was trained on.
         source: where these came from: `live`, `harvest`, `synthetic`.

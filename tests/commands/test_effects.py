@@ -15,6 +15,7 @@ import pytest
 import sae_cli.config
 from sae_cli.cli.plan import make_plan
 from sae_cli.cli.request import Request
+from sae_cli.config.commands.export import ExportConfig
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.settings import flatten, result_settings
 from sae_cli.errors import RequestError
@@ -126,12 +127,12 @@ def test_what_a_training_does_not_look_at_is_refused(kind, world, tmp_path, read
             planned("train", [*arguments, f"{key}={another(key, values[key])}"])
 
 
-@pytest.mark.parametrize("command", ["harvest", "eval", "features", "prune-high-freq", "compare"])
+@pytest.mark.parametrize("command", ["harvest", "eval", "features", "prune-high-freq", "compare", "export", "import"])
 def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path, read):
-    from sae_cli.commands import train
+    from sae_cli.commands import export, train
 
     stage = importlib.import_module(
-        {"eval": "sae_cli.commands.eval", "prune-high-freq": "sae_cli.commands.prune_high_freq"}.get(command)
+        {"prune-high-freq": "sae_cli.commands.prune_high_freq", "import": "sae_cli.commands.import_"}.get(command)
         or f"sae_cli.commands.{command}"
     )
     small = ["eval.tokens=100", "features.tokens=100", "device=cpu", "model_rows=4"]
@@ -144,13 +145,19 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
         own = {
             "prune-high-freq": [f"run={run}", "top_n=1"],
             "compare": [f"a={run}", f"b={other}"],
+            "export": [f"run={run}", "to=saelens"],
+            "import": [f"source={tmp_path / 'out'}", *overrides(TEXT, text=world.text), "data.context=32"],
             "features": [f"run={run}", "contexts.tokens=100"],
         }
-        arguments = [*own.get(command, [f"run={run}"]), *small]
+        if command == "import":
+            export.run(ExportConfig(run=str(run), to="saelens"), tmp_path / "out")
+        arguments = [*own.get(command, [f"run={run}"]), *([] if command == "export" else small)]
     job = planned(command, [*arguments, f"runs_dir={tmp_path}"])
     read.clear()
     stage.run(job.config, *job.place)
-    idle = set(unread(job.config, read)) - PLACES
+    idle = set(unread(job.config, read)) - PLACES - (HOW if command == "export" else set())
+    if command == "import":  # its text goes into the card, and is read from there
+        idle = {key for key in idle if not key.startswith(("data.", "model.", "hook."))}
     for key in sorted(idle):
         value = {"finetune": "all", "finetune_lr": ".1"}.get(key) or another(key, flatten(job.config)[key])
         with pytest.raises(RequestError, match=r"has no effect|have no effect|has no revisions"):
