@@ -199,19 +199,19 @@ _OF_A_NEURON = (
 
 _OF_COMPARISONS = (
     Figure("mmcs", "MMCS", "mean over the features of A that fire of the largest similarity with one of B: the cosine "
-           "of their rows; the correlation of their activations (`by=activations`); of those sampled the cosine of "
-           "their effects with those of the one that fires most like them (`by=effects`)",
+           "of their rows; the correlation of their activations (by=activations); of those sampled the cosine of "
+           "their effects with those of the one that fires most like them (by=effects)",
            Of.COMPARISON | Of.PAIR, digits=".3f"),
     Figure("mmcs_back", "MMCS back", "the same from B to A", Of.COMPARISON, digits=".3f"),
     Figure("floor_random", "random floor", "`mmcs` with as many random directions in place of B", digits=".3f"),
     Figure("floor_subspace", "subspace floor", "`mmcs` with Gaussian rows of the second moment of B's", digits=".3f"),
-    Figure("floor_moved", "floor of other text", "`mmcs` where A and B read different documents (`by=activations`)",
+    Figure("floor_moved", "floor of other text", "`mmcs` where A and B read different documents (by=activations)",
            digits=".3f"),
     Figure("floor_next", "floor of other features", "`mmcs` with the match of the next more frequent of the sampled "
-           "features (`by=effects`)", digits=".3f"),
+           "features (by=effects)", digits=".3f"),
     Figure("q50", "median", "median of the largest similarities", digits=".3f"),
     Figure("share_0.9", "share > .9", "share of the largest similarities above .9", digits=".1%", short="> .9"),
-    Figure("matched", "found again", "share of the largest similarities above `matched_above`",
+    Figure("matched", "found again", "share of the largest similarities above the setting matched_above",
            Of.COMPARISON | Of.PAIR, digits=".1%"),
 )
 

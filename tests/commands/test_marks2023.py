@@ -1,8 +1,9 @@
 """`+recipe=marks2023` against the published procedure (saprmarks/dictionary_learning, December 2023) in float64.
 
 The reference is written from that code in numpy; it gets the first weights, the batches and the seeds of the draws. In
-one thing it follows the product: which features are active in a step is what that step's forward pass says; there the
-batch is encoded once more after it.
+two things it follows the product: which features are active in a step is what that step's forward pass says (there the
+batch is encoded once more after it), and so is which side of 0 a pre-activation is on that is closer to it than float32
+tells. All others must be on the same side.
 """
 
 import json
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from sae_cli.artifacts.tensors import read_tensors
+from sae_cli.kernels.reference import ReferenceKernel
 from sae_cli.seeds import generator
 from sae_cli.training.trainer import Trainer
 
@@ -31,7 +33,11 @@ RATES = {
 }
 
 
-def published(W, b, batches, l1, lr, warmup):
+CLOSE = 1e-6
+"""Pre-activations, of the size of 1, that float32 may have on the other side of 0."""
+
+
+def published(W, b, batches, fires, l1, lr, warmup):
     """trainSAE and resample_neurons: losses, resampled features a resampling, and the parameters in the end."""
     d = W[0].shape[1]
     p = {"bias": np.zeros(d), "enc": W[0], "enc_bias": np.zeros(F), "dec": W[1]}
@@ -42,13 +48,15 @@ def published(W, b, batches, l1, lr, warmup):
     def encode(x):
         return np.maximum((x - p["bias"]) @ p["enc"].T + p["enc_bias"], 0)
 
-    for step, x in enumerate(batches):
-        f = encode(x)
-        alive |= (f != 0).any(axis=0)
+    for step, (x, active) in enumerate(zip(batches, fires, strict=True)):
+        pre = (x - p["bias"]) @ p["enc"].T + p["enc_bias"]
+        np.testing.assert_array_equal(pre > 0, np.where(abs(pre) < CLOSE, pre > 0, active))
+        f = np.where(active, pre, 0)
+        alive |= active.any(axis=0)
         error = f @ p["dec"] + p["bias"] - x
         losses.append((error**2).mean() + l1 * f.sum(axis=1).mean())
         d_out = 2 * error / error.size
-        d_pre = (d_out @ p["dec"].T + l1 / len(x)) * (f > 0)
+        d_pre = (d_out @ p["dec"].T + l1 / len(x)) * active
         g = {
             "dec": f.T @ d_out,
             "enc": d_pre.T @ (x - p["bias"]),
@@ -84,15 +92,25 @@ def published(W, b, batches, l1, lr, warmup):
 @pytest.fixture
 def seen(monkeypatch):
     """The batches that training meets, and what it begins with."""
-    found, step = {"batches": []}, Trainer.step
+    found: dict[str, list] = {"batches": [], "fires": []}
+    step, positive, here = Trainer.step, ReferenceKernel.positive, []
 
     def noting(self, x, y=None):
         if not self.step_number:
             found["W"] = [each.double().numpy().copy() for each in (self.objective.W_enc, self.objective.W_dec)]
             found["b"] = self.objective.b_dec.double().numpy().copy()
         found["batches"].append(x.double().numpy())
+        here.clear()
         step(self, x, y)
+        (fires,) = here
+        found["fires"].append(fires)
 
+    def noting_fires(self, x, W, b):
+        codes = positive(self, x, W, b)
+        here.append(codes.to_dense(torch.ones_like(codes.values)).numpy() > 0)
+        return codes
+
+    monkeypatch.setattr(ReferenceKernel, "positive", noting_fires)
     monkeypatch.setattr(Trainer, "step", noting)
     return found
 
@@ -105,7 +123,7 @@ def test_two_hundred_steps_as_published(sae, seen, tmp_path, kind, rate):
     lr, warmup, more = RATES[rate]
     ended = sae("train", *COMMON, *KINDS[kind], *more, f"l1={L1[kind]}", f"runs_dir={tmp_path}")
     run = Path(ended.out.split()[-1])
-    losses, resampled, p = published(seen["W"], seen["b"], seen["batches"], L1[kind], lr, warmup)
+    losses, resampled, p = published(seen["W"], seen["b"], seen["batches"], seen["fires"], L1[kind], lr, warmup)
 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     np.testing.assert_allclose([line["loss"] for line in lines], losses, rtol=2e-5)
