@@ -36,6 +36,8 @@ _ABOVE = "../"
 _STATE = "ae."
 _TIMES = frozenset({"b_enc", "b_dec", "threshold", "b_gate", "b_mag"})
 """In units of activations."""
+_OF_RESULTS = {"l0": "l0", "fvu": "frac_variance_explained", "loss_recovered": "frac_recovered"}
+"""What our figures are called in `eval_results.json`; theirs in place of FVU is 1 less it."""
 _SUBMODULES = {
     HookPoint.resid.value: "resid_post",
     HookPoint.mlp_out.value: "mlp_out",
@@ -98,12 +100,9 @@ class DictionaryLearning:
         buffer: Document = {"d_submodule": outgoing.dictionary.d_in, "io": "out", "ctx_len": outgoing.context}
         documents: dict[str, Document] = {CONFIG: {"trainer": trainer, "buffer": buffer}}
         if outgoing.figures:
-            found = outgoing.figures
-            documents[RESULTS] = {
-                "l0": found["l0"],
-                "frac_variance_explained": 1 - found["fvu"],
-                **({"frac_recovered": found["loss_recovered"]} if "loss_recovered" in found else {}),
-            }
+            of_ours = outgoing.figures.items()
+            theirs: Document = {_OF_RESULTS[name]: 1 - value if name == "fvu" else value for name, value in of_ours}
+            documents[RESULTS] = theirs
         return Written(documents=documents, pickles={WEIGHTS: tensors}, folded=folded)
 
 
@@ -198,8 +197,7 @@ def _claims(files: ForeignFiles, trainer: Facts, dictionary: Dictionary) -> tupl
         claims.append(Claim("l0", k, f"k in {CONFIG}"))
     if files.file is None and files.has(RESULTS):
         found = files.json(RESULTS)
-        of_ours = {"l0": "l0", "frac_variance_explained": "fvu", "frac_recovered": "loss_recovered"}
-        for theirs, ours in of_ours.items():
+        for ours, theirs in _OF_RESULTS.items():
             if (value := number(found.get(theirs))) is not None:
                 claims.append(Claim(ours, 1 - value if ours == "fvu" else value, RESULTS))
     return tuple(claims)
