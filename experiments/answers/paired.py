@@ -33,10 +33,15 @@ def joint(found):
 
 def rows_of(run, report, of="dictionary"):
     """The sums of the evaluation of a run on the same text as these figures: of the dictionary, or of a baseline."""
+    return row_files.read_rows(evaluation_of(run, report), of)
+
+
+def evaluation_of(run, report):
+    """The evaluation of a run that has these figures."""
     for folder in sorted(Path(run, "eval").iterdir()):
         evaluation = folder / "eval.json"
         if evaluation.is_file() and _is_same(evaluation, report):
-            return row_files.read_rows(stored_run.read_run(folder), of)
+            return stored_run.read_run(folder)
     raise SystemExit(f"{run}: has no evaluation of the tokens {report['tokens_sha256']}")
 
 

@@ -1,12 +1,10 @@
 """How much is the smallness of the text? Reads evaluations of dictionaries of its parts, at home and elsewhere."""
 
-import json
 import statistics
 import sys
-from pathlib import Path
 
 import torch
-from paired import added_up, of_seed, rows_of, seeds
+from paired import added_up, evaluation_of, of_seed, rows_of, seeds
 from reading import KNOWN, Answers, Documents, by_seed, cells, heads, settings, shown, table
 
 from sae_cli.artifacts import stored_run
@@ -80,7 +78,7 @@ def _reuse(documents, domains):
         (f"features with {MASS:.0%} of a domain's activations", "domains that each serves", "if drawn at random"),
         [(n_used, own, chance)],
     )  # fmt: skip
-    print(f"\n1: no feature is shared; {len(domains)}: all are. At random: among those that fire about as often.")
+    print(f"\n1: no feature is shared; {len(domains)}: all are. At random: among those with as much activation.")
 
 
 def _by_seed(found):
@@ -89,14 +87,10 @@ def _by_seed(found):
 
 def _mass(run, report):
     """Σ f‖d‖ of every feature on the text of an evaluation, as a share of all."""
-    for folder in sorted(Path(run, "eval").iterdir()):
-        evaluation = folder / "eval.json"
-        if evaluation.is_file() and json.loads(evaluation.read_text())["tokens_sha256"] == report["tokens_sha256"]:
-            tensors = stored_run.read_run(folder).read_tensors("features.safetensors")
-            mass = tensors["count"].double() * tensors["mean_act"].double()
-            mass = mass * stored_run.read_run(run).read_tensors("sae.safetensors")["W_dec"].double().norm(dim=1)
-            return mass / mass.sum()
-    raise SystemExit(f"{run}: has no evaluation of the tokens {report['tokens_sha256']}")
+    tensors = evaluation_of(run, report).read_tensors("features.safetensors")
+    mass = tensors["count"].double() * tensors["mean_act"].double()
+    mass = mass * stored_run.read_run(run).read_tensors("sae.safetensors")["W_dec"].double().norm(dim=1)
+    return mass / mass.sum()
 
 
 def _used(mass):

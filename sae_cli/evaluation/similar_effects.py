@@ -88,6 +88,8 @@ def _one_way(way: OneWay, chosen: Int[Tensor, " K"], own: _Effects, other: _Effe
             f"by=effects: expected models of one vocabulary, found {mine.shape[1]} and {theirs.shape[1]} logits"
         )
     cosine = torch.cosine_similarity(mine, theirs, dim=1)
+    if len(chosen) == 1:  # there is no other
+        return OneWay(chosen, NearestRows(cosine, partner), {})
     floor = torch.cosine_similarity(mine, theirs.roll(1, dims=0), dim=1)
     return OneWay(chosen, NearestRows(cosine, partner), {"floor_next": float(floor.double().mean())})
 

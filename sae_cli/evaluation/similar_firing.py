@@ -21,6 +21,7 @@ from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics.correlation import CorrelationSums, FiredTogether
 from sae_cli.metrics.similarity import assigned, largest_both_ways
 from sae_cli.tensor_types import Float, Int, Tensor
+from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
 
 
@@ -46,6 +47,8 @@ def subjects(compared: Sequence[Contestant], config: CompareConfig) -> list[Subj
             f"by={config.by.value}: expected dictionaries that read the same tokens, or activations of the same known "
             f"truth; found {compared[0].name} and {odd[0].name}"
         )
+    if any(each.source.card.data != first.card.data for each in compared):
+        console.log(f"by={config.by.value}: on the text of {compared[0].name}; others were trained on other text")
     by_model: dict[str, Subject] = {}
     by_place: dict[str, Subject] = {}
     for each in compared:
@@ -111,7 +114,7 @@ def _read(compared: Sequence[Contestant], read: Sequence[Subject], config: Compa
     most = FEATURES_AT_ONCE // max(len(each.number) for each in compared)
     with progress(wanted, "features that fire together") as advance:
         for blocks in zip(*streams, strict=False):
-            _check_same(blocks)
+            _check_same(blocks, config)
             by_subject = {id(each): block for each, block in zip(distinct, blocks, strict=True)}
             document, row = _whose(read[0], blocks[0])
             step = row * max(1, most // row)
@@ -136,9 +139,9 @@ def _features(each: Contestant, subject: Subject, block: ActivationBlock) -> Flo
     return each.dictionary.encode(x)[:, each.number]
 
 
-def _check_same(blocks: Sequence[ActivationBlock]) -> None:
+def _check_same(blocks: Sequence[ActivationBlock], config: CompareConfig) -> None:
     if any(not torch.equal(each.tokens, blocks[0].tokens) for each in blocks[1:]):
         raise RequestError(
-            "by=activations: expected models that read the same tokens, found rows that differ: their tokenizers or "
-            "their contexts are not the same"
+            f"by={config.by.value}: expected models that read the same tokens, found rows that differ: their "
+            "tokenizers or their contexts are not the same"
         )

@@ -128,11 +128,17 @@ def test_scale_of_the_threshold(foreign):
     assert "l0: its source states" in said and "sparsity.safetensors" in said
 
 
-def test_check_false_takes_it_as_it_is(foreign):
+def test_check_false_takes_it_as_it_is(foreign, world, sae, tmp_path):
     def mistake(tensors, config):
         tensors["threshold"] *= 40
 
+    assert foreign("jump_relu", mistake).out == ""
     # What is measured has no part in it, and is not asked for.
-    arguments = [each for each in SMALL if each.startswith(("eval", "features"))]
-    assert arguments
-    assert foreign("jump_relu", mistake, code=1).out == ""
+    asked = [*place_of(world), *text_of(world), f"runs_dir={tmp_path}", "check=false"]
+    ended = sae("import", tmp_path / "changed", *asked, "name=taken")
+    assert ended.out.strip() == str(tmp_path / "taken") and not (tmp_path / "taken" / "eval").exists()
+    factor = (
+        sae_cli.load(tmp_path / "taken").tensors()["threshold"]
+        / load_file(tmp_path / "out" / "sae_weights.safetensors")["threshold"]
+    )
+    torch.testing.assert_close(factor, torch.full_like(factor, 40))

@@ -31,7 +31,8 @@ class CompareConfig(CommandConfig):
         by: what features are compared by. Where the networks have no basis in common, `activations` and `effects` are
             all that means anything: they take models that read the same tokens.
         space: where directions are compared.
-        matched_above: a feature is found again where its largest similarity is above this.
+        matched_above: a feature is found again where its largest similarity is above this; universal is one that is
+            found again in all the others but one at most, where there are at least two.
         sample: features of each dictionary whose effects are measured, spread evenly over their frequencies.
         one_to_one: also the best one-to-one assignment, up to 16,384 features.
         seed: of the random directions that are the floors.

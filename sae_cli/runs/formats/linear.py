@@ -39,13 +39,7 @@ class QwenScope:
         parts = files.folder.absolute().parts
         repository = next((found for each in parts if (found := _QWEN_REPOSITORY.fullmatch(each))), None)
         weights = Weights.of(files, name)
-        tensors = {
-            "W_enc": weights.take("W_enc", "F d"),
-            "W_dec": weights.take("W_dec", "d F").T,
-            "b_enc": weights.take("b_enc", "F"),
-            "b_dec": weights.take("b_dec", "d"),
-        }
-        weights.finish()
+        tensors = weights.autoencoder("W_enc", "W_dec", "b_enc", "b_dec")
         if repository is None:
             raise cannot(weights.path, "a TopK dictionary without k", "it is in its repository's name, …-L0_<k>")
         k = whole(weights.path, "k", int(repository[2]))
@@ -75,13 +69,7 @@ class OpenAi:
             raise cannot(files.folder / name, f"activation={activation!r}", why)
         weights = Weights.of(files, name)
         weights.drop(*_STATISTICS)
-        tensors = {
-            "W_enc": weights.take("encoder.weight", "F d"),
-            "W_dec": weights.take("decoder.weight", "d F").T,
-            "b_enc": weights.take("latent_bias", "F"),
-            "b_dec": weights.take("pre_bias", "d"),
-        }
-        weights.finish()
+        tensors = weights.autoencoder("encoder.weight", "decoder.weight", "latent_bias", "pre_bias")
         layer, parts = name.partition(".")[0], files.folder.absolute().parts
         place = next((found for each in parts if (found := _OPENAI_PLACES.get(_VERSION.sub("", each)))), None)
         return Imported(
@@ -105,13 +93,8 @@ class Goodfire:
 
     def read(self, files: ForeignFiles) -> Imported:
         weights = Weights.of(files, _only(files))
-        tensors = {
-            "W_enc": weights.take("encoder_linear.weight", "F d"),
-            "W_dec": weights.take("decoder_linear.weight", "d F").T,
-            "b_enc": weights.take("encoder_linear.bias", "F"),
-            "b_dec": weights.take("decoder_linear.bias", "d"),
-        }
-        weights.finish()
+        encoder, decoder = "encoder_linear", "decoder_linear"
+        tensors = weights.autoencoder(f"{encoder}.weight", f"{decoder}.weight", f"{encoder}.bias", f"{decoder}.bias")
         return Imported(dictionary=assemble(weights.path, "relu", False, **tensors), folded=(MEAN_UNKNOWN,))
 
 

@@ -76,8 +76,10 @@ class OpenMoss:
     def write(self, outgoing: Outgoing) -> Written:
         given, hook = outgoing.dictionary, transformer_lens(outgoing.hook, outgoing.layer)
         acts = {"relu": "relu", "topk": "topk", "jump_relu": "jumprelu", "batch_topk": "jumprelu"}
-        if given.architecture not in acts or hook is None:
+        if given.architecture not in acts:
             raise RequestError(f"to=openmoss: expected one of {', '.join(acts)}, found {given.architecture}")
+        if hook is None:
+            raise RequestError(f"to=openmoss: expected a hook point that TransformerLens has, found {outgoing.hook}")
         dictionary, folded = with_center(given, subtracts=False)
         tensors = {
             "W_E": dictionary.W_enc.T.contiguous(),
@@ -121,13 +123,7 @@ class LlamaScope:
         path, config = files.folder / OLD_CONFIG, files.json(OLD_CONFIG)
         _refuse(files, config)
         weights = Weights.of(files, OLD_WEIGHTS)
-        tensors = {
-            "W_enc": weights.take("encoder.weight", "F d"),
-            "W_dec": weights.take("decoder.weight", "d F").T,
-            "b_enc": weights.take("encoder.bias", "F"),
-            "b_dec": weights.take("decoder.bias", "d"),
-        }
-        weights.finish()
+        tensors = weights.autoencoder("encoder.weight", "decoder.weight", "encoder.bias", "decoder.bias")
         threshold = number(config.get("jump_relu_threshold"))
         if threshold is None:
             raise unreadable(path, "jump_relu_threshold", repr(config.get("jump_relu_threshold")))

@@ -36,13 +36,7 @@ class Sparsify:
         if "W_skip" in weights.names:
             raise cannot(files.folder / WEIGHTS, "W_skip", "dictionaries have no linear path here")
         k = whole(path, "k", config.get("k"))
-        tensors = {
-            "W_enc": weights.take("encoder.weight", "F d"),
-            "W_dec": weights.take("W_dec", "F d"),
-            "b_enc": weights.take("encoder.bias", "F"),
-            "b_dec": weights.take("b_dec", "d"),
-        }
-        weights.finish()
+        tensors = weights.autoencoder("encoder.weight", "W_dec", "encoder.bias", "b_dec", dims=("F d", "F d"))
         top = next((f"{above}{TOP}" for above in _ABOVE if files.has(f"{above}{TOP}")), None)
         return Imported(
             dictionary=assemble(weights.path, "topk", True, k=count(k), **tensors),

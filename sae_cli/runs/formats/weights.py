@@ -57,6 +57,24 @@ class Weights:
             raise unreadable(self.path, f"{name} of shape [{', '.join(letters)}]{known}", str(list(tensor.shape)))
         return as_float(self.path, name, tensor)
 
+    def autoencoder(
+        self, W_enc: str, W_dec: str, b_enc: str, b_dec: str, dims: tuple[str, str] = ("F d", "d F")
+    ) -> dict[str, Tensor]:
+        """The four tensors of a plain dictionary by our names, both matrices as [F, d].
+
+        Args:
+            W_enc, W_dec, b_enc, b_dec: what they are called in the file.
+            dims: of the two matrices there.
+
+        Raises:
+            JobError: one is missing or unfit, or there is a tensor besides them.
+        """
+        matrices = {"W_enc": (W_enc, dims[0]), "W_dec": (W_dec, dims[1])}
+        found = {name: self.take(*each).T if each[1] == "d F" else self.take(*each) for name, each in matrices.items()}
+        found |= {"b_enc": self.take(b_enc, "F"), "b_dec": self.take(b_dec, "d")}
+        self.finish()
+        return found
+
     def drop(self, *names: str) -> None:
         """Leave out what is not needed to use the dictionary."""
         for name in names:
