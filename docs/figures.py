@@ -21,7 +21,9 @@ counts are pooled over all tokens and divided once, at the end. Figures with ± 
 
 Held-out rows are spread over the text: one of every document, documents in the order of their hashes, then a second
 of each, and so on until `eval.tokens`, at most `eval.rows_per_document` of each (`eval.sample=first`: the rows that
-the text begins with). Errors are over documents, because rows of one document are alike: with ψ the sum over a
+the text begins with). Positions in `eval.exclude` (the first of each row; also `bos`, `eos` and `pad`, as SAEBench
+leaves out) keep their own activations under every condition, and neither their reconstruction nor the prediction made
+there is counted. Errors are over documents, because rows of one document are alike: with ψ the sum over a
 document's rows of ∇g · (row - mean row), SE² = G/(G-1) · Σψ² over G documents (CR1), and the interval is Student's
 with G - 1 degrees of freedom. Of fewer than 8 documents there is no error. `rows.safetensors` beside `eval.json` has
 the sums of every row with its document, of the dictionary and of all baselines and references, so that `sae contrast`

@@ -27,6 +27,6 @@ def document_of(result: StageResult | Listing) -> dict[str, Any]:
     return result.document
 
 
-def first_rows(tokens: int) -> EvaluationConfig:
+def first_rows(tokens: int, **settings: Any) -> EvaluationConfig:
     """Held-out text from its start, as tests read it by hand."""
-    return EvaluationConfig(tokens=tokens, sample=Sample.first)
+    return EvaluationConfig(tokens=tokens, sample=Sample.first, **settings)

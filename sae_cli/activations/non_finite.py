@@ -9,7 +9,7 @@ import torch
 from sae_cli.activations.blocks import ActivationBlock
 from sae_cli.config.data import NonFinite
 from sae_cli.errors import JobError
-from sae_cli.tensor_types import Float, Int, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 LEAVE_OUT = "look at the model's weights and model.dtype, or leave such activations out with non_finite=drop"
 ELSEWHERE = "look at the model's weights and model.dtype, or measure on other text with data="
@@ -89,18 +89,18 @@ def refusal(where: str, block: ActivationBlock, remedy: str, row: str = "", call
     )
 
 
-def check_positions(x: Float[Tensor, "B S D"], tokens: Int[Tensor, "B T"], where: str) -> None:
-    """See that the activations at the positions of the mask are finite.
+def check_positions(
+    x: Float[Tensor, "B T D"], tokens: Int[Tensor, "B T"], counted: Bool[Tensor, "B T"], where: str
+) -> None:
+    """See that the activations at the counted positions are finite.
 
     Raises:
         JobError: one is not.
     """
-    if is_finite(x):
+    if is_finite(of_counted := x[counted]):
         return
-    n_rows, counted, _ = x.shape
-    position = torch.arange(tokens.shape[1] - counted, tokens.shape[1]).expand(n_rows, -1).flatten()
-    row = torch.arange(n_rows)[:, None].expand(-1, counted).flatten()
-    block = ActivationBlock(x.flatten(0, 1).cpu(), tokens[:, -counted:].flatten().cpu(), position, document=row)
+    row, position = counted.cpu().nonzero().T
+    block = ActivationBlock(of_counted.cpu(), tokens.cpu()[row, position], position, document=row)
     raise refusal(where, block, ELSEWHERE, called="row of text")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sae_cli.config.idle import Idle
-from sae_cli.config.roles import number, setting
+from sae_cli.config.roles import number, setting, settings
 from sae_cli.config.split import Split
 
 
@@ -59,6 +59,16 @@ class Sample(Enum):
     first = "first"
 
 
+class Exclude(Enum):
+    """Positions that keep their own activations and are left out of reconstruction and losses. `first`: the first of
+    each row; `bos`, `eos`, `pad`: those of the tokenizer's special tokens, wherever they stand."""
+
+    first = "first"
+    bos = "bos"
+    eos = "eos"
+    pad = "pad"
+
+
 ROWS_PER_DOCUMENT = 4
 LOOKED_AT = 10
 LEAST_LOOKED_AT = 1_000_000
@@ -77,12 +87,17 @@ class EvaluationConfig:
             documents are far longer than the others.
         within: tokens at the start of the held-out text that rows are chosen from; null for ten times `tokens`, and
             at least a million.
+        exclude: positions that keep their own activations, and whose reconstruction and prediction are not counted.
     """
 
     tokens: int = number(100_000, at_least=1)
     sample: Sample = setting(Sample.spread, added=True)
     rows_per_document: int | None = number(ROWS_PER_DOCUMENT, at_least=1, added=True)
     within: int | None = number(None, at_least=1, added=True)
+    exclude: list[Exclude] = settings(lambda: [Exclude.first], added=True)
+
+    def __post_init__(self) -> None:
+        self.exclude = [each for each in Exclude if each in self.exclude]
 
     def idle(self) -> Iterator[Idle]:
         """Its settings without effect."""

@@ -1,6 +1,6 @@
 """What single features do to the language model: its logits, on all paths, with one feature taken out.
 
-The reconstruction error stays in: y - fᵢ dᵢ stands for y, at every position of the mask on which the feature fires.
+The reconstruction error stays in: y - fᵢ dᵢ stands for y, at every counted position on which the feature fires.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import RequestError
 from sae_cli.evaluation.held_out import HeldOutText
@@ -18,7 +17,7 @@ from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.metrics.report import AblationReport
 from sae_cli.models import LanguageModel, Site, Wires
 from sae_cli.models.hooks import recorder, stand_in
-from sae_cli.tensor_types import Activations, Float, Int, Logits, Rows, SiteActivations, Tensor
+from sae_cli.tensor_types import Activations, Bool, Float, Int, Logits, Rows, SiteActivations, Tensor
 
 
 class Ablation:
@@ -57,18 +56,18 @@ class Ablation:
     def results(self) -> tuple[list[AblationReport], dict[str, Tensor]]:
         """Run the text; of each feature its figures, and what it adds to the logits of every token [A, V]."""
         for rows in self.text.rows("ablation"):
-            self.add(rows.tokens)
+            self.add(rows.tokens, rows.counted)
         return self.reports(), self.tensors()
 
     @torch.no_grad()
-    def add(self, tokens: Rows) -> None:
-        """Add rows of tokens."""
+    def add(self, tokens: Rows, counted: Bool[Tensor, "B T"]) -> None:
+        """Add rows of tokens, and at which positions features are taken out."""
         seen: dict[Site, SiteActivations] = {}
         taps = {*self.source.taps, *self.target.taps, self.model.end.final_resid}
         clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
         y = self.target.read(seen).float()
         f = self.dictionary.encode(y if self.source is self.target else self.source.read(seen).float())
-        f[:, :FIRST_POSITION] = 0
+        f[~counted.to(f.device)] = 0
         for feature, sums in self.sums.items():
             if (f[..., feature] > 0).any():
                 without = y - f[..., feature, None] * self.dictionary.W_dec[feature]

@@ -159,7 +159,7 @@ def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryR
         "rows": splicer.losses.rows,
         "documents": splicer.losses.pooled.documents,
         "split": Split.held_out.value,
-        "positions": "all but the first of each row",
+        "positions": text.positions(),
         VERSION_KEY: VERSION,
     }
 

@@ -15,7 +15,7 @@ import torch
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.data import DataConfig
-from sae_cli.config.evaluation import LEAST_LOOKED_AT, LOOKED_AT, EvaluationConfig, Sample
+from sae_cli.config.evaluation import LEAST_LOOKED_AT, LOOKED_AT, EvaluationConfig, Exclude, Sample
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.jobs.shortage import say_if_thinned
@@ -23,7 +23,7 @@ from sae_cli.metrics.language_loss import LossSums
 from sae_cli.metrics.report import DomainsReport
 from sae_cli.metrics.row_sums import RowPlaces
 from sae_cli.models import LanguageModel
-from sae_cli.tensor_types import Int, Tensor
+from sae_cli.tensor_types import Bool, Int, Tensor
 from sae_cli.terminal.progress import progress
 from sae_cli.text.domains import DomainsOf
 from sae_cli.text.rows import RowStream
@@ -40,10 +40,18 @@ NO_DOMAIN = "(none)"
 
 
 class HeldOutRows(NamedTuple):
-    """Rows of tokens, the number of each one's domain, and the bytes of text that it stands for; and which rows these
-    are: the document that most of each belongs to, and its number in the text."""
+    """Rows of text.
+
+    Attributes:
+        tokens: their tokens.
+        counted: positions whose activations are replaced, and whose reconstruction and prediction are counted.
+        domains: the number of each token's domain.
+        n_bytes: bytes of text that each token stands for.
+        places: which rows these are: the document that most of each belongs to, and its number in the text.
+    """
 
     tokens: Int[Tensor, "B T"]
+    counted: Bool[Tensor, "B T"]
     domains: Int[Tensor, "B T"]
     n_bytes: Int[Tensor, "B T"]
     places: RowPlaces
@@ -158,12 +166,34 @@ class HeldOutText:
         assert isinstance(self._stream.corpus, DomainsOf)
         numbers = self._stream.corpus.numbers(block.rows.document)
         assert block.rows.n_bytes is not None, "the stream counts bytes"
+        tokens = torch.from_numpy(block.rows.tokens)
         return HeldOutRows(
-            tokens=torch.from_numpy(block.rows.tokens),
+            tokens=tokens,
+            counted=self._counted(tokens),
             domains=torch.from_numpy(numbers),
             n_bytes=torch.from_numpy(block.rows.n_bytes),
             places=RowPlaces(torch.from_numpy(block.document), torch.from_numpy(block.number)),
         )
+
+    def _counted(self, tokens: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+        """Where a row is looked at."""
+        counted = torch.isin(tokens, torch.tensor(sorted(self._left_out.values()), dtype=tokens.dtype), invert=True)
+        if Exclude.first in self.evaluation.exclude:
+            counted[:, :FIRST_POSITION] = False
+        return counted
+
+    @cached_property
+    def _left_out(self) -> dict[str, int]:
+        """The special tokens that are not looked at, where the tokenizer has them: names and ids."""
+        asked = [each for each in self.evaluation.exclude if each is not Exclude.first]
+        ids = {each.value: getattr(self.model.tokenizer, f"{each.value}_token_id") for each in asked}
+        return {name: found for name, found in ids.items() if found is not None}
+
+    def positions(self) -> str:
+        """Which positions are looked at, in words."""
+        left_out = ["the first of each row"] if Exclude.first in self.evaluation.exclude else []
+        left_out += [f"{name} ({self.model.tokenizer.convert_ids_to_tokens(i)})" for name, i in self._left_out.items()]
+        return f"all but {', '.join(left_out)}" if left_out else "all"
 
     def domain_results(self, losses: LossSums) -> DomainsReport:
         """Under `domains` the figures of each by its name, if there is more than one."""

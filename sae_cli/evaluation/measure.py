@@ -178,7 +178,7 @@ class Measurement:
             "loss_tokens": int(splicer.losses.total[0]),
             "rows": splicer.losses.rows,
             "documents": splicer.losses.pooled.documents,
-            "positions": "all but the first of each row",
+            "positions": text.positions(),
             "tokens_sha256": read.hexdigest(),
         }
         of_all, inverse_scale = splicer.reconstruction, float(splicer.inverse_scale.results())

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.data import DataConfig, RecordData
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import absolute
@@ -110,7 +109,7 @@ class References:
         sums = LossSums(())
         for each in rows:
             logits = model.logits(each.tokens).cpu()
-            sums.add(Predictions(*each.text, logits, (), FIRST_POSITION, each.places))
+            sums.add(Predictions(*each.text, logits, (), each.counted, each.places))
         check_losses(sums, f"references={wanted.name}")
         return Measured(wanted.name, _parameters(model), training_step(wanted.model), same, sums.pooled)
 

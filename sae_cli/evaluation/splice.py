@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
 from sae_cli.config.hook import HookPoint
 from sae_cli.dictionaries.base import Dictionary
@@ -25,7 +24,7 @@ from sae_cli.metrics.reconstruction_rows import EncodedRows, ReconstructionRows
 from sae_cli.metrics.row_sums import RowSums
 from sae_cli.models import DirectPath, LanguageModel, Site, Visitor, Wires
 from sae_cli.models.hooks import recorder, stand_in
-from sae_cli.tensor_types import Float, Int, Logits, SiteActivations, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Logits, SiteActivations, Tensor
 
 
 class CleanRun(NamedTuple):
@@ -33,25 +32,29 @@ class CleanRun(NamedTuple):
 
     Attributes:
         logits: of every position.
-        captured: the activations at the taps of the target and at the final residual stream.
-        seen: the same at the positions of the mask.
-        x: what the dictionary reads, at the positions of the mask.
-        y: what it is to write there; of an autoencoder x itself.
+        seen: the activations at the taps of the target and at the final residual stream.
+        x: what the dictionary reads.
+        y: what it is to write; of an autoencoder x itself.
+        counted: positions whose activations are replaced and measured.
         replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
     """
 
     logits: Float[Tensor, "B T V"]
-    captured: dict[Site, Float[Tensor, "B T _"]]
-    seen: dict[Site, Float[Tensor, "B S _"]]
-    x: Float[Tensor, "B S D"]
-    y: Float[Tensor, "B S E"]
+    seen: dict[Site, Float[Tensor, "B T _"]]
+    x: Float[Tensor, "B T D"]
+    y: Float[Tensor, "B T E"]
+    counted: Bool[Tensor, "B T"]
     replaced: Callable[[Visitor], Logits] | None
+
+    def instead(self, values: Float[Tensor, "N E"] | Float[Tensor, " E"]) -> Float[Tensor, "B T E"]:
+        """The activations with such values at the counted positions."""
+        return self.y.index_put((self.counted,), values.to(self.y.dtype))
 
 
 class Splicer:
     """Runs rows of tokens clean and with stand-ins where a dictionary writes, and adds what comes out to the sums.
 
-    Positions outside the mask keep their own activations in every condition.
+    Positions that are not counted keep their own activations in every condition.
 
     Attributes:
         source, target: what the dictionary reads, and what it writes.
@@ -84,74 +87,75 @@ class Splicer:
     @torch.no_grad()
     def add(self, seen: HeldOutRows) -> None:
         """Add rows of text."""
-        run = self._clean_run(seen.tokens)
+        run = self._clean_run(seen.tokens, seen.counted)
         encoded = self._encoded(run, seen.tokens)
         measure([encoded], self.reconstruction)
-        self.by_row.add(EncodedRows(encoded, seen.places))
+        self.by_row.add(EncodedRows(encoded, run.counted.nonzero()[:, 0], seen.places))
         stand_ins = {
-            "sae": encoded.reconstruction.view_as(run.y),
-            "zero": torch.zeros_like(run.y),
-            "mean": self.dictionary.activation_mean.expand_as(run.y),
+            "sae": run.instead(encoded.reconstruction),
+            "zero": run.instead(torch.zeros_like(self.dictionary.activation_mean)),
+            "mean": run.instead(self.dictionary.activation_mean),
         }
         self._add_errors(run, stand_ins["sae"])
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
         logits = run.logits.cpu()
-        self.losses.add(Predictions(*seen.text, logits, conditions, FIRST_POSITION, seen.places, seen.domains))
+        self.losses.add(Predictions(*seen.text, logits, conditions, seen.counted, seen.places, seen.domains))
 
     def _encoded(self, run: CleanRun, tokens: Int[Tensor, "B T"]) -> Encoded:
         if isinstance(self.dictionary, TokenMeans):
-            return self.dictionary.encoded(tokens, run.y)
-        return Encoded(self.dictionary, run.x.flatten(0, 1), run.y.flatten(0, 1))
+            return self.dictionary.encoded(tokens, run.y, run.counted)
+        return Encoded(self.dictionary, run.x[run.counted], run.y[run.counted])
 
-    def _clean_run(self, tokens: Int[Tensor, "B T"]) -> CleanRun:
-        captured: dict[Site, SiteActivations] = {}
-        watched = {tap: recorder(captured, tap) for tap in {*self.source.taps, *self.target.taps, self.final_resid}}
+    def _clean_run(self, tokens: Int[Tensor, "B T"], counted: Bool[Tensor, "B T"]) -> CleanRun:
+        seen: dict[Site, SiteActivations] = {}
+        watched = {tap: recorder(seen, tap) for tap in {*self.source.taps, *self.target.taps, self.final_resid}}
         if self.target.replaced is None:
             clean, replaced = self.model.logits(tokens, watched), None
         else:
             clean, replaced = self.model.branches(tokens, self.target.replaced, watched)
-        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
         x = self.source.read(seen).float()
         y = x if self.source is self.target else self.target.read(seen).float()
-        check_positions(x, tokens, "held-out activations")
+        counted = counted.to(x.device)
+        check_positions(x, tokens, counted, "held-out activations")
         if y is not x:
-            check_positions(y, tokens, "held-out activations")
-        return CleanRun(clean, captured, seen, x, y, replaced)
+            check_positions(y, tokens, counted, "held-out activations")
+        return CleanRun(clean, seen, x, y, counted, replaced)
 
     def _all_paths(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
         if run.replaced is None or self.target.replaced is None:
             return
-        there = run.captured[self.target.replaced]
+        there = run.seen[self.target.replaced]
         for name, values in stand_ins.items():
             put = self.target.put(values, run.seen).to(there.dtype)
-            yield name, run.replaced(stand_in(torch.cat([there[:, :FIRST_POSITION], put], dim=1))).cpu()
+            yield name, run.replaced(stand_in(torch.where(run.counted[..., None], put, there))).cpu()
 
     def _direct_path(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
         """Of the logits themselves, which have no other path, under both names."""
-        uncapped = self.path.uncapped(run.captured[self.final_resid], run.logits)
+        uncapped = self.path.uncapped(run.seen[self.final_resid], run.logits)
         there = self.target.normalized(run.y, run.seen)
         for name, values in stand_ins.items():
-            change = _with_first_position(self.target.normalized(values, run.seen) - there)
-            logits = self.path.logits(change, uncapped).cpu()
+            change = self.target.normalized(values, run.seen) - there
+            logits = self.path.logits(change.masked_fill(~run.counted[..., None], 0.0), uncapped).cpu()
             if self.target.site.hook is HookPoint.logits:
                 yield name, logits
             yield f"{name}_direct", logits
 
-    def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B S E"]) -> None:
+    def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B T E"]) -> None:
         """The reconstruction error, seen from other spaces."""
+        counted = run.counted
         if self.unseen:
-            self.unseen.add(Replaced(run.y, reconstructed))
+            self.unseen.add(Replaced(run.y[counted], reconstructed[counted]))
         there, instead = (self.target.resid(values, run.seen) for values in (run.y, reconstructed))
         if there is not None and instead is not None:
-            self.resid_error.add(Replaced(there, instead))
+            self.resid_error.add(Replaced(there[counted], instead[counted]))
         end = self.model.end
         there, instead = (
-            end.logit_space.coordinates(self.target.normalized(values, run.seen).double())
+            end.logit_space.coordinates(self.target.normalized(values, run.seen)[counted].double())
             for values in (run.y, reconstructed)
         )
         self.logit_error.add(Replaced(there, instead))
         scale = end.final_norm.scale(run.seen[self.final_resid])
-        self.inverse_scale.add(scale.double().reciprocal().flatten())
+        self.inverse_scale.add(scale[counted].double().reciprocal().flatten())
 
     def results(self) -> dict[str, float | None]:
         """Every figure by its name."""
@@ -167,8 +171,3 @@ class Splicer:
     def rows(self) -> RowSums:
         """All sums of each row of text: figures, their errors and differences between dictionaries follow from them."""
         return self.losses.pooled.beside(self.by_row.results())
-
-
-def _with_first_position(change: Float[Tensor, "B S D"]) -> Float[Tensor, "B T D"]:
-    """The change with no change at the positions before the mask."""
-    return torch.nn.functional.pad(change, (0, 0, FIRST_POSITION, 0))

@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 
-from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.activations.non_finite import check_positions
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.encode import measure
@@ -18,17 +17,17 @@ from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.models import LanguageModel, Site, Target
 from sae_cli.models.hooks import recorder
 from sae_cli.models.targets import Seen
-from sae_cli.tensor_types import Activations, Float, Int, SiteActivations, Tensor
+from sae_cli.tensor_types import Activations, Bool, Float, Int, SiteActivations, Tensor
 
-StandIn = Callable[[Site, Float[Tensor, "B S D"]], Float[Tensor, "B S D"]]
-"""From the activations that arrive at a site to what takes their place."""
+StandIn = Callable[[Site, Float[Tensor, "N D"]], Float[Tensor, "N D"]]
+"""From the activations that arrive at a site, at the counted positions, to what takes their place."""
 
 
 class JointSplicer:
     """Runs rows of tokens clean and with stand-ins at all sites at once, and adds what comes out to the sums.
 
-    Positions outside the mask keep their own activations in every condition: the first of each row cannot see any
-    that was replaced. What a logit hook needs of the end of the model is that of the clean run.
+    Positions that are not counted keep the activations that arrive there in every condition: the first of each row
+    cannot see any that was replaced. What a logit hook needs of the end of the model is that of the clean run.
 
     Attributes:
         alone: the reconstruction of the clean run's activations, for each site.
@@ -53,19 +52,20 @@ class JointSplicer:
     @torch.no_grad()
     def add(self, rows: HeldOutRows) -> None:
         """Add rows of text."""
-        tokens = rows.tokens
-        captured: dict[Site, SiteActivations] = {}
+        tokens, counted = rows.tokens, rows.counted.to(self.model.device)
+        seen: dict[Site, SiteActivations] = {}
         taps = {self.model.end.final_resid}.union(*(target.taps for target in self.targets.values()))
-        clean = self.model.logits(tokens, {tap: recorder(captured, tap) for tap in taps}).cpu()
-        seen = {tap: activations[:, FIRST_POSITION:] for tap, activations in captured.items()}
+        clean = self.model.logits(tokens, {tap: recorder(seen, tap) for tap in taps}).cpu()
         for site, target in self.targets.items():
             x = target.read(seen).float()
-            check_positions(x, tokens, f"held-out activations of {site.hook.value}.{site.layer}")
-            self._reconstructed(self.alone, site, x)
-        conditions = self._conditions(tokens, seen)
-        self.losses.add(Predictions(*rows.text, clean, conditions, FIRST_POSITION, rows.places, rows.domains))
+            check_positions(x, tokens, counted, f"held-out activations of {site.hook.value}.{site.layer}")
+            self._reconstructed(self.alone, site, x[counted])
+        conditions = self._conditions(tokens, counted, seen)
+        self.losses.add(Predictions(*rows.text, clean, conditions, rows.counted, rows.places, rows.domains))
 
-    def _conditions(self, tokens: Int[Tensor, "B T"], seen: Seen) -> Iterator[tuple[str, Float[Tensor, "B T V"]]]:
+    def _conditions(
+        self, tokens: Int[Tensor, "B T"], counted: Bool[Tensor, "B T"], seen: Seen
+    ) -> Iterator[tuple[str, Float[Tensor, "B T V"]]]:
         stand_ins: dict[str, StandIn] = {
             "sae": partial(self._reconstructed, self.together),
             "zero": lambda site, x: torch.zeros_like(x),
@@ -73,17 +73,17 @@ class JointSplicer:
         }
         for name, stand_in in stand_ins.items():
             visitors = {
-                place: partial(_replace, target, seen, partial(stand_in, site))
+                place: partial(_replace, target, seen, counted, partial(stand_in, site))
                 for site, target in self.targets.items()
                 if (place := target.replaced)
             }
             yield name, self.model.logits(tokens, visitors).cpu()
 
     def _reconstructed(
-        self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Float[Tensor, "B S D"]
-    ) -> Float[Tensor, "B S D"]:
-        measure([encoded := Encoded(self.dictionaries[site], x.flatten(0, 1))], sums[site])
-        return encoded.reconstruction.view_as(x)
+        self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Float[Tensor, "N D"]
+    ) -> Float[Tensor, "N D"]:
+        measure([encoded := Encoded(self.dictionaries[site], x)], sums[site])
+        return encoded.reconstruction
 
     def of_site(self, site: Site) -> dict[str, float | None]:
         """Figures of one dictionary as it reads the spliced model, and, named `<name>_alone`, the clean one."""
@@ -95,10 +95,15 @@ _SHOWN = ("l0", "mse", "fvu")
 
 
 def _replace(
-    target: Target, seen: Seen, stand_in: Callable[[Activations], Activations], there: Activations
+    target: Target,
+    seen: Seen,
+    counted: Bool[Tensor, "B T"],
+    stand_in: Callable[[Activations], Activations],
+    there: Activations,
 ) -> Activations:
     """What takes the place of the activations [B, T, D] that arrive where the target is replaced."""
     assert target.replaced is not None
-    arrived = {**seen, target.replaced: there[:, FIRST_POSITION:]}
-    put = target.put(stand_in(target.read(arrived).float()), arrived)
-    return torch.cat([there[:, :FIRST_POSITION], put.to(there.dtype)], dim=1)
+    arrived = {**seen, target.replaced: there}
+    x = target.read(arrived).float()
+    put = target.put(x.index_put((counted,), stand_in(x[counted])), arrived)
+    return torch.where(counted[..., None], put.to(there.dtype), there)

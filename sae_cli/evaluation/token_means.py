@@ -14,7 +14,7 @@ import torch
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.mean import Mean
-from sae_cli.tensor_types import Float, Int, Rows, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Rows, Tensor
 
 TokenActivations = Iterable[tuple[Rows, Float[Tensor, "B S E"]]]
 """Rows of tokens, and the activations at their positions from `FIRST_POSITION` on."""
@@ -37,14 +37,14 @@ class TokenMeans:
     ) -> None:
         self.activation_mean = activation_mean
         asked = list(asked)
-        keys = {n: torch.cat([_key(rows, n).flatten() for rows in asked]).unique() for n in range(1, depth + 1)}
+        keys = {n: torch.cat([_keys(rows, n).flatten() for rows in asked]).unique() for n in range(1, depth + 1)}
         self._levels = {n: _Level(of_n, len(activation_mean)) for n, of_n in keys.items()}
         of_all = Mean()
         for tokens, y in seen:
             flat = y.flatten(0, 1).double().cpu()
             of_all.add(flat)
             for n, level in self._levels.items():
-                level.add(_key(tokens, n).flatten(), flat)
+                level.add(_keys(tokens, n)[:, FIRST_POSITION:].flatten(), flat)
         self._mean_of_all = of_all.results()
 
     def of_depth(self, depth: int) -> TokenMeans:
@@ -53,18 +53,19 @@ class TokenMeans:
         fewer._levels = {n: level for n, level in self._levels.items() if n <= depth}
         return fewer
 
-    def of(self, rows: Rows) -> Float[Tensor, "B S E"]:
-        """The means at the positions from `FIRST_POSITION` on."""
-        found = self._mean_of_all.expand(len(rows), rows.shape[1] - FIRST_POSITION, -1).clone()
+    def of(self, rows: Rows) -> Float[Tensor, "B T E"]:
+        """The means at all positions; the first of a row knows no token before it."""
+        found = self._mean_of_all.expand(*rows.shape, -1).clone()
         for depth, level in self._levels.items():
-            place, known = level.places(_key(rows, depth))
+            place, known = level.places(_keys(rows, depth))
             known &= level.counts[place] > 0
             found[known] = level.means[place[known]]
         return found.float()
 
-    def encoded(self, tokens: Rows, y: Float[Tensor, "B S E"]) -> Encoded:
-        """What stands in for y, as metrics see a dictionary's reconstruction: of one feature that fires."""
-        return _ByToken(self.of(tokens).to(y.device).flatten(0, 1), y.flatten(0, 1))
+    def encoded(self, tokens: Rows, y: Float[Tensor, "B T E"], counted: Bool[Tensor, "B T"]) -> Encoded:
+        """What stands in for y at the counted positions, as metrics see a dictionary's reconstruction: of one feature
+        that fires."""
+        return _ByToken(self.of(tokens).to(y.device)[counted], y[counted])
 
 
 class _Level:
@@ -112,7 +113,11 @@ class _ByToken(Encoded):
         return self._instead.norm(dim=1).mean()[None]
 
 
-def _key(rows: Rows, depth: int) -> Int[Tensor, "B S"]:
-    """A number for the current token, or for it and the one before."""
-    current = rows[:, FIRST_POSITION:].long().cpu().contiguous()
-    return current if depth == 1 else rows[:, FIRST_POSITION - 1 : -1].long().cpu() * 2**32 + current
+def _keys(rows: Rows, depth: int) -> Int[Tensor, "B T"]:
+    """A number for the current token, or for it and the one before; -1 where there is none before."""
+    current = rows.long().cpu().contiguous()
+    if depth == 1:
+        return current
+    pairs = torch.full_like(current, -1)
+    pairs[:, 1:] = current[:, :-1] * 2**32 + current[:, 1:]
+    return pairs

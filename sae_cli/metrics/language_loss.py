@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from sae_cli.metrics.reconstruction_rows import fvu, l0
 from sae_cli.metrics.row_sums import NO_ESTIMATE, Estimate, OfTotals, RowPlaces, RowSums, SumsOfRows
-from sae_cli.tensor_types import Float, Int, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 ALL_PATHS = ("sae", "zero", "mean")
 """What stands at the hook: the reconstruction, zeros, the mean of the training activations."""
@@ -33,7 +33,7 @@ class Predictions:
         n_bytes: bytes of text that each token stands for.
         clean: logits with the hook untouched.
         replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
-        first: the first replaced position.
+        counted: positions whose predictions are read.
         places: which rows these are.
         domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
     """
@@ -42,7 +42,7 @@ class Predictions:
     n_bytes: Int[Tensor, "B T"]
     clean: Float[Tensor, "B T V"]
     replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]]
-    first: int
+    counted: Bool[Tensor, "B T"]
     places: RowPlaces
     domains: Int[Tensor, "B T"] | None = None
 
@@ -79,28 +79,34 @@ class LossSums:
     def add(self, seen: Predictions) -> None:
         """Add rows.
 
-        The loss is read at positions `first` … T-2, those whose prediction depends on a replaced
-        activation and has a next token; KL at the same positions.
+        The loss is read at the counted ones of positions 0 … T-2, which have a next token; KL at the same positions.
         """
-        first, targets = seen.first, seen.tokens[:, 1:]
-        lengths = seen.n_bytes[:, 1 + first :]
+        counted, targets = seen.counted[:, :-1], seen.tokens[:, 1:]
+        lengths = seen.n_bytes[:, 1:]
         columns = {"tokens": torch.ones_like(lengths), "bytes": lengths}
         clean = _log_softmax(seen.clean)
         p = clean.exp()
-        columns["ce_clean"] = _surprise(clean, targets)[:, first:]
+        columns["ce_clean"] = _surprise(clean, targets)
         negentropy = torch.linalg.vecdot(p, clean)
         for condition, logits in seen.replaced:
             log_q = _log_softmax(logits)
-            columns[f"ce_{condition}"] = _surprise(log_q, targets)[:, first:]
-            columns[f"kl_{condition}"] = (negentropy - torch.linalg.vecdot(p, log_q))[:, first:-1]
+            columns[f"ce_{condition}"] = _surprise(log_q, targets)
+            columns[f"kl_{condition}"] = (negentropy - torch.linalg.vecdot(p, log_q))[:, :-1]
         losses = torch.stack([columns[name].double().cpu() for name in self.columns], dim=-1)
+        losses = losses.masked_fill(~counted.cpu()[..., None], 0.0)
         self.pooled.add(SumsOfRows(losses.sum(dim=1), seen.places))
         if seen.domains is not None:
-            self._add_domains(losses, seen.domains[:, 1 + first :], seen.places)
+            self._add_domains(losses, seen.domains[:, 1:], counted.cpu(), seen.places)
 
-    def _add_domains(self, losses: Float[Tensor, "B S C"], domains: Int[Tensor, "B S"], places: RowPlaces) -> None:
-        for domain in domains.unique().tolist():
-            among = domains == domain
+    def _add_domains(
+        self,
+        losses: Float[Tensor, "B S C"],
+        domains: Int[Tensor, "B S"],
+        counted: Bool[Tensor, "B S"],
+        places: RowPlaces,
+    ) -> None:
+        for domain in domains[counted].unique().tolist():
+            among = (domains == domain) & counted
             rows = among.any(dim=1)
             sums = self.by_domain.setdefault(domain, RowSums(self.columns))
             sums.add(SumsOfRows((losses[rows] * among[rows, :, None]).sum(dim=1), places.select(rows)))

@@ -9,13 +9,14 @@ import torch
 
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.row_sums import RowPlaces, RowSums, SumsOfRows
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 
 
 class EncodedRows(NamedTuple):
-    """Activations of whole rows of text, row after row, equally many of each, and which rows these are."""
+    """Activations of rows of text, the number of each one's row among these [N], and which rows these are."""
 
     encoded: Encoded
+    row: Int[Tensor, " N"]
     places: RowPlaces
 
 
@@ -33,19 +34,17 @@ class ReconstructionRows:
 
     def add(self, seen: EncodedRows) -> None:
         """Add rows."""
-        n = len(seen.places.document)
-        x, reconstruction = (
-            each.double().unflatten(0, (n, -1)) for each in (seen.encoded.target, seen.encoded.reconstruction)
-        )
+        x, reconstruction = (each.double() for each in (seen.encoded.target, seen.encoded.reconstruction))
         shifted = x - self.origin.double()
         columns = (
-            torch.full((n,), x.shape[1], device=x.device),
-            (seen.encoded.f > 0).sum(dim=1).view(n, -1).sum(dim=1),
-            (x - reconstruction).square().sum(dim=(1, 2)),
-            shifted.square().sum(dim=(1, 2)),
+            torch.ones(len(x), device=x.device),
+            (seen.encoded.f > 0).sum(dim=1),
+            (x - reconstruction).square().sum(dim=1),
+            shifted.square().sum(dim=1),
         )
-        self._sums.add(SumsOfRows(torch.stack([each.double() for each in columns], dim=1).cpu(), seen.places))
-        self._first.append(shifted.sum(dim=1).cpu())
+        of_tokens = torch.stack([each.double() for each in columns], dim=1)
+        self._sums.add(SumsOfRows(_by_row(of_tokens, seen), seen.places))
+        self._first.append(_by_row(shifted, seen))
 
     def merge(self, other: ReconstructionRows) -> ReconstructionRows:
         """The rows of both parts; the origins must be the same."""
@@ -67,6 +66,12 @@ class ReconstructionRows:
             squared_error=squared_error,
             variance=variance,
         )
+
+
+def _by_row(values: Float[Tensor, "N C"], seen: EncodedRows) -> Float[Tensor, "B C"]:
+    """The sums over the tokens of each row."""
+    sums = values.new_zeros(len(seen.places.document), values.shape[1])
+    return sums.index_add_(0, seen.row.to(values.device), values).cpu()
 
 
 def fvu(s: Mapping[str, Tensor]) -> Tensor:

@@ -81,9 +81,11 @@ def test_a_stream_stops_at_the_first_broken_block():
 
 
 def test_rows_of_text_are_named_where_documents_are_not_known():
-    x, tokens = torch.zeros(2, 4, 3), torch.arange(10).view(2, 5)
-    check_positions(x, tokens, "here")
-    x[1, 2, 0] = NAN
+    x, tokens = torch.zeros(2, 5, 3), torch.arange(10).view(2, 5)
+    counted = torch.arange(5).expand(2, 5) > 0
+    x[1, 0, 0] = NAN
+    check_positions(x, tokens, counted, "here")
+    x[1, 3, 0] = NAN
     with pytest.raises(JobError) as caught:
-        check_positions(x, tokens, "here")
+        check_positions(x, tokens, counted, "here")
     assert str(caught.value).endswith(f"in 1 of 8: row of text 1, position 3, token 8: {ELSEWHERE}")

@@ -64,11 +64,15 @@ def by_hand(model, dictionary, tokens, feature):
     return *logits, held["f"] > 0, held["f"]
 
 
+def after_first(tokens):
+    return (torch.arange(tokens.shape[1]) > 0).expand_as(tokens)
+
+
 @pytest.mark.parametrize("feature", range(F))
 def test_effects_against_hooks_by_hand(model, dictionary, tokens, feature):
     ablation = Ablation(model, Wires.at(MLP_OUT), dictionary, [feature], NO_TEXT)
     for part in tokens.split(2):
-        ablation.add(part)
+        ablation.add(part, after_first(part))
     (report,), tensors = ablation.reports(), ablation.tensors()
     clean, ablated, fires, f = by_hand(model, dictionary, tokens, feature)
     change = (clean - ablated)[fires].mean(dim=0)
@@ -88,10 +92,10 @@ def test_in_the_last_block_the_direct_path_is_all_there_is(model, dictionary, to
     """Up to the final norm's scale, which the direct path freezes and a unit of feature hardly moves."""
     small = dictionary.replace(W_dec=dictionary.W_dec * 1e-3)
     ablation = Ablation(model, Wires.at(Site(HookPoint.resid, 1)), small, [0], NO_TEXT)
-    ablation.add(tokens)
+    ablation.add(tokens, after_first(tokens))
     (report,) = ablation.reports()
     first = Ablation(model, Wires.at(MLP_OUT), small, [0], NO_TEXT)
-    first.add(tokens)
+    first.add(tokens, after_first(tokens))
     cosine = existing(report, "cosine_direct")
     assert cosine > 0.9
     assert cosine > existing(first.reports()[0], "cosine_direct")
@@ -112,9 +116,9 @@ def test_as_an_evaluation_of_a_run(world, tmp_path):
 
 def test_batches_pool(model, dictionary, tokens):
     whole, parts = (Ablation(model, Wires.at(MLP_OUT), dictionary, [1, 4], NO_TEXT) for _ in range(2))
-    whole.add(tokens)
+    whole.add(tokens, after_first(tokens))
     for row in tokens:
-        parts.add(row[None])
+        parts.add(row[None], after_first(row[None]))
     for a, b in zip(whole.reports(), parts.reports(), strict=True):
         assert {key: a[key] for key in ("tokens", "raises")} == {key: b[key] for key in ("tokens", "raises")}
         assert a["ce_increase"] == pytest.approx(b["ce_increase"], rel=1e-4)
@@ -123,7 +127,7 @@ def test_batches_pool(model, dictionary, tokens):
 
 def test_a_feature_that_never_fires(model, dictionary, tokens):
     ablation = Ablation(model, Wires.at(MLP_OUT), dictionary.replace(b_enc=torch.full((F,), -1e6)), [2], NO_TEXT)
-    ablation.add(tokens)
+    ablation.add(tokens, after_first(tokens))
     (report,) = ablation.reports()
     assert (report["tokens"], report["ce_increase"], report["raises"]) == (0, None, [])
 

@@ -12,7 +12,7 @@ from sae_cli.artifacts.stored_run import read_run
 from sae_cli.cli.required_fields import EVALUATION, GROUPS
 from sae_cli.commands import eval as evaluate
 from sae_cli.commands import train
-from sae_cli.config.evaluation import Baseline
+from sae_cli.config.evaluation import Baseline, Exclude
 from sae_cli.config.settings import result_settings
 from sae_cli.config.stored import CONFIG_FILE, as_yaml
 from sae_cli.dictionaries.files import save_dictionary
@@ -96,32 +96,51 @@ def held_out_activations(world):
     return model, site, model.capture(rows, [site])[site][:, 1:].flatten(0, 1).double()
 
 
-def test_losses_against_the_model_spliced_by_hand(world, tmp_path):
+@pytest.mark.parametrize(
+    "exclude", [[Exclude.first], [], [Exclude.eos], [Exclude.eos, Exclude.first, Exclude.pad, Exclude.bos]]
+)
+def test_losses_against_the_model_spliced_by_hand(world, tmp_path, exclude):
     """Cross-entropies computed here in float64 from the model's own hooks, not through the product's."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(24, D, generator=generator), dim=1)
     dictionary = dictionary_of(torch.full((D,), 0.1), directions=directions)
-    report = evaluated(world, tmp_path, dictionary)
+    report = evaluated(world, tmp_path, dictionary, eval=first_rows(1000, exclude=exclude), ablate=[3])
     model, _, _ = held_out_activations(world)
     from sae_cli.build import row_stream
     from sae_cli.config.split import Split
 
     stream = row_stream(world.train("").data, model, Split.held_out)
     rows = torch.cat([torch.from_numpy(block.tokens) for block in stream.one_epoch(4)])[: -(-1000 // 31)]
+    counted = torch.ones_like(rows, dtype=torch.bool)
+    if Exclude.first in exclude:
+        counted[:, 0] = False
+    if Exclude.eos in exclude:
+        end = torch.tensor(model.tokenizer.eos_token_id)
+        assert (rows[:, 1:] == end).any()
+        counted &= rows != end
     replacements = {"clean": lambda x: x, "sae": dictionary, "zero": torch.zeros_like, "mean": lambda x: x * 0 + 0.1}
     mlp = model.hf.get_submodule("gpt_neox.layers.1.mlp")
+    read = counted[:, :-1]
     for name, function in replacements.items():
+        seen = {}
 
-        def hook(module, args, output, function=function):
-            return torch.cat([output[:, :1], function(output[:, 1:])], dim=1)
+        def hook(module, args, output, function=function, seen=seen):
+            seen["x"] = output
+            return torch.where(counted[..., None], function(output), output)
 
         handle = mlp.register_forward_hook(hook)
         with torch.no_grad():
             logits = model.hf(rows).logits.double()
         handle.remove()
-        losses = torch.nn.functional.cross_entropy(logits[:, 1:-1].flatten(0, 1), rows[:, 2:].flatten())
+        losses = torch.nn.functional.cross_entropy(logits[:, :-1][read], rows[:, 1:][read])
         assert report[f"ce_{name}"] == pytest.approx(losses.item(), rel=1e-5), name
-    assert report["loss_tokens"] == rows[:, 2:].numel()
+    x = seen["x"][counted].double()
+    error = (x - dictionary(seen["x"])[counted].double()).square().sum()
+    assert report["fvu"] == pytest.approx((error / (x - x.mean(dim=0)).square().sum()).item(), rel=1e-5)
+    assert report["ablation"][0]["tokens"] == int((dictionary.encode(seen["x"])[counted][:, 3] > 0).sum())
+    assert (report["tokens"], report["loss_tokens"]) == (int(counted.sum()), int(read.sum()))
+    assert ("the first of each row" in report["positions"]) is (Exclude.first in exclude)
+    assert ("eos (" in report["positions"]) is (Exclude.eos in exclude)
 
 
 def test_batch_sizes_do_not_matter(world, tmp_path):

@@ -14,6 +14,7 @@ from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowPlaces
 ROWS, T, V, FIRST = 40, 9, 13, 1
 DOCUMENT = np.arange(ROWS) * 5 // 7
 """Of each row: one or two rows of a document."""
+COUNTED = (torch.arange(T) >= FIRST).expand(ROWS, T)
 EVERYWHERE = RowPlaces(torch.from_numpy(DOCUMENT), torch.arange(ROWS))
 
 
@@ -36,7 +37,8 @@ def sums_of(data, rows=slice(None), batch=ROWS):
     sums = LossSums()
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
-        sums.add(Predictions(tokens[index], n_bytes[index], clean[index], conditions, FIRST, EVERYWHERE.select(index)))
+        places = EVERYWHERE.select(index)
+        sums.add(Predictions(tokens[index], n_bytes[index], clean[index], conditions, COUNTED[index], places))
     return sums
 
 
@@ -157,7 +159,7 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums((*ALL_PATHS, *DIRECT_PATH))
     direct = {f"{name}_direct": logits for name, logits in replaced.items()}
-    sums.add(Predictions(tokens, n_bytes, clean, (replaced | direct).items(), FIRST, EVERYWHERE))
+    sums.add(Predictions(tokens, n_bytes, clean, (replaced | direct).items(), COUNTED, EVERYWHERE))
     found = sums.results()
     assert found["loss_recovered_direct"] == found["loss_recovered"]
     assert found["loss_recovered_mean_direct_se"] == found["loss_recovered_mean_se"]
@@ -169,7 +171,8 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
 def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums(DIRECT_PATH)
-    sums.add(Predictions(tokens, n_bytes, clean, ((f"{n}_direct", x) for n, x in replaced.items()), FIRST, EVERYWHERE))
+    direct = ((f"{n}_direct", x) for n, x in replaced.items())
+    sums.add(Predictions(tokens, n_bytes, clean, direct, COUNTED, EVERYWHERE))
     found, both = sums.results(), sums_of(data).results()
     assert found["loss_recovered_direct"] == both["loss_recovered"]
     assert found["ce_clean"] == both["ce_clean"]
@@ -179,7 +182,7 @@ def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
 def test_without_conditions_it_is_the_model_alone(data):
     tokens, n_bytes, clean, _ = data
     sums = LossSums(())
-    sums.add(Predictions(tokens, n_bytes, clean, (), FIRST, EVERYWHERE))
+    sums.add(Predictions(tokens, n_bytes, clean, (), COUNTED, EVERYWHERE))
     assert set(sums.results()) == {
         f"{n}{e}" for n in ("ce_clean", "bits_per_byte_clean") for e in ("", "_se", "_low", "_high")
     }
@@ -200,10 +203,37 @@ def with_domains(data, rows=slice(None), batch=ROWS):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
         sums.add(
             Predictions(
-                tokens[index], n_bytes[index], clean[index], conditions, FIRST, EVERYWHERE.select(index), domains[index]
+                tokens[index],
+                n_bytes[index],
+                clean[index],
+                conditions,
+                COUNTED[index],
+                EVERYWHERE.select(index),
+                domains[index],
             )
         )
     return sums
+
+
+def test_positions_that_are_not_counted_are_as_if_they_were_not_there(data):
+    tokens, n_bytes, clean, replaced = data
+    counted = (torch.rand(ROWS, T, generator=torch.Generator().manual_seed(5)) < 0.6) & COUNTED
+    sums, domains = LossSums(), domains_of(tokens)
+    broken = {name: logits.masked_fill(~counted[..., None], math.nan) for name, logits in replaced.items()}
+    sums.add(Predictions(tokens, n_bytes, clean, broken.items(), counted, EVERYWHERE, domains))
+    read = counted[:, :-1].numpy()
+    log_p = {name: logits.double().log_softmax(-1).numpy()[:, :-1] for name, logits in (replaced | {"": clean}).items()}
+    target = tokens.numpy()[:, 1:, None]
+    ce = {name: -np.take_along_axis(each, target, axis=-1)[..., 0] for name, each in log_p.items()}
+    kl = (np.exp(log_p[""]) * (log_p[""] - log_p["sae"])).sum(axis=-1)
+    found = sums.results()
+    assert sums.total[:2].tolist() == [read.sum(), n_bytes.numpy()[:, 1:][read].sum()]
+    assert found["ce_increase"] == pytest.approx((ce["sae"] - ce[""])[read].mean(), rel=1e-5)
+    assert found["kl_sae"] == pytest.approx(kl[read].mean(), rel=1e-5)
+    for number, figures in sums.domain_results().items():
+        of_domain = read & (domains.numpy()[:, 1:] == number)
+        assert figures["tokens"] == of_domain.sum()
+        assert figures["ce_increase"] == pytest.approx((ce["sae"] - ce[""])[of_domain].mean(), rel=1e-5)
 
 
 def test_domains_pool_to_the_total(data):
@@ -267,7 +297,7 @@ def test_no_share_of_an_effect_that_does_not_raise_the_loss(data, effect):
     both = LossSums((*ALL_PATHS, *DIRECT_PATH))
     conditions = replaced | {"zero": helped}
     conditions |= {f"{name}_direct": logits for name, logits in conditions.items()}
-    both.add(Predictions(tokens, n_bytes, clean, conditions.items(), FIRST, EVERYWHERE, torch.zeros_like(tokens)))
+    both.add(Predictions(tokens, n_bytes, clean, conditions.items(), COUNTED, EVERYWHERE, torch.zeros_like(tokens)))
     expected = figures(numpy_losses((tokens, n_bytes, clean, replaced | {"zero": helped})))
     for found in (both.results(), both.domain_results()[0]):
         assert found["zero_ablation_effect"] == pytest.approx(expected["zero_ablation_effect"], abs=1e-6)

@@ -71,15 +71,17 @@ def sums_of_rows(i):
 
 
 def encoded_rows(i, seen=None):
-    """Rows of equally many positions."""
-    return EncodedRows((seen or encoded)(i), places(i, N // 5))
+    """Rows of unequally many positions."""
+    row = torch.randint(N // 5, (N,), generator=draws(i + 70)).sort().values
+    return EncodedRows((seen or encoded)(i), row, places(i, N // 5))
 
 
 def predictions(i):
     tokens, domains = torch.randint(V, (4, T), generator=draws(i)), torch.randint(i + 1, (4, T), generator=draws(i))
     logits = {name: torch.randn(4, T, V, generator=draws(i + 10 * k)) for k, name in enumerate(("clean", *ALL_PATHS))}
     clean = logits.pop("clean")
-    return Predictions(tokens, torch.ones_like(tokens), clean, list(logits.items()), 1, places(i), domains)
+    counted = torch.rand(4, T, generator=draws(i + 80)) < 0.8
+    return Predictions(tokens, torch.ones_like(tokens), clean, list(logits.items()), counted, places(i), domains)
 
 
 def taken_out(i):
