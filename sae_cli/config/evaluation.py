@@ -8,10 +8,13 @@ from sae_cli.config.idle import Idle
 from sae_cli.config.roles import number, setting, settings
 from sae_cli.config.split import Split
 
+_AT_BITS = "_at_bits"
+
 
 class Baseline(Enum):
     """What a dictionary is held against. `token`, `token2`: the mean activation of the current token, of the last two;
-    the others: an orthonormal basis (ICA's is not orthogonal) in place of the dictionary's directions."""
+    the others: an orthonormal basis (ICA's is not orthogonal) in place of the dictionary's directions, with as many
+    coefficients as its L0, or as its description length has room for."""
 
     token = "token"
     token2 = "token2"
@@ -19,6 +22,20 @@ class Baseline(Enum):
     random = "random"
     pca = "pca"
     ica = "ica"
+    neurons_at_bits = f"neurons{_AT_BITS}"
+    random_at_bits = f"random{_AT_BITS}"
+    pca_at_bits = f"pca{_AT_BITS}"
+    ica_at_bits = f"ica{_AT_BITS}"
+
+    @property
+    def basis(self) -> str:
+        """What a basis is called."""
+        return self.value.removesuffix(_AT_BITS)
+
+    @property
+    def at_bits(self) -> bool:
+        """Whether a basis is held to the dictionary's bits a token, not to its L0."""
+        return self.value.endswith(_AT_BITS)
 
     @property
     def tokens(self) -> int:

@@ -8,6 +8,8 @@ from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.encode import encoded
 from sae_cli.evaluation.subject import SyntheticSubject
+from sae_cli.metrics.code_length import CodeBook
+from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.similarity import MOST_ASSIGNED, max_cosines
 from sae_cli.metrics.truth import EncodedTruth, FiringCounts, Matches, mcc
@@ -17,21 +19,24 @@ from sae_cli.terminal.progress import progress
 
 
 def against_truth(
-    dictionary: Dictionary, subject: SyntheticSubject, tokens: int
+    dictionary: Dictionary, subject: SyntheticSubject, tokens: int, book: CodeBook
 ) -> tuple[ReconstructionSums, dict[str, float | int | None]]:
-    """Reconstruction of so many held-out tokens, and the figures of decoder rows and of firing against the truth."""
+    """Reconstruction of so many held-out tokens, what their code takes, and the figures of decoder rows and of firing
+    against the truth."""
     W_dec, directions = dictionary.W_dec.cpu(), subject.truth.directions()
     matches = Matches.between(W_dec, directions)
     reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
-    firing = FiringCounts.of(matches)
+    firing, bits = FiringCounts.of(matches), Mean()
     for seen in _encoded_truth(dictionary, subject, tokens):
         reconstruction.add(seen.encoded)
+        bits.add(book.bits(seen.encoded))
         firing.add(seen)
     assigned = mcc(W_dec, directions)
     if assigned is None:
         most = max(len(W_dec), len(directions))
         console.log(f"no MCC: {most:,} features, more than the {MOST_ASSIGNED:,} that are assigned one to one")
-    return reconstruction, {"mcc": assigned, "uniqueness": matches.uniqueness, **firing.results()}
+    figures = {"bits": float(bits.results()), "mcc": assigned, "uniqueness": matches.uniqueness}
+    return reconstruction, {**figures, **firing.results()}
 
 
 def directions_found(

@@ -146,7 +146,8 @@ def _baseline_rows(baselines: Mapping[str, Figures]) -> list[tuple[str, ...]]:
         recovered, above, entropy = (
             each.get(key) for key in ("loss_recovered", "recovered_above", "token_entropy_median")
         )
-        parts = [f"L0 {each['l0']:.1f}, FVU {each['fvu']:.4f}"]
+        bits = "" if each.get("bits") is None else f"{each['bits']:.1f} bits, "
+        parts = [f"L0 {each['l0']:.1f}, {bits}FVU {each['fvu']:.4f}"]
         if "loss_recovered" not in each:
             parts += [
                 f"{known[key].short} {value:.4f}" for key in _AGAINST_TRUTH if (value := each.get(key)) is not None

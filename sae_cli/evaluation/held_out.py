@@ -106,6 +106,11 @@ class HeldOutText:
                 yield self._with_domains(block)
                 advance(len(block.document) * counted)
 
+    def beginning(self, tokens: int) -> Iterator[HeldOutRows]:
+        """The first of the rows, which hold so many positions."""
+        for block in first(self._chosen(self._wanted), -(-tokens // (self.context - FIRST_POSITION))):
+            yield self._with_domains(block)
+
     def rows_of_bytes(self, n_bytes: int, shown: str) -> Iterator[HeldOutRows]:
         """As many rows as hold so many bytes of text (rounded up to whole rows), with a progress bar of this name.
 

@@ -20,7 +20,9 @@ from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.against_truth import against_truth, directions_found
-from sae_cli.evaluation.baselines import SAMPLE, check_ica, fit_baseline
+from sae_cli.evaluation.baselines import SAMPLE, Bases, check_ica
+from sae_cli.evaluation.code_step import TOKENS as TRIED_ON
+from sae_cli.evaluation.code_step import neutral_step, neutral_step_of_truth
 from sae_cli.evaluation.encode import encoded, measure
 from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.references import References
@@ -28,6 +30,7 @@ from sae_cli.evaluation.splice import Splicer
 from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject
 from sae_cli.evaluation.token_means import TokenMeans
 from sae_cli.jobs.shortage import warn_if_short
+from sae_cli.metrics.code_length import CodeBook, LevelCounts
 from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
 from sae_cli.metrics.language_loss import recovered_above
@@ -42,6 +45,8 @@ from sae_cli.text.provenance import TokensHash
 
 _OF_BASELINES = (
     "l0",
+    "bits",
+    "bits_se",
     "fvu",
     "loss_recovered",
     "loss_recovered_se",
@@ -55,6 +60,7 @@ _OF_BASELINES = (
 )
 _OF_BASELINES_OF_TRUTH = (
     "l0",
+    "bits",
     "fvu",
     *("mcc", "uniqueness"),
     *(f"{key}{part}" for key in ("precision", "recall", "f1") for part in ("", "_se")),
@@ -63,12 +69,13 @@ _OF_BASELINES_OF_TRUTH = (
 
 
 class _Whole(NamedTuple):
-    """Reconstruction and losses; of them the tokens and the L0, and of a language model the scale of its final norm and
-    the sums of each row of text."""
+    """Reconstruction and losses; of them the tokens, the L0 and the bits a token, and of a language model the scale of
+    its final norm and the sums of each row of text."""
 
     figures: Facts
     tokens: int
     l0: float
+    bits: float = 0.0
     inverse_scale: float = 1.0
     rows: RowSums | None = None
 
@@ -112,7 +119,7 @@ class Measurement:
         """Everything that is measured of a dictionary."""
         self.subject.check(dictionary)
         self._check_baselines()
-        whole, (counted, tensors) = self._whole(dictionary, self.references), self._features(dictionary)
+        whole, counted, tensors = self._coded(dictionary, self.references)
         self._warn_if_short(whole, int(tensors["tokens"]))
         figures: Document = {**whole.figures, **counted}
         match self.subject:
@@ -152,19 +159,39 @@ class Measurement:
         assert isinstance(self.subject, ModelSubject)
         return HeldOutText(self.subject.model, self.subject.data, self.subject.model_rows, self.evaluation)
 
-    def _whole(self, dictionary: Dictionary, references: References | None = None) -> _Whole:
-        """Reconstruction and, where there is a language model, losses, among those of references."""
+    def _coded(
+        self, dictionary: Dictionary, references: References | None = None
+    ) -> tuple[_Whole, dict[str, float | int | None], dict[str, Tensor]]:
+        """Reconstruction and, where there is a language model, losses, among those of references; then what is said of
+        features, on which the code is fitted that bits are counted in."""
+        levels = LevelCounts(dictionary.n_features, self._step(dictionary))
+        counted, tensors = self._features(dictionary, levels)
         match self.subject:
             case ModelSubject():
-                return self._splice(self.subject, dictionary, references)
+                whole = self._splice(self.subject, dictionary, references, levels.results())
             case SyntheticSubject():
-                return self._reconstruct(self.subject, dictionary)
+                whole = self._reconstruct(self.subject, dictionary, levels.results())
+        return whole, {**counted, "bits_step": levels.step}, tensors
+
+    def _step(self, dictionary: Dictionary) -> float:
+        """To which activations are rounded before their code is counted."""
+        match self.subject:
+            case ModelSubject():
+                splicer = Splicer(self.subject.model, self.subject.wires, dictionary)
+                return neutral_step(splicer, dictionary, self._text.beginning(TRIED_ON))
+            case SyntheticSubject():
+                x = torch.cat([each.activations for each in take(self.subject.blocks(Split.held_out), TRIED_ON)])
+                return neutral_step_of_truth(dictionary, x.to(dictionary.W_dec.device))
 
     def _splice(
-        self, subject: ModelSubject, dictionary: Dictionary | TokenMeans, references: References | None = None
+        self,
+        subject: ModelSubject,
+        dictionary: Dictionary | TokenMeans,
+        references: References | None = None,
+        book: CodeBook | None = None,
     ) -> _Whole:
         text = self._text
-        splicer = Splicer(subject.model, subject.wires, dictionary, subject.null_space)
+        splicer = Splicer(subject.model, subject.wires, dictionary, subject.null_space, book)
         read = TokensHash()
         for rows in text.rows("losses"):
             splicer.add(rows)
@@ -182,17 +209,19 @@ class Measurement:
             "tokens_sha256": read.hexdigest(),
         }
         of_all, inverse_scale = splicer.reconstruction, float(splicer.inverse_scale.results())
-        return _Whole(figures, of_all.n, of_all.l0, inverse_scale, splicer.rows())
+        return _Whole(figures, of_all.n, of_all.l0, figures.get("bits", 0.0), inverse_scale, splicer.rows())
 
-    def _reconstruct(self, subject: SyntheticSubject, dictionary: Dictionary) -> _Whole:
-        reconstruction, of_truth = against_truth(dictionary, subject, self.evaluation.tokens)
+    def _reconstruct(self, subject: SyntheticSubject, dictionary: Dictionary, book: CodeBook) -> _Whole:
+        reconstruction, of_truth = against_truth(dictionary, subject, self.evaluation.tokens, book)
         figures = {**reconstruction.results(), **of_truth, "tokens": reconstruction.n}
-        return _Whole(figures, reconstruction.n, reconstruction.l0)
+        return _Whole(figures, reconstruction.n, reconstruction.l0, of_truth["bits"] or 0.0)
 
     @torch.no_grad()
-    def _features(self, dictionary: Dictionary) -> tuple[dict[str, float | int | None], dict[str, Tensor]]:
+    def _features(
+        self, dictionary: Dictionary, levels: LevelCounts
+    ) -> tuple[dict[str, float | int | None], dict[str, Tensor]]:
         """Summaries, over features that fired (neurons: over all), and the statistics that they are of."""
-        sums, tokens = self._count(dictionary)
+        sums, tokens = self._count(dictionary, levels)
         W_dec, alive = dictionary.W_dec.cpu(), sums.count > 0
         by_feature = tokens.results() if tokens else {}
         if self.subject.columns == AUTOENCODER:
@@ -212,14 +241,14 @@ class Measurement:
         figures |= {f"{name}_median": value for name, value in medians.items()}
         return figures, {**sums.tensors(), "b_enc": dictionary.encoder_bias, **by_feature, **by_neuron}
 
-    def _count(self, dictionary: Dictionary) -> tuple[FeatureSums, TokenCounts | None]:
+    def _count(self, dictionary: Dictionary, levels: LevelCounts) -> tuple[FeatureSums, TokenCounts | None]:
         """Counts and sums of every feature over a stream of activations, in bounded memory."""
         wanted, sums = self.features, FeatureSums.empty(dictionary.n_features)
         vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
         tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
         with progress(wanted.tokens, "features") as advance:
             seen = encoded(dictionary, self.training_blocks(), self.subject.columns, advance)
-            measure(seen, sums, *([tokens] if tokens else []))
+            measure(seen, sums, levels, *([tokens] if tokens else []))
         if not sums.n:
             raise self._no_rows()
         return sums, tokens
@@ -241,10 +270,11 @@ class Measurement:
                 f"baselines={of_tokens[0]}: {self.subject.called} has no tokens that means could be taken over; "
                 "expected some of neurons, random, pca, ica"
             )
-        if Baseline.ica in self.baselines:
+        bases = {each.basis for each in self.baselines}
+        if Baseline.ica.basis in bases:
             check_ica()
         if (
-            Baseline.neurons in self.baselines
+            Baseline.neurons.basis in bases
             and isinstance(self.subject, ModelSubject)
             and self.subject.site.hook.basis is not Basis.neurons
         ):
@@ -260,6 +290,7 @@ class Measurement:
         means = beside._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
         bases = [name for name in self.baselines if not name.tokens]
         x = torch.cat([block.activations for block in take(beside.training_blocks(), SAMPLE)]) if bases else None
+        fitted = None if x is None else Bases(x, mean, whole.l0)
         found: dict[str, Facts] = {}
         rows: dict[str, RowSums] = {}
         for name in self.baselines:
@@ -269,10 +300,12 @@ class Measurement:
                 of_name = self._splice(self.subject, means.of_depth(name.tokens))
                 figures = {**of_name.figures}
             else:
-                assert x is not None
-                basis = fit_baseline(name.value, x, mean=mean, l0=whole.l0).to(dictionary.W_dec.device)
-                of_name = beside._whole(basis)
-                figures = {**of_name.figures, **beside._features(basis)[0]}
+                assert fitted is not None
+                basis = fitted.at_l0(name.basis).to(dictionary.W_dec.device)
+                if name.at_bits:
+                    basis = fitted.at_bits(name.basis, whole.bits, beside._step(basis)).to(dictionary.W_dec.device)
+                of_name, of_features, _ = beside._coded(basis)
+                figures = {**of_name.figures, **of_features}
             if whole.rows and of_name.rows:
                 rows[name.value] = of_name.rows
                 figures |= recovered_above(whole.rows, of_name.rows)

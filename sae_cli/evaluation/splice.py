@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.encode import measure
 from sae_cli.evaluation.held_out import HeldOutRows
 from sae_cli.evaluation.token_means import TokenMeans
+from sae_cli.metrics.code_length import CodeBook, mean_contribution
 from sae_cli.metrics.directions import NullSpace
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions, estimates
@@ -72,14 +73,15 @@ class Splicer:
         wires: Wires,
         dictionary: Dictionary | TokenMeans,
         null_space: NullSpace | None = None,
+        book: CodeBook | None = None,
     ) -> None:
         self.model, self.dictionary = model, dictionary
         self.source, self.target = map(model.target, wires)
         self.path, self.final_resid = DirectPath(model), model.end.final_resid
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
-        self.by_row = ReconstructionRows(origin=dictionary.activation_mean)
-        on_all_paths = self.target.replaced is not None or wires.writes.hook is HookPoint.logits
-        self.losses = LossSums((ALL_PATHS if on_all_paths else ()) + DIRECT_PATH)
+        self.by_row = ReconstructionRows(dictionary.activation_mean, book)
+        self.on_all_paths = self.target.replaced is not None or wires.writes.hook is HookPoint.logits
+        self.losses = LossSums((ALL_PATHS if self.on_all_paths else ()) + DIRECT_PATH)
         self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
         self.inverse_scale = Mean()
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
@@ -100,6 +102,30 @@ class Splicer:
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
         logits = run.logits.cpu()
         self.losses.add(Predictions(*seen.text, logits, conditions, seen.counted, seen.places, seen.domains))
+
+    @torch.no_grad()
+    def add_instead(
+        self, seen: HeldOutRows, ways: Sequence[Callable[[Encoded], SiteActivations]], sums: LossSums
+    ) -> None:
+        """Add the losses of rows of text with something else in the activations' place: on all paths where there are
+        such, else on the direct one. What the first way leads to stands for the clean run; the conditions are the
+        numbers of the others."""
+        run = self._clean_run(seen.tokens, seen.counted)
+        encoded = self._encoded(run, seen.tokens)
+        stand_ins = {str(i): run.instead(way(encoded)) for i, way in enumerate(ways)}
+        if self.target.replaced:
+            found = self._all_paths(run, stand_ins)
+        else:
+            direct = self._direct_path(run, stand_ins)
+            found = ((name.removesuffix("_direct"), logits) for name, logits in direct if name.endswith("_direct"))
+        _, first = next(found)
+        sums.add(Predictions(*seen.text, first, found, seen.counted, seen.places))
+
+    @torch.no_grad()
+    def mean_contribution(self, seen: HeldOutRows) -> float:
+        """Of a feature where it fires in the first of these rows."""
+        tokens = seen.tokens[:1]
+        return mean_contribution(self._encoded(self._clean_run(tokens, seen.counted[:1]), tokens))
 
     def _encoded(self, run: CleanRun, tokens: Int[Tensor, "B T"]) -> Encoded:
         if isinstance(self.dictionary, TokenMeans):

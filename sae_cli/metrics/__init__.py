@@ -4,4 +4,4 @@ The definitions, with their version, are those of the project's metric table; `V
 every `eval.json`.
 """
 
-VERSION = 3
+VERSION = 4

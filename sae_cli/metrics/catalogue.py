@@ -31,6 +31,11 @@ _RECONSTRUCTION = (
     Figure("rmse_per_dim", "RMSE a dimension", "square root of `mse_per_dim`", unit=_ACTIVATION, better=_LOWER),
     Figure("fvu", "FVU", "fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²",
            Of.EVALUATION | Of.SEVERAL | Of.TRAINING | Of.CURVE, better=_LOWER, shown=_ALWAYS, has_error=True),
+    Figure("bits", "bits a token", "description length: what the code takes, each feature by itself, with frequencies "
+           "of the training text, and `bits_step` such that predictions diverge by .001 nats (with a known truth: "
+           "`fvu` rises by .001)", digits=".1f", better=_LOWER, shown=_ALWAYS, has_error=True),
+    Figure("bits_step", "step of the code", "to whole steps the contributions fᵢ‖dᵢ‖ are rounded", unit=_ACTIVATION,
+           digits=".3g"),
     Figure("explained_variance", "explained variance", "1 − `fvu`", better=_HIGHER),
     Figure("cosine", "cosine", "mean cosine of x and x̂, over tokens where neither is zero", better=_HIGHER),
     Figure("norm_ratio", "norm ratio", "mean of ‖x̂‖/‖x‖, over tokens where x is not zero", better=_ONE),
@@ -262,6 +267,7 @@ def _losses() -> list[Figure]:
 
 MATERIAL = {
     "l0": 1.0,
+    "bits": 5.0,
     "fvu": 0.01,
     "loss_recovered": 0.01,
     "loss_recovered_mean": 0.01,

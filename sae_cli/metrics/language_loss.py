@@ -13,7 +13,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from sae_cli.metrics.reconstruction_rows import fvu, l0
+from sae_cli.metrics.reconstruction_rows import bits, fvu, l0
 from sae_cli.metrics.row_sums import NO_ESTIMATE, Estimate, OfTotals, RowPlaces, RowSums, SumsOfRows
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
@@ -186,6 +186,8 @@ def figures_of(columns: Sequence[str]) -> dict[str, OfTotals]:
     conditions = [name.removeprefix("kl_") for name in columns if name.startswith("kl_")]
     means = {name: partial(_mean, name) for name in columns if name.startswith(("ce_", "kl_"))}
     of_codes = {"l0": l0, "fvu": fvu} if "variance" in columns else {}
+    if "bits" in columns:
+        of_codes["bits"] = bits
     return {**of_codes, **means, **_figures(conditions)} if means else of_codes
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from sae_cli.metrics.code_length import CodeBook
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.row_sums import RowPlaces, RowSums, SumsOfRows
 from sae_cli.tensor_types import Float, Int, Tensor
@@ -25,11 +26,12 @@ class ReconstructionRows:
 
     Args:
         origin: any vector near the mean of x [D]; sums are relative to it, so that they lose no digits.
+        book: what the code takes; without it bits are not summed.
     """
 
-    def __init__(self, origin: Float[Tensor, " D"]) -> None:
-        self.origin = origin
-        self._sums = RowSums(("positions", "active", "squared_error", "second"))
+    def __init__(self, origin: Float[Tensor, " D"], book: CodeBook | None = None) -> None:
+        self.origin, self.book = origin, book
+        self._sums = RowSums(("positions", "active", "squared_error", "second", *(["bits"] if book else [])))
         self._first: list[Tensor] = [torch.zeros(0, len(origin), dtype=torch.float64)]
 
     def add(self, seen: EncodedRows) -> None:
@@ -41,6 +43,7 @@ class ReconstructionRows:
             (seen.encoded.f > 0).sum(dim=1),
             (x - reconstruction).square().sum(dim=1),
             shifted.square().sum(dim=1),
+            *([self.book.bits(seen.encoded).to(x.device)] if self.book else []),
         )
         of_tokens = torch.stack([each.double() for each in columns], dim=1)
         self._sums.add(SumsOfRows(_by_row(of_tokens, seen), seen.places))
@@ -49,14 +52,14 @@ class ReconstructionRows:
     def merge(self, other: ReconstructionRows) -> ReconstructionRows:
         """The rows of both parts; the origins must be the same."""
         assert bool((self.origin == other.origin).all())
-        merged = ReconstructionRows(self.origin)
+        merged = ReconstructionRows(self.origin, self.book)
         merged._sums, merged._first = self._sums.merge(other._sums), [*self._first, *other._first]
         return merged
 
     def results(self) -> RowSums:
-        """The sums by row: `positions`, `active`, `squared_error`, `variance`."""
+        """The sums by row: `positions`, `active`, `squared_error`, `variance` and, with a book, `bits`."""
         first = torch.cat(self._first)
-        positions, active, squared_error, second = (self._sums.column(name) for name in self._sums.columns)
+        positions, active, squared_error, second, *bits = (self._sums.column(name) for name in self._sums.columns)
         mean = first.sum(dim=0) / positions.sum()
         variance = second - 2 * first @ mean + positions * mean.square().sum()
         return RowSums.of(
@@ -65,6 +68,7 @@ class ReconstructionRows:
             active=active,
             squared_error=squared_error,
             variance=variance,
+            **({"bits": bits[0]} if bits else {}),
         )
 
 
@@ -77,6 +81,11 @@ def _by_row(values: Float[Tensor, "N C"], seen: EncodedRows) -> Float[Tensor, "B
 def fvu(s: Mapping[str, Tensor]) -> Tensor:
     """Σ‖x - x̂‖² / Σ‖x - x̄‖²."""
     return s["squared_error"] / s["variance"]
+
+
+def bits(s: Mapping[str, Tensor]) -> Tensor:
+    """Bits that the code takes, a token."""
+    return s["bits"] / s["positions"]
 
 
 def l0(s: Mapping[str, Tensor]) -> Tensor:

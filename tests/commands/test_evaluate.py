@@ -203,6 +203,16 @@ def test_baselines_are_held_to_the_dictionarys_l0(world, tmp_path):
     assert report["baselines"]["pca"]["fvu"] < report["baselines"]["random"]["fvu"]
 
 
+def test_baselines_are_held_to_the_dictionarys_bits(world, tmp_path):
+    directions = torch.nn.functional.normalize(torch.randn(24, D, generator=torch.Generator().manual_seed(0)), dim=1)
+    known = dictionary_of(torch.zeros(D), directions=directions)
+    report = evaluated(world, tmp_path, known, baselines=[Baseline.pca_at_bits, Baseline.random_at_bits])
+    assert report["bits"] > report["l0"] and report["bits_se"] > 0 and report["bits_step"] > 0
+    for figures in report["baselines"].values():
+        of_a_coefficient = figures["bits"] / figures["l0"]
+        assert abs(figures["bits"] - report["bits"]) < 1.5 * of_a_coefficient
+
+
 def contents(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
@@ -244,7 +254,7 @@ def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkey
         assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 1
     capsys.readouterr()
     subject(tmp_path / "run")
-    said = "eval/default: its figures are by version 1 of the definitions, not 3"
+    said = "eval/default: its figures are by version 1 of the definitions, not 4"
     assert f"{said}; sae eval makes it again" in capsys.readouterr().err
     assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 3
     assert f"{said}; measuring again" in capsys.readouterr().err

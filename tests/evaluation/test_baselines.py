@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sae_cli.evaluation.baselines import fit_baseline
+from sae_cli.evaluation.baselines import Bases
 
 N, D = 3000, 12
 
@@ -21,7 +21,7 @@ def x():
 
 @pytest.mark.parametrize("name", ["neurons", "random", "pca", "ica"])
 def test_with_every_coefficient_it_is_exact(x, name):
-    basis = fit_baseline(name, x, mean=x.mean(dim=0), l0=D)
+    basis = Bases(x, x.mean(dim=0), D).at_l0(name)
     torch.testing.assert_close(basis(x), x, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(basis.decoder_norms(), torch.ones(2 * D))
 
@@ -29,7 +29,7 @@ def test_with_every_coefficient_it_is_exact(x, name):
 @pytest.mark.parametrize("name", ["neurons", "pca"])
 def test_against_numpy(x, name):
     k, mean = 3.4, x.mean(dim=0)
-    basis = fit_baseline(name, x, mean=mean, l0=k)
+    basis = Bases(x, mean, k).at_l0(name)
     centered = (x - mean).double().numpy()
     rows = np.eye(D) if name == "neurons" else np.linalg.svd(centered, full_matrices=False)[2]
     coefficients = centered @ rows.T
@@ -40,7 +40,7 @@ def test_against_numpy(x, name):
 
 
 def test_ica_finds_the_sources(x):
-    basis = fit_baseline("ica", x, mean=x.mean(dim=0), l0=D)
+    basis = Bases(x, x.mean(dim=0), D).at_l0("ica")
     kurtosis = (lambda v: (v - v.mean(dim=0)).pow(4).mean(dim=0) / v.var(dim=0).square())(
         basis.encode(x)[:, :D] - basis.encode(x)[:, D:]
     )
@@ -48,6 +48,6 @@ def test_ica_finds_the_sources(x):
 
 
 def test_random_directions_are_orthonormal_and_seeded(x):
-    first, again, other = (fit_baseline("random", x, mean=x[0], l0=2, seed=seed).W_dec for seed in (0, 0, 1))
+    first, again, other = (Bases(x, x[0], 2, seed).at_l0("random").W_dec for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
     torch.testing.assert_close(first[:D] @ first[:D].T, torch.eye(D), atol=1e-5, rtol=0)

@@ -13,6 +13,7 @@ import torch
 import sae_cli.metrics
 from sae_cli.kernels.codes import Codes
 from sae_cli.metrics.ablation import AblationSums, TakenOut
+from sae_cli.metrics.code_length import LevelCounts
 from sae_cli.metrics.contexts import CodedRows, ContextCollector, ContextShape
 from sae_cli.metrics.correlation import CorrelationSums, FiredTogether
 from sae_cli.metrics.encoded import Encoded
@@ -74,6 +75,12 @@ def encoded_rows(i, seen=None):
     """Rows of unequally many positions."""
     row = torch.randint(N // 5, (N,), generator=draws(i + 70)).sort().values
     return EncodedRows((seen or encoded)(i), row, places(i, N // 5))
+
+
+def book():
+    counts = LevelCounts(F, 0.3)
+    counts.add(encoded(90))
+    return counts.results()
 
 
 def predictions(i):
@@ -141,8 +148,10 @@ CASES = {
     TokenCounts: [(lambda first: TokenCounts(F, V), encoded, EXACT)],
     LossSums: [(lambda first: LossSums(), predictions, ROUNDED)],
     RowSums: [(lambda first: RowSums("abc"), sums_of_rows, ROUNDED)],
+    LevelCounts: [(lambda first: LevelCounts(F, 0.3), encoded, EXACT)],
     ReconstructionRows: [
         (lambda first: ReconstructionRows(torch.ones(D)), encoded_rows, ROUNDED),
+        (lambda first: ReconstructionRows(torch.ones(D), book()), encoded_rows, ROUNDED),
         (lambda first: ReconstructionRows(torch.zeros(D + 3)), lambda i: encoded_rows(i, read_and_written), ROUNDED),
     ],
     MappedErrorSums: [
