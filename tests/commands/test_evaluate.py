@@ -258,7 +258,7 @@ def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkey
     assert f"{said}; sae eval makes it again" in capsys.readouterr().err
     assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 3
     assert f"{said}; measuring again" in capsys.readouterr().err
-    assert json.loads((tmp_path / "run" / "eval.json").read_text())["metrics_version"] == 3
+    assert json.loads((tmp_path / "run" / "eval.json").read_text())["metrics_version"] == 4
     subject(tmp_path / "run")
     evaluate.run(config, tmp_path / "run", "default")
     last = capsys.readouterr().err
