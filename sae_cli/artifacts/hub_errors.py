@@ -73,27 +73,33 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
     raise AssertionError("the last try returns or raises")
 
 
-def complaint_of(error: BaseException) -> Complaint | None:
-    """What an error of the library, or one that was raised from such, complains of; None for any other error."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def refusal_of(error: BaseException) -> Complaint | None:
+    """What the hub has answered in place of something that is there, as far as an error comes from that: terms, a
+    token, time; None for any other error, and for what is not there."""
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 
     chain = list(_chain(error))
     if any(isinstance(each, GatedRepoError) for each in chain):
         return Complaint(RequestError, "asks for its terms to be accepted on the hub, and for HF_TOKEN")
     if any(isinstance(each, OfflineModeIsEnabled) for each in chain):
         return Complaint(JobError, f"the hub cannot be reached ({OFFLINE}); unset it, or load it once before")
-    answers = [each for each in chain if isinstance(each, HfHubHTTPError)]
-    if answers and (status := status_of(answers[0])) not in (None, 404):
-        return _of_status(status, answers[0])
+    answer = next((each for each in chain if status_of(each) not in (None, 404)), None)
+    return None if answer is None else _of_status(status_of(answer), answer)
+
+
+def complaint_of(error: BaseException) -> Complaint | None:
+    """What an error of the library, or one that was raised from such, complains of; None for any other error."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if (found := refusal_of(error)) is not None:
+        return found
+    chain = list(_chain(error))
     missing = (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError)
     if found := next((each for each in chain if isinstance(each, missing)), None):
         return Complaint(RequestError, f"expected a repository of the hub, found none ({_first_line(found)})")

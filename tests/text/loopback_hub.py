@@ -122,7 +122,9 @@ def _handler(
             if self._happens():
                 return
             path = unquote(urlsplit(self.path).path)
-            if found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+            if gated and re.match(rf"(/api)?/datasets/{gated}(/|$)", path):
+                self._answer(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": f"{gated} is gated"})
+            elif found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
                 self._file(data_sets[found[1]].get(found[2]))
             elif found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/tree/[^/]+/?(.*)", path):
                 self._json(list(_tree(data_sets[found[1]], found[2])))
@@ -157,13 +159,11 @@ def _handler(
                 return True
             if "Content-Length" in self.headers:
                 self._body()
-            self._answer(fault.status, b"", fault.headers)
+            self._answer(fault.status, b"", {**fault.headers, "Connection": "close"})
             return True
 
         def _of_data_set(self, name: str) -> None:
-            if name == gated:
-                self._answer(403, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": f"{name} is gated"})
-            elif name not in data_sets:
+            if name not in data_sets:
                 self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
             else:
                 self._json({"id": name, "sha": COMMIT, "siblings": []})
