@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from sae_cli.errors import JobError, RequestError
-from sae_cli.escaping import brief
+from sae_cli.artifacts.hub_errors import OFFLINE, hub_errors, patiently
 
 _MAIN = "main"
 
@@ -26,6 +23,11 @@ class Repository(NamedTuple):
     files: tuple[str, ...]
 
 
+def shown(name: str, revision: str | None = None) -> str:
+    """A repository as it is named on the command line."""
+    return f"hf:{name}" + (f"@{revision}" if revision else "")
+
+
 def repository(name: str, revision: str | None) -> Repository:
     """What is in a repository; offline (`HF_HUB_OFFLINE=1`), what the cache has of it.
 
@@ -36,10 +38,10 @@ def repository(name: str, revision: str | None) -> Repository:
     from huggingface_hub import HfApi
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    with _errors(name, revision):
+    with hub_errors(shown(name, revision)):
         if HF_HUB_OFFLINE:
             return _cached(name, revision or _MAIN)
-        found = HfApi().model_info(name, revision=revision, timeout=60)
+        found = patiently(lambda: HfApi().model_info(name, revision=revision, timeout=60))
     files = tuple(sorted(each.rfilename for each in found.siblings or ()))
     return Repository(name, revision or _MAIN, found.sha or revision or _MAIN, files)
 
@@ -56,7 +58,7 @@ def _cached(name: str, revision: str) -> Repository:
         if revision in (*each.refs, each.commit_hash):
             files = (file.file_path.relative_to(each.snapshot_path).as_posix() for file in each.files)
             return Repository(name, revision, each.commit_hash, tuple(sorted(files)))
-    raise LocalEntryNotFoundError("HF_HUB_OFFLINE is set, and it is not in the cache")
+    raise LocalEntryNotFoundError(OFFLINE)
 
 
 def fetched(of: Repository, files: Sequence[str]) -> Path:
@@ -64,51 +66,10 @@ def fetched(of: Repository, files: Sequence[str]) -> Path:
     from huggingface_hub import hf_hub_download
 
     folder = Path()
-    with _errors(of.name, of.revision):
+    with hub_errors(shown(of.name, of.revision)):
         for name in files:
             path = Path(hf_hub_download(of.name, name, revision=of.revision))
             folder = path.parents[name.count("/")]
             if folder.name != of.commit:
                 raise OSError(f"{of.revision} was {of.commit}, and is {folder.name} now")
     return folder
-
-
-def _network_errors() -> list[type[Exception]]:
-    """What the library lets through of the client that it uses, which depends on its version."""
-    return [import_module(name).HTTPError for name in ("httpx", "httpx2") if find_spec(name)]
-
-
-class _errors:
-    """The library's errors as lines."""
-
-    def __init__(self, name: str, revision: str | None) -> None:
-        self._shown = f"hf:{name}" + (f"@{revision}" if revision else "")
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            GatedRepoError,
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-
-        if isinstance(error, GatedRepoError):
-            raise RequestError(
-                f"{self._shown}: asks for its terms to be accepted on the hub, and for HF_TOKEN"
-            ) from error
-        if isinstance(error, LocalEntryNotFoundError):
-            raise JobError(f"{self._shown}: the hub cannot be reached ({brief(str(error))})") from error
-        if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | EntryNotFoundError | HFValidationError):
-            what = str(error).strip().splitlines()[0]
-            raise RequestError(
-                f"{self._shown}: expected a repository of the hub, found none ({brief(what)})"
-            ) from error
-        if isinstance(error, (HfHubHTTPError, OSError, *_network_errors())):
-            what = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise JobError(f"{self._shown}: the hub cannot be reached ({brief(what)}); try again") from error

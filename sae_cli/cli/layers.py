@@ -37,7 +37,9 @@ def one_run_a_dictionary(request: Request) -> Request:
     if schema.command != "import" or request.multirun or len(given) != 1:
         return request
     from sae_cli.runs.formats.addresses import dictionaries_at
+    from sae_cli.terminal import console
 
+    console.configure(quiet=request.quiet)  # the hub may keep it waiting, which is said
     named = {each.key_or_group: each.value() for each in overrides.parse(request.overrides, request.multirun)}
     kind = named.get("format")
     found = dictionaries_at(str(named[key]), kind if isinstance(kind, str) else None)

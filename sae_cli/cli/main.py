@@ -19,6 +19,8 @@ from sae_cli.cli.help import ConfiguredCommand
 from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.plot import plot
 from sae_cli.cli.process_end import PromptExit
+from sae_cli.cli.pull import pull
+from sae_cli.cli.push import push
 from sae_cli.cli.report import report as report_runs
 from sae_cli.cli.resume import resume
 from sae_cli.cli.signals import stopping_signals
@@ -43,6 +45,8 @@ for _name, _summary in _CONFIGURED.items():
 app.command("contrast", cls=ContrastCommand)(contrast)
 app.command("features", cls=ConfiguredCommand)(features)
 app.command("plot")(plot)
+app.command("push")(push)
+app.command("pull")(pull)
 app.command("list")(list_runs)
 app.command("verify")(verify)
 app.command("resume")(resume)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sae_cli.cli.command import Quiet, local_path
+from sae_cli.cli.settings import settings_of
 from sae_cli.errors import RequestError
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ def _request(arguments: Sequence[str]) -> PlotRequest:
     """
     from sae_cli.commands.plot import FORMATS, Kind, PlotRequest
 
-    runs = [each for each in arguments if "=" not in each or local_path(each).exists()]
-    given = _settings([each for each in arguments if each not in runs])
+    runs, given = settings_of(arguments, _KEYS)
     if "kind" not in given:
         raise RequestError(f"kind is missing: give kind={'|'.join(Kind.__members__)}")
     kind = Kind[_one_of("kind", given["kind"], list(Kind.__members__))]
@@ -68,19 +68,6 @@ def _request(arguments: Sequence[str]) -> PlotRequest:
     return PlotRequest(
         runs=[local_path(each) for each in runs], kind=kind, out=out, columns=columns, evaluation=given.get("eval")
     )
-
-
-def _settings(arguments: Sequence[str]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for key, _, value in (each.partition("=") for each in arguments):
-        if key not in _KEYS:
-            from sae_cli.cli.diagnosis import nearest_name
-
-            raise RequestError(f"unknown key {key}{nearest_name(key, _KEYS)}")
-        if key in given:
-            raise RequestError(f"{key} is given twice: {key}={given[key]} and {key}={value}")
-        given[key] = value
-    return given
 
 
 def _one_of(key: str, value: str, options: Sequence[str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+HUB = "hf:"
+"""Before `org/repo[/path][@revision]`, an address on the Hugging Face hub."""
 RUNS = "SAE_RUNS"
 """The environment variable that says where runs are; an empty one says nothing."""
 

@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from sae_cli.artifacts.hub_errors import refusal_of
 from sae_cli.errors import JobError, RequestError, denied, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merge
@@ -236,7 +237,9 @@ def _options(source: Source, trust_remote_code: bool) -> dict[str, Any]:
     return options if source.revision is None else {**options, "revision": source.revision}
 
 
-def _unreachable(source: Source, error: OSError) -> RequestError:
+def _unreachable(source: Source, error: OSError) -> RequestError | JobError:
+    if source.origin is Origin.hub and (refusal := refusal_of(error)) is not None:
+        return refusal.about(f"model.path={source.path}")
     if source.origin is Origin.hub:
         return RequestError(
             f"model.path={source.path}: expected a local folder or a model on the hub "

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
 
+from sae_cli.artifacts.hub_errors import refusal_of
 from sae_cli.errors import JobError, RequestError, SaeError, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.text.local_files import LocalFiles, PassedOver, find_files, say_passed_over, unreadable
@@ -174,6 +175,8 @@ def opening(where: str, shown: str = "") -> Iterator[None]:
     try:
         yield
     except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+        if (refusal := refusal_of(error)) is not None:
+            raise refusal.about(where) from error
         raise RequestError(
             f"{where}: expected a data set on the hub or a local folder, found none: {_said(error, shown)}"
         ) from error
@@ -184,6 +187,8 @@ def opening(where: str, shown: str = "") -> Iterator[None]:
     except Exception as error:  # of the library and of all that it opens files with: an open set
         if isinstance(error, SaeError) or is_out_of_memory(error):
             raise
+        if (refusal := refusal_of(error)) is not None:
+            raise refusal.about(where) from error
         raise RequestError(f"{where}: {_said(error, shown)}") from error
 
 
@@ -195,6 +200,8 @@ def library_errors(where: str) -> Iterator[None]:
     except Exception as error:  # of the library and of all that it reads files with: an open set
         if isinstance(error, SaeError) or is_out_of_memory(error):
             raise
+        if (refusal := refusal_of(error)) is not None:
+            raise refusal.about(where) from error
         raise JobError(f"{where}: expected records that can be read, found: {_said(error)}") from error
 
 

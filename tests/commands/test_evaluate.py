@@ -256,7 +256,7 @@ def test_figures_of_older_definitions_are_measured_again(world, tmp_path, monkey
     subject(tmp_path / "run")
     said = "eval/default: its figures are by version 1 of the definitions, not 4"
     assert f"{said}; sae eval makes it again" in capsys.readouterr().err
-    assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 3
+    assert document_of(evaluate.run(config, tmp_path / "run", "default"))["eval"]["metrics_version"] == 4
     assert f"{said}; measuring again" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "eval.json").read_text())["metrics_version"] == 4
     subject(tmp_path / "run")

@@ -3,35 +3,25 @@ model and a little text under those names: downloaded once, cached, offline."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import zstandard
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from tests.known import present
+from tests.text.loopback_hub import loopback_hub
 
-LOOPBACK = Path(__file__).parents[1] / "text" / "loopback_hub.py"
 PYTHIA, PILE = "EleutherAI/pythia-70m-deduped", "monology/pile-uncopyrighted"
 NOWHERE = "http://127.0.0.1:9"  # a port that nobody listens on
 SMALL = [
     "data.context=32", "data.held_out_fraction=.2", "tokens=4_000", "dict_size=64", "device=cpu", "model_rows=4",
     "train.batch_size=128", "train.shuffle_buffer=512", "train.held_out_tokens=128",
 ]  # fmt: skip
-
-
-def _loopback():
-    spec = present(importlib.util.spec_from_file_location("loopback_hub", LOOPBACK))
-    module = importlib.util.module_from_spec(spec)
-    present(spec.loader).exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +60,9 @@ def typed(*arguments, endpoint, home, offline="0"):
 
 
 def test_the_line_of_the_readme(model_files, pile_files, world, tmp_path):
-    hub, home, runs = _loopback(), tmp_path / "home", f"runs_dir={tmp_path / 'runs'}"
+    home, runs = tmp_path / "home", f"runs_dir={tmp_path / 'runs'}"
     line = ["train", "model=pythia70m", "layer=3", "data=pile", *SMALL]
-    with hub.loopback_hub({PILE: pile_files}, {PYTHIA: model_files}) as endpoint:
+    with loopback_hub({PILE: pile_files}, {PYTHIA: model_files}) as endpoint:
         trained = typed(*line, runs, endpoint=endpoint, home=home)
         assert trained.returncode == 0 and not trained.stderr, trained.stderr
         run = trained.stdout.strip()
@@ -96,10 +86,9 @@ def test_the_line_of_the_readme(model_files, pile_files, world, tmp_path):
 
 
 def test_a_model_without_safetensors_and_a_gated_one(model_files, tmp_path):
-    hub = _loopback()
     pickled = {name.replace("model.safetensors", "pytorch_model.bin"): each for name, each in model_files.items()}
     models = {"org/old": pickled, "org/closed": model_files}
-    with hub.loopback_hub({}, models, gated="org/closed") as endpoint:
+    with loopback_hub({}, models, gated="org/closed") as endpoint:
         for name, said in (("org/old", "model.path=org/old"), ("org/closed", "model.path=org/closed")):
             line = ["train", "model=hf", f"model.path={name}", "layer=1", *SMALL, f"runs_dir={tmp_path / 'runs'}"]
             done = typed(*line, endpoint=endpoint, home=tmp_path / "home")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,19 +13,7 @@ import pytest
 from sae_cli.commands import export, train
 from sae_cli.config.commands.export import ExportConfig
 from sae_cli.config.sae import TopKSae
-from tests.known import present
-
-LOOPBACK = Path(__file__).parents[1] / "text" / "loopback_hub.py"
-
-
-def _loopback():
-    spec = present(importlib.util.spec_from_file_location("loopback_hub", LOOPBACK))
-    module = importlib.util.module_from_spec(spec)
-    present(spec.loader).exec_module(module)
-    return module
-
-
-HUB = _loopback()
+from tests.text import loopback_hub as HUB
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The presets of data open what they name: every codec of their files is installed."""
 
 import gzip
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 import yaml
 import zstandard
 
-from tests.known import present
+from tests.text.loopback_hub import loopback_hub
 
 ROOT = Path(__file__).parents[2]
 PRESETS = {
@@ -53,9 +52,8 @@ def test_codecs_are_dependencies():
 @pytest.fixture(scope="module")
 def read(tmp_path_factory):
     """What each preset reads of a hub that has its data sets with one file of each kind."""
-    hub = _module("loopback_hub")
     folder = tmp_path_factory.mktemp("hub")
-    with hub.loopback_hub({"monology/pile-uncopyrighted": pile(), "HuggingFaceFW/fineweb": fineweb(folder)}) as address:
+    with loopback_hub({"monology/pile-uncopyrighted": pile(), "HuggingFaceFW/fineweb": fineweb(folder)}) as address:
         done = subprocess.run(
             [sys.executable, "-c", READ],
             input=json.dumps({name: without(preset, "defaults") for name, preset in PRESETS.items()}),
@@ -66,13 +64,6 @@ def read(tmp_path_factory):
         )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-def _module(name):
-    spec = present(importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py")))
-    module = importlib.util.module_from_spec(spec)
-    present(spec.loader).exec_module(module)
-    return module
 
 
 def without(mapping, key):

@@ -11,13 +11,11 @@ from sae_cli.config.data import DataConfig
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig
 from sae_cli.config.idle import Idle
+from sae_cli.config.location import HUB
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.naming import RunName, last_part, short_hash
 from sae_cli.config.paths import absolute
 from sae_cli.config.roles import PathKind, number, place, setting, settings
-
-HUB = "hf:"
-"""Before `org/repo[/path][@revision]`, an address on the Hugging Face hub."""
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sae_cli.artifacts.foreign_files import ForeignFiles
 from sae_cli.artifacts.hub import Repository, fetched, repository
-from sae_cli.config.commands.import_ import HUB
+from sae_cli.config.location import HUB
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats import dictionaries_in, files_below
 
