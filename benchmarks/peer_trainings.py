@@ -26,10 +26,11 @@ WARMUP, DECAY = 0.05, 0.2
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished dictionary: from activations [N, d] to features [N, F] and back; `directions` [F, d]."""
+    """A finished dictionary: from activations [N, d] to features [N, F] and back (given what these are of, which a
+    dictionary of a fixed scale does not need); `directions` [F, d]."""
 
     encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
+    decode: Callable[..., Tensor]
     directions: Tensor
 
     def decoder_norms(self) -> Tensor:
@@ -129,7 +130,7 @@ def dictionary_learning(order: Order, batches: list[Tensor]) -> Trained:
     decoder = found.decoder.weight.T if hasattr(found, "decoder") else found.W_dec
     return Trained(
         lambda x: found.encode(x / scale, **by_threshold),
-        lambda f: found.decode(f) * scale,
+        lambda f, *_: found.decode(f) * scale,
         decoder.detach(),
     )
 
@@ -154,7 +155,7 @@ def saelens(order: Order, batches: list[Tensor]) -> Trained:
         with tempfile.TemporaryDirectory() as folder:
             fitted.save_inference_model(folder)
             found: Any = SAE.load_from_disk(folder)
-    return Trained(found.encode, found.decode, found.W_dec.detach())
+    return Trained(found.encode, lambda f, *_: found.decode(f), found.W_dec.detach())
 
 
 def _saelens_before(order: Order, width: int, steps: int) -> Any:

@@ -63,7 +63,7 @@ class Peer:
     """Another package's dictionary, in raw units."""
 
     encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
+    decode: Callable[..., Tensor]
     decoder_norms: Callable[[], Tensor]
 
 
@@ -122,7 +122,7 @@ def saelens_run(
     trainer.fit()
     sae.save_model(str(directory))
     seconds = time.perf_counter() - started
-    peer = Peer(lambda x: sae.encode(x * scale), lambda f: sae.decode(f) / scale, lambda: sae.W_dec.norm(dim=1))
+    peer = Peer(lambda x: sae.encode(x * scale), lambda f, *_: sae.decode(f) / scale, lambda: sae.W_dec.norm(dim=1))
     return {"seconds": seconds, **figures(peer, held_out)}
 
 

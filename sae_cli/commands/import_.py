@@ -40,6 +40,7 @@ def run(config: ImportConfig, directory: Path) -> StageResult:
     ended.title, described = IMPORT, finished.read_json(SOURCE_FILE)
     ended.document |= {"run": str(directory), "command": IMPORT, "source": described}
     head = [("format", described["format"]), ("dictionary", described["dictionary"]), ("of", described["of"])]
+    head += [("normalization", each) for each in [described.get("normalization")] if each]
     head += [("folded", each) for each in described["folded"]]
     head += [("it says", f"{each[0]} {each[1]:.4g} ({each[2]})") for each in described["claims"]]
     rows = ended.table if config.check else [("run", str(directory))]
@@ -52,10 +53,11 @@ def _import(claim: Claim[ImportConfig]) -> FinishedRun:
     files, revision = fetch(config.source)
     kind, imported = read(files, config.format)
     card = _card(config, imported, {"address": config.source, "format": kind.name, "sha256": files.sha256()}, revision)
-    dictionary = imported.dictionary
+    dictionary, found = imported.dictionary, imported.dictionary.normalization
     described: Document = {
         "format": kind.name,
         "dictionary": f"{dictionary.architecture}, {dictionary.n_features:,} features of width {dictionary.d_out}",
+        "normalization": f"each token's activation is {found.described}" if found else None,
         "of": f"{card.model.path if card.model else ''} {card.site.label}",
         "folded": list(imported.folded),
         "claims": [list(each) for each in imported.claims],
@@ -64,13 +66,16 @@ def _import(claim: Claim[ImportConfig]) -> FinishedRun:
     with open_run(claim.directory, IMPORT, claim.settings, claim.overwrite) as claimed:
         save_dictionary(claimed, dictionary, card.header())
         claimed.write_json(SOURCE_FILE, described)
-        return claimed.finish(width=dictionary.d_out, seconds=claim.seconds())
+        facts = {"normalization": found.value} if found else {}
+        return claimed.finish(width=dictionary.d_out, **facts, seconds=claim.seconds())
 
 
 def _card(config: ImportConfig, imported: Imported, provenance: dict[str, str], revision: str | None) -> Card:
     model, site = _model(config, imported), _site(config, imported)
     if revision:
         provenance["revision"] = revision
+    if (normalization := imported.dictionary.normalization) is not None:
+        provenance["normalization"] = normalization.value
     if imported.folded:
         provenance["folded"] = "; ".join(imported.folded)
     data = config.data or _own_text(model, imported)

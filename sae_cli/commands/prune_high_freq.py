@@ -50,6 +50,12 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
     config, device = claim.config, build.device(claim.config.device)
     source = read_dictionary_run(config.run)
     dictionary = load_dictionary(source.run, config.verify)
+    if config.recenter and dictionary.normalization is not None:
+        raise RequestError(
+            f"recenter=true: expected a dictionary that writes in the units of activations, found one whose output is "
+            f"scaled back for each token ({dictionary.normalization.value}), where one mean error is no bias of its "
+            "own; leave recenter out"
+        )
     source.run.expect(DICTIONARY_FILE, {"W_enc": "F32 F D", **_added(source.run)}, others=True)
     parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
     frequency = _frequencies(config, source, dictionary.n_features)
@@ -70,6 +76,7 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
     in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
     card = source.card
     facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.d_out}
+    facts |= {"normalization": found.value if (found := dictionary.normalization) else None}
     facts = {name: fact for name, fact in facts.items() if fact is not None}
     facts |= text_facts(text_of(source.run.manifest))
     with claim.open(parents=[source.run]) as claimed:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.errors import JobError
 from sae_cli.kernels.codes import Codes
 from sae_cli.tensor_types import Float, Int
@@ -25,6 +26,8 @@ class Dictionary(nn.Module, ABC):
         b_pre: what is subtracted from the input [d_in]: of a dictionary that writes elsewhere than it reads, and where
             the output's bias was changed and codes were not to be.
         activation_mean: the mean of what it was trained to write [d_out], in its own units.
+        normalization: what is done to each token's activation before all of this, and undone after it; then features,
+            and all but `activation_mean`, are in units of what is normalized. None for nothing.
     """
 
     architecture: ClassVar[str]
@@ -40,8 +43,9 @@ class Dictionary(nn.Module, ABC):
     b_pre: Float[Tensor, " D"] | None
     activation_mean: Float[Tensor, " E"]
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], normalization: Normalization | None = None) -> None:
         super().__init__()
+        self.normalization = normalization
         if missing := [name for name in self.tensor_names if name not in tensors]:
             raise JobError(
                 f"a {self.architecture} dictionary needs the tensors {', '.join(missing)}; found {', '.join(tensors)}"
@@ -57,6 +61,8 @@ class Dictionary(nn.Module, ABC):
         if b_pre is not None and b_pre.shape != (d_in,):
             raise JobError(f"b_pre: expected shape {(d_in,)}, found {tuple(b_pre.shape)}")
         self.register_buffer("b_pre", None if b_pre is None else b_pre.float())
+        if normalization and d_out != d_in:
+            raise JobError(f"{normalization.value}: expected a dictionary that writes what it reads, found another")
 
     @classmethod
     def shapes(cls, n_features: int, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
@@ -102,12 +108,37 @@ class Dictionary(nn.Module, ABC):
         """The positive entries of `encode(x)`, on the CPU."""
         return Codes.of_dense(self.encode(x))
 
-    def decode(self, f: Float[Tensor, "*N F"]) -> Float[Tensor, "*N E"]:
-        """ŷ = W_decᵀ f + b_dec."""
-        return f @ self.W_dec + self.b_dec
+    def centered(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        """What W_enc is applied to: x, normalized where that is so, less `center`."""
+        return (self.normalization.apply(x) if self.normalization else x) - self.center
+
+    def decode(self, f: Float[Tensor, "*N F"], x: Float[Tensor, "*N D"] | None = None) -> Float[Tensor, "*N E"]:
+        """ŷ = W_decᵀ f + b_dec, scaled back by what x was normalized by.
+
+        Args:
+            f: features.
+            x: what they are of; only a dictionary that normalizes every token needs it.
+
+        Raises:
+            ValueError: it is needed and not given.
+        """
+        y = f @ self.W_dec + self.b_dec
+        if self.normalization is None:
+            return y
+        if x is None:
+            raise ValueError(
+                f"each token's activation is {self.normalization.described}: expected decode(f, x) with the "
+                "activations x that f is of, found decode(f)"
+            )
+        return self.normalization.undo(y, x)
+
+    def written_by(self, feature: int, f: Float[Tensor, "*N F"], x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
+        """What one feature adds to ŷ."""
+        added = f[..., feature, None] * self.W_dec[feature]
+        return added * self.normalization.of(x).scale if self.normalization else added
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
-        return self.decode(self.encode(x))
+        return self.decode(self.encode(x), x)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its name, as on disk."""
@@ -120,14 +151,20 @@ class Dictionary(nn.Module, ABC):
 
     def replace(self, **tensors: Tensor) -> Dictionary:
         """The same dictionary with other tensors in some places."""
-        return type(self)({**self.tensors(), **tensors})
+        return type(self)({**self.tensors(), **tensors}, self.normalization)
+
+    def without_normalization(self) -> Dictionary:
+        """The same tensors, with x as it is."""
+        return type(self)(self.tensors())
 
     def in_units_divided_by(self, read: float, written: float) -> Dictionary:
         """The same dictionary for x / read and y / written, decoder rows as they are: from scaled to raw units.
 
         A dictionary that was trained to make written·y of read·x becomes one that makes y of x: whatever is in units of
-        activations is divided, and encoder rows take up the ratio of the two.
+        activations is divided, and encoder rows take up the ratio of the two. One that normalizes every token has no
+        units of activations.
         """
+        assert self.normalization is None, "a dictionary that normalizes every token has no units to change"
         tensors = {name: t / written if name in self.in_activation_units else t for name, t in self.tensors().items()}
         if self.b_pre is not None:
             tensors["b_pre"] = self.b_pre / read

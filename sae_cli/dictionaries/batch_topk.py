@@ -29,7 +29,7 @@ class ThresholdDictionary(Dictionary):
         return {**super().shapes(n_features, d_in, d_out), "threshold": (n_features,)}
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = ((x - self.center) @ self.W_enc.T + self.b_enc).relu()
+        pre = (self.centered(x) @ self.W_enc.T + self.b_enc).relu()
         return pre * (pre > self.threshold)
 
 

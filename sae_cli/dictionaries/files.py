@@ -15,12 +15,15 @@ from sae_cli.artifacts.safetensors_header import Header
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
 from sae_cli.config.groups import GROUPS
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.documents import Facts
 from sae_cli.errors import JobError
 from sae_cli.escaping import brief
 
 DICTIONARY_FILE = "sae.safetensors"
 SNAPSHOTS = "snapshots/"
+NORMALIZATION = "normalization"
+"""In the header of a file: of what kind it is; no entry where there is none."""
 _SNAPSHOT = re.compile(rf"{SNAPSHOTS}step-([0-9]{{8,}})\.safetensors")
 
 
@@ -70,7 +73,9 @@ def save_dictionary(
         name: of the file.
     """
     tensors = {**dictionary.tensors(), **(extra or {})}
-    run.write_tensors(name, tensors, {**header, "architecture": dictionary.architecture})
+    found = dictionary.normalization
+    normalized = {NORMALIZATION: found.value} if found else {}
+    run.write_tensors(name, tensors, {**header, "architecture": dictionary.architecture, **normalized})
 
 
 def load_dictionary(run: FinishedRun, verify: bool = True, name: str = DICTIONARY_FILE) -> Dictionary:
@@ -84,7 +89,7 @@ def load_dictionary(run: FinishedRun, verify: bool = True, name: str = DICTIONAR
     check_entries(path, kind, run.read_header(name))
     tensors = run.read_tensors(name, verify)
     check_values(path, kind, tensors)
-    return kind(tensors)
+    return kind(tensors, _normalization(run, name))
 
 
 def check_entries(path: Path, kind: type[Dictionary], header: Header) -> None:
@@ -132,6 +137,15 @@ def read_architecture(run: FinishedRun, name: str = DICTIONARY_FILE) -> type[Dic
     if not isinstance(architecture, str):
         raise damaged(run.directory / name, "a header that names the architecture", repr(architecture))
     return architecture_class(architecture)
+
+
+def _normalization(run: FinishedRun, name: str) -> Normalization | None:
+    found = run.read_metadata(name).get(NORMALIZATION)
+    known = {each.value: each for each in Normalization}
+    if found is not None and found not in known:
+        expected = f"a header whose {NORMALIZATION} is one of {', '.join(known)}"
+        raise damaged(run.directory / name, expected, brief(repr(found)))
+    return known[found] if isinstance(found, str) else None
 
 
 def load(run: str | Path) -> Dictionary:

@@ -35,7 +35,7 @@ class GatedDictionary(Dictionary):
         return self.b_gate
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = (x - self.center) @ self.W_enc.T
+        pre = self.centered(x) @ self.W_enc.T
         return (self.r_mag.exp() * pre + self.b_mag).relu() * (pre + self.b_gate > 0)
 
 

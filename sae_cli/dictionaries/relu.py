@@ -18,12 +18,12 @@ class ReluDictionary(Dictionary):
     architecture = "relu"
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        return ((x - self.center) @ self.W_enc.T + self.b_enc).relu()
+        return (self.centered(x) @ self.W_enc.T + self.b_enc).relu()
 
     def codes(self, x: Float[Tensor, "N D"]) -> Codes:
         if x.is_cuda:
             return super().codes(x)
-        return self._kernel.positive(x - self.center, self.W_enc, self.b_enc)
+        return self._kernel.positive(self.centered(x), self.W_enc, self.b_enc)
 
     @cached_property
     def _kernel(self) -> SparseKernel:

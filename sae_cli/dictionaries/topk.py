@@ -37,7 +37,7 @@ class TopKDictionary(Dictionary):
         return kept.replace(k=self.k.clamp_max(kept.n_features))
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N F"]:
-        pre = ((x - self.center) @ self.W_enc.T + self.b_enc).relu()
+        pre = (self.centered(x) @ self.W_enc.T + self.b_enc).relu()
         largest = pre.topk(int(self.k), dim=-1)
         return torch.zeros_like(pre).scatter_(-1, largest.indices, largest.values)
 

@@ -66,11 +66,12 @@ class Ablation:
         taps = {*self.source.taps, *self.target.taps, self.model.end.final_resid}
         clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
         y = self.target.read(seen).float()
-        f = self.dictionary.encode(y if self.source is self.target else self.source.read(seen).float())
+        x = y if self.source is self.target else self.source.read(seen).float()
+        f = self.dictionary.encode(x)
         f[~counted.to(f.device)] = 0
         for feature, sums in self.sums.items():
             if (f[..., feature] > 0).any():
-                without = y - f[..., feature, None] * self.dictionary.W_dec[feature]
+                without = y - self.dictionary.written_by(feature, f, x)
                 put = self.target.put(without, seen).to(seen[self.replaced].dtype)
                 self._compare(sums, f[..., feature], tokens, clean, replaced(stand_in(put)), y, without, seen)
 

@@ -92,7 +92,7 @@ def _ways(dictionary: Dictionary, steps: Sequence[float]) -> list[Callable[[Enco
 
 
 def _coarse(seen: Encoded, dictionary: Dictionary, step: float) -> SiteActivations:
-    return dictionary.decode(quantized(seen.f, seen.decoder_norms, step))
+    return dictionary.decode(quantized(seen.f, seen.decoder_norms, step), seen.x)
 
 
 def _at(cost: float, steps: Sequence[float], costs: Sequence[float]) -> float:

@@ -287,9 +287,12 @@ class Measurement:
         """The figures of each baseline by its name, and its sums by row."""
         beside = replace(self, subject=self.subject.of_what_is_written())
         mean = dictionary.activation_mean.cpu()
-        means = beside._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
         bases = [name for name in self.baselines if not name.tokens]
-        x = torch.cat([block.activations for block in take(beside.training_blocks(), SAMPLE)]) if bases else None
+        sampled = bases or dictionary.normalization  # whose mean activation is in none of its tensors
+        x = torch.cat([block.activations for block in take(beside.training_blocks(), SAMPLE)]) if sampled else None
+        if x is not None and dictionary.normalization:
+            mean = x.mean(dim=0)
+        means = beside._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
         fitted = None if x is None else Bases(x, mean, whole.l0)
         found: dict[str, Facts] = {}
         rows: dict[str, RowSums] = {}

@@ -140,7 +140,7 @@ def _changes(dictionary: Dictionary, wanted: float | None, sample: _Sample) -> I
     yield f"bias not folded ({what} is to be subtracted from the input)", dictionary.replace(b_pre=center), 0
     if wanted is not None and dictionary.architecture == "relu" and 1 <= round(wanted) <= dictionary.n_features:
         k = torch.tensor([float(round(wanted))])
-        yield f"ReLU for TopK (k={round(wanted)})", TopKDictionary({**tensors, "k": k}), 0
+        yield f"ReLU for TopK (k={round(wanted)})", TopKDictionary({**tensors, "k": k}, dictionary.normalization), 0
     if wanted is not None and "threshold" in tensors and (factor := sample.threshold_factor(dictionary, wanted)):
         moved = dictionary.replace(threshold=tensors["threshold"] * factor)
         yield f"threshold × scale (× {factor:.3g} gives the stated L0; √d over the mean norm is {scale:.3g})", moved, 0
@@ -148,8 +148,12 @@ def _changes(dictionary: Dictionary, wanted: float | None, sample: _Sample) -> I
         if "threshold" in tensors:
             moved = dictionary.replace(threshold=tensors["threshold"] * factor)
             yield f"threshold {direction} scale (√d over the mean norm, {scale:.3g})", moved, 0
-        whole = dictionary.in_units_divided_by(1 / factor, 1 / factor)
-        yield f"scale ({direction} {scale:.3g}: biases are in other units)", whole, 0
+        if dictionary.normalization is None:
+            whole = dictionary.in_units_divided_by(1 / factor, 1 / factor)
+            yield f"scale ({direction} {scale:.3g}: biases are in other units)", whole, 0
+    if dictionary.normalization is not None:
+        what = f"activations are not to be normalized ({dictionary.normalization.value})"
+        yield what, dictionary.without_normalization(), 0
     if dictionary.n_features == dictionary.d_in:
         yield "transposed encoder", dictionary.replace(W_enc=dictionary.W_enc.T.contiguous()), 0
         yield "transposed decoder", dictionary.replace(W_dec=dictionary.W_dec.T.contiguous()), 0
@@ -170,7 +174,7 @@ class _Sample:
         if x is None or x.shape[1] != dictionary.d_in:
             return None
         f = dictionary.encode(x)
-        error, spread = x - dictionary.decode(f), x - x.mean(dim=0)
+        error, spread = x - dictionary.decode(f, x), x - x.mean(dim=0)
         fvu = float(error.double().square().sum() / spread.double().square().sum().clamp_min(1e-30))
         return Sampled(float((f > 0).sum()) / len(x), fvu)
 

@@ -14,7 +14,7 @@ class Coder(Protocol):
 
     def encode(self, x: Float[Tensor, "N D"], /) -> Float[Tensor, "N F"]: ...
 
-    def decode(self, f: Float[Tensor, "N F"], /) -> Float[Tensor, "N E"]: ...
+    def decode(self, f: Float[Tensor, "N F"], x: Float[Tensor, "N D"], /) -> Float[Tensor, "N E"]: ...
 
     def decoder_norms(self) -> Float[Tensor, " F"]: ...
 
@@ -49,7 +49,7 @@ class Encoded:
     @cached_property
     def reconstruction(self) -> Float[Tensor, "N E"]:
         """What the dictionary writes."""
-        return self._dictionary.decode(self.f)
+        return self._dictionary.decode(self.f, self.x)
 
     @cached_property
     def decoder_norms(self) -> Float[Tensor, " F"]:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from sae_cli.artifacts.foreign_files import ForeignFiles
 from sae_cli.errors import JobError, RequestError
 from sae_cli.runs.formats import FORMATS, dictionaries_in, format_of, writable
+from sae_cli.runs.formats.format import Outgoing
 from sae_cli.runs.formats.places import model_of, site_of, transformer_lens
 
 FORMATS_FOLDER = Path(__file__).parent
@@ -112,6 +113,34 @@ def openai(root):
     return folder / "6.pt", f, f @ W_DEC + B_DEC, "openai-community/gpt2", "mlp_out.6"
 
 
+def standardized(x):
+    """Each token less its mean, over its standard deviation (d - 1) and 1e-5; and both."""
+    mean, std = x.mean(axis=1, keepdims=True), x.std(axis=1, ddof=1, keepdims=True)
+    return (x - mean) / (std + 1e-5), mean, std
+
+
+def openai_topk(root):
+    """`Autoencoder.from_state_dict` of its release: TopK means that every token is normalized."""
+    folder = root / "gpt2-small" / "resid_post_mlp_v5_32k" / "autoencoders"
+    folder.mkdir(parents=True)
+    tensors = {"encoder.weight": W_ENC, "decoder.weight": W_DEC.T, "latent_bias": B_ENC, "pre_bias": B_DEC}
+    state = {name: tensor(each) for name, each in tensors.items()} | {"stats_last_nonzero": torch.zeros(F).long()}
+    after = {"activation": "TopK", "activation_state_dict": {"k": K, "postact_fn": "ReLU"}}
+    torch.save(state | after, folder / "8.pt")
+    z, mean, std = standardized(X)
+    f = largest((z - B_DEC) @ W_ENC.T + B_ENC, K)
+    return folder / "8.pt", f, (f @ W_DEC + B_DEC) * std + mean, "openai-community/gpt2", "resid.8"
+
+
+def openmoss_token_wise(root):
+    openmoss(root, norm="token-wise")
+    scale = D**0.5 / np.linalg.norm(X, axis=1, keepdims=True)
+    norms = np.linalg.norm(W_DEC, axis=1)
+    pre = (scale * X) @ W_ENC.T + B_ENC
+    f = np.maximum(pre, 0) * (pre * norms > THETA)
+    return root, f * norms, (f @ W_DEC + B_DEC) / scale, "openai-community/gpt2", "mlp_out.4"
+
+
 def goodfire(root):
     tensors = {"encoder_linear.weight": W_ENC, "decoder_linear.weight": W_DEC.T}
     tensors |= {"encoder_linear.bias": B_ENC, "decoder_linear.bias": B_DEC}
@@ -121,18 +150,20 @@ def goodfire(root):
 
 
 MADE = [gemma_scope, gemma_scope_2, openmoss, llama_scope, qwen_scope, openai, goodfire]
+NORMALIZING = [openai_topk, openmoss_token_wise]
+OF = {"openai_topk": "openai", "openmoss_token_wise": "openmoss"}
 
 
-@pytest.mark.parametrize("make", MADE)
+@pytest.mark.parametrize("make", [*MADE, *NORMALIZING])
 def test_what_its_definition_says(make, tmp_path):
     address, f, y, model, place = make(tmp_path)
     files = ForeignFiles(address)
     kind = format_of(files, None)
-    assert kind.name == make.__name__
+    assert kind.name == OF.get(make.__name__, make.__name__)
     found = kind.read(files)
     codes = found.dictionary.encode(tensor(X))
     assert np.abs(codes.numpy() - f).max() <= 1e-5 * np.abs(f).max()
-    assert np.abs(found.dictionary.decode(codes).numpy() - y).max() <= 1e-5 * np.abs(y).max()
+    assert np.abs(found.dictionary.decode(codes, tensor(X)).numpy() - y).max() <= 1e-5 * np.abs(y).max()
     assert (found.model and model_of(found.model)) == model
     site = site_of(found.hook) if found.hook else None
     assert (site and site.label) == place
@@ -187,7 +218,7 @@ def test_a_tensor_that_claims_more_than_its_file_has(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    ({"norm_activation": "token-wise"}, "each token's activation is scaled by its own norm"),
+    ({"norm_activation": "batch-wise"}, "activations are scaled by the mean norm of the batch that they are read in"),
     ({"sae_type": "clt"}, "sae_type='clt' cannot be imported"),
     ({"hook_point_out": "blocks.5.hook_mlp_out"}, "a transcoder from blocks.4.hook_mlp_out to blocks.5"),
     ({"act_fn": "gelu"}, "act_fn='gelu' cannot be imported"),
@@ -200,11 +231,27 @@ def test_what_cannot_be_represented_is_refused(change, words, tmp_path):
         format_of(files := ForeignFiles(tmp_path), None).read(files)
 
 
-def test_topk_of_openai_is_refused(tmp_path):
+@pytest.mark.parametrize(("change", "words"), [
+    ({"activation": "Tanh"}, "activation='Tanh' cannot be imported: this version has ReLU and TopK"),
+    ({"activation": "TopK", "activation_state_dict": {}}, "expected k in activation_state_dict, a whole number"),
+    ({"activation": "TopK", "activation_state_dict": {"k": 5, "postact_fn": "Tanh"}}, "features may be negative"),
+])  # fmt: skip
+def test_other_activations_of_openai_are_refused(change, words, tmp_path):
     path = openai(tmp_path)[0]
-    torch.save({**torch.load(path), "activation": "TopK"}, path)
-    with pytest.raises(JobError, match=r"activation='TopK' cannot be imported: each token's activation is normalised"):
+    torch.save({**torch.load(path), **change}, path)
+    with pytest.raises(JobError, match=words):
         format_of(files := ForeignFiles(path), None).read(files)
+
+
+def test_what_is_said_of_the_mean_of_a_dictionary_that_normalizes(tmp_path):
+    found = format_of(files := ForeignFiles(openai_topk(tmp_path)[0]), None).read(files)
+    assert found.folded == ("the mean of its training activations is not known: 0 stands in for it",)
+    assert found.claims[0][:2] == ("k", float(K)) and not found.dictionary.activation_mean.any()
+    out = Outgoing(found.dictionary, "gpt2", "resid", 8, K, None, {})
+    for to in ("dictionary_learning", "sparsify", "openmoss"):
+        with pytest.raises(RequestError, match=f"to={to}: expected a dictionary without normalization.*layer_norm"):
+            writable(to).write(out)
+    assert writable("saelens").write(out).documents["cfg.json"]["normalize_activations"] == "layer_norm"
 
 
 def test_names_of_formats():

@@ -65,6 +65,31 @@ def test_saelens(case, subtracts, tmp_path):
     close(found.dictionary.decode(found.dictionary.encode(X)), sae.decode(f))
 
 
+@pytest.mark.parametrize("normalize", ["layer_norm", "constant_norm_rescale"])
+@pytest.mark.parametrize("subtracts", [True, False])
+@pytest.mark.parametrize("case", ["standard", "topk", "topk rescaled", "jumprelu", "gated"])
+def test_saelens_with_every_token_normalized(case, subtracts, normalize, tmp_path):
+    """And back again, bit for bit."""
+    lens = pytest.importorskip("sae_lens")
+    kind = {"standard": "Standard", "topk": "TopK", "jumprelu": "JumpReLU", "gated": "Gated"}[case.split()[0]]
+    more = {"k": K, "rescale_acts_by_decoder_norm": "rescaled" in case} if kind == "TopK" else {}
+    settings = {"apply_b_dec_to_input": subtracts, "normalize_activations": normalize, **more}
+    sae = randomized(getattr(lens, f"{kind}SAE")(getattr(lens, f"{kind}SAEConfig")(d_in=D, d_sae=F, **settings)))
+    sae.save_model(tmp_path / "theirs")
+    found = imported(tmp_path / "theirs", "saelens").dictionary
+    x = X * torch.logspace(-1, 2, N)[:, None] + 0.5
+    f = sae.encode(x)
+    close(found.encode(x), f)
+    close(found(x), sae.decode(f))
+    exported(found, "saelens", tmp_path / "out")
+    theirs = lens.SAE.load_from_disk(tmp_path / "out")
+    assert theirs.cfg.normalize_activations == normalize
+    close(theirs(x).detach(), found(x))
+    again = imported(tmp_path / "out", "saelens").dictionary
+    assert again.normalization is found.normalization
+    assert all(torch.equal(each, again.tensors()[name]) for name, each in found.tensors().items())
+
+
 @pytest.mark.parametrize("kind", ["batchtopk", "matryoshka_batchtopk"])
 def test_saelens_trained_for_inference(kind, tmp_path):
     """BatchTopK and Matryoshka, as their tool saves them when they are trained."""
@@ -81,6 +106,13 @@ def test_saelens_trained_for_inference(kind, tmp_path):
     f = theirs.encode(X)
     close(found.encode(X), f)
     close(found(X), theirs.decode(f))
+    # A checkpoint of the training is the same dictionary.
+    sae.save_model(tmp_path / "checkpoint")
+    found = imported(tmp_path / "checkpoint", "saelens")
+    assert found.dictionary.architecture == {"batchtopk": "batch_topk"}.get(kind, "matryoshka")
+    assert found.claims[0][:2] == ("l0", K)
+    close(found.dictionary.encode(X), f)
+    close(found.dictionary(X), theirs.decode(f))
 
 
 def test_saelens_before_version_6(tmp_path):

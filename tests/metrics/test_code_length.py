@@ -24,7 +24,7 @@ class Codes:
     def encode(self, x):
         return x
 
-    def decode(self, f):
+    def decode(self, f, x):
         return f @ self.W_dec
 
     def decoder_norms(self):
@@ -96,7 +96,7 @@ def test_a_neutral_step_costs_what_it_may():
     dictionary, x = _basis(k=3)
     step = neutral_step_of_truth(dictionary, x)
     seen = Encoded(dictionary, x)
-    coarse = dictionary.decode(quantized(seen.f, seen.decoder_norms, step))
+    coarse = dictionary.decode(quantized(seen.f, seen.decoder_norms, step), x)
     cost = ((x - coarse).square().sum() - (x - seen.reconstruction).square().sum()) / (x - x.mean(dim=0)).square().sum()
     assert float(cost) == pytest.approx(NEUTRAL, rel=0.25)
 

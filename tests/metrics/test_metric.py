@@ -45,7 +45,7 @@ class Linear:
     def encode(self, x):
         return torch.relu(x @ self.W_enc.T - 1)
 
-    def decode(self, f):
+    def decode(self, f, x):
         return f @ self.W_dec
 
     def decoder_norms(self):
@@ -237,9 +237,9 @@ def test_a_dictionary_is_asked_once_and_decodes_only_if_someone_asks():
             asked.append("encode")
             return super().encode(x)
 
-        def decode(self, f):
+        def decode(self, f, x):
             asked.append("decode")
-            return super().decode(f)
+            return super().decode(f, x)
 
     seen = Encoded(Watched(), torch.randn(N, D), tokens=torch.zeros(N, dtype=torch.int64))
     FeatureSums.empty(F).add(seen)

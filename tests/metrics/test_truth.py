@@ -22,7 +22,7 @@ class Given:
     def encode(self, x):
         return self.f
 
-    def decode(self, f):
+    def decode(self, f, x):
         return f @ self.W_dec
 
     def decoder_norms(self):

@@ -25,6 +25,7 @@ from sae_cli.runs.formats.weights import (
     count,
     inner,
     number,
+    refuse_normalized,
     text,
     whole,
     with_center,
@@ -86,6 +87,7 @@ class DictionaryLearning:
                 f"to=dictionary_learning: expected a hook point of the residual stream, {', '.join(_SUBMODULES)}, "
                 f"found {outgoing.hook}"
             )
+        refuse_normalized("dictionary_learning", outgoing.dictionary)
         name, tensors, folded = _as_theirs(outgoing)
         trainer: Document = {
             "dict_class": name,

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 
+from torch import Tensor
+
 from sae_cli.artifacts.foreign_files import PICKLES, ForeignFiles
+from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.errors import JobError
 from sae_cli.runs.formats.format import Claim, Imported
-from sae_cli.runs.formats.weights import MEAN_UNKNOWN, Weights, assemble, cannot, count, whole
+from sae_cli.runs.formats.weights import MEAN_UNKNOWN, Weights, assemble, beginning, cannot, count, whole
 
 _QWEN_FILE = re.compile(r"layer(\d+)\.sae\.pt")
 _QWEN_REPOSITORY = re.compile(r"(?:.*--)?SAE-Res-(.+)-W\d+K-L0_(\d+)")
@@ -53,7 +56,7 @@ class QwenScope:
 
 
 class OpenAi:
-    """ReLU, `pre_bias` is subtracted from the input; those with TopK normalise every token."""
+    """ReLU or TopK, `pre_bias` is subtracted from the input; those with TopK normalize every token before that."""
 
     name = "openai"
     marks = ("autoencoders/*.pt",)
@@ -64,21 +67,35 @@ class OpenAi:
 
     def read(self, files: ForeignFiles) -> Imported:
         name = _only(files)
-        if (activation := files.scalars(name).get("activation", "ReLU")) != "ReLU":
-            why = "each token's activation is normalised by its own mean and standard deviation"
-            raise cannot(files.folder / name, f"activation={activation!r}", why)
+        architecture, normalization, k = _activation_of(files, name)
         weights = Weights.of(files, name)
         weights.drop(*_STATISTICS)
         tensors = weights.autoencoder("encoder.weight", "decoder.weight", "latent_bias", "pre_bias")
         layer, parts = name.partition(".")[0], files.folder.absolute().parts
         place = next((found for each in parts if (found := _OPENAI_PLACES.get(_VERSION.sub("", each)))), None)
         return Imported(
-            dictionary=assemble(weights.path, "relu", True, **tensors),
+            dictionary=assemble(weights.path, architecture, True, normalization, **tensors, **k),
             model="gpt2-small" if place or "gpt2-small" in parts else None,
             hook=f"blocks.{layer}.{place}" if place and layer.isdigit() else None,
-            folded=(MEAN_UNKNOWN,),
+            claims=tuple(Claim("k", float(each), f"activation_state_dict in {name}") for each in k.values()),
+            folded=tuple(beginning(normalization)),
             bos=False,
         )
+
+
+def _activation_of(files: ForeignFiles, name: str) -> tuple[str, Normalization | None, dict[str, Tensor]]:
+    """The architecture; what every token is normalized by, which goes with TopK; and k, where there is one."""
+    path, scalars = files.folder / name, files.scalars(name)
+    match scalars.get("activation", "ReLU"):
+        case "ReLU":
+            return "relu", None, {}
+        case "TopK":
+            if (after := scalars.get("activation_state_dict.postact_fn", "ReLU")) != "ReLU":
+                raise cannot(path, f"TopK with postact_fn={after!r}", "its features may be negative")
+            k = whole(path, "k in activation_state_dict", scalars.get("activation_state_dict.k"))
+            return "topk", Normalization.layer_norm, {"k": count(k)}
+        case other:
+            raise cannot(path, f"activation={other!r}", "this version has ReLU and TopK")
 
 
 class Goodfire:

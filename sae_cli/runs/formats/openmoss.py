@@ -11,18 +11,20 @@ import torch
 from torch import Tensor
 
 from sae_cli.artifacts.foreign_files import ForeignFiles, unreadable
+from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats.format import Claim, Imported, Outgoing, Written
 from sae_cli.runs.formats.places import transformer_lens
 from sae_cli.runs.formats.weights import (
-    MEAN_UNKNOWN,
     Weights,
     assemble,
+    beginning,
     cannot,
     count,
     inner,
     number,
+    refuse_normalized,
     row_norms,
     text,
     whole,
@@ -34,7 +36,6 @@ OLD_CONFIG, OLD_WEIGHTS = "hyperparams.json", "checkpoints/final.safetensors"
 _ACTIVATIONS = {"relu": "relu", "topk": "topk", "jumprelu": "jump_relu"}
 _LOG_THRESHOLDS = ("activation_function.log_jumprelu_threshold", "log_jumprelu_threshold")
 _NORM = "dataset_average_activation_norm"
-_PER_TOKEN = "each token's activation is scaled by its own norm"
 
 
 class OpenMoss:
@@ -60,7 +61,10 @@ class OpenMoss:
         b_enc, b_dec = weights.take("encoder.bias" if long else "b_E", "F"), torch.zeros(W_dec.shape[1])
         if (bias := "decoder.bias" if long else "b_D") in weights.names:
             b_dec = weights.take(bias, "d")
-        tensors, folded = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}, [MEAN_UNKNOWN]
+        tensors, folded = (
+            {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec},
+            beginning(_normalization(config)),
+        )
         log = next((each for each in _LOG_THRESHOLDS if each in weights.names), None)
         if act == "jumprelu":
             if log is None:
@@ -80,6 +84,7 @@ class OpenMoss:
             raise RequestError(f"to=openmoss: expected one of {', '.join(acts)}, found {given.architecture}")
         if hook is None:
             raise RequestError(f"to=openmoss: expected a hook point that TransformerLens has, found {outgoing.hook}")
+        refuse_normalized("openmoss", given, Normalization.rms_norm)
         dictionary, folded = with_center(given, subtracts=False)
         tensors = {
             "W_E": dictionary.W_enc.T.contiguous(),
@@ -100,7 +105,7 @@ class OpenMoss:
             "expansion_factor": given.n_features / given.d_in,
             "act_fn": acts[given.architecture],
             "top_k": int(given.get_buffer("k")) if given.architecture == "topk" else outgoing.k or 0,
-            "norm_activation": "inference",
+            "norm_activation": "token-wise" if given.normalization else "inference",
             "sparsity_include_decoder_norm": False,
             "use_decoder_bias": True,
             "dtype": "torch.float32",
@@ -128,7 +133,7 @@ class LlamaScope:
         if threshold is None:
             raise unreadable(path, "jump_relu_threshold", repr(config.get("jump_relu_threshold")))
         tensors["threshold"] = torch.full_like(tensors["b_enc"], threshold)
-        norm, folded = number(inner(config, _NORM).get("in")), [MEAN_UNKNOWN]
+        norm, folded = number(inner(config, _NORM).get("in")), beginning(_normalization(config))
         tensors = _ungated(tensors, config, folded)
         return _imported(files, config, weights, "jump_relu", tensors, norm, folded)
 
@@ -139,10 +144,15 @@ def _refuse(files: ForeignFiles, config: Facts) -> None:
         raise cannot(files.folder, f"sae_type={kind!r}", "this version has dictionaries of one place")
     if written is not None and written != read:
         raise cannot(files.folder, f"a transcoder from {read} to {written}", "that is no pair of hooks here")
-    if text(config, "norm_activation") in ("token-wise", "batch-wise"):
-        raise cannot(files.folder, f"norm_activation={config['norm_activation']!r}", _PER_TOKEN)
+    if text(config, "norm_activation") == "batch-wise":
+        why = "activations are scaled by the mean norm of the batch that they are read in"
+        raise cannot(files.folder, "norm_activation='batch-wise'", why)
     if config.get("use_glu_encoder") is True:
         raise cannot(files.folder, "a gated linear unit", "dictionaries have one encoder here")
+
+
+def _normalization(config: Facts) -> Normalization | None:
+    return Normalization.rms_norm if text(config, "norm_activation") == "token-wise" else None
 
 
 def _norm(weights: Weights, config: Facts) -> float | None:
@@ -177,7 +187,7 @@ def _imported(
     norm: float | None,
     folded: list[str],
 ) -> Imported:
-    dictionary = assemble(weights.path, architecture, False, **tensors)
+    dictionary = assemble(weights.path, architecture, False, _normalization(config), **tensors)
     if text(config, "norm_activation") == "dataset-wise":
         if norm is None or not 0 < norm < float("inf"):
             raise unreadable(weights.path, f"{_NORM} above 0, for norm_activation=dataset-wise", repr(norm))

@@ -1,29 +1,33 @@
 """SAELens, version 6 and the layouts before it: `cfg.json` and `sae_weights.safetensors` in a folder.
 
-Its encoder matrix is [d, F]. BatchTopK and Matryoshka dictionaries are saved for inference, as JumpReLU.
+Its encoder matrix is [d, F]. BatchTopK and Matryoshka dictionaries are saved for inference, as JumpReLU; checkpoints of
+their training hold one threshold.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from sae_cli.artifacts.foreign_files import ForeignFiles, as_float
+from sae_cli.artifacts.foreign_files import ForeignFiles, as_float, unreadable
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats.format import Claim, Imported, Outgoing, Written
 from sae_cli.runs.formats.places import transformer_lens, transformer_lens_model
 from sae_cli.runs.formats.weights import (
-    MEAN_UNKNOWN,
     Weights,
     assemble,
+    beginning,
     cannot,
     count,
     inner,
+    number,
     row_norms,
     text,
     whole,
@@ -33,10 +37,18 @@ from sae_cli.runs.formats.weights import (
 CONFIG, WEIGHTS, SPARSITY = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
 _WRITTEN_AS = "6.54.0"
 _RENAMED = {"hook_point": "hook_name", "activation_fn_str": "activation_fn", "hook_point_layer": "hook_layer"}
-_ARCHITECTURES = {"standard": "relu", "topk": "topk", "jumprelu": "jump_relu", "gated": "gated"}
-_NORMALISED = {
-    "layer_norm": "each token's activation is normalised by its own mean and standard deviation",
-    "constant_norm_rescale": "each token's activation is divided by its own norm",
+_ARCHITECTURES = {
+    "standard": "relu",
+    "topk": "topk",
+    "jumprelu": "jump_relu",
+    "gated": "gated",
+    "batchtopk": "batch_topk",
+    "matryoshka_batchtopk": "matryoshka",
+}
+_OF_TRAINING = ("batchtopk", "matryoshka_batchtopk")
+"""Found in checkpoints only."""
+_NORMALIZATIONS = {"layer_norm": Normalization.layer_norm, "constant_norm_rescale": Normalization.rms_norm}
+_NORMALIZED = {
     "covariance_whitening": "activations are whitened by a matrix that its files do not hold",
     "expected_average_only_in": "activations are scaled by a factor that its files do not hold",
 }
@@ -61,16 +73,18 @@ class SaeLens:
         if architecture not in _ARCHITECTURES:
             known = ", ".join(_ARCHITECTURES)
             raise cannot(path, f"a dictionary of architecture={architecture!r}", f"this version has {known}")
-        normalised = config.get("normalize_activations") or "none"
-        if normalised != "none" and not (normalised == "expected_average_only_in" and _is_old(metadata)):
-            why = _NORMALISED.get(str(normalised), "it is not known here")
-            raise cannot(path, f"normalize_activations={normalised!r}", why)
-        folded = [MEAN_UNKNOWN]
-        if normalised == "expected_average_only_in":
+        normalized = config.get("normalize_activations") or "none"
+        normalization = _NORMALIZATIONS.get(str(normalized))
+        by_one_factor = normalized == "expected_average_only_in" and _is_old(metadata)
+        if normalized != "none" and not (normalization or by_one_factor):
+            why = _NORMALIZED.get(str(normalized), "it is not known here")
+            raise cannot(path, f"normalize_activations={normalized!r}", why)
+        folded = beginning(normalization)
+        if by_one_factor:
             folded.append("normalize_activations: its versions before 6 folded the factor when they saved; check L0")
         weights = Weights.of(files, WEIGHTS)
         subtracts = config.get("apply_b_dec_to_input", True) is True
-        dictionary = _dictionary(weights, architecture, config, path, subtracts, folded)
+        dictionary = _dictionary(weights, architecture, config, path, subtracts, normalization, folded)
         hook = text(metadata, "hook_name")
         if hook and (config.get("reshape_activations") == "hook_z" or hook.endswith("hook_z")):
             folded.append("reads the heads of the attention one after another (hook_z)")
@@ -97,7 +111,7 @@ class SaeLens:
             "dtype": "float32",
             "device": "cpu",
             "apply_b_dec_to_input": dictionary.b_pre is None,
-            "normalize_activations": "none",
+            "normalize_activations": _normalize_activations(dictionary.normalization),
             "reshape_activations": "none",
             "metadata": {
                 "sae_lens_version": _WRITTEN_AS,
@@ -127,6 +141,10 @@ _NAMES = {
 _WRITTEN = frozenset({"W_dec", "b_enc", "b_dec", "threshold", "b_gate", "r_mag", "b_mag", "k"})
 
 
+def _normalize_activations(normalization: Normalization | None) -> str:
+    return next((name for name, each in _NORMALIZATIONS.items() if each is normalization), "none")
+
+
 def _as_theirs(dictionary: Dictionary) -> tuple[Dictionary, tuple[str, ...]]:
     """With `b_dec` subtracted from the input, or nothing: they know no other center."""
     if dictionary.b_pre is None or not dictionary.b_pre.any():
@@ -154,7 +172,13 @@ def _is_old(metadata: Facts) -> bool:
 
 
 def _dictionary(
-    weights: Weights, architecture: str, config: Facts, path: Path, subtracts: bool, folded: list[str]
+    weights: Weights,
+    architecture: str,
+    config: Facts,
+    path: Path,
+    subtracts: bool,
+    normalization: Normalization | None,
+    folded: list[str],
 ) -> Dictionary:
     W_enc, W_dec = weights.take("W_enc", "d F").T, weights.take("W_dec", "F d")
     tensors = {"b_dec": weights.take("b_dec", "d")}
@@ -170,19 +194,36 @@ def _dictionary(
         tensors["threshold"] = weights.take("log_threshold", "F").exp() if log else weights.take("threshold", "F")
     if architecture == "topk":
         tensors["k"] = count(whole(path, "k", config.get("k")))
-        if config.get("rescale_acts_by_decoder_norm") is True:
-            norms = row_norms(W_dec)
-            W_enc, W_dec = W_enc * norms[:, None], W_dec / norms[:, None]
-            tensors["b_enc"] = tensors["b_enc"] * norms
-            folded.append("rescale_acts_by_decoder_norm: decoder norms into the encoder")
+    if architecture in _OF_TRAINING:
+        tensors["threshold"] = weights.take("topk_threshold", "").expand(len(W_dec)).clone()
+    if architecture == "matryoshka_batchtopk":
+        tensors["group_sizes"] = _group_sizes(path, config, len(W_dec))
+    if architecture in ("topk", *_OF_TRAINING) and config.get("rescale_acts_by_decoder_norm") is True:
+        norms = row_norms(W_dec)
+        W_enc, W_dec = W_enc * norms[:, None], W_dec / norms[:, None]
+        tensors["b_enc"] = tensors["b_enc"] * norms
+        folded.append("rescale_acts_by_decoder_norm: decoder norms into the encoder")
     weights.finish()
-    return assemble(weights.path, _ARCHITECTURES[architecture], subtracts, W_enc=W_enc, W_dec=W_dec, **tensors)
+    kind = _ARCHITECTURES[architecture]
+    return assemble(weights.path, kind, subtracts, normalization, W_enc=W_enc, W_dec=W_dec, **tensors)
+
+
+def _group_sizes(path: Path, config: Facts, n_features: int) -> Tensor:
+    """How many features each nested dictionary has more than the one before; the last has all."""
+    widths: object = config.get("matryoshka_widths")
+    if not isinstance(widths, list) or not widths:
+        raise unreadable(path, "matryoshka_widths, a list of widths", "none")
+    ends = [whole(path, "matryoshka_widths", each) for each in cast("list[object]", widths)]
+    ends += [] if ends[-1] == n_features else [n_features]
+    return torch.tensor([float(end - start) for start, end in zip([0, *ends], ends, strict=False)])
 
 
 def _claims(files: ForeignFiles, config: Facts, architecture: str, dictionary: Dictionary) -> tuple[Claim, ...]:
     claims: list[Claim] = []
     if architecture == "topk":
         claims.append(Claim("k", float(dictionary.get_buffer("k")), CONFIG))
+    if architecture in _OF_TRAINING and (k := number(config.get("k"))) is not None:
+        claims.append(Claim("l0", k, f"k in {CONFIG}"))
     if files.has(SPARSITY):
         found = files.tensors(SPARSITY).get("sparsity")
         if found is not None and found.shape == (dictionary.n_features,):

@@ -7,7 +7,17 @@ from sae_cli.documents import Document
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats.format import Claim, Imported, Outgoing, Written
 from sae_cli.runs.formats.places import module_path, site_of
-from sae_cli.runs.formats.weights import MEAN_UNKNOWN, Weights, assemble, cannot, count, text, whole, with_center
+from sae_cli.runs.formats.weights import (
+    MEAN_UNKNOWN,
+    Weights,
+    assemble,
+    cannot,
+    count,
+    refuse_normalized,
+    text,
+    whole,
+    with_center,
+)
 
 CONFIG, WEIGHTS, TOP = "cfg.json", "sae.safetensors", "config.json"
 _ABOVE = ("../", "../../")
@@ -52,6 +62,7 @@ class Sparsify:
             raise RequestError(f"to=sparsify: expected a topk dictionary, found {given.architecture}")
         if hook is None:
             raise RequestError(f"to=sparsify: expected the output of a module, found hook={outgoing.hook}")
+        refuse_normalized("sparsify", given)
         dictionary, folded = with_center(given, subtracts=True)
         config: Document = {
             "activation": "topk",

@@ -11,11 +11,26 @@ from torch import Tensor
 from sae_cli.artifacts.foreign_files import ForeignFiles, Scalar, as_float, unreadable
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import architecture_class
+from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.documents import Facts, is_document
-from sae_cli.errors import JobError
+from sae_cli.errors import JobError, RequestError
 from sae_cli.tensor_types import Float
 
 MEAN_UNKNOWN = "the mean of its training activations is not known: b_dec stands in for it"
+_NORMALIZED_MEAN_UNKNOWN = "the mean of its training activations is not known: 0 stands in for it"
+
+
+def beginning(normalization: Normalization | None) -> list[str]:
+    """What is said of every dictionary that is imported."""
+    return [MEAN_UNKNOWN if normalization is None else _NORMALIZED_MEAN_UNKNOWN]
+
+
+def refuse_normalized(to: str, dictionary: Dictionary, *known: Normalization) -> None:
+    """A `RequestError` for a dictionary that normalizes tokens in a way that a format cannot say."""
+    found = dictionary.normalization
+    if found is not None and found not in known:
+        expected = f"a dictionary without normalization{''.join(f', or of {each.value}' for each in known)}"
+        raise RequestError(f"to={to}: expected {expected}, found one that has {found.value}; use to=saelens")
 
 
 class Weights:
@@ -86,25 +101,29 @@ class Weights:
             raise unreadable(self.path, "no other tensors than its format has", ", ".join(sorted(self._left)))
 
 
-def assemble(path: Path, architecture: str, subtracts: bool, **tensors: Tensor) -> Dictionary:
+def assemble(
+    path: Path, architecture: str, subtracts: bool, normalization: Normalization | None = None, /, **tensors: Tensor
+) -> Dictionary:
     """The dictionary of these tensors, in our convention.
 
     Args:
         path: of the file, for messages.
         architecture: by its name here.
         subtracts: whether b_dec is subtracted from the input; else nothing is.
+        normalization: of every token before the encoder.
         tensors: W_enc [F, d], W_dec [F, d], b_dec [d] and those of the architecture.
 
     Raises:
         JobError: its values are such as no dictionary has.
     """
     W_enc, b_dec, kind = tensors["W_enc"], tensors["b_dec"], architecture_class(architecture)
-    found = {name: each.contiguous() for name, each in tensors.items()} | {"activation_mean": b_dec.clone()}
+    mean = b_dec.clone() if normalization is None else torch.zeros_like(b_dec)
+    found = {name: each.contiguous() for name, each in tensors.items()} | {"activation_mean": mean}
     if not subtracts:
         found["b_pre"] = torch.zeros(W_enc.shape[1])
     if (complaint := kind.complaint(found)) is not None:
         raise unreadable(path, *complaint)
-    return kind(found)
+    return kind(found, normalization)
 
 
 def whole(path: Path, name: str, value: object, at_least: int = 1) -> int:
