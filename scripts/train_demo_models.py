@@ -2,15 +2,17 @@
 
     python scripts/train_demo_models.py demo            # the tokenizer too, if it is not there yet
     python scripts/train_demo_models.py demo-s demo-xs
+    python scripts/train_demo_models.py demo-xxs demo-xxs-1 demo-xxs-2   # three seeds; checkpoints of the first
 
 Writes a normal Hugging Face model folder (safetensors in float16, config, tokenizer, model card) under
-`sae_cli/models/embedded/`. Training state is kept in `--scratch`, so an interrupted run goes on where
-it was. The text is read by the same code, with the same train/held-out split, as `data=stdlib`.
+`sae_cli/models/embedded/`; checkpoints go into folders `step<N>` of it. Training state is kept in `--scratch`, so an
+interrupted run goes on where it was. The text is read by the same code, with the same train/held-out split, as `data=stdlib`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import platform
@@ -36,19 +38,25 @@ END_OF_TEXT = "<|endoftext|>"
 VOCAB_SIZE = 4096
 HELD_OUT_FRACTION = 0.05
 SEED = 0
+"""Of the order of the text, and of every model whose name does not say another."""
 # Widths; the siblings tie their embeddings so that the parameters go into the blocks.
 SIZES = {
     "demo": {"hidden_size": 208, "intermediate_size": 832, "num_attention_heads": 4, "tie_word_embeddings": False},
     "demo-s": {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "tie_word_embeddings": True},
     "demo-xs": {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4, "tie_word_embeddings": True},
+    "demo-xxs": {"hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 2, "tie_word_embeddings": True},
 }
+SEEDS = {name: (name, SEED) for name in SIZES} | {f"demo-xxs-{seed}": ("demo-xxs", seed) for seed in (1, 2)}
+"""The size and the seed of each model."""
+CHECKPOINTS = {"demo-xxs": (16, 64, 256, 1024)}
+"""Steps after which the weights are kept; those of step 0 follow from the seed."""
 N_LAYERS = 4
 CONTEXT = 256
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=list(SIZES))
+    parser.add_argument("names", nargs="+", choices=list(SEEDS))
     parser.add_argument("--tokens", type=int, default=7_500_000, help="training tokens")
     parser.add_argument("--rows", type=int, default=12, help="rows of 256 tokens a step")
     parser.add_argument("--decay", type=float, default=0.4, help="share of training over which the LR falls to 0")
@@ -80,7 +88,9 @@ def embedded_tokenizer(corpus: StdlibCorpus) -> PreTrainedTokenizerFast:
     )
 
 
-def token_rows(corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, split: Split, epoch: int) -> np.ndarray:
+def token_rows(
+    corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, split: Split, epoch: int, seed: int = SEED
+) -> np.ndarray:
     """All rows [rows, CONTEXT] of one epoch, shuffled."""
     documents = (
         TokenizedDocument(document_id(d.key), np.array(tokenizer.backend_tokenizer.encode(d.text).ids))
@@ -90,15 +100,16 @@ def token_rows(corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, split: 
     assert isinstance(end_of_text, int)
     blocks = pack(documents, PackingPolicy(CONTEXT, bos_id=end_of_text, separator_ids=(end_of_text,)), rows=1024)
     rows = np.concatenate([block.tokens for block in blocks])
-    return rows[np.random.default_rng([SEED, epoch]).permutation(len(rows))]
+    return rows[np.random.default_rng([seed, epoch]).permutation(len(rows))]
 
 
 def train(name: str, corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, arguments: argparse.Namespace) -> None:
-    torch.manual_seed(SEED)
+    seed = SEEDS[name][1]
+    torch.manual_seed(seed)
     model = GPTNeoXForCausalLM(model_config(name))
     optimizers = make_optimizers(model)
     steps = arguments.tokens // (arguments.rows * CONTEXT)
-    batches = batches_from(corpus, tokenizer, arguments.rows)
+    batches = batches_from(corpus, tokenizer, arguments.rows, seed)
     state_file = arguments.scratch / f"{name}.pt"
     first = load_state(state_file, model, optimizers)
     held_out = torch.from_numpy(token_rows(corpus, tokenizer, Split.held_out, 0))
@@ -112,6 +123,8 @@ def train(name: str, corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, a
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+        if step + 1 in CHECKPOINTS.get(name, ()):
+            write_checkpoint(name, step + 1, model)
         if step % 50 == 0:
             speed = (step + 1 - first) * rows.numel() / (time.monotonic() - started)
             print(f"{name} step {step}/{steps} loss {loss.item():.4f} {speed:.0f} tok/s", flush=True)
@@ -129,14 +142,14 @@ def model_config(name: str) -> GPTNeoXConfig:
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
         bos_token_id=0,
         eos_token_id=0,
-        **SIZES[name],
+        **SIZES[SEEDS[name][0]],
     )
 
 
-def batches_from(corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, rows: int) -> Iterator[Tensor]:
+def batches_from(corpus: StdlibCorpus, tokenizer: PreTrainedTokenizerFast, rows: int, seed: int) -> Iterator[Tensor]:
     epoch = 0
     while True:
-        epoch_rows = torch.from_numpy(token_rows(corpus, tokenizer, Split.train, epoch))
+        epoch_rows = torch.from_numpy(token_rows(corpus, tokenizer, Split.train, epoch, seed))
         print(f"epoch {epoch}: {epoch_rows.numel():,} tokens", flush=True)
         yield from epoch_rows.split(rows)[: len(epoch_rows) // rows]
         epoch += 1
@@ -225,6 +238,11 @@ def load_state(path: Path, model: GPTNeoXForCausalLM, optimizers: list[torch.opt
     return state["step"]
 
 
+def write_checkpoint(name: str, step: int, model: GPTNeoXForCausalLM) -> None:
+    """The weights as they are after so many steps."""
+    copy.deepcopy(model).half().save_pretrained(EMBEDDED / name / f"step{step}")
+
+
 def write_model(
     name: str,
     model: GPTNeoXForCausalLM,
@@ -260,7 +278,7 @@ def write_model(
             tokens=tokens,
             train_tokens=sum(1 for _ in ngram.rows) * CONTEXT,
             held_out_tokens=targets.numel(),
-            seed=SEED,
+            seed=SEEDS[name][1],
             loss=loss,
             bits=loss / math.log(2) * targets.numel() / n_bytes,
             ngram_loss=ngram_loss,

@@ -112,7 +112,7 @@ def test_a_feature_taken_out_is_taken_out_in_the_units_of_its_token(installed, w
             logits.append(model.hf(tokens).logits.double())
         handle.remove()
     ablation = Ablation(model, Wires.at(Site(HookPoint.mlp_out, 1)), dictionary, [feature], None)  # pyright: ignore
-    ablation.add(tokens)
+    ablation.add(tokens, (torch.arange(tokens.shape[1]) > 0).expand_as(tokens))
     change = (logits[0] - logits[1])[held["f"] > 0].mean(dim=0)
     found = ablation.tensors()["logit_effect"][0].double()
     assert int((held["f"] > 0).sum()) > 1
