@@ -6,7 +6,8 @@
 
 Writes a normal Hugging Face model folder (safetensors in float16, config, tokenizer, model card) under
 `sae_cli/models/embedded/`; checkpoints go into folders `step<N>` of it. Training state is kept in `--scratch`, so an
-interrupted run goes on where it was. The text is read by the same code, with the same train/held-out split, as `data=stdlib`.
+interrupted run goes on where it was. The text is read by the same code, with the same train/held-out split, as
+`data=stdlib`.
 """
 
 from __future__ import annotations
@@ -240,7 +241,9 @@ def load_state(path: Path, model: GPTNeoXForCausalLM, optimizers: list[torch.opt
 
 def write_checkpoint(name: str, step: int, model: GPTNeoXForCausalLM) -> None:
     """The weights as they are after so many steps."""
-    copy.deepcopy(model).half().save_pretrained(EMBEDDED / name / f"step{step}")
+    folder = EMBEDDED / name / f"step{step}"
+    copy.deepcopy(model).half().save_pretrained(folder)
+    (folder / "generation_config.json").unlink()
 
 
 def write_model(
@@ -254,7 +257,8 @@ def write_model(
     """The model folder; its figures are measured on the float16 weights that are shipped."""
     folder = EMBEDDED / name
     model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    if name in ("demo", "demo-s", "demo-xs"):  # the others are read with that of `demo`
+        tokenizer.save_pretrained(folder)
     for path in folder.glob("tokenizer*.json"):  # compact: half the size
         path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False, separators=(",", ":")))
     loss = held_out_loss(model.float().eval(), held_out)

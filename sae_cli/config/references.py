@@ -16,6 +16,7 @@ from sae_cli.errors import RequestError
 
 _STEP = re.compile(r"step(\d+)")
 _PYTHIA, _LAST_STEP_OF_PYTHIA = "EleutherAI/pythia-", 143_000
+_EMBEDDED, _LAST_STEP_OF_EMBEDDED = "embedded:demo-xxs", 2441
 
 
 class Reference(NamedTuple):
@@ -37,7 +38,7 @@ def reference(text: str) -> Reference:
     path = _options().get(name, name)
     if path == name and not _is_path(name):
         raise RequestError(f"references={text}: no model option {name}{_nearest(name)}")
-    if revision and (path.startswith("embedded:") or os.path.isdir(os.path.expanduser(path))):
+    if revision and os.path.isdir(os.path.expanduser(path)):
         raise RequestError(f"references={text}: {path} has no revisions; leave @{revision} out")
     return Reference(text, ModelConfig(path=path, name=name if path != name else "", revision=revision or None))
 
@@ -47,6 +48,8 @@ def training_step(model: ModelConfig) -> int | None:
     called = model.revision or os.path.basename(model.path.rstrip("/"))
     if step := _STEP.fullmatch(called):
         return int(step[1])
+    if model.path == _EMBEDDED:
+        return _LAST_STEP_OF_EMBEDDED
     return _LAST_STEP_OF_PYTHIA if model.revision in (None, "main") and model.path.startswith(_PYTHIA) else None
 
 

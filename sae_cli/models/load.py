@@ -22,7 +22,7 @@ from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merg
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.plain_config import plain_config, quantization
-from sae_cli.models.sources import Origin, Source, model_run, model_source
+from sae_cli.models.sources import AS_INITIALIZED, Origin, Source, model_run, model_source, tokenizer_source
 from sae_cli.models.weight_files import check_weight_files
 from sae_cli.terminal import console
 
@@ -86,7 +86,7 @@ def load_tokenizer(
         RequestError: there is no such model, or it came without a tokenizer.
         JobError: the tokenizer's files are damaged.
     """
-    source = model_source(path, revision)
+    source = tokenizer_source(model_source(path, revision))
     if not _brings_tokenizer(source) and (adapter := find_adapter(source)):
         source = adapter.base
     if not _brings_tokenizer(source):
@@ -188,6 +188,8 @@ def _load_weights(
 ) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
+    if source.origin is Origin.embedded and source.revision == AS_INITIALIZED:
+        return _initialized(config, dtype)
     try:
         if source.origin is not Origin.hub:
             check_weight_files(Path(source.location), config)
@@ -231,10 +233,21 @@ def _load_weights(
     return hf
 
 
+def _initialized(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """An embedded model as its training began (`scripts/train_demo_models.py`): from seed 0, kept in float16."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return hf.half().to(dtype)
+
+
 def _options(source: Source, trust_remote_code: bool) -> dict[str, Any]:
     """What every `from_pretrained` is given; a folder never makes it ask the hub."""
     options = {"trust_remote_code": trust_remote_code, "local_files_only": source.origin is not Origin.hub}
-    return options if source.revision is None else {**options, "revision": source.revision}
+    on_the_hub = source.origin is Origin.hub and source.revision is not None
+    return {**options, "revision": source.revision} if on_the_hub else options
 
 
 def _unreachable(source: Source, error: OSError) -> RequestError | JobError:

@@ -15,6 +15,9 @@ from sae_cli.errors import RequestError
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
 _FILES_OF_A_RUN = (MANIFEST, CONFIG_FILE)
 _EMBEDDED_PREFIX = "embedded:"
+_CHECKPOINT = re.compile(r"step(\d+)")
+AS_INITIALIZED = "step0"
+"""The checkpoint of an embedded model that needs no weights: they follow from the seed."""
 ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
@@ -31,7 +34,8 @@ class Origin(Enum):
 
 
 class Source(NamedTuple):
-    """What transformers is asked for: `location` is a folder or a hub id, `path` is what the user gave."""
+    """What transformers is asked for: `location` is a folder or a hub id, `path` and `revision` are what the user
+    gave."""
 
     path: str
     location: str
@@ -49,8 +53,7 @@ def model_source(path: str, revision: str | None = None) -> Source:
             one of these.
     """
     if path.startswith(_EMBEDDED_PREFIX):
-        _refuse_revision(path, revision)
-        return Source(path, str(_embedded_folder(path)), Origin.embedded, None)
+        return _embedded(path, revision)
     folder = Path(path).expanduser()
     if folder.exists() or not is_hub_id(path):
         _check_folder(path, folder)
@@ -67,7 +70,7 @@ def model_identity(path: str, revision: str | None = None) -> str:
     source = model_source(path, revision)
     match source.origin:
         case Origin.embedded:
-            return source.path
+            return source.path + (f"@{source.revision}" if source.revision else "")
         case Origin.folder:
             return f"folder:{source.location}"
         case Origin.hub:
@@ -96,6 +99,32 @@ def _embedded_folder(path: str) -> Path:
             f"(in {EMBEDDED_MODELS}), found {name!r}; choose one of these or give a folder or a hub id"
         )
     return EMBEDDED_MODELS / name
+
+
+def _embedded(path: str, revision: str | None) -> Source:
+    """An embedded model, or a checkpoint of its training."""
+    folder = _embedded_folder(path)
+    if revision is None:
+        return Source(path, str(folder), Origin.embedded, None)
+    found = (_CHECKPOINT.fullmatch(each.name) for each in folder.iterdir())
+    steps = sorted(int(each[1]) for each in found if each)
+    if not steps:
+        _refuse_revision(path, revision)
+    if revision == AS_INITIALIZED:
+        return Source(path, str(folder), Origin.embedded, revision)
+    if revision not in (known := [f"step{step}" for step in steps]):
+        raise RequestError(
+            f"model.revision={revision}: expected {AS_INITIALIZED}, {', '.join(known)} of {path}, found {revision!r}; "
+            "leave it out for the end of its training"
+        )
+    return Source(path, str(folder / revision), Origin.embedded, revision)
+
+
+def tokenizer_source(source: Source) -> Source:
+    """Where the tokenizer of a model is: embedded ones that bring none have that of `demo`."""
+    if source.origin is not Origin.embedded or Path(source.location, "tokenizer.json").is_file():
+        return source
+    return source._replace(location=str(EMBEDDED_MODELS / "demo"))
 
 
 def _refuse_revision(path: str, revision: str | None) -> None:

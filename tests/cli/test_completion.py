@@ -22,7 +22,7 @@ from sae_cli.config.location import option_files
         ([], "data.pa", []),
         (["data=hf"], "data.pa", ["data.path="]),
         ([], "nothing", []),
-        (["l1=[1"], "model=d", ["model=demo", "model=demo-s", "model=demo-xs"]),
+        (["l1=[1"], "model=d", [f"model=demo{end}" for end in ("", "-s", "-xs", "-xxs", "-xxs-1", "-xxs-2")]),
         (["l1=[1"], "train.l", []),
         ([], "mod", ["model.", "model=", "model_rows="]),
         ([], "wrong.tra", []),

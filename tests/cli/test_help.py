@@ -48,7 +48,7 @@ def test_the_runs_folder_is_the_one_in_effect(monkeypatch):
 def test_help_of_train(capsys):
     said = help_of(capsys, "train", "--help")
     for words in (
-        "demo, demo-s, demo-xs, gpt2, hf,",
+        "demo, demo-s, demo-xs, demo-xxs, demo-xxs-1,",
         "attn_out, logit_update, logits, mlp_act, mlp_out, resid; mlp_out unless given",
         "compositional, docstrings, fineweb, gaussian, hf, installed, pile, stdlib, synthetic, synthsaebench16k,",
         "synthsaebench256, text;",

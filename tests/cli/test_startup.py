@@ -51,7 +51,7 @@ def test_printing_the_configuration_imports_nothing_heavy():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["train", "model", "="], ["demo", "demo-s", "demo-xs", "gpt2", "hf"]),
+        (["train", "model", "="], ["demo", "demo-s", "demo-xs", "demo-xxs", "demo-xxs-1"]),
         (["train", "model", "=", "gp"], ["gpt2"]),
         (["train", "l1", "=", "3", "lay"], ["layer=", "layer=3"]),
     ],

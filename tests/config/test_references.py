@@ -39,9 +39,8 @@ def test_a_folder_keeps_the_at_sign_of_its_name(tmp_path):
     ("text", "said"),
     [
         ("dem-s", "references=dem-s: no model option dem-s: did you mean demo-s"),
-        ("zzz", "no model option zzz; there is demo, demo-s, demo-xs, gpt2, pythia14m"),
+        ("zzz", "no model option zzz; there is demo, demo-s, demo-xs, demo-xxs, demo-xxs-1, demo-xxs-2, gpt2, pythia14m"),
         ("hf", "no model option hf"),
-        ("demo@step3", "embedded:demo has no revisions; leave @step3 out"),
         ("pythia70m@", "expected a revision after the @"),
     ],
 )
@@ -65,6 +64,9 @@ def test_a_folder_has_no_revisions(tmp_path):
         ("/checkpoints/step64/", None, 64),
         ("EleutherAI/pythia-70m-deduped", None, 143_000),
         ("EleutherAI/pythia-70m-deduped", "step0", 0),
+        ("embedded:demo-xxs", None, 2441),
+        ("embedded:demo-xxs", "step64", 64),
+        ("embedded:demo-xs", None, None),
     ],
 )
 def test_steps_of_training(path, revision, step):
