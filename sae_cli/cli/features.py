@@ -28,6 +28,6 @@ def _numbers_in(text: str) -> list[int]:
 
 features = configured_command(
     "features",
-    "Feature pages, with contexts: sae features runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0",
+    "Feature pages, with contexts: sae features runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0",
     show=(Show, _numbers),
 )

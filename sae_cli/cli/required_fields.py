@@ -16,7 +16,7 @@ from sae_cli.metrics.figure import Of
 
 EVALUATION = required_names(Of.EVALUATION)
 """Fields at the top of an `eval.json`; which of them a run has depends on what it is of."""
-GROUPS = ("rare", "baselines", "before", "domains", "dictionaries", "equivalent_model")
+GROUPS = ("rare", "baselines", "controls", "before", "domains", "dictionaries", "equivalent_model")
 """Fields of an `eval.json` that have fields of their own."""
 FIGURES = {
     "harvest": required_names(Of.HARVEST),

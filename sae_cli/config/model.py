@@ -17,6 +17,12 @@ class Dtype(Enum):
     float16 = "float16"
 
 
+WITH_CHECKPOINTS = "embedded:demo-xxs"
+"""The model of this package whose revisions are checkpoints of its training."""
+LAST_STEP = 2441
+"""Of that training."""
+
+
 @dataclass(kw_only=True)
 class ModelConfig:
     """A Hugging Face causal language model.
@@ -24,7 +30,8 @@ class ModelConfig:
     Attributes:
         path: a hub id, a local folder, or `embedded:<name>` for a model shipped with this package.
         name: how run directories call it; empty means the path's last part and a hash of the path.
-        revision: branch, tag or commit on the hub (Pythia's training checkpoints: `step1000`).
+        revision: branch, tag or commit on the hub (Pythia's training checkpoints: `step1000`; those of `demo-xxs`:
+            `step0`, `step16`, `step64`, `step256`, `step1024`).
         dtype: number format in which the model computes.
         trust_remote_code: allow the model folder to bring its own Python code. Off unless asked for.
     """
@@ -37,5 +44,5 @@ class ModelConfig:
 
     def idle(self) -> Iterator[Idle]:
         """Its settings without effect."""
-        if is_absolute(absolute(self.path)):
+        if is_absolute(absolute(self.path)) and self.path != WITH_CHECKPOINTS:
             yield Idle("model.revision", f"on {self.path}, which has no revisions", "leave it out, or give a hub id")

@@ -1,6 +1,6 @@
 """The name of a run: a function of its configuration alone, so that the same command finds the same run.
 
-    runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0[-1f0c93ab]
+    runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0[-1f0c93ab]
 
 What people ask for most is spelt out, as the command's schema says (`run_name`); the hash stands for every other
 setting that changes the result and differs from its default. Names use `[A-Za-z0-9._/-]` only, so that they can be

@@ -11,12 +11,11 @@ from typing import NamedTuple
 from omegaconf import OmegaConf
 
 from sae_cli.config.location import conf_dir, option_files
-from sae_cli.config.model import ModelConfig
+from sae_cli.config.model import LAST_STEP, WITH_CHECKPOINTS, ModelConfig
 from sae_cli.errors import RequestError
 
 _STEP = re.compile(r"step(\d+)")
 _PYTHIA, _LAST_STEP_OF_PYTHIA = "EleutherAI/pythia-", 143_000
-_EMBEDDED, _LAST_STEP_OF_EMBEDDED = "embedded:demo-xxs", 2441
 
 
 class Reference(NamedTuple):
@@ -48,8 +47,8 @@ def training_step(model: ModelConfig) -> int | None:
     called = model.revision or os.path.basename(model.path.rstrip("/"))
     if step := _STEP.fullmatch(called):
         return int(step[1])
-    if model.path == _EMBEDDED:
-        return _LAST_STEP_OF_EMBEDDED
+    if model.path == WITH_CHECKPOINTS:
+        return LAST_STEP
     return _LAST_STEP_OF_PYTHIA if model.revision in (None, "main") and model.path.startswith(_PYTHIA) else None
 
 

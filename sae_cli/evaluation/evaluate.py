@@ -18,7 +18,7 @@ from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.commands.contrast import ContrastConfig
-from sae_cli.config.commands.eval import BASELINE_TOKENS, EvalConfig
+from sae_cli.config.commands.eval import NOTHING_BESIDE, EvalConfig
 from sae_cli.config.commands.import_ import ImportConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.names import measurement_name
@@ -26,6 +26,8 @@ from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document
 from sae_cli.errors import BusyError, RequestError
+from sae_cli.evaluation.controls import beside as beside_controls
+from sae_cli.evaluation.controls import read_controls, settings_of
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
 from sae_cli.evaluation.evaluate_table import BEFORE, result
 from sae_cli.evaluation.held_out import LOGITS_AT_ONCE
@@ -136,18 +138,20 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
         needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
         announce([needs])
         expect_memory(needs.memory)
-    references = _references(source, subject, config)
+    references, controls = _references(source, subject, config), _controls(source, config)
     beside = (tuple(config.baselines), config.baseline_tokens, references)
     measurement = Measurement(subject, config.eval, config.features, *beside)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
 
-    with claim.open(parents=[source.run]) as claimed:
+    with claim.open(parents=[source.run, *(control.run for _, control, _ in controls)]) as claimed:
         figures, tensors, rows = measurement.of(dictionary)
         report: Document = {**figures, **before, VERSION_KEY: VERSION}
         report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
         claimed.write_tensors(FEATURES_FILE, tensors)
         if rows:
             write_rows(claimed, rows)
+        if controls:
+            report["controls"] = beside_controls(rows.get("dictionary"), controls, report.get("tokens_sha256"))
         if ablation:
             report["ablation"], effects = ablation.results()
             claimed.write_tensors(ABLATION_FILE, effects)
@@ -185,6 +189,16 @@ def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> 
     return references
 
 
+def _controls(source: DictionaryRun, config: EvalConfig) -> list[tuple[str, DictionaryRun, FinishedRun]]:
+    """The controls that are asked for, each with its evaluation on the same text, which is made if there is none."""
+    found = []
+    for path, control in zip(config.control or [], read_controls(source, config), strict=True):
+        console.log(f"control: {path}")
+        like = settings_of(control, source, config)
+        found.append((path, control, evaluation(control, like, default_name(like), said=True)))
+    return found
+
+
 def _before(run: FinishedRun, config: EvalConfig, name: str) -> BeforeReport:
     """Of a pruned dictionary: the same evaluation of what it was made of."""
     parent = pruned_from(run)
@@ -193,8 +207,7 @@ def _before(run: FinishedRun, config: EvalConfig, name: str) -> BeforeReport:
             made_of = run.manifest.parents[0].path
             console.warn(f"{made_of}: {run.directory} was made of it, and it is gone or has changed: no figures before")
         return {}
-    asked = {"baselines": [], "baseline_tokens": BASELINE_TOKENS, "references": [], "ablate": []}
-    same = replace(config, run=str(parent.directory), **asked, overwrite=False)
+    same = replace(config, run=str(parent.directory), **NOTHING_BESIDE, overwrite=False)
     before = evaluation(read_dictionary_run(parent.directory), same, default_name(same), said=True)
     report = before.read_json(EVAL_FILE)
     return {"before": {key: report[key] for key in BEFORE if key in report}, "killed": run.fact("killed", int)}

@@ -18,6 +18,7 @@ from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal.plus_minus import plus_minus
 
 _FIGURES = ("killed", "l0", "fvu", "loss_recovered", "mmcs_truth_to_dictionary", "mcc", "f1")
+_SHOWN_OF_CONTROLS = ("fvu", "loss_recovered", "ce_increase")
 _AGAINST_TRUTH = ("mcc", "uniqueness", "precision", "recall", "f1", "truth_recall_weighted")
 BEFORE = (
     "features",
@@ -43,6 +44,7 @@ def result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
     rows = [
         *_table(source, report, report["rare"]),
         *_baseline_rows(report.get("baselines", {})),
+        *_control_rows(report.get("controls", {})),
         *ablation_rows(report.get("ablation", [])),
         *domain_rows(report),
         *reference_rows(report),
@@ -164,6 +166,19 @@ def _baseline_rows(baselines: Mapping[str, Figures]) -> list[tuple[str, ...]]:
         if entropy is not None:
             parts.append(f"entropy {entropy:.2f} bits")
         rows.append((f"baseline {name}", ", ".join(parts)))
+    return rows
+
+
+def _control_rows(controls: Mapping[str, Figures]) -> list[tuple[str, ...]]:
+    rows, known = [], figures(Of.EVALUATION)
+    for path, each in controls.items():
+        values = [(key, value) for key in ("l0", "bits", *_SHOWN_OF_CONTROLS) if (value := each.get(key)) is not None]
+        rows.append((f"control {path}", ", ".join(f"{known[key].short} {known[key].text(v)}" for key, v in values)))
+        for key in _SHOWN_OF_CONTROLS:
+            if (more := each.get(f"{key}_more")) is not None:
+                low, high = each.get(f"{key}_more_low"), each.get(f"{key}_more_high")
+                interval = "" if low is None or high is None else f" ({low:+.4f} to {high:+.4f})"
+                rows.append((f"  {known[key].short}, less that of the control", f"{more:+.4f}{interval}"))
     return rows
 
 

@@ -138,6 +138,7 @@ class EvaluationReport(DomainsReport, BeforeReport):
 
     rare: RareReport
     baselines: NotRequired[dict[str, Figures]]
+    controls: NotRequired[dict[str, Figures]]
     ablation: NotRequired[list[AblationReport]]
 
 

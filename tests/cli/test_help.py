@@ -54,7 +54,7 @@ def test_help_of_train(capsys):
         "synthsaebench256, text;",
         "text; stdlib unless given",
         "batch_topk, gated, jump_relu, matryoshka, relu, topk; relu unless given",
-        "layer=3 dict_size=2048 l1=1 k=32 tokens=750_000 seed=0",
+        "layer=2 dict_size=2048 l1=1 k=32 tokens=750_000 seed=0",
         "train.KEY, resample.KEY, checkpoint.KEY",
         "Added with a + (+GROUP=OPTION)",
         "recipe (published training) anthropic2024, bussmann2024,",

@@ -11,7 +11,7 @@ from sae_cli.config.location import runs_folder
 from sae_cli.errors import RequestError
 from sae_cli.models.sources import model_source
 
-RUN = "train/demo/mlp_out.3/relu-F2048-l1_1-seed0"
+RUN = "train/demo/mlp_out.2/relu-F2048-l1_1-seed0"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sae_cli.config.data import StdlibData
 from sae_cli.config.model import Dtype
 from sae_cli.errors import RequestError
 
-RUN = "runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0"
+RUN = "runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0"
 
 
 def test_stdout_is_the_run_directory(sae, stage):
@@ -118,7 +118,7 @@ BAD_REQUESTS = {
     "train name=/x": "name=/x: a name is made of",
     "train name=a//b": "name=a//b: a name is made of",
     "train model.name=a/b": "model.name=a/b: a name is made of",
-    "train data=synthetic layer=2": "layer=2 has no effect with data=synthetic, which makes activations itself",
+    "train data=synthetic layer=3": "layer=3 has no effect with data=synthetic, which makes activations itself",
     "train +hook=resid": "+hook=…: hook is chosen already; leave the + out",
     "eval runs/a hook=resid": "hook=resid: sae eval has no such choice; --cfg job prints what it has",
     "eval runs/a hook=no": "hook=no: sae eval has no such choice; --cfg job prints what it has",

@@ -18,7 +18,7 @@ from sae_cli.config.data import SyntheticData
 from sae_cli.errors import Interrupted
 from tests.known import the
 
-RUNS = [f"runs/train/demo/mlp_out.3/relu-F2048-l1_{l1}-seed0" for l1 in ("0.3", "1", "3")]
+RUNS = [f"runs/train/demo/mlp_out.2/relu-F2048-l1_{l1}-seed0" for l1 in ("0.3", "1", "3")]
 
 
 def test_each_job_is_a_run(sae, stage, folder):
@@ -267,9 +267,9 @@ MIXED = {
         "k=4 is left out where it has no effect, with sae=relu (1 of 4 jobs)",
     ),
     "sae=topk,relu k=32,64": (["sae=topk k=32", "sae=topk k=64", "sae=relu k=32"], "(1 of 4 jobs)"),  # the default
-    "hook=mlp_out,logits layer=1,2": (
-        ["hook=mlp_out layer=1", "hook=mlp_out layer=2", "hook=logits"],
-        "layer=2 is left out where it has no effect, with hook=logits",
+    "hook=mlp_out,logits layer=1,3": (
+        ["hook=mlp_out layer=1", "hook=mlp_out layer=3", "hook=logits"],
+        "layer=3 is left out where it has no effect, with hook=logits",
     ),
     "sae=relu,jump_relu l1=1,2 k=4,8": (
         ["sae=relu l1=1", "sae=relu l1=2", "sae=jump_relu l1=1 k=4", "sae=jump_relu l1=1 k=8"],
@@ -280,7 +280,7 @@ MIXED = {
         "layer=1 is left out where it has no effect, with data=synthetic, which makes activations itself",
     ),
     "l1=0,2 sae.sparsity_warmup=0.5": (["l1=0", "l1=2 sae.sparsity_warmup=0.5"], "with l1=0 (1 of 2 jobs)"),
-    "hook=logits,logit_update layer=2 l1=3": (["hook=logits l1=3", "hook=logit_update layer=2 l1=3"], "(1 of 2 jobs)"),
+    "hook=logits,logit_update layer=3 l1=3": (["hook=logits l1=3", "hook=logit_update layer=3 l1=3"], "(1 of 2 jobs)"),
 }
 
 

@@ -213,6 +213,32 @@ def test_baselines_are_held_to_the_dictionarys_bits(world, tmp_path):
         assert abs(figures["bits"] - report["bits"]) < 1.5 * of_a_coefficient
 
 
+def test_controls_are_measured_on_the_same_rows(world, tmp_path):
+    directions = torch.nn.functional.normalize(torch.randn(24, D, generator=torch.Generator().manual_seed(0)), dim=1)
+    both_signs = torch.cat([torch.eye(D), -torch.eye(D)])
+    known, worse = (dictionary_of(torch.zeros(D), directions=each) for each in (both_signs, directions))
+    install(world, control := tmp_path / "control", worse)
+    report = evaluated(world, tmp_path, known, control=[str(control)], eval=first_rows(3000))
+    found = report["controls"][str(control)]
+    alone = json.loads(next((control / "eval").glob("*/eval.json")).read_text())
+    for key in ("fvu", "ce_increase", "bits"):
+        assert found[key] == alone[key]
+        assert found[f"{key}_more"] == pytest.approx(report[key] - alone[key], abs=1e-9)
+        assert found[f"{key}_more_low"] < found[f"{key}_more"] < found[f"{key}_more_high"]
+    assert found["recovered_above"] == pytest.approx(1, abs=1e-6)  # of what it leaves, everything
+    parents = read_run(tmp_path / "run" / "eval" / "default").manifest.parents
+    assert [str(each.path).rpartition("/")[2] for each in parents] == ["run", "control"]
+
+
+def test_what_is_no_control_is_named(world, tmp_path):
+    with pytest.raises(RequestError, match="is the dictionary that is evaluated"):
+        evaluated(world, tmp_path, dictionary_of(torch.zeros(D)), control=[str(tmp_path / "run")])
+    with pytest.raises(RequestError, match=r"control=.*nowhere.*; a control is a dictionary"):
+        evaluate.run(world.eval(tmp_path / "run", control=[str(tmp_path / "nowhere")]), tmp_path / "run", "default")
+    with pytest.raises(ValueError, match="twice: give each dictionary once"):
+        world.eval(tmp_path / "run", control=["a", "a"])
+
+
 def contents(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 

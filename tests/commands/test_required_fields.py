@@ -49,11 +49,11 @@ def ended(world, tmp_path_factory):
         # Of one training nothing counts as dead yet, of the others it may.
         long = replace(config, train=replace(config.train, dead_after=128)) if name == "neurons" else config
         found["train"].append(train.run(long, root / name))
-        asked = (
-            {"baselines": [Baseline.token2, Baseline.pca], "references": [str(world.model)]}
-            if name == "mlp_out"
-            else {}
-        )
+        asked = {}
+        if name == "mlp_out":
+            shutil.copytree(root / name, root / "copy")
+            asked = {"baselines": [Baseline.token2, Baseline.pca], "references": [str(world.model)]}
+            asked |= {"control": [str(root / "copy")]}
         evaluation = world.eval(root / name, **SIZES, **asked)
         found["eval"].append(evaluate.run(evaluation, root / name, "default"))
     several = EvalConfig(
@@ -68,7 +68,6 @@ def ended(world, tmp_path_factory):
     against = ContrastConfig(
         a=[str(root / "mlp_out")], against=[str(root / "copy")], figures=sorted(CONTRASTED), **FAST
     )
-    shutil.copytree(root / "mlp_out", root / "copy")
     found["contrast"] = [contrast.run(against, root / "contrast")]
     looking = FeaturesConfig(run=str(root / "mlp_out"), only=[1], contexts=ContextsConfig(tokens=300), **FAST)
     found["features"] = [features.run(looking, root / "mlp_out", "a")]

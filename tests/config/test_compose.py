@@ -75,7 +75,7 @@ def test_the_options_are_those_of_the_design():
 def test_defaults(schema):
     config = config_of(schema)
     assert type(config) is schema
-    assert (config.model.path, config.hook.point, config.layer) == ("embedded:demo", HookPoint.mlp_out, 3)
+    assert (config.model.path, config.hook.point, config.layer) == ("embedded:demo", HookPoint.mlp_out, 2)
     assert config.data == StdlibData(exclude=["encodings/*"])
     assert config.runs_dir == "runs"
 
@@ -153,8 +153,8 @@ def test_the_folder_of_configurations_has_a_primary_for_each_command():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes_set_what_is_not_asked_for_otherwise(recipe):
-    config = config_of(TrainConfig, f"+recipe={recipe}", "layer=2")
-    assert (config.sae.architecture, config.layer) == (RECIPES[recipe], 2)
+    config = config_of(TrainConfig, f"+recipe={recipe}", "layer=1")
+    assert (config.sae.architecture, config.layer) == (RECIPES[recipe], 1)
     assert not out_of_bounds_or_idle(config, recipe)
     asked = config_of(TrainConfig, "train.lr=0.25", f"+recipe={recipe}", "train.adam_beta2=0.5", "k=3", "l1=7")
     assert (asked.train.lr, asked.train.adam_beta2, asked.k, asked.l1) == (0.25, 0.5, 3, 7)
@@ -167,7 +167,7 @@ def out_of_bounds_or_idle(config, recipe):
 
 
 def test_the_recipe_of_marks_2023():
-    config = config_of(TrainConfig, "+recipe=marks2023", "layer=2")
+    config = config_of(TrainConfig, "+recipe=marks2023", "layer=1")
     train, sae, resample = config.train, the(ReluSae, config.sae), config.resample
     assert (train.batch_size, train.lr, train.warmup_steps, train.lr_decay) == (8192, 3e-4, 1000, 0)
     assert (sae.l1_units, sae.sparsity_warmup, sae.decoder_fit) == (L1Units.raw_mean, 0, 0)

@@ -22,7 +22,7 @@ def named(command: str, *overrides: str) -> str:
     return str(run_directory(config, COMPOSER.baseline(command, choices)))
 
 
-TRAIN = "runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0"
+TRAIN = "runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0"
 
 
 @pytest.mark.parametrize(
@@ -30,15 +30,15 @@ TRAIN = "runs/train/demo/mlp_out.3/relu-F2048-l1_1-seed0"
     [
         ("", TRAIN),
         ("layer=-1 hook=resid", "runs/train/demo/resid.-1/relu-F2048-l1_1-seed0"),
-        ("model=pythia70m dict_size=8192", "runs/train/pythia70m/mlp_out.3/relu-F8192-l1_1-seed0"),
-        ("l1=0.3 seed=7", "runs/train/demo/mlp_out.3/relu-F2048-l1_0.3-seed7"),
-        ("l1=1e-4", "runs/train/demo/mlp_out.3/relu-F2048-l1_0.0001-seed0"),
-        ("l1=1e20", "runs/train/demo/mlp_out.3/relu-F2048-l1_100000000000000000000-seed0"),
+        ("model=pythia70m dict_size=8192", "runs/train/pythia70m/mlp_out.2/relu-F8192-l1_1-seed0"),
+        ("l1=0.3 seed=7", "runs/train/demo/mlp_out.2/relu-F2048-l1_0.3-seed7"),
+        ("l1=1e-4", "runs/train/demo/mlp_out.2/relu-F2048-l1_0.0001-seed0"),
+        ("l1=1e20", "runs/train/demo/mlp_out.2/relu-F2048-l1_100000000000000000000-seed0"),
         ("l1=1.0 tokens=750_000 train.lr=5.6e-3", TRAIN),
         ("data=synthetic data.d=16", "runs/train/synthetic/d16/relu-F2048-l1_1-seed0"),
         ("data=synthetic sae=gated", "runs/train/synthetic/d128/gated-F2048-l1_1-seed0"),
-        ("sae=topk k=8", "runs/train/demo/mlp_out.3/topk-F2048-k8-seed0"),
-        ("sae=jump_relu", "runs/train/demo/mlp_out.3/jump_relu-F2048-k32-seed0"),
+        ("sae=topk k=8", "runs/train/demo/mlp_out.2/topk-F2048-k8-seed0"),
+        ("sae=jump_relu", "runs/train/demo/mlp_out.2/jump_relu-F2048-k32-seed0"),
         ("name=x/y runs_dir=/there", "/there/x/y"),
     ],
 )
@@ -59,7 +59,7 @@ def test_the_setting_that_an_architecture_does_not_use():
 
 
 def test_harvest():
-    assert named("harvest") == "runs/harvest/demo/mlp_out.3/T750000-float32"
+    assert named("harvest") == "runs/harvest/demo/mlp_out.2/T750000-float32"
     assert named("harvest", "tokens=1_000", "dtype=bfloat16").endswith("/T1000-bfloat16")
     assert re.fullmatch(r".*/T750000-float32-[0-9a-f]{8}", named("harvest", "shard_tokens=1000"))
 
@@ -111,7 +111,7 @@ def test_different_settings_have_different_names_of_safe_characters(tmp_path):
 
 def test_a_model_without_a_name_is_called_by_its_path():
     assert re.fullmatch(
-        r"runs/train/llama-[0-9a-f]{8}/mlp_out.3/relu-F2048-l1_1-seed0",
+        r"runs/train/llama-[0-9a-f]{8}/mlp_out.2/relu-F2048-l1_1-seed0",
         named("train", "model=hf", "model.path=/a/llama"),
     )
 

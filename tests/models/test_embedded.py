@@ -61,8 +61,8 @@ def test_a_revision_is_named_or_refused():
     with pytest.raises(RequestError) as caught:
         model_identity("embedded:demo-xxs", "step65")
     assert str(caught.value) == (
-        "model.revision=step65: expected step0, step16, step64, step256, step1024 of embedded:demo-xxs, found 'step65'; "
-        "leave it out for the end of its training"
+        "model.revision=step65: expected step0, step16, step64, step256, step1024 of embedded:demo-xxs, found "
+        "'step65'; leave it out for the end of its training"
     )
     with pytest.raises(RequestError, match="embedded:demo has no revisions"):
         model_identity("embedded:demo", "step3")

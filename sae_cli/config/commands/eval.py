@@ -15,10 +15,19 @@ from sae_cli.config.paths import absolute
 from sae_cli.config.references import reference
 from sae_cli.config.roles import PathKind, number, place, settings
 from sae_cli.config.settings import flatten, result_settings
+from sae_cli.config.several import NoneOrSeveral
 from sae_cli.config.stored import trained_with
 from sae_cli.documents import Document
 
 BASELINE_TOKENS = 750_000
+NOTHING_BESIDE: Document = {
+    "baselines": [],
+    "baseline_tokens": BASELINE_TOKENS,
+    "references": [],
+    "ablate": [],
+    "control": None,
+}
+"""Settings of an evaluation of a dictionary alone."""
 
 _MOST_PLACES = 4
 """Hook points that the name of an evaluation of several dictionaries spells out."""
@@ -37,6 +46,8 @@ class EvalConfig(MeasuringConfig):
         ablate: numbers of features whose effect on the logits is measured on all paths, by taking each of them out.
         references: models that the spliced one is placed among by its loss: options of `model`, folders or hub ids,
             with `@revision` for a checkpoint.
+        control: other dictionaries, measured on the same rows of text and shown beside it with what it has more: of a
+            network with random weights, with rows that were never trained; one, or a list.
         out: a folder for the evaluation, where the run cannot be written; null for the run's own.
     """
 
@@ -49,6 +60,7 @@ class EvalConfig(MeasuringConfig):
     baseline_tokens: int = number(BASELINE_TOKENS, at_least=1, added=True)
     ablate: list[int] = settings(list, ordinal=True)
     references: list[str] = settings(list)
+    control: NoneOrSeveral = place(PathKind.here, None, added=True)
     out: str | None = place(PathKind.here, None, execution=True)
 
     def __post_init__(self) -> None:
@@ -59,6 +71,14 @@ class EvalConfig(MeasuringConfig):
                 "features and baselines are measured for each dictionary by itself and have no effect with "
                 "run=[…] of several: leave them out"
             )
+        if self.control is not None:
+            self.control = [self.control] if isinstance(self.control, str) else self.control
+            if not isinstance(self.control, list) or not all(isinstance(each, str) and each for each in self.control):
+                raise ValueError(f"control={self.control}: expected a run directory or a list of them")
+            if twice := [each for each in self.control if self.control.count(each) > 1]:
+                raise ValueError(f"control=[…] has {twice[0]} twice: give each dictionary once")
+        if self.together() and self.control:
+            raise ValueError(f"control={self.control} has no effect with run=[…] of several: give one run")
         if self.together() and self.ablate:
             raise ValueError(f"ablate={self.ablate} has no effect with run=[…] of several: give one run")
         if self.together() and self.out is not None:
