@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
 import torch
 
-from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.evaluation import EvaluationConfig
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.gated import GatedDictionary
@@ -85,7 +84,8 @@ class CoreBenchmark:
             JobError: there is no position to measure on, or a loss is not finite.
         """
         self.subject.check(dictionary)
-        text, splicer = self._text, CoreSplicer(self.subject, dictionary)
+        held_out = (self.subject.model, self.subject.data, self.subject.model_rows)
+        text, splicer = HeldOutText(*held_out, self.evaluation, self.batch_rows), CoreSplicer(self.subject, dictionary)
         sums, read = BenchSums(dictionary.d_out), TokensHash()
         for batch in whole_batches(text.rows("bench"), self.batch_rows):
             parts = [splicer.add_part(rows) for rows in in_parts(batch, self._at_once(text))]
@@ -94,8 +94,7 @@ class CoreBenchmark:
         if not sums.batches:
             raise JobError(f"no position of the held-out text is left: {text.positions()}; give other eval.exclude=")
         check_losses(splicer.losses, "the model and the dictionary in it")
-        asked = replace(text, evaluation=self.evaluation)
-        asked.say_if_short(splicer.reconstruction.n, splicer.losses.pooled.documents)
+        text.say_if_short(splicer.reconstruction.n, splicer.losses.pooled.documents)
         tensors = {**splicer.density.tensors(), **weights(dictionary)}
         found = sums.results()
         losses = loss_figures(splicer.losses.pooled.beside(splicer.last.results()))
@@ -112,14 +111,6 @@ class CoreBenchmark:
         figures = {**losses, **theirs, **splicer.density.results(), **summaries(tensors)}
         ours = {**splicer.results(), **{key: found[key] for key in found if key not in theirs}}
         return Benchmarked(figures, _with_errors(ours), tensors, about)
-
-    @property
-    def _text(self) -> HeldOutText:
-        """Enough rows for whole batches."""
-        a_batch = self.batch_rows * (self.subject.data.context - FIRST_POSITION)
-        tokens = -(-self.evaluation.tokens // a_batch) * a_batch
-        wanted = replace(self.evaluation, tokens=tokens)
-        return HeldOutText(self.subject.model, self.subject.data, self.subject.model_rows, wanted)
 
     def _at_once(self, text: HeldOutText) -> int:
         return max(1, min(self.subject.model_rows, LOGITS_AT_ONCE // (text.context * self.subject.model.vocab_size)))

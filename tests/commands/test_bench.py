@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from tests.known import document_of
 F, D, LAYER, CONTEXT, BATCH = 24, 16, 1, 32, 3
 SPECIAL = [Exclude.bos, Exclude.eos, Exclude.pad]
 FIRST = EvaluationConfig(tokens=250, sample=Sample.first, exclude=SPECIAL)
-SIZES = {"device": "cpu", "context": CONTEXT, "batch_rows": BATCH, "eval": FIRST}
+SIZES: dict[str, Any] = {"device": "cpu", "context": CONTEXT, "batch_rows": BATCH, "eval": FIRST}
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,7 @@ def test_ours_beside_theirs_are_those_of_an_evaluation_of_the_same_positions(wor
 
 
 def test_errors_are_over_documents(run):
-    wide = SIZES | {"eval": EvaluationConfig(tokens=900, exclude=SPECIAL)}
+    wide: dict[str, Any] = SIZES | {"eval": EvaluationConfig(tokens=900, exclude=SPECIAL)}
     found = document_of(bench.run(BenchConfig(run=str(run), **wide), run, "wide"))
     figures = found["figures"]
     assert found["bench"]["documents"] >= 8
