@@ -256,7 +256,7 @@ def test_a_gated_dictionary_has_the_bias_of_its_magnitudes(world, tmp_path):
     ("words", "said"),
     [
         (["context=128"], "context=128: expected 2 to 64 for this model; give context=64"),
-        (["data.context=16"], "data.context=16 has no effect with sae bench, whose rows have context tokens"),
+        (["data.context=16"], "data.context=16 has no effect with sae bench, whose rows are as long as context= says"),
         (["suite=scr"], "suite=scr: Invalid value 'scr', expected one of [core]"),
         (["name=b"], "a benchmark's figures live in their run; leave name out"),
     ],

@@ -52,4 +52,4 @@ class BenchConfig(MeasuringConfig):
 
     def idle(self) -> Iterator[Idle]:
         yield from super().idle()
-        yield Idle("data.context", "with sae bench, whose rows have context tokens", f"give context={self.context}")
+        yield Idle("data.context", "with sae bench, whose rows are as long as context= says", "give context=")
