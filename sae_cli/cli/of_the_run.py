@@ -36,13 +36,16 @@ def with_its_source(request: Request) -> Request:
     return replace(request, overrides=[*request.overrides, f"{DATA}={next(iter(sources))}"], own_source=True)
 
 
-def inherit_from_the_run(settings: DictConfig, job: Sequence[str], own_source: bool) -> None:
+def inherit_from_the_run(
+    settings: DictConfig, job: Sequence[str], own_source: bool, own_data: Sequence[str] = ()
+) -> None:
     """Let the data of a job be as that of its run where it does not ask for something else, in place.
 
     Args:
         settings: of the job, as they were composed.
         job: its overrides.
         own_source: see `Request`.
+        own_data: settings of the data that the command does not take over.
     """
     if settings[DATA] is None or OmegaConf.is_missing(settings, _RUN):
         return
@@ -52,6 +55,7 @@ def inherit_from_the_run(settings: DictConfig, job: Sequence[str], own_source: b
     except SaeError:
         return  # which the job itself will say
     given = {key_of(text) for text in job} - ({DATA} if own_source else set())
+    given.update(own_data)
     inherit(settings, given, trained)
 
 

@@ -115,8 +115,8 @@ class _Drafter(NamedTuple):
         command, (settings, hydra) = self.request.command, composed
         for key in unknown_keys(settings):
             raise RequestError(no_key(key, self.composer, command, self.given))
-        if schema_of(command).on_data_of_run:
-            inherit_from_the_run(settings, job, self.request.own_source)
+        if (schema := schema_of(command)).on_data_of_run:
+            inherit_from_the_run(settings, job, self.request.own_source, schema.own_data)
         config = typed(settings)
         choices = baseline_choices(config, hydra.runtime.choices)
         return _Draft(tuple(job), config, self.composer.baseline(command, choices))

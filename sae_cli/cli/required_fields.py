@@ -24,6 +24,7 @@ FIGURES = {
     "compare": required_names(Of.COMPARISON),
     "contrast": tuple(f"{key}{part}" for key in contrasted() for part in ("", "_low", "_high", "_p")),
     "features": required_names(Of.PAGES),
+    "bench": required_names(Of.BENCH),
     "randomize-weights": (),
     "export": (),
 }

@@ -43,6 +43,9 @@ class CommandConfig:
     on_data_of_run: ClassVar[bool] = False
     """Whether it measures a run on that run's own `data`, but for what is asked for otherwise."""
 
+    own_data: ClassVar[tuple[str, ...]] = ()
+    """The settings of `data` that are not taken over from that run."""
+
     lives: ClassVar[str] = "it lives in its"
     """What lies inside another run, for the line that says so."""
 

@@ -71,12 +71,14 @@ class HeldOutText:
         data: the text.
         model_rows: most rows a forward pass.
         evaluation: which rows, and how many.
+        batch_rows: their number is rounded up to a multiple of this.
     """
 
     model: LanguageModel
     data: DataConfig
     model_rows: int
     evaluation: EvaluationConfig
+    batch_rows: int = 1
 
     @cached_property
     def _stream(self) -> RowStream:
@@ -141,7 +143,8 @@ class HeldOutText:
     @property
     def _wanted(self) -> int:
         """Rows."""
-        return -(-self.evaluation.tokens // (self.context - FIRST_POSITION))
+        batches = -(-self.evaluation.tokens // (self.batch_rows * (self.context - FIRST_POSITION)))
+        return batches * self.batch_rows
 
     def _chosen(self, wanted: int) -> Iterator[PlacedRows]:
         """So many rows, as many at once as the model can take."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
+from sae_cli.metrics.bench_figures import OF_BENCHMARKS
 from sae_cli.metrics.figure import Better, Figure, Group, In, Of
 
 LOSSES = {"ce": "CE, nats", "kl": "KL, nats", "bits_per_byte": "bits per byte"}
@@ -305,6 +306,7 @@ FIGURES: tuple[Figure, ...] = (
     *_of(Of.NEURON, _OF_A_NEURON),
     *_of(Of.PAIR, _OF_COMPARISONS),
     *_OF_RUNS,
+    *OF_BENCHMARKS,
 )
 
 
@@ -332,8 +334,9 @@ def grouped(group: Group) -> list[Figure]:
 
 
 def required_names(of: Of) -> tuple[str, ...]:
-    """The names of the numbers of one kind; of an evaluation those of standard errors and intervals too."""
-    return tuple(name for each in figures(of).values() for name in (each.names if of is Of.EVALUATION else (each.key,)))
+    """The names of the numbers of one kind; of an evaluation and a benchmark those of errors and intervals too."""
+    with_errors = of in (Of.EVALUATION, Of.BENCH)
+    return tuple(name for each in figures(of).values() for name in (each.names if with_errors else (each.key,)))
 
 
 def short_name(key: str) -> str:

@@ -25,6 +25,8 @@ class Of(Flag):
     """Two dictionaries, in one direction: `compare.json`, under `pairs`."""
     PAGES = auto()
     """What `sae features` has found."""
+    BENCH = auto()
+    """A dictionary, by SAEBench's formulas: `bench.json`, under `figures`."""
     FEATURE = auto()
     """A feature: one number for each in `features.safetensors`."""
     NEURON = auto()

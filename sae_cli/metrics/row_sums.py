@@ -46,6 +46,10 @@ class RowPlaces(NamedTuple):
         """Some of the rows."""
         return RowPlaces(self.document[rows], self.number[rows])
 
+    def then(self, other: RowPlaces) -> RowPlaces:
+        """These rows, and the others after them."""
+        return RowPlaces(torch.cat([self.document, other.document]), torch.cat([self.number, other.number]))
+
 
 class SumsOfRows(NamedTuple):
     """The sums of some rows, float64 [B, C], and which rows these are."""

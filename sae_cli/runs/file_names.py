@@ -23,6 +23,9 @@ CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON = "contexts.safetensors", "sheets.safete
 COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 """Of a comparison."""
 
+BENCH_FILE = "bench.json"
+"""Of a benchmark; the numbers of each feature are in `features.safetensors` beside it."""
+
 CONTRAST_FILE = "contrast.json"
 """Of a contrast."""
 SOURCE_FILE = "source.json"

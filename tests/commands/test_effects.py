@@ -127,7 +127,9 @@ def test_what_a_training_does_not_look_at_is_refused(kind, world, tmp_path, read
             planned("train", [*arguments, f"{key}={another(key, values[key])}"])
 
 
-@pytest.mark.parametrize("command", ["harvest", "eval", "features", "prune-high-freq", "compare", "export", "import"])
+@pytest.mark.parametrize(
+    "command", ["harvest", "eval", "features", "bench", "prune-high-freq", "compare", "export", "import"]
+)
 def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path, read):
     from sae_cli.commands import export, train
 
@@ -148,9 +150,12 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
             "export": [f"run={run}", "to=saelens"],
             "import": [f"source={tmp_path / 'out'}", *overrides(TEXT, text=world.text), "data.context=32"],
             "features": [f"run={run}", "contexts.tokens=100"],
+            "bench": [f"run={run}", "context=32", "batch_rows=2"],
         }
         if command == "import":
             export.run(ExportConfig(run=str(run), to="saelens"), tmp_path / "out")
+        if command == "bench":
+            small.remove("features.tokens=100")
         arguments = [*own.get(command, [f"run={run}"]), *([] if command == "export" else small)]
     job = planned(command, [*arguments, f"runs_dir={tmp_path}"])
     read.clear()

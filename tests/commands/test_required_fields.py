@@ -7,11 +7,12 @@ import pytest
 
 from sae_cli.cli.output import as_document
 from sae_cli.cli.required_fields import EVALUATION, FIGURES, GROUPS
-from sae_cli.commands import compare, contrast, export, features, harvest, train
+from sae_cli.commands import bench, compare, contrast, export, features, harvest, train
 from sae_cli.commands import eval as evaluate
 from sae_cli.commands import prune_high_freq as prune
 from sae_cli.commands import randomize_weights as randomize
 from sae_cli.commands.contrast import CONTRASTED
+from sae_cli.config.commands.bench import BenchConfig
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import EvalConfig
@@ -71,6 +72,8 @@ def ended(world, tmp_path_factory):
     found["contrast"] = [contrast.run(against, root / "contrast")]
     looking = FeaturesConfig(run=str(root / "mlp_out"), only=[1], contexts=ContextsConfig(tokens=300), **FAST)
     found["features"] = [features.run(looking, root / "mlp_out", "a")]
+    benchmark = BenchConfig(run=str(root / "mlp_out"), context=32, batch_rows=2, device="cpu", eval=SIZES["eval"])
+    found["bench"] = [bench.run(benchmark, root / "mlp_out", "a")]
     found["export"] = [export.run(ExportConfig(run=str(root / "mlp_out"), to="saelens"), root / "exported")]
     found["randomize-weights"] = [
         randomize.run(RandomizeConfig(model=ModelConfig(path=str(world.model))), root / "model")

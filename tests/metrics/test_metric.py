@@ -24,6 +24,14 @@ from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import MeanError, ReconstructionSums
 from sae_cli.metrics.reconstruction_rows import EncodedRows, ReconstructionRows
 from sae_cli.metrics.row_sums import RowPlaces, RowSums, SumsOfRows
+from sae_cli.metrics.saebench import (
+    BenchBatch,
+    BenchSums,
+    DensitySums,
+    EncodedText,
+    LastPositions,
+    LastPositionSums,
+)
 from sae_cli.metrics.similarity import Cosines, NearestOf
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.metrics.truth import EncodedTruth, FiringCounts, Matches
@@ -75,6 +83,20 @@ def encoded_rows(i, seen=None):
     """Rows of unequally many positions."""
     row = torch.randint(N // 5, (N,), generator=draws(i + 70)).sort().values
     return EncodedRows((seen or encoded)(i), row, places(i, N // 5))
+
+
+def bench_batch(i):
+    return BenchBatch.of(*encoded_rows(i))
+
+
+def encoded_text(i):
+    seen = encoded_rows(i)
+    return EncodedText(seen.encoded, seen.row, N // 5)
+
+
+def last_positions(i):
+    clean, sae = torch.randn(2, 4, V, generator=draws(i))
+    return LastPositions(clean, {"sae": sae}, torch.rand(4, generator=draws(i + 80)) < 0.8, places(i))
 
 
 def book():
@@ -154,6 +176,9 @@ CASES = {
         (lambda first: ReconstructionRows(torch.ones(D), book()), encoded_rows, ROUNDED),
         (lambda first: ReconstructionRows(torch.zeros(D + 3)), lambda i: encoded_rows(i, read_and_written), ROUNDED),
     ],
+    BenchSums: [(lambda first: BenchSums(D), bench_batch, ROUNDED)],
+    DensitySums: [(lambda first: DensitySums(F), encoded_text, EXACT)],
+    LastPositionSums: [(lambda first: LastPositionSums(("sae",)), last_positions, ROUNDED)],
     MappedErrorSums: [
         (lambda first: MappedErrorSums(), replaced, ROUNDED),
         (lambda first: MappedErrorSums(torch.eye(D).double() * 3), replaced, ROUNDED),
