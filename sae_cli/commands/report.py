@@ -19,6 +19,7 @@ from sae_cli.errors import RequestError
 from sae_cli.reports.page import is_report, page
 from sae_cli.reports.sections.about import about, headline
 from sae_cli.reports.sections.comparison import comparison
+from sae_cli.reports.sections.contrasts import contrast
 from sae_cli.reports.sections.curve import curve
 from sae_cli.reports.sections.densities import density_cloud, distributions, frequencies
 from sae_cli.reports.sections.feature_pages import feature_pages
@@ -127,6 +128,8 @@ def _of_one(run: FinishedRun, found: Subject) -> Report:
     match found.command:
         case "compare":
             sections, pages = [comparison(run)], None
+        case "contrast":
+            sections, pages = [contrast(run)], None
         case "eval":
             report = found.evaluations[0].figures
             shown = joint_figures(report) if "dictionaries" in report else figures(found)
@@ -172,7 +175,10 @@ def _of_several(directories: Sequence[Path], out: Path) -> Report:
     sections = frontier(dictionaries, out) if dictionaries else []
     comparisons = [each.run for each in found if each.command == "compare"]
     sections += [_compared(run, f"similarity{number}") for number, run in enumerate(comparisons)]
-    others = [str(each.run.directory) for each in found if not each.has_dictionary and each.command != "compare"]
+    contrasts = [each.run for each in found if each.command == "contrast"]
+    sections += [_contrasted(run, f"contrast{number}") for number, run in enumerate(contrasts)]
+    shown = ("compare", "contrast")
+    others = [str(each.run.directory) for each in found if not each.has_dictionary and each.command not in shown]
     if others:
         sections.append(Section(name="others", title="Other runs", missing=[f"sae report {each}" for each in others]))
     title = os.path.commonpath([each.absolute() for each in directories])
@@ -190,6 +196,11 @@ def _with_figures(run: FinishedRun, found: Subject) -> Subject:
 @shows_stored
 def _compared(run: FinishedRun, name: str) -> Section:
     return comparison(run, name, f"Similarity: {run.directory.name}")
+
+
+@shows_stored
+def _contrasted(run: FinishedRun, name: str) -> Section:
+    return contrast(run, name, f"Contrast: {run.directory.name}")
 
 
 def _with_parents(dictionaries: Sequence[Subject]) -> list[Subject]:

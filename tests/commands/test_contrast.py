@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import train
-from sae_cli.metrics.contrast_lines import figure_and_baseline
+from sae_cli.metrics.catalogue import contrasted
+from sae_cli.metrics.contrast_lines import difference_text, figure_and_baseline, verdict_words
 
 CONTRASTED_BY_DEFAULT = ("l0", "fvu", "loss_recovered", "ce_increase")
 SMALL = ["device=cpu", "model_rows=4", "features.tokens=300", "eval.tokens=2000"]
@@ -56,6 +59,25 @@ def test_the_difference_is_that_of_the_evaluations(runs, sae):
         one, other = (each[line["figure"]] for each in figures)
         assert line["difference"] == pytest.approx(one - other, rel=1e-6, abs=1e-9)
         assert line["verdict"] == "one_pair"
+
+
+def test_its_report_has_every_difference_and_verdict(runs, sae):
+    low, high = ([runs / f"{name}={seed}" for seed in (0, 1, 2)] for name in ("low", "high"))
+    here = ["--predict", "difference.l0>0", *SMALL, f"runs_dir={runs / 'reported'}"]
+    ended = sae("contrast", *low, "--against", *high, *here, "--json")
+    report, directory = json.loads(ended.out)["contrast"], json.loads(ended.out)["run"]
+    sae("report", directory)
+    one = Path(directory, "report.html").read_text()
+    together = runs / "together.html"
+    sae("report", directory, low[0], "--out", together)
+    for page in (one, together.read_text()):
+        text = html.unescape(page)
+        for line in report["lines"]:
+            known = contrasted()[line["figure"]]
+            for said in (known.named, difference_text(line, known), verdict_words(line, known)):
+                assert said in text
+        assert "difference.l0>0" in text
+        assert '"contrast' in page and "_differences" in page
 
 
 def test_against_baselines_of_the_same_evaluation(runs, sae):

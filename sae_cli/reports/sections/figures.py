@@ -18,7 +18,7 @@ from sae_cli.reports.words import figure_cell, headings, number, with_error
 from sae_cli.runs.definitions import UNDEFINED, is_undefined
 
 _OF_DOMAINS = ("tokens", "ce_clean", "ce_sae", "ce_increase", "ce_increase_direct", "loss_recovered")
-_OF_BASELINES = ("l0", "fvu", "loss_recovered", "ce_increase", "token_entropy_median")
+_OF_BASELINES = ("l0", "bits", "fvu", "loss_recovered", "ce_increase", "token_entropy_median")
 
 
 def figures(subject: Subject) -> Section:
@@ -54,14 +54,18 @@ def joint_figures(report: JointReport) -> Section:
 
 
 def baselines(subject: Subject) -> Section | None:
-    """What other bases do at the same L0."""
-    report = subject.figures_with("baselines")
-    if report is None or "baselines" not in report:
-        missing = f"No baselines: sae eval {subject.run.directory} 'baselines=[random,pca]'"
+    """What the trivial explanation, other bases and other dictionaries do on the same text, and what this one adds."""
+    report = subject.figures_with("baselines") or subject.figures_with("controls")
+    if report is None:
+        missing = f"No baselines: sae eval {subject.run.directory} 'baselines=[token,token2,pca,pca_at_bits]'"
         return Section(name="baselines", title="Baselines", missing=[missing]) if subject.is_of_a_model else None
-    of_all: dict[str, Facts] = {"dictionary": report, **report["baselines"]}
-    rows = [(name, *(figure_cell(each, key) for key in _OF_BASELINES)) for name, each in of_all.items()]
-    header = ("at the same L0", *headings(_OF_BASELINES))
+    beside: dict[str, Facts] = {**report.get("baselines", {}), **report.get("controls", {})}
+    of_all: dict[str, Facts] = {"dictionary": report, **beside}
+    rows = [
+        (name, *(figure_cell(each, key) for key in _OF_BASELINES), figure_cell(each, "recovered_above"))
+        for name, each in of_all.items()
+    ]
+    header = ("", *headings(_OF_BASELINES), "of what it leaves, the dictionary recovers")
     columns = {"basis": list(of_all)} | {
         key: np.array([_float(each.get(key)) for each in of_all.values()])
         for key in ("loss_recovered", "loss_recovered_se", "fvu")
@@ -78,7 +82,7 @@ def baselines(subject: Subject) -> Section | None:
     unexplained = Series(name=known["fvu"].short, columns=columns, x="basis", y="fvu", label="basis", panel=1, color=1)
     chart = Chart(
         name="baselines",
-        title="The dictionary beside other bases at its L0",
+        title="The dictionary beside others on the same text",
         series=[recovered, unexplained],
         x=Axis(title="basis"),
         y=[Axis(title=recovered.name), Axis(title=unexplained.name)],
