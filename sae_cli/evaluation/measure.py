@@ -174,13 +174,14 @@ class Measurement:
         return whole, {**counted, "bits_step": levels.step}, tensors
 
     def _step(self, dictionary: Dictionary) -> float:
-        """To which activations are rounded before their code is counted."""
+        """To which activations are rounded before their code is counted; an eighth of the text says it well enough."""
+        tried_on = min(TRIED_ON, self.evaluation.tokens // 8 + 1)
         match self.subject:
             case ModelSubject():
                 splicer = Splicer(self.subject.model, self.subject.wires, dictionary)
-                return neutral_step(splicer, dictionary, self._text.beginning(TRIED_ON))
+                return neutral_step(splicer, dictionary, self._text.beginning(tried_on))
             case SyntheticSubject():
-                x = torch.cat([each.activations for each in take(self.subject.blocks(Split.held_out), TRIED_ON)])
+                x = torch.cat([each.activations for each in take(self.subject.blocks(Split.held_out), tried_on)])
                 return neutral_step_of_truth(dictionary, x.to(dictionary.W_dec.device))
 
     def _splice(

@@ -179,7 +179,7 @@ CONTRADICTIONS = {
     "data=compositional data.slots=9": "expected at most 4,194,304 combinations, found 68,719,476,736",
     "data=synthsaebench16k data.context=64": "data.context=64 has no effect with SynthSAEBench data, which has no text",
     "data=synthsaebench16k data.roots=0 data.depth=1": "data.depth=1 has no effect with data.roots=0",
-    "data=synthsaebench16k layer=2": "layer=2 has no effect with SynthSAEBench data, which makes activations itself",
+    "data=synthsaebench16k layer=3": "layer=3 has no effect with SynthSAEBench data, which makes activations itself",
     "data=compositional activations=x": "activations=x has no effect with data=compositional",
 }
 
