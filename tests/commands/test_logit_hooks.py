@@ -208,7 +208,7 @@ def place_of(*overrides):
 
 def test_names_show_hook_and_mode():
     assert place_of("hook=logit_update").startswith("runs/train/demo/logit_update.2/")
-    assert place_of("hook=logit_update", "hook.mode=linear").startswith("runs/train/demo/logit_update-linear.3/")
+    assert place_of("hook=logit_update", "hook.mode=linear").startswith("runs/train/demo/logit_update-linear.2/")
     assert place_of("hook=logits") == "runs/train/demo/logits/relu-F2048-l1_1-seed0"
     with pytest.raises(RequestError, match="layer=1 has no effect with hook=logits"):
         place_of("hook=logits", "layer=1")
