@@ -86,9 +86,7 @@ def run(request: PushRequest) -> Push:
     source = read_dictionary_run(request.run)
     with tempfile.TemporaryDirectory(prefix="sae-") as folder:
         files, card = _files(name, source, Path(folder))
-        sizes = {
-            each: len(where) if isinstance(where, bytes) else where.stat().st_size for each, where in files.items()
-        }
+        sizes = {each: _size(content) for each, content in files.items()}
         _say_paths(source)
         made = Push(repository=name, run=request.run, sizes=sizes, card=card)
         _show(made)

@@ -129,7 +129,7 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
     if not source.card.truth:
         check_model(source)
     text = measured_text(source, config.data, said)
-    before = _before(source.run, config, name)
+    before, controls = _before(source.run, config, name), _controls(source, config)
     device = build.device(config.device)
     dictionary = load_dictionary(source.run, config.verify).to(device)
     subject = make_subject(source, config.data, config.model_rows, device)
@@ -138,7 +138,7 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
         needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
         announce([needs])
         expect_memory(needs.memory)
-    references, controls = _references(source, subject, config), _controls(source, config)
+    references = _references(source, subject, config)
     beside = (tuple(config.baselines), config.baseline_tokens, references)
     measurement = Measurement(subject, config.eval, config.features, *beside)
     ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None

@@ -178,7 +178,7 @@ def _control_rows(controls: Mapping[str, Figures]) -> list[tuple[str, ...]]:
             if (more := each.get(f"{key}_more")) is not None:
                 low, high = each.get(f"{key}_more_low"), each.get(f"{key}_more_high")
                 interval = "" if low is None or high is None else f" ({low:+.4f} to {high:+.4f})"
-                rows.append((f"  {known[key].short}, less that of the control", f"{more:+.4f}{interval}"))
+                rows.append((f"  {known[key].short}, more than the control", f"{more:+.4f}{interval}, of these two"))
     return rows
 
 
