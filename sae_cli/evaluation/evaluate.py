@@ -21,6 +21,7 @@ from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import NOTHING_BESIDE, EvalConfig
 from sae_cli.config.commands.import_ import ImportConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
+from sae_cli.config.evaluation import EvaluationConfig
 from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
@@ -128,6 +129,11 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
     config = claim.config
     if not source.card.truth:
         check_model(source)
+    elif config.eval.exclude != EvaluationConfig().exclude:
+        left_out = ",".join(each.value for each in config.eval.exclude)
+        raise RequestError(
+            f"eval.exclude=[{left_out}] has no effect: {source.card.truth.called} has no tokens; leave it out"
+        )
     text = measured_text(source, config.data, said)
     before, controls = _before(source.run, config, name), _controls(source, config)
     device = build.device(config.device)
