@@ -19,6 +19,16 @@ model=()    # of the language model
 documents=$(mktemp -d)
 trap 'rm -rf "$documents"' EXIT
 
+# Where a process may fork after loading, one that has loaded `sae` stands by and runs its commands (see standby.py).
+if [ "$(uname)" = Linux ] && [ "$python" != python3 ]; then
+    exec {standby}> >(exec "$python" "$here/standby.py" serve "$documents/standby" >/dev/null)
+    standby_process=$!
+    sae() {
+        while [ ! -S "$documents/standby" ] && kill -0 "$standby_process"; do sleep 0.01; done
+        "$python" -I -S "$here/standby.py" ask "$documents/standby" "$@"
+    }
+fi
+
 # with_defaults KEY=VALUE... -- OVERRIDES...: the overrides, and the defaults of keys that they leave alone.
 with_defaults() {
     local defaults=()
