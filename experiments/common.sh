@@ -117,6 +117,15 @@ measured() {
     sae eval -m --json --quiet "run=$(joined)" "${measure[@]}" "$@" >"$documents/$name.json"
 }
 
+# measured_truth NAME: as `measured`, of dictionaries of a known truth, which has no documents to choose among.
+measured_truth() {
+    local each measure_all=("${measure[@]}") measure=()
+    for each in "${measure_all[@]}"; do
+        case $each in eval.tokens=* | features.tokens=* | features.split=* | features.rare_below=*) measure+=("$each") ;; esac
+    done
+    measured "$1"
+}
+
 # contrast NAME RUN... --against RUN... SETTINGS...: a document, or why it was refused.
 contrast() {
     local name=$1 code=0 each asked=()

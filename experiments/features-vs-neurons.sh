@@ -18,7 +18,7 @@ cost "$(many seed)" "$(many seed), each with ${bases//,/, },"
 runs=$(together)
 truth=$(sae train -m data=synthetic "seed=$(setting seed)")
 printf '%s\n' "$runs" | measured evaluations "baselines=[$bases]"
-printf '%s\n' "$truth" | measured truth
+printf '%s\n' "$truth" | measured_truth truth
 contrast bases $runs --against ${bases//,/ } 'figures=[ce_increase,fvu]'
 answer features_vs_neurons
 printf '%s\n' $runs $truth | report

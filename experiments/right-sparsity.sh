@@ -10,7 +10,7 @@ cost $((2 * $(many k seed))) $((2 * $(many k seed)))
 
 mapfile -t own < <(settings_but model model.path model.revision hook layer data)
 truth=$(sae train -m data=synthetic "${own[@]}")
-printf '%s\n' "$truth" | measured truth
+printf '%s\n' "$truth" | measured_truth truth
 runs=$(together)
 printf '%s\n' "$runs" | measured evaluations
 of_k() { printf '%s\n' "$2" | grep -E -- "-k_?$1-|/topk-F[0-9]+-k_?$1(-|\$)"; }

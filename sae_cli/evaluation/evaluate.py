@@ -21,7 +21,6 @@ from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import NOTHING_BESIDE, EvalConfig
 from sae_cli.config.commands.import_ import ImportConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
-from sae_cli.config.evaluation import EvaluationConfig
 from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
 from sae_cli.dictionaries.files import load_dictionary
@@ -54,6 +53,10 @@ _OF_BOTH_ENDS = "de_projection"
 """Of an autoencoder."""
 
 _FACTS = ("tokens_sha256",)
+_OF_TEXT = (
+    *(f"eval.{name}" for name in ("exclude", "sample", "rows_per_document", "within")),
+    "features.rows_per_document",
+)
 
 
 def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResult:
@@ -129,11 +132,8 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
     config = claim.config
     if not source.card.truth:
         check_model(source)
-    elif config.eval.exclude != EvaluationConfig().exclude:
-        left_out = ",".join(each.value for each in config.eval.exclude)
-        raise RequestError(
-            f"eval.exclude=[{left_out}] has no effect: {source.card.truth.called} has no tokens; leave it out"
-        )
+    else:
+        _refuse_of_text(config, source.card.truth.called)
     text = measured_text(source, config.data, said)
     before, controls = _before(source.run, config, name), _controls(source, config)
     device = build.device(config.device)
@@ -168,6 +168,13 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
             take_file(copy, root_of(source.run, config.out) / EVAL_FILE)
         facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
         return claimed.finish(**facts, seconds=claim.seconds())
+
+
+def _refuse_of_text(config: EvalConfig, called: str) -> None:
+    """Refuse what chooses among tokens and documents, of which a known truth has none."""
+    asked, usual = flatten(config), flatten(EvalConfig(run=config.run))
+    if idle := [key for key in _OF_TEXT if asked[key] != usual[key]]:
+        raise RequestError(f"{idle[0]} has no effect: {called} has no tokens and no documents; leave it out")
 
 
 def read_features(finished: FinishedRun, n_features: int) -> dict[str, Tensor]:

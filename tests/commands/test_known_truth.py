@@ -17,7 +17,7 @@ from sae_cli.commands import eval as evaluate
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.commands.features import FeaturesConfig
 from sae_cli.config.data import BenchData, CompositionalData, SyntheticData
-from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig, Sample
 from sae_cli.errors import Interrupted, RequestError
 from sae_cli.metrics.truth import mcc
 from sae_cli.runs.dictionary_run import read_dictionary_run
@@ -137,6 +137,16 @@ REFUSED = [
     ),
     ({"ablate": [1]}, "ablate: features are taken out of a language model; SynthSAEBench data has none"),
     ({"references": ["demo"]}, "references are language models, and SynthSAEBench data has none"),
+    *(
+        ({group: kind(tokens=2000, **{name: value})}, f"{group}.{name} has no effect: SynthSAEBench data has no tokens")
+        for group, kind, name, value in (
+            ("eval", EvaluationConfig, "exclude", []),
+            ("eval", EvaluationConfig, "sample", Sample.first),
+            ("eval", EvaluationConfig, "rows_per_document", 2),
+            ("eval", EvaluationConfig, "within", 10_000),
+            ("features", FeaturePassConfig, "rows_per_document", None),
+        )
+    ),
     ({"data": SyntheticData(d=64)}, "of activations of SynthSAEBench data cannot be measured on other activations"),
 ]
 
