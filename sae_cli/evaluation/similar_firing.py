@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -33,6 +33,16 @@ class _Seen:
     features: list[Float[Tensor, "N _"]]
     document: Int[Tensor, " N"]
     row: int
+
+    def moved(self, before: _Seen | None) -> _Seen:
+        """Its rows moved on by half of them; where it has one only, the row that was read before."""
+        if half := len(self.document) // self.row // 2 * self.row:
+            return replace(
+                self,
+                features=[each.roll(half, dims=0) for each in self.features],
+                document=self.document.roll(half),
+            )
+        return before if before is not None and len(before.document) == len(self.document) else self
 
 
 def subjects(compared: Sequence[Contestant], config: CompareConfig) -> list[Subject]:
@@ -72,21 +82,22 @@ def similar_firing(
 ) -> dict[tuple[int, int], Similar]:
     """For each pair the features that correlate most, both ways.
 
-    The floor is the same with the rows of one of the two moved on by half of those that are read at once, where that is
-    to another document: what features share because of their frequencies, and of the positions in a row.
+    The floor is the same with the rows of one of the two moved on, where that is to another document: what features
+    share because of their frequencies, and of the positions in a row.
     """
     sizes = [len(each.number) for each in compared]
     pairs = list(combinations(range(len(compared)), 2))
     expect_memory(sum(2 * 4 * sizes[i] * sizes[j] for i, j in pairs))
     sums = {pair: CorrelationSums(*(sizes[i] for i in pair)) for pair in pairs}
     moved = {pair: CorrelationSums(*(sizes[i] for i in pair)) for pair in pairs}
+    before: _Seen | None = None
     for seen in _read(compared, read, config):
-        half = len(seen.document) // seen.row // 2 * seen.row
-        other = seen.document != seen.document.roll(half)
-        for pair in pairs:
-            a, b = (seen.features[i] for i in pair)
-            sums[pair].add(FiredTogether(a, b))
-            moved[pair].add(FiredTogether(a[other], b.roll(half, dims=0)[other]))
+        elsewhere = seen.moved(before)
+        other = seen.document != elsewhere.document
+        for i, j in pairs:
+            sums[i, j].add(FiredTogether(seen.features[i], seen.features[j]))
+            moved[i, j].add(FiredTogether(seen.features[i][other], elsewhere.features[j][other]))
+        before = seen
     warn_if_short(
         "features.tokens", config.features.tokens, sums[pairs[0]].n, f"the {config.features.split.value} text"
     )

@@ -1,5 +1,6 @@
 """Comparing runs end to end: known answers, and requests that make no sense."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -202,6 +203,30 @@ def test_correlations_against_numpy(world, runs, tmp_path):
     expected = np.corrcoef(both.T)[: len(of_a), len(of_a) :]
     np.testing.assert_allclose(found["0_1.cosine"].numpy(), expected.max(axis=1), atol=1e-4)
     assert torch.equal(found["0_1.nearest"], of_b[torch.from_numpy(expected.argmax(axis=1))])
+
+
+def test_the_floor_does_not_need_several_rows_at_once(runs, tmp_path):
+    """Of one row at a time, the row before is of another document as well."""
+    few, many = (
+        compared(tmp_path / f"{rows}", runs / "mlp_out", runs / "seed1", by=By.activations, model_rows=rows)["pairs"][0]
+        for rows in (1, 4)
+    )
+    assert few["a_to_b"]["mmcs"] == pytest.approx(many["a_to_b"]["mmcs"], abs=1e-4)
+    assert few["a_to_b"]["floor_moved"] == pytest.approx(many["a_to_b"]["floor_moved"], abs=0.1)
+    assert few["a_to_b"]["floor_moved"] < few["a_to_b"]["mmcs"]
+
+
+def test_models_that_read_other_tokens_are_refused(world, runs, tmp_path):
+    shutil.copytree(world.model, tmp_path / "model")
+    tokenizer = json.loads((tmp_path / "model" / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "e"}, "content": "a"}
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    tensors = read_run(runs / "mlp_out").read_tensors("sae.safetensors")
+    world.install(tmp_path / "other", tensors, model=ModelConfig(path=str(tmp_path / "model")))
+    with pytest.raises(
+        RequestError, match="by=activations: expected models that read the same tokens, found rows that"
+    ):
+        compared(tmp_path / "c", runs / "mlp_out", tmp_path / "other", by=By.activations)
 
 
 def test_networks_without_a_basis_in_common_meet_by_activations(world, runs, tmp_path):
