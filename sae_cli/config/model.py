@@ -28,7 +28,7 @@ class ModelConfig:
     """A Hugging Face causal language model.
 
     Attributes:
-        path: a hub id, a local folder, or `embedded:<name>` for a model shipped with this package.
+        path: a hub id, a local folder or GGUF file, or `embedded:<name>` for a model shipped with this package.
         name: how run directories call it; empty means the path's last part and a hash of the path.
         revision: branch, tag or commit on the hub (Pythia's training checkpoints: `step1000`; those of `demo-xxs`:
             `step0`, `step16`, `step64`, `step256`, `step1024`).

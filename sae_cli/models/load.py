@@ -20,6 +20,7 @@ from sae_cli.errors import JobError, RequestError, denied, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merge
 from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
+from sae_cli.models.gguf import gguf_config, gguf_options, made_plain, no_bar_of_gguf
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.plain_config import plain_config, quantization
 from sae_cli.models.sources import AS_INITIALIZED, Origin, Source, model_run, model_source, tokenizer_source
@@ -49,7 +50,7 @@ def load_language_model(
     An adapter (LoRA) that is there is merged into the weights.
 
     Args:
-        path: a hub id, a local folder, or `embedded:<name>` for a model shipped with this package.
+        path: a hub id, a local folder or GGUF file, or `embedded:<name>` for a model shipped with this package.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that comes with the model.
 
@@ -98,7 +99,7 @@ def load_tokenizer(
 
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(source.location, **_options(source, trust_remote_code))
+            return AutoTokenizer.from_pretrained(source.folder, **_options(source, trust_remote_code))
     except OSError as error:
         raise denied(error, source.location) or _unreachable(source, error) from error
     except (ValueError, TypeError, KeyError) as error:
@@ -110,7 +111,7 @@ def load_tokenizer(
 
 def _brings_tokenizer(source: Source) -> bool:
     folder = Path(source.location)
-    return source.origin is Origin.hub or any((folder / name).exists() for name in _TOKENIZER_FILES)
+    return source.origin in (Origin.hub, Origin.gguf) or any((folder / name).exists() for name in _TOKENIZER_FILES)
 
 
 def fresh_model(hf: PreTrainedModel, seed: int) -> PreTrainedModel:
@@ -144,6 +145,8 @@ def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
     """The model's config, refused before weights are read if the model needs what it cannot have."""
     from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
+    if source.origin is Origin.gguf:
+        return gguf_config(source)
     try:
         raw, _ = PretrainedConfig.get_config_dict(source.location, **_options(source, trust_remote_code))
     except OSError as error:
@@ -194,7 +197,7 @@ def _load_weights(
         if source.origin is not Origin.hub:
             check_weight_files(Path(source.location), config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.location,
+            source.folder,
             config=config,
             dtype=dtype,
             weights_only=True,
@@ -219,6 +222,8 @@ def _load_weights(
             f"{_one_line(error)}; save or download the model again"
         ) from error
     hf, report = loaded
+    if source.origin is Origin.gguf:
+        made_plain(hf)
     # transformers fills what is missing with random numbers.
     if missing := sorted(report["missing_keys"]):
         raise JobError(
@@ -246,6 +251,7 @@ def _initialized(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedMode
 def _options(source: Source, trust_remote_code: bool) -> dict[str, Any]:
     """What every `from_pretrained` is given; a folder never makes it ask the hub."""
     options = {"trust_remote_code": trust_remote_code, "local_files_only": source.origin is not Origin.hub}
+    options |= gguf_options(source)
     on_the_hub = source.origin is Origin.hub and source.revision is not None
     return {**options, "revision": source.revision} if on_the_hub else options
 
@@ -292,7 +298,8 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with no_bar_of_gguf():
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -19,6 +19,8 @@ _CHECKPOINT = re.compile(r"step(\d+)")
 AS_INITIALIZED = "step0"
 """The checkpoint of an embedded model that needs no weights: they follow from the seed."""
 ADAPTER_CONFIG = "adapter_config.json"
+GGUF = ".gguf"
+"""How the name of a file of llama.cpp ends."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
@@ -30,21 +32,27 @@ def is_hub_id(name: str) -> bool:
 class Origin(Enum):
     embedded = "embedded"
     folder = "folder"
+    gguf = "gguf"
     hub = "hub"
 
 
 class Source(NamedTuple):
-    """What transformers is asked for: `location` is a folder or a hub id, `path` and `revision` are what the user
-    gave."""
+    """What transformers is asked for: `location` is a folder, a GGUF file or a hub id, `path` and `revision` are what
+    the user gave."""
 
     path: str
     location: str
     origin: Origin
     revision: str | None
 
+    @property
+    def folder(self) -> str:
+        """The folder that the model lies in, or its hub id."""
+        return str(Path(self.location).parent) if self.origin is Origin.gguf else self.location
+
 
 def model_source(path: str, revision: str | None = None) -> Source:
-    """The source that `path` names: a hub id, a local folder, or `embedded:<name>`.
+    """The source that `path` names: a hub id, a local folder or GGUF file, or `embedded:<name>`.
 
     A folder that is there goes before a hub id of the same name.
 
@@ -55,6 +63,9 @@ def model_source(path: str, revision: str | None = None) -> Source:
     if path.startswith(_EMBEDDED_PREFIX):
         return _embedded(path, revision)
     folder = Path(path).expanduser()
+    if folder.suffix == GGUF and folder.is_file():
+        _refuse_revision(path, revision)
+        return Source(path, str(folder.resolve()), Origin.gguf, None)
     if folder.exists() or not is_hub_id(path):
         _check_folder(path, folder)
         _refuse_revision(path, revision)
@@ -63,7 +74,8 @@ def model_source(path: str, revision: str | None = None) -> Source:
 
 
 def model_identity(path: str, revision: str | None = None) -> str:
-    """How a manifest names the model: `embedded:demo`, `folder:/abs/path` or `hub:owner/name@revision`.
+    """How a manifest names the model: `embedded:demo`, `folder:/abs/path`, `file:/abs/model.gguf` or
+    `hub:owner/name@revision`.
 
     It names the place, not the content of the weights.
     """
@@ -73,6 +85,8 @@ def model_identity(path: str, revision: str | None = None) -> str:
             return source.path + (f"@{source.revision}" if source.revision else "")
         case Origin.folder:
             return f"folder:{source.location}"
+        case Origin.gguf:
+            return f"file:{source.location}"
         case Origin.hub:
             return f"hub:{source.location}@{source.revision or 'main'}"
 
@@ -140,7 +154,7 @@ def _check_folder(path: str, folder: Path) -> None:
         found = "a file" if folder.exists() else "nothing there"
         raise RequestError(
             f"model.path={path}: expected a model folder at {folder.absolute()}, found {found}; "
-            "correct the path, or give a hub id such as EleutherAI/pythia-70m"
+            "correct the path, or give a GGUF file or a hub id such as EleutherAI/pythia-70m"
         )
     if not any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG)):
         raise RequestError(

@@ -21,6 +21,10 @@ _SLACK = 16
 def check_weight_files(folder: Path, config: PretrainedConfig) -> None:
     """Headers that fit their files, indices that stay in the folder, and a config that asks for no more than there is.
 
+    Args:
+        folder: of the weights; or a file that holds them and the config.
+        config: of the model.
+
     Raises:
         ValueError: it is not so; one line says where.
         OSError: a file cannot be read.
@@ -62,7 +66,8 @@ def _is_name(value: Any) -> bool:
 
 
 def _check_size(folder: Path, config: Any) -> None:
-    held = sum(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern))
+    files = [folder] if folder.is_file() else [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
+    held = sum(file.stat().st_size for file in files)
     sizes = {name: getattr(config, name) for name in ("hidden_size", "num_hidden_layers", "vocab_size")}
     for name, size in sizes.items():
         if type(size) is not int or size < 1:

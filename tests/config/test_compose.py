@@ -34,6 +34,8 @@ MODELS = {
     "pythia160m": "EleutherAI/pythia-160m-deduped",
     "pythia410m": "EleutherAI/pythia-410m-deduped",
     "gpt2": "openai-community/gpt2",
+    "smollm2": "HuggingFaceTB/SmolLM2-135M",
+    "gemma3-270m": "google/gemma-3-270m",
 }
 RECIPES = {
     "anthropic2024": "relu",

@@ -41,7 +41,7 @@ def test_a_folder_keeps_the_at_sign_of_its_name(tmp_path):
         ("dem-s", "references=dem-s: no model option dem-s: did you mean demo-s"),
         (
             "zzz",
-            "no model option zzz; there is demo, demo-s, demo-xs, demo-xxs, demo-xxs-1, demo-xxs-2, gpt2, pythia14m",
+            "no model option zzz; there is demo, demo-s, demo-xs, demo-xxs, demo-xxs-1, demo-xxs-2, gemma3-270m, gpt2",
         ),
         ("hf", "no model option hf"),
         ("pythia70m@", "expected a revision after the @"),
