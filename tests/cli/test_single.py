@@ -13,7 +13,7 @@ import pytest
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import StdlibData
-from sae_cli.config.model import Dtype
+from sae_cli.config.model import ModelDtype
 from sae_cli.errors import RequestError
 
 RUN = "runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0"
@@ -47,7 +47,7 @@ def test_the_stage_gets_a_typed_configuration(sae, stage):
     config, directory = stage.calls[0]
     assert isinstance(config, TrainConfig)
     assert isinstance(config.data, StdlibData)
-    assert (config.tokens, config.model.dtype) == (50_000_000, Dtype.bfloat16)
+    assert (config.tokens, config.model.dtype) == (50_000_000, ModelDtype.bfloat16)
     assert str(directory) == "runs/x/y"
 
 
@@ -105,7 +105,7 @@ BAD_REQUESTS = {
     "train sae=xyz": "no option xyz for sae; there is batch_topk, gated, jump_relu, matryoshka, relu, topk",
     "train l1=abc": "l1=abc: Value 'abc' of type 'str' could not be converted to Float",
     "train layer=1.5": "layer=1.5: Value '1.5' of type 'float' could not be converted to Integer",
-    "train model.dtype=float31": "Invalid value 'float31', expected one of [float32, bfloat16, float16]",
+    "train model.dtype=float31": "Invalid value 'float31', expected one of [auto, float32, bfloat16, float16]",
     "train l1=nan": "l1=nan: expected a finite number",
     "train model=hf": "model.path is missing: give model.path=…",
     "train l1=1 l1=2": "l1 is given twice: l1=1 and l1=2",
