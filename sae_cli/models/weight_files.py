@@ -63,7 +63,10 @@ def _is_name(value: Any) -> bool:
 
 def _check_size(folder: Path, config: Any) -> None:
     held = sum(file.stat().st_size for pattern in _WEIGHTS for file in folder.glob(pattern))
-    sizes = {name: getattr(config, name) for name in ("hidden_size", "num_hidden_layers", "vocab_size")}
+    names = ("hidden_size", "num_hidden_layers", "vocab_size")
+    if not all(hasattr(config, name) for name in names):
+        return  # a model without such sizes, which no table of families has
+    sizes = {name: getattr(config, name) for name in names}
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise ValueError(f"{name}={size!r} in config.json")
