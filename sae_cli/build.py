@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import DataConfig, HfData, InstalledData, RecordData, StdlibData, TextData
-from sae_cli.config.hook import LogitUpdateHook, SiteConfig
+from sae_cli.config.hook import HookPoint, LogitUpdateHook, ModuleHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.sae import (
     BatchTopKSae,
@@ -59,14 +60,24 @@ def device(name: str) -> torch.device:
     return chosen
 
 
-def language_model(config: ModelConfig, data: DataConfig, on: torch.device) -> LanguageModel:
-    """The model as this data meets it."""
+def language_model(
+    config: ModelConfig, data: DataConfig, on: torch.device, places: Sequence[SiteConfig] = ()
+) -> LanguageModel:
+    """The model as this data meets it.
+
+    Args:
+        config: names the model; of any family where all places are modules that are named by their paths.
+        data: the text.
+        on: where it runs.
+        places: that are read or written.
+    """
     model = load_language_model(
         config.path,
         revision=config.revision,
         dtype=getattr(torch, config.dtype.value),
         device=on,
         trust_remote_code=config.trust_remote_code,
+        any_model=bool(places) and all(each.hook.point is HookPoint.module for each in places),
     )
     if data.gaussian_embeddings:
         model.replace_embeddings(data.seed)
@@ -76,6 +87,10 @@ def language_model(config: ModelConfig, data: DataConfig, on: torch.device) -> L
 def site(named: SiteConfig, model: LanguageModel) -> Site:
     """The place in the model that is named; refused where the model has no such place."""
     hook, layer = named
+    if isinstance(hook, ModuleHook) and hook.point is HookPoint.module:
+        chosen = Site.of_module(hook.path, hook.side)
+        model.check_site(chosen)
+        return chosen
     mode = hook.mode if isinstance(hook, LogitUpdateHook) else None
     chosen = Site(hook.point, model.n_layers - 1 if layer is None else layer, mode)
     model.check_site(chosen)

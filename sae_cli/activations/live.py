@@ -53,7 +53,8 @@ class LiveActivations:
 
     def __init__(self, config: HarvestConfig | TrainConfig, device: torch.device) -> None:
         console.log(f"loading the model {config.model.path}")
-        self.model = build.language_model(config.model, config.data, device)
+        place = SiteConfig.of(config.hook, config.layer)
+        self.model = build.language_model(config.model, config.data, device, [place])
         self.stream = build.row_stream(config.data, self.model, Split.train)
         self._held_out = build.row_stream(config.data, self.model, Split.held_out)
         self._config = config

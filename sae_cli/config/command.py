@@ -121,7 +121,7 @@ class StreamConfig(CommandConfig):
             return self.data.run_part()
         model, key = model_part(self.model)
         hook = self.hook.label() + (f".{layer}" if self.hook.has_layer else "")
-        return f"{model}/{hook}", {key, "hook.point", "hook.mode", "layer"}
+        return f"{model}/{hook}", {key, "hook.point", "hook.mode", "hook.path", "hook.side", "layer"}
 
 
 @dataclass(kw_only=True)

@@ -8,14 +8,14 @@ from functools import cache
 from typing import NamedTuple, get_type_hints
 
 from sae_cli.config.data import BenchData, CompositionalData, HfData, InstalledData, StdlibData, SyntheticData, TextData
-from sae_cli.config.hook import HookConfig, LogitUpdateHook
+from sae_cli.config.hook import HookConfig, LogitUpdateHook, ModuleHook
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.roles import Role, role_of
 from sae_cli.config.sae import SAE_SCHEMAS
 
 GROUPS = {
     "model": {"causal_lm": ModelConfig},
-    "hook": {"hook": HookConfig, "logit_update": LogitUpdateHook},
+    "hook": {"hook": HookConfig, "logit_update": LogitUpdateHook, "module": ModuleHook},
     "data": {
         "stdlib": StdlibData,
         "installed": InstalledData,

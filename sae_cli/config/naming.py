@@ -13,6 +13,7 @@ from sae_cli.config.paths import absolute
 from sae_cli.errors import RequestError
 
 _PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_LONGEST_PART = 120
 
 
 class RunName(NamedTuple):
@@ -46,6 +47,12 @@ def last_part(path: str) -> str:
     """The last part of a path in the characters of names."""
     last = re.sub(r"[^A-Za-z0-9._-]+", "_", path.rstrip("/").rpartition("/")[2])
     return last.lstrip(".") or "run"
+
+
+def safe_part(text: str) -> str:
+    """Text in the characters of names, with a hash where that, or cutting it short, has changed it."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[:_LONGEST_PART]
+    return safe if safe == text else f"{safe or 'part'}-{short_hash(text)}"
 
 
 def model_part(model: ModelConfig) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sae_cli.config.agreement import out_of_bounds
 from sae_cli.config.data import DataConfig, TruthData
-from sae_cli.config.hook import Basis, LogitUpdateHook, SiteConfig
+from sae_cli.config.hook import Basis, LogitUpdateHook, ModuleHook, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.config.plain import INVALID, plain_group, typed_group
@@ -91,6 +91,11 @@ class Card:
         assert self.model and self.wiring
         return " and ".join(dict.fromkeys(_basis(site, self.model) for site in self.wiring.writes))
 
+    @property
+    def basis_of_writes(self) -> Basis | None:
+        """The kind of what is written; None of what is of no model."""
+        return self.wiring.writes[0].hook.point.basis if self.wiring else None
+
     def header(self) -> Document:
         """For the header of a dictionary's file: the card, and beside it its most telling entries by themselves."""
         telling: Document = {}
@@ -99,6 +104,7 @@ class Card:
             telling = {"hook": hook.point.value, "model": with_absolute_paths(self.model).path}
             telling |= {} if layer is None else {"layer": layer}
             telling |= {"mode": hook.mode.value} if isinstance(hook, LogitUpdateHook) else {}
+            telling |= {"path": hook.path, "side": hook.side.value} if isinstance(hook, ModuleHook) else {}
         return {**telling, "scale": self.scale, CARD: self._document()}
 
     def _document(self) -> Document:
@@ -144,7 +150,7 @@ class Card:
 
 def _basis(site: SiteConfig, model: ModelConfig) -> str:
     match site.hook.point.basis:
-        case Basis.neurons:
+        case Basis.neurons | Basis.module:
             return site.label
         case Basis.logits:
             revision = f"@{model.revision}" if model.revision else ""

@@ -15,7 +15,7 @@ from sae_cli.evaluation.held_out import HeldOutText
 from sae_cli.metrics.ablation import AblationSums, TakenOut
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.metrics.report import AblationReport
-from sae_cli.models import LanguageModel, Site, Wires
+from sae_cli.models import LanguageModel, MappedTarget, Site, Wires
 from sae_cli.models.hooks import recorder, stand_in
 from sae_cli.tensor_types import Activations, Bool, Float, Int, Logits, Rows, SiteActivations, Tensor
 
@@ -31,7 +31,8 @@ class Ablation:
         text: on which they fire.
 
     Raises:
-        RequestError: a feature that the dictionary does not have, or a hook point that acts on the direct path only.
+        RequestError: a feature that the dictionary does not have, a hook point that acts on the direct path only, or a
+            model that does not predict the next token.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Ablation:
         text: HeldOutText,
     ) -> None:
         check_features(features, dictionary.n_features)
+        model.check_predicts(f"ablate={list(features)}")
         source, target = map(model.target, wires)
         if target.replaced is None:
             raise RequestError(
@@ -51,7 +53,8 @@ class Ablation:
             )
         self.model, self.dictionary, self.text = model, dictionary, text
         self.source, self.target, self.replaced = source, target, target.replaced
-        self.sums = {feature: AblationSums(model.vocab_size) for feature in features}
+        direct = isinstance(target, MappedTarget)
+        self.sums = {feature: AblationSums(model.n_logits, direct) for feature in features}
 
     def results(self) -> tuple[list[AblationReport], dict[str, Tensor]]:
         """Run the text; of each feature its figures, and what it adds to the logits of every token [A, V]."""
@@ -63,7 +66,7 @@ class Ablation:
     def add(self, tokens: Rows, counted: Bool[Tensor, "B T"]) -> None:
         """Add rows of tokens, and at which positions features are taken out."""
         seen: dict[Site, SiteActivations] = {}
-        taps = {*self.source.taps, *self.target.taps, self.model.end.final_resid}
+        taps = {*self.source.taps, *self.target.needed}
         clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
         y = self.target.read(seen).float()
         x = y if self.source is self.target else self.source.read(seen).float()
@@ -86,13 +89,14 @@ class Ablation:
         without: Activations,
         seen: dict[Site, SiteActivations],
     ) -> None:
-        fires = f > 0
-        direct = self.target.normalized(y, seen) - self.target.normalized(without, seen)
-        direct = direct[fires] @ self.model.end.logit_space.W.T
+        fires, direct = f > 0, None
+        if isinstance(self.target, MappedTarget):
+            change = self.target.normalized(y, seen) - self.target.normalized(without, seen)
+            direct = (change[fires] @ self.model.end.logit_space.W.T).cpu()
         higher = (clean - ablated)[fires].float()
         targets = tokens[:, 1:].to(clean.device)
         increase = _surprise(ablated, targets) - _surprise(clean, targets)
-        sums.add(TakenOut(f[fires].cpu(), higher.cpu(), direct.cpu(), fires[:, :-1].cpu(), increase.cpu()))
+        sums.add(TakenOut(f[fires].cpu(), higher.cpu(), direct, fires[:, :-1].cpu(), increase.cpu()))
 
     def reports(self) -> list[AblationReport]:
         """The figures of each feature."""
@@ -101,12 +105,14 @@ class Ablation:
     def tensors(self) -> dict[str, Tensor]:
         """What each feature adds to the logits where it fires."""
         effects = [sums.mean_effects() for sums in self.sums.values()]
-        return {
+        found = {
             "feature": torch.tensor(list(self.sums)),
             "tokens": torch.tensor([sums.n for sums in self.sums.values()]),
             "logit_effect": torch.stack([all_paths for all_paths, _ in effects]),
-            "logit_effect_direct": torch.stack([direct for _, direct in effects]),
         }
+        if direct := [each for _, each in effects if each is not None]:
+            found["logit_effect_direct"] = torch.stack(direct)
+        return found
 
     def _report(self, feature: int, sums: AblationSums) -> AblationReport:
         all_paths, _ = sums.mean_effects()

@@ -20,7 +20,8 @@ from sae_cli.tensor_types import Float, SiteActivations, Tensor
 
 NEUTRAL = 1e-3
 """What a step may cost: nats a token of divergence between the predictions with and without it (the rise in loss of a
-model that is right about itself, without the noise of the text), or of a known truth a share of the variance."""
+model that is right about itself, without the noise of the text), or, where nothing is predicted, a share of the
+variance."""
 TOKENS = 4096
 """On which steps are tried."""
 _TRIED = (2.0, 1.0, 0.5, 0.25)
@@ -42,7 +43,7 @@ def neutral_step(splicer: Splicer, dictionary: Dictionary, rows: Iterable[HeldOu
     return _at(NEUTRAL, [(unit or 1.0) * part for part in _TRIED], costs)
 
 
-def neutral_step_of_truth(dictionary: Dictionary, x: Float[Tensor, "N D"]) -> float:
+def neutral_step_of_variance(dictionary: Dictionary, x: Float[Tensor, "N D"]) -> float:
     """The step that raises the FVU by `NEUTRAL`."""
     seen = Encoded(dictionary, x)
     unit = mean_contribution(seen)

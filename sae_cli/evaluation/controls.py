@@ -86,7 +86,8 @@ def beside(
                 "and the context of the dictionary's text"
             )
         found[path] |= _differences(rows, theirs)
-        if torch.equal(rows.column("ce_clean"), theirs.column("ce_clean")):  # one network
+        losses = all("ce_clean" in each.columns for each in (rows, theirs))
+        if losses and torch.equal(rows.column("ce_clean"), theirs.column("ce_clean")):  # one network
             found[path] |= recovered_above(rows, theirs)
     return found
 

@@ -144,6 +144,8 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
         needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
         announce([needs])
         expect_memory(needs.memory)
+    if config.references and isinstance(subject, ModelSubject):
+        subject.model.check_predicts("references")
     references = _references(source, subject, config)
     beside = (tuple(config.baselines), config.baseline_tokens, references)
     measurement = Measurement(subject, config.eval, config.features, *beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.hook import Basis
 from sae_cli.dictionaries.card import Card
 from sae_cli.documents import Document, Facts
 from sae_cli.evaluation.loss_tables import domain_rows, held_out, loss_rows, reference_rows, with_interval
@@ -90,6 +91,7 @@ def _table(source: DictionaryRun, report: Facts, rare: RareReport) -> list[tuple
         ("held-out tokens", held_out(report)),
         *_rows_of(report, Group.RECONSTRUCTION),
         *loss_rows(report),
+        *_unknown(source.card, report),
         ("alive / dead", f"{report['alive']:,} / {report['dead']:,} (of {report['feature_tokens']:,} tokens)"),
         ("on > 1 % / > 10 % of tokens", f"{report['dense_1']:,} / {report['dense_10']:,}"),
         *_rows_of(report, Group.TRUTH),
@@ -112,6 +114,14 @@ def _table(source: DictionaryRun, report: Facts, rare: RareReport) -> list[tuple
         share = f"{report['nullspace']:.4f} (random {report['nullspace_floor']:.4f}, activations "
         rows.append(("null-space share", f"{share}{report['nullspace_variance']:.4f})"))
     return rows
+
+
+def _unknown(card: Card, report: Facts) -> list[tuple[str, ...]]:
+    """What is not measured where only a module is known, or the model does not predict the next token."""
+    if card.basis_of_writes is not Basis.module:
+        return []
+    losses = [] if "ce_clean" in report else [("losses", "none: the model does not predict the next token")]
+    return [*losses, ("direct path, logit weights", "none: the way from a module to the logits is not known")]
 
 
 def _training_rows(card: Card) -> list[tuple[str, ...]]:
@@ -186,11 +196,12 @@ def ablation_rows(taken_out: Sequence[AblationReport]) -> list[tuple[str, ...]]:
     """A line for each feature that was taken out."""
     rows = []
     for each in taken_out:
-        if "cosine_direct" not in each:
+        if "mean_act" not in each:
             rows.append((f"without feature {each['feature']}", "fires on none of the tokens"))
             continue
         raises = " ".join(map(repr, each["raises"][:5]))
         increase = f"CE {plus_minus(each['ce_increase'] or 0.0, each['ce_increase_se'], sign='+')}"
-        value = f"{increase} on its {each['tokens']:,} tokens; it raises {raises}; direct path cosine "
-        rows.append((f"without feature {each['feature']}", f"{value}{each['cosine_direct']:.2f}"))
+        value = f"{increase} on its {each['tokens']:,} tokens; it raises {raises}"
+        direct = f"; direct path cosine {each['cosine_direct']:.2f}" if "cosine_direct" in each else ""
+        rows.append((f"without feature {each['feature']}", f"{value}{direct}"))
     return rows

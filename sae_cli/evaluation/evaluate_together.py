@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
 from sae_cli.artifacts.stored_run import FinishedRun
@@ -54,7 +56,9 @@ def _evaluate(claim: Claim[EvalConfig]) -> FinishedRun:
     for source in sources:
         check_model(source)
     texts = [measured_text(source, config.data) for source in sources]
-    model = build.language_model(sources[0].model(), data, build.device(config.device))
+    places = [source.site() for source in sources]
+    model = build.language_model(sources[0].model(), data, build.device(config.device), places)
+    model.check_predicts("run=[…] of several")
     at = _by_site(sources, model)
     references = None
     if config.references:
@@ -115,27 +119,29 @@ def _difference(expected: ModelConfig | DataConfig, found: ModelConfig | DataCon
 def _by_site(sources: Sequence[DictionaryRun], model: LanguageModel) -> dict[Site, DictionaryRun]:
     """The dictionaries by where they go, in the order of the layers; refused where two would go to one place."""
     at: dict[Site, DictionaryRun] = {}
-    taken: dict[Site, DictionaryRun] = {}
+    taken: dict[tuple[nn.Module, bool], DictionaryRun] = {}
     for source in sources:
         site = build.site(source.site(), model)
         place = model.target(site).replaced
         if place is None:
             raise RequestError(
-                f"run=[…]: {source.run.directory} is of {_name(site)}, which acts on the direct path only and cannot "
+                f"run=[…]: {source.run.directory} is of {site.label}, which acts on the direct path only and cannot "
                 "be put into the model together with others; evaluate it alone"
             )
-        if place in taken:
-            both = f"{taken[place].run.directory} and {source.run.directory}"
-            raise RequestError(f"run=[…]: expected one dictionary for {_name(place)}, found {both}; leave one out")
-        at[site] = taken[place] = source
-    return dict(sorted(at.items(), key=lambda item: (item[0].layer, item[0].hook.value)))
+        tap = model.tap(place)
+        where = (tap.module, tap.at_input)  # a module may have a name of its own too
+        if where in taken:
+            both = f"{taken[where].run.directory} and {source.run.directory}"
+            raise RequestError(f"run=[…]: expected one dictionary for {place.label}, found {both}; leave one out")
+        at[site] = taken[where] = source
+    return dict(sorted(at.items(), key=lambda item: (item[0].layer, item[0].label)))
 
 
 def _load(source: DictionaryRun, site: Site, model: LanguageModel, verify: bool) -> Dictionary:
     dictionary = load_dictionary(source.run, verify).to(model.device)
     if dictionary.d_out != (width := model.width(site)):
         raise JobError(
-            f"{source.run.directory}: the dictionary writes activations of width {dictionary.d_out}, but {_name(site)} "
+            f"{source.run.directory}: the dictionary writes activations of width {dictionary.d_out}, but {site.label} "
             f"has width {width}"
         )
     return dictionary
@@ -143,7 +149,7 @@ def _load(source: DictionaryRun, site: Site, model: LanguageModel, verify: bool)
 
 def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryRun]) -> Document:
     dictionaries: dict[str, Facts] = {
-        _name(site): {
+        site.label: {
             "run": str(source.run.directory),
             "features": splicer.dictionaries[site].n_features,
             **splicer.of_site(site),
@@ -162,11 +168,6 @@ def _report(splicer: JointSplicer, text: HeldOutText, at: dict[Site, DictionaryR
         "positions": text.positions(),
         VERSION_KEY: VERSION,
     }
-
-
-def _name(site: Site) -> str:
-    mode = f"-{site.mode.value}" if site.mode else ""
-    return f"{site.hook.value}{mode}.{site.layer}"
 
 
 @shows_stored

@@ -22,7 +22,8 @@ from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.against_truth import against_truth, directions_found
 from sae_cli.evaluation.baselines import SAMPLE, Bases, check_ica
 from sae_cli.evaluation.code_step import TOKENS as TRIED_ON
-from sae_cli.evaluation.code_step import neutral_step, neutral_step_of_truth
+from sae_cli.evaluation.code_step import neutral_step, neutral_step_of_variance
+from sae_cli.evaluation.direct_effects import weights_on_logits
 from sae_cli.evaluation.encode import encoded, measure
 from sae_cli.evaluation.held_out import HeldOutText, check_losses
 from sae_cli.evaluation.references import References
@@ -34,10 +35,8 @@ from sae_cli.metrics.code_length import CodeBook, LevelCounts
 from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
 from sae_cli.metrics.language_loss import recovered_above
-from sae_cli.metrics.logit_weights import logit_weights
 from sae_cli.metrics.row_sums import RowSums
 from sae_cli.metrics.token_counts import TokenCounts
-from sae_cli.models.targets import TappedTarget
 from sae_cli.tensor_types import Float, Rows, SiteActivations, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
@@ -124,7 +123,7 @@ class Measurement:
         figures: Document = {**whole.figures, **counted}
         match self.subject:
             case ModelSubject():
-                shape, weights = _logit_weights(self.subject, dictionary, whole.inverse_scale)
+                shape, weights = weights_on_logits(self.subject, dictionary, whole.inverse_scale)
                 tensors |= weights
                 figures |= {name: _median(values[tensors["count"] > 0]) for name, values in shape.items()}
             case SyntheticSubject():
@@ -177,12 +176,12 @@ class Measurement:
         """To which activations are rounded before their code is counted; an eighth of the text says it well enough."""
         tried_on = min(TRIED_ON, self.evaluation.tokens // 8 + 1)
         match self.subject:
-            case ModelSubject():
-                splicer = Splicer(self.subject.model, self.subject.wires, dictionary)
+            case ModelSubject(model=model) if model.predicts:
+                splicer = Splicer(model, self.subject.wires, dictionary)
                 return neutral_step(splicer, dictionary, self._text.beginning(tried_on))
-            case SyntheticSubject():
+            case _:
                 x = torch.cat([each.activations for each in take(self.subject.blocks(Split.held_out), tried_on)])
-                return neutral_step_of_truth(dictionary, x.to(dictionary.W_dec.device))
+                return neutral_step_of_variance(dictionary, x.to(dictionary.W_dec.device))
 
     def _splice(
         self,
@@ -198,19 +197,21 @@ class Measurement:
             splicer.add(rows)
             read.add(rows.tokens.numpy())
         check_losses(splicer.losses, "the model and the dictionary in it")
+        of_all, by_row, direct = splicer.reconstruction, splicer.rows(), splicer.direct
         figures = {
             **splicer.results(),
             **text.domain_results(splicer.losses),
             **(references.place(text, splicer.losses) if references else {}),
-            "tokens": splicer.reconstruction.n,
-            "loss_tokens": int(splicer.losses.total[0]),
-            "rows": splicer.losses.rows,
-            "documents": splicer.losses.pooled.documents,
+            "tokens": of_all.n,
+            "rows": by_row.rows,
+            "documents": by_row.documents,
             "positions": text.positions(),
             "tokens_sha256": read.hexdigest(),
         }
-        of_all, inverse_scale = splicer.reconstruction, float(splicer.inverse_scale.results())
-        return _Whole(figures, of_all.n, of_all.l0, figures.get("bits", 0.0), inverse_scale, splicer.rows())
+        if subject.model.predicts:
+            figures["loss_tokens"] = int(splicer.losses.total[0])
+        inverse_scale = float(direct.inverse_scale.results()) if direct else 1.0
+        return _Whole(figures, of_all.n, of_all.l0, figures.get("bits", 0.0), inverse_scale, by_row)
 
     def _reconstruct(self, subject: SyntheticSubject, dictionary: Dictionary, book: CodeBook) -> _Whole:
         reconstruction, of_truth = against_truth(dictionary, subject, self.evaluation.tokens, book)
@@ -312,7 +313,7 @@ class Measurement:
                 figures = {**of_name.figures, **of_features}
             if whole.rows and of_name.rows:
                 rows[name.value] = of_name.rows
-                figures |= recovered_above(whole.rows, of_name.rows)
+                figures |= recovered_above(whole.rows, of_name.rows) if "ce_clean" in whole.rows.columns else {}
             of_subject = _OF_BASELINES if isinstance(self.subject, ModelSubject) else _OF_BASELINES_OF_TRUTH
             found[name.value] = {key: figures.get(key) for key in of_subject}
         return found, rows
@@ -329,17 +330,6 @@ class Measurement:
             for rows, block in subject.activations_of(subject.training_rows(self.baseline_tokens), Split.train):
                 yield torch.from_numpy(rows.tokens), block.activations.unflatten(0, (len(rows.tokens), -1))
                 advance(block.n)
-
-
-def _logit_weights(
-    subject: ModelSubject, dictionary: Dictionary, inverse_scale: float
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The shapes of the features' logit weights [F], and all that is kept of them."""
-    target = subject.model.target(subject.site)
-    rows = target.rows_to_normalized(dictionary.W_dec) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
-    weights = logit_weights(rows, subject.model.end.logit_space.W)
-    shape = {"logit_kurtosis_median": weights.kurtosis.cpu(), "logit_skew_median": weights.skew.cpu()}
-    return shape, weights.tensors()
 
 
 def _median(values: Float[Tensor, " N"]) -> float | None:

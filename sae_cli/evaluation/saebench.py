@@ -126,6 +126,7 @@ class CoreSplicer(Splicer):
     """
 
     def __init__(self, subject: ModelSubject, dictionary: Dictionary) -> None:
+        subject.model.check_predicts("sae bench")
         super().__init__(subject.model, subject.wires, dictionary)
         if self.target.replaced is None:
             raise RequestError(

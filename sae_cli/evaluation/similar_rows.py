@@ -9,10 +9,12 @@ import torch
 from sae_cli import build
 from sae_cli.config.commands.compare import CompareConfig
 from sae_cli.config.evaluation import By, Space
+from sae_cli.config.hook import Basis
 from sae_cli.errors import RequestError
 from sae_cli.evaluation.contestants import AnyContestant, Contestant
 from sae_cli.evaluation.similar import Similar, all_of, is_assigned
 from sae_cli.metrics.similarity import nearest_both_ways, one_to_one, random_floor, subspace_floor
+from sae_cli.models import MappedTarget
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.seeds import generator
 from sae_cli.tensor_types import Float, Tensor
@@ -45,6 +47,11 @@ def checked_space(config: CompareConfig, sources: Sequence[DictionaryRun]) -> Sp
                 "use space=resid or space=logits, or by=activations"
             )
         return space
+    if modules := [source.card.site.label for source in sources if source.card.basis_of_writes is Basis.module]:
+        raise RequestError(
+            f"space={space.value}: what {modules[0]} adds to it is not known of a module; compare dictionaries of one "
+            "module with space=activations, or any that read the same tokens with by=activations"
+        )
     if truths := [source.card.truth for source in sources if source.card.truth]:
         raise RequestError(
             f"space={config.space.value}: {truths[0].called} has no residual stream and no logits in which "
@@ -79,7 +86,9 @@ def rows_of(compared: Sequence[AnyContestant], space: Space, by: By) -> list[Flo
 def _mapped(compared: Sequence[AnyContestant], rows: Sequence[Tensor], space: Space) -> list[Tensor]:
     own = [each.source for each in compared if isinstance(each, Contestant)]
     model = build.language_model(own[0].model(), own[0].data(), torch.device("cpu"))
-    targets = [model.target(build.site(each.site(), model)) for each in own]
+    found = (model.target(build.site(each.site(), model)) for each in own)
+    targets = [each for each in found if isinstance(each, MappedTarget)]
+    assert len(targets) == len(own), "modules have been refused"
     maps = [each.rows_to_resid if space is Space.resid else each.rows_to_logits for each in targets]
     return [to_space(part) for to_space, part in zip(maps, rows, strict=True)]
 

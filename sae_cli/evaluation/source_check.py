@@ -16,7 +16,7 @@ from sae_cli import build
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.evaluation.subject import ModelSubject, make_subject
-from sae_cli.models import Site, Wires
+from sae_cli.models import Wires
 from sae_cli.runs.dictionary_run import DictionaryRun
 from sae_cli.runs.formats.format import Claim
 from sae_cli.tensor_types import Float, Tensor
@@ -206,10 +206,8 @@ class _Sample:
     def _captured(self, shift: int) -> Float[Tensor, "N D"] | None:
         from sae_cli.config.split import Split
 
-        site = self._subject.site
-        moved = Site(site.hook, site.layer + shift, site.mode)
-        first = -1 if site.hook.value == "resid" else 0
-        if not first <= moved.layer < self._subject.model.n_layers:
+        moved = self._subject.model.moved(self._subject.site, shift) if shift else self._subject.site
+        if moved is None:
             return None
         subject = ModelSubject(self._subject.model, Wires.at(moved), self._subject.data, self._subject.model_rows)
         parts, n = [], 0

@@ -11,6 +11,7 @@ import torch
 from sae_cli.activations.non_finite import check_positions
 from sae_cli.config.hook import HookPoint
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.evaluation.direct_effects import DirectEffects
 from sae_cli.evaluation.encode import measure
 from sae_cli.evaluation.held_out import HeldOutRows
 from sae_cli.evaluation.token_means import TokenMeans
@@ -19,11 +20,10 @@ from sae_cli.metrics.directions import NullSpace
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions, estimates
 from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
-from sae_cli.metrics.mean import Mean
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.reconstruction_rows import EncodedRows, ReconstructionRows
 from sae_cli.metrics.row_sums import RowSums
-from sae_cli.models import DirectPath, LanguageModel, Site, Visitor, Wires
+from sae_cli.models import LanguageModel, MappedTarget, Site, Visitor, Wires
 from sae_cli.models.hooks import recorder, stand_in
 from sae_cli.tensor_types import Bool, Float, Int, Logits, SiteActivations, Tensor
 
@@ -32,15 +32,15 @@ class CleanRun(NamedTuple):
     """What a run without any change leaves.
 
     Attributes:
-        logits: of every position.
-        seen: the activations at the taps of the target and at the final residual stream.
+        logits: of every position; None of a model that does not predict the next token.
+        seen: the activations at the places that the target needs.
         x: what the dictionary reads.
         y: what it is to write; of an autoencoder x itself.
         counted: positions whose activations are replaced and measured.
         replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
     """
 
-    logits: Float[Tensor, "B T V"]
+    logits: Float[Tensor, "B T V"] | None
     seen: dict[Site, Float[Tensor, "B T _"]]
     x: Float[Tensor, "B T D"]
     y: Float[Tensor, "B T E"]
@@ -61,9 +61,9 @@ class Splicer:
         source, target: what the dictionary reads, and what it writes.
         reconstruction: of the activations that it is to write.
         by_row: the same for each row of text.
-        losses: with ŷ, 0 and ȳ_train in their place, on the direct path alone and, where they can be, on all paths.
-        resid_error, logit_error: the reconstruction error mapped to the residual update and to centered logits.
-        inverse_scale: of the final norm, the mean of 1/σ.
+        losses: with ŷ, 0 and ȳ_train in their place, on the paths that are known: the direct one, and all where
+            something can be replaced. Nothing of a model that does not predict the next token.
+        direct: what is found on the direct path; None where that is not known.
         unseen: the activations' part in the null space, where there is one.
     """
 
@@ -77,13 +77,11 @@ class Splicer:
     ) -> None:
         self.model, self.dictionary = model, dictionary
         self.source, self.target = map(model.target, wires)
-        self.path, self.final_resid = DirectPath(model), model.end.final_resid
+        self.direct = DirectEffects(model, self.target) if isinstance(self.target, MappedTarget) else None
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
         self.by_row = ReconstructionRows(dictionary.activation_mean, book)
         self.on_all_paths = self.target.replaced is not None or wires.writes.hook is HookPoint.logits
-        self.losses = LossSums((ALL_PATHS if self.on_all_paths else ()) + DIRECT_PATH)
-        self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
-        self.inverse_scale = Mean()
+        self.losses = LossSums((ALL_PATHS if self.on_all_paths else ()) + (DIRECT_PATH if self.direct else ()))
         self.unseen = MappedErrorSums(null_space.projector()) if null_space else None
 
     @torch.no_grad()
@@ -93,12 +91,15 @@ class Splicer:
         encoded = self._encoded(run, seen.tokens)
         measure([encoded], self.reconstruction)
         self.by_row.add(EncodedRows(encoded, run.counted.nonzero()[:, 0], seen.places))
+        reconstructed = run.instead(encoded.reconstruction)
+        self._add_errors(run, reconstructed)
+        if run.logits is None:
+            return
         stand_ins = {
-            "sae": run.instead(encoded.reconstruction),
+            "sae": reconstructed,
             "zero": run.instead(torch.zeros_like(self.dictionary.activation_mean)),
             "mean": run.instead(self.dictionary.activation_mean),
         }
-        self._add_errors(run, stand_ins["sae"])
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
         logits = run.logits.cpu()
         self.losses.add(Predictions(*seen.text, logits, conditions, seen.counted, seen.places, seen.domains))
@@ -134,9 +135,12 @@ class Splicer:
 
     def _clean_run(self, tokens: Int[Tensor, "B T"], counted: Bool[Tensor, "B T"]) -> CleanRun:
         seen: dict[Site, SiteActivations] = {}
-        watched = {tap: recorder(seen, tap) for tap in {*self.source.taps, *self.target.taps, self.final_resid}}
-        if self.target.replaced is None:
-            clean, replaced = self.model.logits(tokens, watched), None
+        places, clean, replaced = {*self.source.taps, *self.target.needed}, None, None
+        watched = {place: recorder(seen, place) for place in places}
+        if not self.model.predicts:
+            seen = self.model.capture(tokens, [*places])
+        elif self.target.replaced is None:
+            clean = self.model.logits(tokens, watched)
         else:
             clean, replaced = self.model.branches(tokens, self.target.replaced, watched)
         x = self.source.read(seen).float()
@@ -156,44 +160,24 @@ class Splicer:
             yield name, run.replaced(stand_in(torch.where(run.counted[..., None], put, there))).cpu()
 
     def _direct_path(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
-        """Of the logits themselves, which have no other path, under both names."""
-        uncapped = self.path.uncapped(run.seen[self.final_resid], run.logits)
-        there = self.target.normalized(run.y, run.seen)
-        for name, values in stand_ins.items():
-            change = self.target.normalized(values, run.seen) - there
-            logits = self.path.logits(change.masked_fill(~run.counted[..., None], 0.0), uncapped).cpu()
-            if self.target.site.hook is HookPoint.logits:
-                yield name, logits
-            yield f"{name}_direct", logits
+        if self.direct and run.logits is not None:
+            yield from self.direct.logits(run.seen, run.logits, run.y, stand_ins, run.counted)
 
     def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B T E"]) -> None:
         """The reconstruction error, seen from other spaces."""
-        counted = run.counted
         if self.unseen:
-            self.unseen.add(Replaced(run.y[counted], reconstructed[counted]))
-        there, instead = (self.target.resid(values, run.seen) for values in (run.y, reconstructed))
-        if there is not None and instead is not None:
-            self.resid_error.add(Replaced(there[counted], instead[counted]))
-        end = self.model.end
-        there, instead = (
-            end.logit_space.coordinates(self.target.normalized(values, run.seen)[counted].double())
-            for values in (run.y, reconstructed)
-        )
-        self.logit_error.add(Replaced(there, instead))
-        scale = end.final_norm.scale(run.seen[self.final_resid])
-        self.inverse_scale.add(scale[counted].double().reciprocal().flatten())
+            self.unseen.add(Replaced(run.y[run.counted], reconstructed[run.counted]))
+        if self.direct:
+            self.direct.add_errors(run.seen, run.y, reconstructed, run.counted)
 
     def results(self) -> dict[str, float | None]:
         """Every figure by its name."""
-        mapped = {
-            "fvu_resid": self.resid_error.results().fvu,
-            "fvu_logit": self.logit_error.results().fvu,
-            "final_norm_inverse_scale": float(self.inverse_scale.results()),
-        }
+        mapped = self.direct.results() if self.direct else {}
         unseen = self.unseen.results().variance_sum if self.unseen else None
         null_space = {} if unseen is None else {"nullspace_variance": unseen / self.reconstruction.variance_sum}
         return {**self.reconstruction.results(), **mapped, **null_space, **estimates(self.rows())}
 
     def rows(self) -> RowSums:
         """All sums of each row of text: figures, their errors and differences between dictionaries follow from them."""
-        return self.losses.pooled.beside(self.by_row.results())
+        of_codes = self.by_row.results()
+        return self.losses.pooled.beside(of_codes) if self.model.predicts else of_codes

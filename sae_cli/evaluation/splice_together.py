@@ -54,11 +54,11 @@ class JointSplicer:
         """Add rows of text."""
         tokens, counted = rows.tokens, rows.counted.to(self.model.device)
         seen: dict[Site, SiteActivations] = {}
-        taps = {self.model.end.final_resid}.union(*(target.taps for target in self.targets.values()))
+        taps = {tap for target in self.targets.values() for tap in target.needed}
         clean = self.model.logits(tokens, {tap: recorder(seen, tap) for tap in taps}).cpu()
         for site, target in self.targets.items():
             x = target.read(seen).float()
-            check_positions(x, tokens, counted, f"held-out activations of {site.hook.value}.{site.layer}")
+            check_positions(x, tokens, counted, f"held-out activations of {site.label}")
             self._reconstructed(self.alone, site, x[counted])
         conditions = self._conditions(tokens, counted, seen)
         self.losses.add(Predictions(*rows.text, clean, conditions, rows.counted, rows.places, rows.domains))

@@ -120,8 +120,9 @@ class ModelSubject:
         ends = (("reads", self.wires.reads, dictionary.d_in), ("writes", self.wires.writes, dictionary.d_out))
         for what, site, found in ends:
             if found != (width := self.model.width(site)):
-                hook = site.hook.value
-                raise JobError(f"the dictionary {what} activations of width {found}, but {hook} has width {width}")
+                raise JobError(
+                    f"the dictionary {what} activations of width {found}, but {site.label} has width {width}"
+                )
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,6 @@ def make_subject(source: DictionaryRun, data: DataConfig | None, model_rows: int
     data = source.data(data)
     if isinstance(data, TruthData):
         return SyntheticSubject(truth_of(data), data.called)
-    model = build.language_model(source.model(), data, device)
+    model = build.language_model(source.model(), data, device, source.places())
     reads, writes = (build.site(each, model) for each in source.places())
     return ModelSubject(model, Wires(reads, writes), data, model_rows)

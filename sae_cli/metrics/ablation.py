@@ -17,20 +17,21 @@ class TakenOut:
 
     Attributes:
         f: the feature where it fires.
-        all_paths, direct_path: by how much logits were higher there with it.
+        all_paths, direct_path: by how much logits were higher there with it; None where the direct path is not known.
         fires: where.
         increase: by how much the loss is higher without it.
     """
 
     f: Float[Tensor, " N"]
     all_paths: Float[Tensor, "N V"]
-    direct_path: Float[Tensor, "N V"]
+    direct_path: Float[Tensor, "N V"] | None
     fires: Bool[Tensor, "B S"]
     increase: Float[Tensor, "B S"]
 
 
 class AblationFigures(TypedDict):
-    """Of a feature on its tokens; what it does there only if there are any."""
+    """Of a feature on its tokens; what it does there only if there are any, and on the direct path only if that is
+    known."""
 
     tokens: int
     mean_act: NotRequired[float]
@@ -45,15 +46,17 @@ class AblationSums:
     Attributes:
         n: tokens.
         activation: Σ fᵢ.
-        all_paths, direct_path: Σ of what the feature adds to the centered logits [V].
+        all_paths, direct_path: Σ of what the feature adds to the centered logits [V]; None where the direct path is
+            not known.
         rows: for each row of text in which it fires before the last token, on how many, and the sum of what taking
             it out adds to the loss there.
     """
 
-    def __init__(self, vocab_size: int) -> None:
+    def __init__(self, vocab_size: int, direct: bool = True) -> None:
         self.n = 0
         self.activation = 0.0
-        self.all_paths, self.direct_path = torch.zeros(2, vocab_size, dtype=torch.float64)
+        self.all_paths = torch.zeros(vocab_size, dtype=torch.float64)
+        self.direct_path = torch.zeros(vocab_size, dtype=torch.float64) if direct else None
         self.rows: list[tuple[int, float]] = []
 
     def add(self, seen: TakenOut) -> None:
@@ -61,36 +64,39 @@ class AblationSums:
         self.n += len(seen.f)
         self.activation += float(seen.f.double().sum())
         self.all_paths = self.all_paths + _centered_sum(seen.all_paths)
-        self.direct_path = self.direct_path + _centered_sum(seen.direct_path)
+        if self.direct_path is not None and seen.direct_path is not None:
+            self.direct_path = self.direct_path + _centered_sum(seen.direct_path)
         per_row = (seen.increase.double() * seen.fires).sum(dim=1)
         self.rows += [(int(n), float(sum_)) for n, sum_ in zip(seen.fires.sum(dim=1), per_row, strict=True) if n]
 
     def merge(self, other: AblationSums) -> AblationSums:
         """The sums of both parts."""
-        merged = AblationSums(len(self.all_paths))
-        for name in vars(self):
-            setattr(merged, name, getattr(self, name) + getattr(other, name))
+        merged = AblationSums(len(self.all_paths), self.direct_path is not None)
+        for name, value in vars(self).items():
+            setattr(merged, name, None if value is None else value + getattr(other, name))
         return merged
 
     def results(self) -> AblationFigures:
         """On how many tokens it fires and, if on any, how strongly, what taking it out adds to the loss there, and the
-        cosine of its effects on all paths and on the direct one."""
+        cosine of its effects on all paths and on the direct one, where that is known."""
         increase, error = self._loss_increase()
         if not self.n:
             return {"tokens": self.n, "ce_increase": increase, "ce_increase_se": error}
-        cosine = torch.cosine_similarity(*self.mean_effects(), dim=0)
-        return {
+        found: AblationFigures = {
             "tokens": self.n,
             "mean_act": self.activation / self.n,
             "ce_increase": increase,
             "ce_increase_se": error,
-            "cosine_direct": float(cosine),
         }
+        all_paths, direct_path = self.mean_effects()
+        if direct_path is not None:
+            found["cosine_direct"] = float(torch.cosine_similarity(all_paths, direct_path, dim=0))
+        return found
 
-    def mean_effects(self) -> tuple[Float[Tensor, " V"], Float[Tensor, " V"]]:
+    def mean_effects(self) -> tuple[Float[Tensor, " V"], Float[Tensor, " V"] | None]:
         """What the feature adds to the logits where it fires: on all paths, on the direct path."""
         n = max(1, self.n)
-        return (self.all_paths / n).float(), (self.direct_path / n).float()
+        return (self.all_paths / n).float(), None if self.direct_path is None else (self.direct_path / n).float()
 
     def _loss_increase(self) -> tuple[float | None, float | None]:
         """Mean increase of the loss where it fires, and its standard error over rows."""

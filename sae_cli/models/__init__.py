@@ -9,7 +9,7 @@ from sae_cli.models.load import load_language_model, load_tokenizer
 from sae_cli.models.logit_space import LogitSpace
 from sae_cli.models.parts import BlockParts, ModelParts
 from sae_cli.models.sources import model_identity, model_run
-from sae_cli.models.targets import Target
+from sae_cli.models.targets import MappedTarget, Target
 
 __all__ = [
     "FAMILIES",
@@ -17,6 +17,7 @@ __all__ = [
     "DirectPath",
     "LanguageModel",
     "LogitSpace",
+    "MappedTarget",
     "ModelParts",
     "Site",
     "Target",

@@ -31,12 +31,18 @@ class Family:
         embeddings: the modules that make the input of block 0, the token embedding first.
         blocks: the list of decoder blocks.
         final_norm: the norm before the unembedding.
-        attn_out: (block) the module whose output is added to the residual stream for the attention.
+        attn_out: (block) the module whose output is added to the residual stream for the attention; several paths
+            where blocks are of several kinds, of which each block has one.
         mlp_out: (block) the same for the MLP.
+        attn_heads: (block) the attention's last linear map, whose input is the heads one after another.
         down_projection: (block) the MLP's last linear map; its input is `mlp_act`. Empty for a mixture of experts,
             which has several and no `mlp_act`.
         post_norms: `attn_out` and `mlp_out` are norms after the attention and the MLP.
         norm_gain_offset: what is added to a norm's weight to give its gain.
+        norm_centers: the final norm subtracts the mean though it is no `nn.LayerNorm`.
+        adds_in_place: blocks add one update into the tensor of the other.
+        residual_multiplier: name of the config's factor of both updates on their way to the residual stream.
+        logit_multiplier, logit_divisor: names of the config's factor and divisor of the unembedding's output.
         output_projections: linear maps between the final norm and the unembedding.
         optional: paths among the above that are None in some models of the type.
         soft_cap: name of the config's logit soft cap, where the model's forward applies one.
@@ -46,11 +52,17 @@ class Family:
     embeddings: tuple[str, ...]
     blocks: str
     final_norm: str
-    attn_out: str
+    attn_out: str | tuple[str, ...]
     mlp_out: str
     down_projection: str
+    attn_heads: str
     post_norms: bool = False
     norm_gain_offset: float = 0.0
+    norm_centers: bool = False
+    adds_in_place: bool = False
+    residual_multiplier: str = ""
+    logit_multiplier: str = ""
+    logit_divisor: str = ""
     output_projections: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     soft_cap: str = ""
@@ -64,6 +76,7 @@ _GPT2 = Family(
     attn_out="attn",
     mlp_out="mlp",
     down_projection="mlp.c_proj",
+    attn_heads="attn.c_proj",
 )
 _LLAMA = Family(
     embeddings=("model.embed_tokens",),
@@ -72,16 +85,32 @@ _LLAMA = Family(
     attn_out="self_attn",
     mlp_out="mlp",
     down_projection="mlp.down_proj",
+    attn_heads="self_attn.o_proj",
 )
 _EXPERTS = replace(_LLAMA, down_projection="")
 _OLMO2 = replace(_LLAMA, attn_out="post_attention_layernorm", mlp_out="post_feedforward_layernorm", post_norms=True)
 _GEMMA2 = replace(_OLMO2, norm_gain_offset=1.0, soft_cap="final_logit_softcapping")
+_COHERE = replace(_LLAMA, norm_centers=True, logit_multiplier="logit_scale")
+# Layers of linear attention and of attention in turn.
+_QWEN3_5 = replace(_LLAMA, attn_out=("self_attn", "linear_attn"), norm_gain_offset=1.0)
 _CAUSAL_GEMMA3 = {"use_bidirectional_attention": Requirement(False, "an encoder, not a causal language model")}
 _PRE_NORM_OPT = {
     "do_layer_norm_before": Requirement(True, "OPT's post-norm layout (opt-350m), where updates do not add up")
 }
 
 FAMILIES: Mapping[str, Family] = {
+    "cohere": _COHERE,
+    "cohere2": _COHERE,
+    "falcon": Family(
+        embeddings=("transformer.word_embeddings",),
+        blocks="transformer.h",
+        final_norm="transformer.ln_f",
+        attn_out="self_attention",
+        mlp_out="mlp",
+        down_projection="mlp.dense_4h_to_h",
+        attn_heads="self_attention.dense",
+        adds_in_place=True,
+    ),
     "gemma": replace(_LLAMA, norm_gain_offset=1.0),
     "gemma2": _GEMMA2,
     # Gemma 3 with a vision tower, used for text; its forward applies no soft cap.
@@ -95,7 +124,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "gemma3_text": replace(_GEMMA2, requirements=_CAUSAL_GEMMA3),
     "gpt2": _GPT2,
-    "gpt_neo": _GPT2,
+    "gpt_neo": replace(_GPT2, attn_heads="attn.attention.out_proj"),
     "gpt_neox": Family(
         embeddings=("gpt_neox.embed_in",),
         blocks="gpt_neox.layers",
@@ -103,8 +132,10 @@ FAMILIES: Mapping[str, Family] = {
         attn_out="attention",
         mlp_out="mlp",
         down_projection="mlp.dense_4h_to_h",
+        attn_heads="attention.dense",
     ),
     "gpt_oss": _EXPERTS,
+    "granite": replace(_LLAMA, residual_multiplier="residual_multiplier", logit_divisor="logits_scaling"),
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "mixtral": _EXPERTS,
@@ -117,20 +148,28 @@ FAMILIES: Mapping[str, Family] = {
         attn_out="self_attn",
         mlp_out="fc2",
         down_projection="fc2",
+        attn_heads="self_attn.out_proj",
         output_projections=("model.decoder.project_out",),
         optional=("model.decoder.project_in", "model.decoder.project_out", "model.decoder.final_layer_norm"),
         requirements=_PRE_NORM_OPT,
     ),
-    "phi": replace(_LLAMA, final_norm="model.final_layernorm", down_projection="mlp.fc2"),
+    "phi": replace(_LLAMA, final_norm="model.final_layernorm", down_projection="mlp.fc2", attn_heads="self_attn.dense"),
     "phi3": _LLAMA,
     "qwen2": _LLAMA,
     "qwen2_moe": _EXPERTS,
     "qwen3": _LLAMA,
+    # With a vision tower, which is left out, and without.
+    "qwen3_5": _QWEN3_5,
+    "qwen3_5_text": _QWEN3_5,
+    "qwen3_5_moe": replace(_QWEN3_5, down_projection=""),
+    "qwen3_5_moe_text": replace(_QWEN3_5, down_projection=""),
     "qwen3_moe": _EXPERTS,
     "smollm3": _LLAMA,
     "stablelm": _LLAMA,
     "starcoder2": replace(_LLAMA, down_projection="mlp.c_proj"),
 }
+
+_BY_PATH = "or a module of this one with hook=module hook.path="
 
 
 def supported_family(config: PretrainedConfig) -> Family:
@@ -141,26 +180,40 @@ def supported_family(config: PretrainedConfig) -> Family:
     Raises:
         RequestError: the type is not supported, or a setting gives it a layout that is not.
     """
-    where = config.name_or_path or type(config).__name__
-    model_type = next((name for name in _model_types(config) if name in FAMILIES), None)
-    if model_type is None:
-        raise RequestError(f"model {where}: {unsupported(config.model_type)}")
-    family = FAMILIES[model_type]
-    for setting, (expected, otherwise) in family.requirements.items():
+    if (why := _why_unsupported(config)) is not None:
+        raise RequestError(why)
+    return FAMILIES[_family_name(config)]
+
+
+def is_supported(config: PretrainedConfig) -> bool:
+    """Whether `supported_family` has a description."""
+    return _why_unsupported(config) is None
+
+
+def _why_unsupported(config: PretrainedConfig) -> str | None:
+    where, model_type = config.name_or_path or type(config).__name__, _family_name(config)
+    if not model_type:
+        return f"model {where}: {unsupported(config.model_type)}"
+    for setting, (expected, otherwise) in FAMILIES[model_type].requirements.items():
         found = getattr(config.get_text_config(), setting, expected)
         if bool(found) is not expected:
-            raise RequestError(
+            return (
                 f"model {where} ({model_type}): expected {setting}={expected}, found {found}; this is {otherwise}, "
-                "which is not supported: choose another model"
+                f"which is not supported: choose another model, {_BY_PATH}"
             )
-    return family
+    return None
+
+
+def _family_name(config: PretrainedConfig) -> str:
+    """The model type that the config counts as; empty where none is in the table."""
+    return next((name for name in _model_types(config) if name in FAMILIES), "")
 
 
 def unsupported(model_type: str) -> str:
     """What is said of a model type that has no line in the table."""
     return (
         f"unsupported architecture: expected a model type among {', '.join(FAMILIES)}; found {model_type!r}; "
-        "choose another model"
+        f"choose another model, {_BY_PATH}"
     )
 
 

@@ -27,7 +27,7 @@ class DirectPath:
             normed = self._parts.final_norm(final_resid)
             for projection in self._parts.output_projections:
                 normed = projection(normed)
-            return self._parts.unembedding(normed).float()
+            return self._parts.unembedding(normed).float() * self._parts.logit_scale
 
     def logits(self, normalized_change: Activations, uncapped: Logits) -> Logits:
         """The logits after the change."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from sae_cli.artifacts.hub_errors import refusal_of
 from sae_cli.errors import JobError, RequestError, denied, is_out_of_memory
 from sae_cli.escaping import brief
 from sae_cli.models.adapters import WITHOUT_ADAPTER, Adapter, find_adapter, merge
-from sae_cli.models.architectures import FAMILIES, supported_family, unsupported
+from sae_cli.models.any_model import model_class
+from sae_cli.models.architectures import FAMILIES, is_supported, supported_family, unsupported
 from sae_cli.models.gguf import gguf_config, gguf_options, made_plain, no_bar_of_gguf
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.plain_config import plain_config, quantization
@@ -44,8 +45,9 @@ def load_language_model(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     trust_remote_code: bool = False,
+    any_model: bool = False,
 ) -> LanguageModel:
-    """A causal language model, in evaluation mode, frozen, and computing in `dtype` on `device`.
+    """A language model, in evaluation mode, frozen, and computing in `dtype` on `device`.
 
     An adapter (LoRA) that is there is merged into the weights.
 
@@ -53,6 +55,7 @@ def load_language_model(
         path: a hub id, a local folder or GGUF file, or `embedded:<name>` for a model shipped with this package.
         revision: branch, tag or commit on the hub.
         trust_remote_code: run Python code that comes with the model.
+        any_model: take one whose family is in no table too, of which the modules can be reached by their paths.
 
     Raises:
         RequestError: there is no such model, its architecture is not supported, its weights are quantized, or it
@@ -63,7 +66,7 @@ def load_language_model(
     if run := model_run(path, revision):
         run.check_files(verify=True)
     with _quiet():
-        adapter, base, config = _what_to_load(source, trust_remote_code)
+        adapter, base, config = _what_to_load(source, trust_remote_code, any_model)
         # What is merged is added up in float32, whatever it is rounded to after that.
         hf = _load_weights(base, config, torch.float32 if adapter else dtype, trust_remote_code)
         if adapter:
@@ -75,7 +78,27 @@ def load_language_model(
 def check_language_model(path: str, *, revision: str | None = None) -> None:
     """Refuse, before weights are read, a model that `load_language_model` would refuse for what its config says."""
     with _quiet():
-        _what_to_load(model_source(path, revision), trust_remote_code=False)
+        _what_to_load(model_source(path, revision), trust_remote_code=False, any_model=False)
+
+
+def heads_path(path: str, layer: int, *, revision: str | None = None) -> str | None:
+    """The path of the last linear map of an attention, whose input is the heads one after another; None where the
+    family of the model is not known. No weights are read.
+
+    Args:
+        path, revision: of the model, as of `load_language_model`.
+        layer: the block.
+
+    Raises:
+        RequestError: there is no such model.
+        JobError: its files are damaged.
+    """
+    with _quiet():
+        _, _, config = _what_to_load(model_source(path, revision), trust_remote_code=False, any_model=True)
+    if not is_supported(config):
+        return None
+    family = supported_family(config)
+    return f"{family.blocks}.{layer}.{family.attn_heads}"
 
 
 def load_tokenizer(
@@ -132,16 +155,19 @@ def save_model(model: LanguageModel, folder: Path) -> None:
             console.warn(f"no tokenizer is written: {error}")
 
 
-def _what_to_load(source: Source, trust_remote_code: bool) -> tuple[Adapter | None, Source, PretrainedConfig]:
+def _what_to_load(
+    source: Source, trust_remote_code: bool, any_model: bool
+) -> tuple[Adapter | None, Source, PretrainedConfig]:
     """The adapter that is to be merged, if there is one, where the weights are, and their config."""
     adapter = find_adapter(source)
     base = adapter.base if adapter else source
-    config = _load_config(base, trust_remote_code)
-    supported_family(config)
+    config = _load_config(base, trust_remote_code, any_model)
+    if not any_model:
+        supported_family(config)
     return adapter, base, config
 
 
-def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
+def _load_config(source: Source, trust_remote_code: bool, any_model: bool) -> PretrainedConfig:
     """The model's config, refused before weights are read if the model needs what it cannot have."""
     from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 
@@ -153,7 +179,7 @@ def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
         if source.origin is not Origin.hub:
             raise denied(error, source.location) or _damaged_config(source, error) from error
         raise denied(error, source.location) or _unreachable(source, error) from error
-    _check_model_type(source, raw, trust_remote_code)
+    _check_model_type(source, raw, trust_remote_code, CONFIG_MAPPING if any_model else FAMILIES)
     _check_number_format(source, raw)
     try:
         if trust_remote_code and "auto_map" in raw:
@@ -165,14 +191,19 @@ def _load_config(source: Source, trust_remote_code: bool) -> PretrainedConfig:
         raise _damaged_config(source, error) from error
 
 
-def _check_model_type(source: Source, raw: dict[str, Any], trust_remote_code: bool) -> None:
+def _check_model_type(source: Source, raw: dict[str, Any], trust_remote_code: bool, known: Container[str]) -> None:
     model_type, has_own_code = raw.get("model_type", ""), "auto_map" in raw
-    if model_type in FAMILIES or (has_own_code and trust_remote_code):
+    if model_type in known or (has_own_code and trust_remote_code):
         return
     if has_own_code:
         raise RequestError(
             f"model.path={source.path}: expected a model type that needs no code of its own, found {model_type!r}, "
             "which brings Python code to be run; read that code, and if you trust it say model.trust_remote_code=true"
+        )
+    if known is not FAMILIES:
+        raise RequestError(
+            f"model.path={source.path}: expected a model type that transformers has, found {model_type!r}; choose "
+            "another model"
         )
     raise RequestError(f"model.path={source.path}: {unsupported(model_type)}")
 
@@ -189,14 +220,12 @@ def _check_number_format(source: Source, raw: dict[str, Any]) -> None:
 def _load_weights(
     source: Source, config: PretrainedConfig, dtype: torch.dtype, trust_remote_code: bool
 ) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
-
     if source.origin is Origin.embedded and source.revision == AS_INITIALIZED:
         return _initialized(config, dtype)
     try:
         if source.origin is not Origin.hub:
             check_weight_files(Path(source.location), config)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = _loader(config).from_pretrained(
             source.folder,
             config=config,
             dtype=dtype,
@@ -236,6 +265,14 @@ def _load_weights(
             f"and are left out: {', '.join(unused[:3])}{' …' if len(unused) > 3 else ''}"
         )
     return hf
+
+
+def _loader(config: PretrainedConfig) -> Any:
+    """What reads the weights."""
+    from transformers import AutoModelForCausalLM
+
+    own_code = type(config).__module__.startswith("transformers_modules")
+    return AutoModelForCausalLM if own_code or is_supported(config) else model_class(config)
 
 
 def _initialized(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -37,6 +37,8 @@ class ModelParts:
         output_projections: linear maps between final norm and unembedding (some OPT sizes), usually none.
         unembedding: the linear map to logits (tied to the token embedding or not).
         logit_soft_cap: c in `c·tanh(logits/c)`; None where logits are not capped.
+        logit_scale: what the unembedding's output is multiplied by.
+        residual_multiplier: what updates are multiplied by on their way to the residual stream.
     """
 
     family: Family
@@ -46,6 +48,8 @@ class ModelParts:
     output_projections: tuple[nn.Module, ...]
     unembedding: nn.Module
     logit_soft_cap: float | None
+    logit_scale: float = 1.0
+    residual_multiplier: float = 1.0
 
     @property
     def d_mlp(self) -> int | None:
@@ -69,11 +73,14 @@ class ModelParts:
     def mlp_act_to_resid(self, layer: int) -> Float[Tensor, "M D"]:
         """What directions of `mlp_act` write to the residual stream; up to scale where there is a post-norm."""
         W_out = self.W_out(layer)
+        W_out = W_out if self.residual_multiplier == 1.0 else W_out * self.residual_multiplier
         return W_out * self._gain(self.blocks[layer].mlp_out) if self.family.post_norms else W_out
 
     def W_U(self) -> Float[Tensor, "V D"]:
-        """The unembedding as a map from the final norm's output, OPT's output projection included."""
+        """The unembedding as a map from the final norm's output, OPT's output projection and a factor of logits
+        included."""
         W_U = _input_output(self.unembedding)
+        W_U = W_U if self.logit_scale == 1.0 else W_U * self.logit_scale
         for projection in reversed(self.output_projections):
             W_U = _input_output(projection) @ W_U
         return W_U.T
@@ -85,7 +92,7 @@ class ModelParts:
     @property
     def final_norm_centers(self) -> bool:
         """Whether the final norm subtracts the mean (LayerNorm) or does not (RMSNorm)."""
-        return isinstance(self.final_norm, nn.LayerNorm)
+        return isinstance(self.final_norm, nn.LayerNorm) or self.family.norm_centers
 
     def _gain(self, norm: nn.Module) -> Float[Tensor, " D"]:
         if getattr(norm, "weight", None) is None:
@@ -109,12 +116,19 @@ def find_parts(hf: PreTrainedModel) -> ModelParts:
             output_projections=_present(hf, family, *family.output_projections),
             unembedding=hf.get_submodule("lm_head"),
             logit_soft_cap=getattr(hf.config.get_text_config(), family.soft_cap) if family.soft_cap else None,
+            logit_scale=_factor(hf, family.logit_multiplier) / _factor(hf, family.logit_divisor),
+            residual_multiplier=_factor(hf, family.residual_multiplier),
         )
     except AttributeError as error:
         raise RequestError(
             f"model {hf.config.name_or_path or type(hf).__name__}: expected the modules of model type "
             f"{hf.config.model_type!r} under their usual names, found that {error}; choose another model"
         ) from error
+
+
+def _factor(hf: PreTrainedModel, setting: str) -> float:
+    """A number in the model's config; 1 where its family has none."""
+    return float(getattr(hf.config.get_text_config(), setting)) if setting else 1.0
 
 
 def _present(hf: PreTrainedModel, family: Family, *paths: str) -> tuple[nn.Module, ...]:
@@ -124,7 +138,9 @@ def _present(hf: PreTrainedModel, family: Family, *paths: str) -> tuple[nn.Modul
 
 
 def _block_parts(block: nn.Module, family: Family) -> BlockParts:
-    attn_out, mlp_out = map(block.get_submodule, (family.attn_out, family.mlp_out))
+    paths = (family.attn_out,) if isinstance(family.attn_out, str) else family.attn_out
+    path = next((each for each in paths if hasattr(block, each)), paths[0])
+    attn_out, mlp_out = map(block.get_submodule, (path, family.mlp_out))
     down_projection = block.get_submodule(family.down_projection) if family.down_projection else None
     return BlockParts(block, attn_out, mlp_out, down_projection)
 

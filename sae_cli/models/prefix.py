@@ -8,7 +8,7 @@ it holds for every architecture.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -16,24 +16,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sae_cli.models.hooks import Site, visiting
-from sae_cli.models.parts import ModelParts
+from sae_cli.models.hooks import Tap, visiting
+from sae_cli.tensor_types import Rows
 
 
 class Prefix:
-    """The part of a model's forward pass before a site.
+    """The part of a model's forward pass before a place in it.
 
     Args:
         hf: the transformers model.
-        parts: its parts.
-        site: a site that it has.
+        run: a forward pass over rows of tokens [B, T].
+        tap: the place.
+        blocks: each reads nothing but the output of the one before; empty where that is not known.
+        written_over: whether the model may write into what modules have returned, so that copies are kept.
     """
 
-    def __init__(self, hf: nn.Module, parts: ModelParts, site: Site) -> None:
-        self._calls = _calls_before(hf, parts, site)
+    def __init__(
+        self,
+        hf: nn.Module,
+        run: Callable[[Rows], object],
+        tap: Tap,
+        blocks: Sequence[nn.Module] = (),
+        written_over: bool = False,
+    ) -> None:
+        self._calls = _calls_before(hf, run, tap)
         # The outputs of blocks before the last of these are read by the next block only, which is not run.
-        done = [each.block for each in parts.blocks if each.block in self._calls]
+        done = [each for each in blocks if each in self._calls]
         self._passed_over = dict.fromkeys(done[:-1], done[-1]) if done else {}
+        self._copy: Callable[[Any], Any] = _copied if written_over else _itself
         self._outputs: dict[nn.Module, list[Any]] = {}
 
     @contextmanager
@@ -42,7 +52,8 @@ class Prefix:
         self._outputs = {module: [] for module in self._calls if module not in self._passed_over}
         with ExitStack() as stack:
             for module, outputs in self._outputs.items():
-                stack.callback(module.register_forward_hook(partial(_keep, outputs, self._calls[module])).remove)
+                hook = partial(_keep, outputs, self._calls[module], self._copy)
+                stack.callback(module.register_forward_hook(hook).remove)
             yield
 
     @contextmanager
@@ -50,14 +61,14 @@ class Prefix:
         """Within it, one forward pass over the same rows begins at the site."""
         with ExitStack() as stack:
             for module in self._calls:
-                outputs = deque(self._outputs[self._passed_over.get(module, module)])
+                outputs = deque(map(self._copy, self._outputs[self._passed_over.get(module, module)]))
                 stack.callback(_restore, module)
                 module.forward = partial(_give, outputs, module.forward)
             yield
 
 
-def _calls_before(hf: nn.Module, parts: ModelParts, site: Site) -> dict[nn.Module, int]:
-    """The outermost modules that have been left when a forward pass reaches the site, and how often each was."""
+def _calls_before(hf: nn.Module, run: Callable[[Rows], object], tap: Tap) -> dict[nn.Module, int]:
+    """The outermost modules that have been left when a forward pass reaches the place, and how often each was."""
     done: dict[nn.Module, int] = {}
     reached = False
 
@@ -77,14 +88,21 @@ def _calls_before(hf: nn.Module, parts: ModelParts, site: Site) -> dict[nn.Modul
         for module in hf.modules():
             stack.callback(module.register_forward_hook(leave).remove)
         rows = torch.zeros(1, 2, dtype=torch.long, device=next(hf.parameters()).device)
-        with torch.no_grad(), visiting(parts, {site: reach}, n_rows=1):
-            hf(input_ids=rows, use_cache=False, return_dict=True)
+        with torch.no_grad(), visiting([(tap, reach)], rows.shape):
+            run(rows)
     return done
 
 
-def _keep(outputs: list[Any], calls: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+def _keep(
+    outputs: list[Any],
+    calls: int,
+    copy: Callable[[Any], Any],
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    output: Any,
+) -> None:
     if len(outputs) < calls:  # it may be called after the site too
-        outputs.append(output)
+        outputs.append(copy(output))
 
 
 def _give(outputs: deque[Any], forward: Any, *inputs: Any, **keywords: Any) -> Any:
@@ -93,3 +111,22 @@ def _give(outputs: deque[Any], forward: Any, *inputs: Any, **keywords: Any) -> A
 
 def _restore(module: nn.Module) -> None:
     module.__dict__.pop("forward", None)
+
+
+def _itself(output: Any) -> Any:
+    return output
+
+
+def _copied(output: Any) -> Any:
+    """With copies of its tensors, however deep they are."""
+    match output:
+        case Tensor():
+            return output.clone()
+        case tuple() if hasattr(output, "_fields"):
+            return type(output)(*map(_copied, output))
+        case tuple() | list():
+            return type(output)(map(_copied, output))
+        case Mapping():
+            kind: Any = type(output)
+            return kind(**{key: _copied(each) for key, each in output.items()})
+    return output

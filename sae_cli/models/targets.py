@@ -7,7 +7,7 @@ the final residual stream r_L and the MLP's update u:
     logit_update exact     y = S (n(r_L) - n(r_L - u))
     logit_update linear    y = S (u less its mean where the norm centers) / σ(r_L)
 
-`seen` is what a clean run had at the taps of a target and at the final residual stream, at the same positions.
+`seen` is what a clean run had at the places that a target needs, at the same positions.
 """
 
 from __future__ import annotations
@@ -48,33 +48,56 @@ class ModelEnd:
         return LogitSpace(self.parts)
 
 
-class Target(ABC):
-    """What a dictionary of one site reads and writes.
+class Target:
+    """What a dictionary of one site reads and writes: activations that are read, and replaced, where they are, unless
+    a kind of target says otherwise.
 
     Attributes:
-        site: hook point, layer and mode.
+        site: hook point, layer and mode, or one side of a module.
         taps: the places in the model that it is computed from.
         replaced: the place in the model that takes a replacement, and so acts on all paths; None where there is none.
     """
 
     taps: tuple[Site, ...]
-    replaced: Site | None = None
+    replaced: Site | None
 
-    def __init__(self, end: ModelEnd, site: Site) -> None:
-        self.end, self.site = end, site
+    def __init__(self, site: Site) -> None:
+        self.site = self.replaced = site
+        self.taps = (site,)
+
+    @property
+    def needed(self) -> tuple[Site, ...]:
+        """The places that a clean run has to be watched at."""
+        return self.taps
 
     def coordinates(self) -> dict[str, Tensor]:
         """What must be known to compute the activations from the model, and the model's own files do not say, for a
         file: nothing where they are read as they are."""
         return {}
 
-    @abstractmethod
     def read(self, seen: Seen) -> SiteActivations:
         """The activations x."""
+        return seen[self.site]
 
-    @abstractmethod
     def put(self, values: SiteActivations, seen: Seen) -> SiteActivations:
         """What stands at `replaced` when `values` stand for x."""
+        return values
+
+
+class MappedTarget(Target, ABC):
+    """A target whose direct path to the logits is known.
+
+    Attributes:
+        end: what comes after the last block.
+    """
+
+    def __init__(self, end: ModelEnd, site: Site) -> None:
+        super().__init__(site)
+        self.end = end
+
+    @property
+    def needed(self) -> tuple[Site, ...]:
+        return (*self.taps, self.end.final_resid)
 
     @abstractmethod
     def resid(self, values: SiteActivations, seen: Seen) -> Activations | None:
@@ -98,18 +121,8 @@ class Target(ABC):
         return self.end.logit_space.coordinates(self.rows_to_normalized(rows).double()).float()
 
 
-class TappedTarget(Target):
-    """Activations that are read, and replaced, where they are."""
-
-    def __init__(self, end: ModelEnd, site: Site) -> None:
-        super().__init__(end, site)
-        self.taps, self.replaced = (site,), site
-
-    def read(self, seen: Seen) -> SiteActivations:
-        return seen[self.site]
-
-    def put(self, values: SiteActivations, seen: Seen) -> SiteActivations:
-        return values
+class TappedTarget(MappedTarget):
+    """Activations that are an update of the residual stream, or the stream itself."""
 
     def resid(self, values: SiteActivations, seen: Seen) -> Activations:
         return at_least_float32(values)
@@ -141,7 +154,7 @@ class MlpActTarget(TappedTarget):
         return rows.float() @ self._map
 
 
-class LogitTarget(Target):
+class LogitTarget(MappedTarget):
     """What is computed in logit coordinates."""
 
     def coordinates(self) -> dict[str, Tensor]:
@@ -162,7 +175,7 @@ class LogitsTarget(LogitTarget):
 
     def __init__(self, end: ModelEnd, site: Site) -> None:
         super().__init__(end, site)
-        self.taps = (end.final_resid,)
+        self.taps, self.replaced = (end.final_resid,), None
 
     def read(self, seen: Seen) -> SiteActivations:
         return self.end.logit_space.coordinates(self.end.final_norm(seen[self.end.final_resid]))
@@ -207,8 +220,8 @@ class LogitUpdateTarget(LogitTarget):
         return self.put(values, seen) if self._linear else None
 
 
-def make_target(end: ModelEnd, site: Site) -> Target:
-    """The target of a site that the model has."""
+def make_target(end: ModelEnd, site: Site) -> MappedTarget:
+    """The target of a site of a block, or of the logits, that the model has."""
     match site.hook:
         case HookPoint.logit_update:
             return LogitUpdateTarget(end, site)

@@ -66,9 +66,12 @@ def _is_name(value: Any) -> bool:
 
 
 def _check_size(folder: Path, config: Any) -> None:
+    names = ("hidden_size", "num_hidden_layers", "vocab_size")
+    if not all(hasattr(config, name) for name in names):
+        return  # a model without such sizes, which no table of families has
     files = [folder] if folder.is_file() else [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
     held = sum(file.stat().st_size for file in files)
-    sizes = {name: getattr(config, name) for name in ("hidden_size", "num_hidden_layers", "vocab_size")}
+    sizes = {name: getattr(config, name) for name in names}
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise ValueError(f"{name}={size!r} in config.json")

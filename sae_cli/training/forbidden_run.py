@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.data import TruthData
-from sae_cli.config.hook import LogitUpdateHook
+from sae_cli.config.hook import LogitUpdateHook, ModuleHook
 from sae_cli.config.inheritance import schema_name
 from sae_cli.config.paths import with_absolute_paths
 from sae_cli.dictionaries.card import Card
@@ -22,7 +22,7 @@ from sae_cli.terminal import console
 FORBIDDEN = "forbidden_direction"
 """In `sae.safetensors`: the direction that the encoder rows are orthogonal to [d]."""
 
-_PLACE = ("model.path", "model.revision", "hook.point", "hook.mode", "layer")
+_PLACE = ("model.path", "model.revision", "hook.point", "hook.mode", "hook.path", "hook.side", "layer")
 _TRUTH = ("data.d", "data.n_features", "data.seed")
 _LEVELS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -96,6 +96,7 @@ def _belonging(card: Card) -> dict[str, object]:
     (hook, layer), model = card.site, with_absolute_paths(card.model)
     place = {"model.path": model.path, "model.revision": model.revision, "hook.point": hook.point.value}
     place |= {"hook.mode": hook.mode.value} if isinstance(hook, LogitUpdateHook) else {}
+    place |= {"hook.path": hook.path, "hook.side": hook.side.value} if isinstance(hook, ModuleHook) else {}
     return {"data": "text", **place, "layer": layer}
 
 

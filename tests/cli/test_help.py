@@ -49,7 +49,7 @@ def test_help_of_train(capsys):
     said = help_of(capsys, "train", "--help")
     for words in (
         "demo, demo-s, demo-xs, demo-xxs, demo-xxs-1,",
-        "attn_out, logit_update, logits, mlp_act, mlp_out, resid; mlp_out unless given",
+        "attn_out, logit_update, logits, mlp_act, mlp_out, module, resid; mlp_out unless given",
         "compositional, docstrings, fineweb, gaussian, hf, installed, pile, stdlib, synthetic, synthsaebench16k,",
         "synthsaebench256, text;",
         "text; stdlib unless given",

@@ -34,6 +34,7 @@ SMALL_TRAIN = {
 }  # fmt: skip
 TRUTH = {key: value for key, value in SMALL_TRAIN.items() if not key.startswith(("model", "data", "layer"))}
 TEXT = {"data": "text", "data.path": "{text}", "data.held_out_fraction": 0.2}
+MODULE = {"hook": "module", "hook.path": "gpt_neox.layers.1.mlp"}
 KINDS = {
     "relu": SMALL_TRAIN | TEXT,
     "gated": SMALL_TRAIN | TEXT | {"sae": "gated"},
@@ -44,6 +45,7 @@ KINDS = {
     "jump_relu with tanh": SMALL_TRAIN | TEXT | {"sae": "jump_relu", "sae.penalty": "tanh"},
     "logits": {k: v for k, v in (SMALL_TRAIN | TEXT | {"hook": "logits"}).items() if k != "layer"},
     "logit_update": SMALL_TRAIN | TEXT | {"hook": "logit_update"},
+    "module": {k: v for k, v in (SMALL_TRAIN | TEXT | MODULE).items() if k != "layer"},
     "stdlib": SMALL_TRAIN | {"data": "stdlib", "data.exclude": "[*/*]"},
     "synthetic": TRUTH | {"data": "synthetic", "data.d": 16},
     "synthsaebench": TRUTH | {"data": "synthsaebench256"},
@@ -194,6 +196,8 @@ REFUSED = {
     "train sae=topk sae.aux_coefficient=0 sae.aux_k=9": "sae.aux_k=9 has no effect with sae.aux_coefficient=0",
     "train sae.architecture=topk": "sae.architecture=topk has no effect by itself: give sae=topk",
     "train hook=logits layer=1": "layer=1 has no effect with hook=logits",
+    "train hook=module hook.path=h.1.mlp layer=1": "layer=1 has no effect with hook=module: hook.path says where",
+    "train hook=module hook.path=h.1.mlp hook.point=mlp_out": "hook.path=h.1.mlp has no effect with hook.point=mlp_out",
     "train hook=logit_update hook.point=mlp_out hook.mode=linear": "hook.mode=linear has no effect",
     "train resample.inputs=9": "resample.inputs has no effect without resample.at=",
     "train train.warmup_steps=9 train.lr_warmup=.5": "train.lr_warmup=0.5 has no effect with train.warmup_steps=",

@@ -184,7 +184,7 @@ def test_what_cannot_be_evaluated_is_named(world, tmp_path):
     install(
         world, tmp_path / "run", ReluDictionary({n: torch.zeros(s) for n, s in ReluDictionary.shapes(3, 5, 5).items()})
     )
-    with pytest.raises(JobError, match="width 5, but mlp_out has width 16"):
+    with pytest.raises(JobError, match=r"width 5, but mlp_out\.1 has width 16"):
         evaluate.run(world.eval(tmp_path / "run"), tmp_path / "run", "default")
 
 

@@ -13,7 +13,7 @@ from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import Composer, Config, options, typed, unknown_keys
 from sae_cli.config.data import HfData, InstalledData, StdlibData, SyntheticData, TextData
 from sae_cli.config.effects import asked_without_effect
-from sae_cli.config.hook import HookPoint
+from sae_cli.config.hook import HookPoint, ModuleHook, Side
 from sae_cli.config.location import conf_dir, option_files
 from sae_cli.config.resample import ResampledEncoder, ResampleRule
 from sae_cli.config.sae import BiasInit, JumpReluSae, L1Units, ReluSae
@@ -96,7 +96,15 @@ def test_models(model):
 
 @pytest.mark.parametrize("hook", [point.value for point in HookPoint])
 def test_hooks(hook):
-    assert config_of(TrainConfig, f"hook={hook}").hook.point.value == hook
+    needed = ["hook.path=model.layers.3.mlp"] if hook == "module" else []
+    assert config_of(TrainConfig, f"hook={hook}", *needed).hook.point.value == hook
+
+
+def test_a_module_has_a_path_and_a_side():
+    hook = the(ModuleHook, config_of(TrainConfig, "hook=module", "hook.path=model.layers.3.mlp.down_proj").hook)
+    assert (hook.path, hook.side) == ("model.layers.3.mlp.down_proj", Side.output)
+    asked = config_of(TrainConfig, "hook=module", "hook.path=h.0", "hook.side=input").hook
+    assert the(ModuleHook, asked).side is Side.input
 
 
 @pytest.mark.parametrize("source", DATA)
@@ -120,6 +128,9 @@ def test_eval_reads_the_data_of_the_run_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["hook=module"], "hook.path is missing: give hook.path=…"),
+        (["hook=module", "hook.path="], "hook.path= is empty: expected the path of a module"),
+        (["hook.point=module"], "hook.point=module: expected the path of a module too; give hook=module hook.path="),
         (["model=hf"], "model.path is missing: give model.path=…"),
         (["model=hf", "data=text"], "data.path and model.path are missing"),
         (["dict_size=0"], "dict_size=0: expected at least 1"),

@@ -3,12 +3,12 @@
 import pytest
 
 from sae_cli.config.data import SyntheticData
-from sae_cli.config.hook import Basis, HookConfig, HookPoint, SiteConfig
+from sae_cli.config.hook import Basis, HookConfig, HookPoint, ModuleHook, Side, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.dictionaries.card import Card, Wiring
 from sae_cli.models import load_language_model
 from sae_cli.models.hooks import Site, find_tap
-from sae_cli.models.targets import LogitsTarget, LogitUpdateTarget, MlpActTarget, TappedTarget, make_target
+from sae_cli.models.targets import LogitsTarget, LogitUpdateTarget, MlpActTarget, TappedTarget, Target, make_target
 
 EXPECTED = {
     "mlp_act": (Basis.neurons, MlpActTarget, "mlp_act.2"),
@@ -18,6 +18,8 @@ EXPECTED = {
     "logit_update": (Basis.logits, LogitUpdateTarget, "the logits of m"),
     "logits": (Basis.logits, LogitsTarget, "the logits of m"),
 }
+NAMED = [hook for hook in HookPoint if hook is not HookPoint.module]
+PATH = "gpt_neox.layers.2.mlp.dense_4h_to_h"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,32 @@ def basis_of(hook, data=None, **model):
     return Card(model=ModelConfig(path="m", **model), wiring=wiring, data=data).basis
 
 
-@pytest.mark.parametrize("hook", HookPoint)
+def test_a_module_is_a_space_of_its_own(model):
+    hook = ModuleHook(point=HookPoint.module, path=PATH, side=Side.input)
+    site = SiteConfig.of(hook, 2)
+    assert site.layer is None and site.label == f"{PATH}.input" == hook.label()
+    assert Card(model=ModelConfig(path="m"), wiring=Wiring.at(site)).basis == f"{PATH}.input"
+    target = model.target(Site.of_module(PATH, Side.input))
+    assert HookPoint.module.basis is Basis.module and type(target) is Target
+    assert model.width(target.site) == model.d_mlp
+
+
+def test_a_module_takes_a_path():
+    with pytest.raises(ValueError, match=r"hook\.path= is empty"):
+        ModuleHook(point=HookPoint.module, path="")
+    with pytest.raises(ValueError, match=r"give hook=module hook\.path="):
+        HookConfig(point=HookPoint.module)
+
+
+def test_the_card_of_a_module_comes_back():
+    hook = ModuleHook(point=HookPoint.module, path=PATH, side=Side.input)
+    card = Card(model=ModelConfig(path="m"), wiring=Wiring.at(SiteConfig.of(hook, 0)))
+    header = card.header()
+    assert (header["hook"], header["path"], header["side"]) == ("module", PATH, "input") and "layer" not in header
+    assert Card.of_header(header).site == card.site
+
+
+@pytest.mark.parametrize("hook", NAMED)
 def test_every_hook_point_has_a_basis_a_target_and_a_width(model, hook):
     basis, target, shown = EXPECTED[hook.value]
     assert hook.basis is basis

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sae_cli.evaluation.baselines import Bases
-from sae_cli.evaluation.code_step import NEUTRAL, neutral_step_of_truth
+from sae_cli.evaluation.code_step import NEUTRAL, neutral_step_of_variance
 from sae_cli.metrics.code_length import LevelCounts, quantized
 from sae_cli.metrics.encoded import Encoded
 
@@ -94,7 +94,7 @@ def test_what_is_rounded():
 
 def test_a_neutral_step_costs_what_it_may():
     dictionary, x = _basis(k=3)
-    step = neutral_step_of_truth(dictionary, x)
+    step = neutral_step_of_variance(dictionary, x)
     seen = Encoded(dictionary, x)
     coarse = dictionary.decode(quantized(seen.f, seen.decoder_norms, step), x)
     cost = ((x - coarse).square().sum() - (x - seen.reconstruction).square().sum()) / (x - x.mean(dim=0)).square().sum()
@@ -103,11 +103,11 @@ def test_a_neutral_step_costs_what_it_may():
 
 def test_a_basis_with_the_bits_of_one_with_more_coefficients_has_as_many():
     dictionary, x = _basis(k=7)
-    counts = LevelCounts(dictionary.n_features, step := neutral_step_of_truth(dictionary, x))
+    counts = LevelCounts(dictionary.n_features, step := neutral_step_of_variance(dictionary, x))
     counts.add(Encoded(dictionary, x))
     bits = float(counts.results().bits(Encoded(dictionary, x)).mean())
     other = Bases(x, x.mean(dim=0), 3)
-    at_l0 = neutral_step_of_truth(other.at_l0("random"), x)
+    at_l0 = neutral_step_of_variance(other.at_l0("random"), x)
     assert int(other.at_l0("random").k) == 3
     assert abs(int(other.at_bits("random", bits, at_l0).k) - 7) <= 1
     assert int(other.at_bits("random", bits, step).k) > 3

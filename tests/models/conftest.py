@@ -27,6 +27,15 @@ NEO = {
 }
 NEOX = {**SIZES, "intermediate_size": 48, "num_attention_heads": 4}
 OPT = {**SIZES, "ffn_dim": 48, "num_attention_heads": 4, "word_embed_proj_dim": 32}
+FALCON = {**SIZES, "ffn_hidden_size": 48, "num_attention_heads": 4}
+GRANITE = {"residual_multiplier": 0.3, "embedding_multiplier": 3.0, "logits_scaling": 4.0, "attention_multiplier": 0.2}
+LINEAR = {
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
 LOCAL = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 VISION = {
     "hidden_size": 16,
@@ -39,6 +48,11 @@ VISION = {
 CAPS = {"final_logit_softcapping": 2.0, "attn_logit_softcapping": 5.0}
 
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
+    "cohere": partial(transformers.CohereConfig, **WITHOUT_HEADS, logit_scale=2.0, pad_token_id=0),
+    "cohere2": partial(transformers.Cohere2Config, **WITHOUT_HEADS, **LOCAL, logit_scale=2.0, pad_token_id=0),
+    "falcon": partial(transformers.FalconConfig, **FALCON),
+    "falcon-alibi": partial(transformers.FalconConfig, **FALCON, alibi=True, parallel_attn=False, bias=True),
+    "falcon-new": partial(transformers.FalconConfig, **FALCON, new_decoder_architecture=True, num_kv_heads=2),
     "gemma": partial(transformers.GemmaConfig, **GATED),
     "gemma2": partial(transformers.Gemma2Config, **GATED, **LOCAL, **CAPS),
     "gemma3": partial(
@@ -53,6 +67,7 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "gpt_neo": partial(transformers.GPTNeoConfig, **{**NEO, "num_layers": 4, "num_hidden_layers": 4}),
     "gpt_neox": partial(transformers.GPTNeoXConfig, **NEOX),
     "gpt_neox-sequential": partial(transformers.GPTNeoXConfig, **NEOX, use_parallel_residual=False),
+    "granite": partial(transformers.GraniteConfig, **WITHOUT_HEADS, **GRANITE),
     "llama": partial(transformers.LlamaConfig, **GATED),
     "llama-tied-biased": partial(transformers.LlamaConfig, **GATED, tie_word_embeddings=True, mlp_bias=True),
     "mistral": partial(transformers.MistralConfig, **GATED, sliding_window=4),
@@ -65,6 +80,7 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "phi3": partial(transformers.Phi3Config, **WITHOUT_HEADS, pad_token_id=0, original_max_position_embeddings=24),
     "qwen2": partial(transformers.Qwen2Config, **WITHOUT_HEADS),
     "qwen3": partial(transformers.Qwen3Config, **GATED),
+    "qwen3_5_text": partial(transformers.Qwen3_5TextConfig, **GATED, **LINEAR),
     "smollm3": partial(transformers.SmolLM3Config, **WITHOUT_HEADS, pad_token_id=0, no_rope_layers=[1, 0, 1]),
     "stablelm": partial(transformers.StableLmConfig, **WITHOUT_HEADS),
     "stablelm-parallel": partial(transformers.StableLmConfig, **WITHOUT_HEADS, use_parallel_residual=True),
@@ -86,6 +102,12 @@ def random_hf(config: PretrainedConfig) -> PreTrainedModel:
 
 def no_tokenizer() -> transformers.PreTrainedTokenizerBase:
     raise RequestError("a model made in memory has no tokenizer")
+
+
+def logit_factor(model: LanguageModel) -> float:
+    """What some architectures multiply the unembedding's output by, as their configs say."""
+    config = model.hf.config
+    return getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
 
 
 @cache

@@ -8,10 +8,13 @@ from torch import nn
 
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models import DirectPath, Site
+from tests.models.conftest import logit_factor
 
 
 def sites(layer):
     for hook in HookPoint:
+        if hook is HookPoint.module:
+            continue  # from which no way to the logits is known
         if hook is HookPoint.logit_update:
             yield from (Site(hook, layer, mode) for mode in LogitMode)
         else:
@@ -99,7 +102,7 @@ def uncapped_logits(model, resid):
     normed = model.parts.final_norm(resid)
     for projection in model.parts.output_projections:
         normed = projection(normed)
-    return model.parts.unembedding(normed)
+    return model.parts.unembedding(normed) * logit_factor(model)
 
 
 def capped(model, logits):

@@ -16,8 +16,8 @@ from sae_cli.models import LanguageModel, Site
 
 equal_to_1e5 = partial(assert_close, rtol=1e-5, atol=1e-5)
 
-TAPPED = [hook for hook in HookPoint if not hook.value.startswith("logit")]
-"""Hook points that are somewhere in the model; the others are computed from these."""
+TAPPED = [hook for hook in HookPoint if hook.place.part is not None]
+"""Hook points that are somewhere in a block; the others are computed from these, or named by a path."""
 
 
 def all_sites(model: LanguageModel) -> list[Site]:

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models import LanguageModel, Site
-from tests.models.conftest import no_tokenizer
+from tests.models.conftest import logit_factor, no_tokenizer
 
 equal_to_1e9 = partial(assert_close, rtol=1e-9, atol=1e-9)
 
@@ -28,12 +28,16 @@ def normed(model: LanguageModel, resid: Tensor, scale_of: Tensor | None = None) 
     norm, scale_of = model.parts.final_norm, resid if scale_of is None else scale_of
     if isinstance(norm, torch.nn.Identity):
         return resid
-    if isinstance(norm, torch.nn.LayerNorm):
-        scale = (scale_of.var(dim=-1, correction=0, keepdim=True) + norm.eps).sqrt()
-        return (resid - resid.mean(dim=-1, keepdim=True)) / scale * norm.weight
-    gemma = "gemma" in model.hf.config.model_type
+    if isinstance(norm, torch.nn.LayerNorm) or "cohere" in model.hf.config.model_type:
+        scale = (scale_of.var(dim=-1, correction=0, keepdim=True) + epsilon(norm)).sqrt()
+        return (resid - resid.mean(dim=-1, keepdim=True)) / scale * norm.get_parameter("weight")
+    gemma = any(name in model.hf.config.model_type for name in ("gemma", "qwen3_5"))
     eps = model.hf.config.get_text_config().rms_norm_eps
     return resid / (scale_of.square().mean(dim=-1, keepdim=True) + eps).sqrt() * (norm.get_parameter("weight") + gemma)
+
+
+def epsilon(norm: torch.nn.Module) -> float:
+    return next(getattr(norm, name) for name in ("eps", "variance_epsilon") if hasattr(norm, name))
 
 
 def bias(module: torch.nn.Module) -> Tensor | float:
@@ -47,7 +51,7 @@ def uncapped_logits(model: LanguageModel, resid: Tensor) -> Tensor:
     logits = normed(model, resid) + bias(model.parts.final_norm)
     for module in (*model.parts.output_projections, model.parts.unembedding):
         logits = module(logits)
-    return logits
+    return logits * logit_factor(model)
 
 
 def test_norm_written_out_is_the_models_own(exact):
@@ -99,7 +103,7 @@ def test_linear_update_is_the_change_with_the_scale_frozen(exact):
     change = normed(exact, update, scale_of=resid)
     for module in (*exact.parts.output_projections, exact.parts.unembedding):
         change = change @ module.weight.T
-    assert_isometric(y, change)
+    assert_isometric(y, change * logit_factor(exact))
 
 
 def test_distances_of_logits_are_exact(exact):
@@ -177,7 +181,7 @@ def test_a_known_change_of_the_update_changes_the_logits_as_computed_by_hand(mod
     put = target.put(y + model.end.logit_space.coordinates(direction.double()).float(), captured)
     resid = captured[model.end.final_resid]
     if model.parts.final_norm_centers:
-        scale = (resid.var(dim=-1, correction=0, keepdim=True) + model.parts.final_norm.eps).sqrt()
+        scale = (resid.var(dim=-1, correction=0, keepdim=True) + epsilon(model.parts.final_norm)).sqrt()
         direction = direction - direction.mean()
     else:
         scale = model.end.final_norm.scale(resid)

@@ -8,8 +8,8 @@ from sae_cli.config.hook import HookPoint
 from sae_cli.errors import RequestError
 from sae_cli.models import Site
 
-TAPPED = [hook for hook in HookPoint if not hook.value.startswith("logit")]
-"""Hook points that are somewhere in the model; the others are computed from these."""
+TAPPED = [hook for hook in HookPoint if hook.place.part is not None]
+"""Hook points that are somewhere in a block; the others are computed from these, or named by a path."""
 
 
 def all_sites(model):

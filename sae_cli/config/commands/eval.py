@@ -9,8 +9,9 @@ from omegaconf import MISSING
 
 from sae_cli.config.command import MeasuringConfig
 from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.hook import SiteConfig
 from sae_cli.config.idle import Idle
-from sae_cli.config.naming import RunName, model_part, short_hash
+from sae_cli.config.naming import RunName, model_part, safe_part, short_hash
 from sae_cli.config.paths import absolute
 from sae_cli.config.references import reference
 from sae_cli.config.roles import PathKind, number, place, settings
@@ -99,10 +100,10 @@ class EvalConfig(MeasuringConfig):
         """Of several dictionaries: by their places, where these are few enough to name, and all trained here."""
         hashed = short_hash(result_settings(self))
         found = [trained_with(Path(run)) for run in self.run]
-        trained = sorted((each for each in found if each), key=lambda each: (each.layer, each.hook.point.value))
+        trained = sorted((each for each in found if each), key=lambda each: (each.layer, each.hook.called))
         if len(trained) < len(found):
             return RunName("eval/elsewhere", f"{len(found)}_dictionaries-{hashed}", set(flatten(self)))
-        places = [f"{each.hook.point.value}.{each.layer}" for each in trained]
+        places = [safe_part(SiteConfig.of(each.hook, each.layer).label) for each in trained]
         what = "-".join(places) if len(places) <= _MOST_PLACES else f"{len(places)}_dictionaries"
         where = "synthetic" if trained[0].is_synthetic else model_part(trained[0].model)[0]
         return RunName(f"eval/{where}", f"{what}-{hashed}", set(flatten(self)))

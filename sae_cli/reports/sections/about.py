@@ -15,6 +15,8 @@ _OF_SETTINGS = {
     "model.revision": "revision",
     "hook.point": "hook point",
     "hook.mode": "mode",
+    "hook.path": "module",
+    "hook.side": "side of the module",
     "layer": "layer",
     "data.path": "text",
     "data.name": "configuration of the text",
@@ -37,6 +39,8 @@ def headline(subject: Subject) -> str:
     if "hook.point" not in settings or "model.path" not in settings:
         return size
     place = f"{settings['hook.point']}.{settings.get('layer', '')}"
+    if "hook.path" in settings:
+        place = f"{settings['hook.path']}.{settings['hook.side']}"
     return f"{size}, of {place} of {settings.get('model.name') or settings['model.path']}"
 
 

@@ -21,7 +21,16 @@ from sae_cli.runs.dictionary_run import PRUNE
 
 _COSTS = ("loss_recovered", "fvu", "ce_increase")
 _COLUMNS = ("l0", "fvu", "loss_recovered", "ce_increase", "alive", "dead", "dense_1", "dense_10")
-_TELLING = ("model.name", "model.path", "hook.point", "layer", "sae.architecture", "dict_size")
+_TELLING = (
+    "model.name",
+    "model.path",
+    "hook.point",
+    "hook.path",
+    "hook.side",
+    "layer",
+    "sae.architecture",
+    "dict_size",
+)
 
 
 def frontier(subjects: Sequence[Subject], out: Path) -> list[Section]:
