@@ -15,7 +15,7 @@ from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import RequestError
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
-from sae_cli.evaluation.held_out import LOGITS_AT_ONCE
+from sae_cli.evaluation.held_out import LOGITS_MEMORY
 from sae_cli.evaluation.loss_tables import held_out
 from sae_cli.evaluation.saebench import OURS, CoreBenchmark
 from sae_cli.evaluation.subject import ModelSubject, make_subject
@@ -57,7 +57,7 @@ def _measure(claim: Claim[BenchConfig], source: DictionaryRun) -> FinishedRun:
     assert isinstance(subject, ModelSubject)
     if config.context > (most := subject.model.max_context):
         raise RequestError(f"context={config.context}: expected 2 to {most} for this model; give context={most}")
-    needs = sum(p.nbytes for p in subject.model.hf.parameters()) + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE)
+    needs = sum(p.nbytes for p in subject.model.hf.parameters()) + LOGITS_MEMORY + 4 * FEATURES_AT_ONCE
     announce([Estimate(memory=needs)])
     expect_memory(needs)
     benchmark = CoreBenchmark(subject, config.eval, config.batch_rows)

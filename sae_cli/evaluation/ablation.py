@@ -58,8 +58,10 @@ class Ablation:
 
     def results(self) -> tuple[list[AblationReport], dict[str, Tensor]]:
         """Run the text; of each feature its figures, and what it adds to the logits of every token [A, V]."""
+        at_once = self.text.rows_of_logits
         for rows in self.text.rows("ablation"):
-            self.add(rows.tokens, rows.counted)
+            for part in zip(rows.tokens.split(at_once), rows.counted.split(at_once), strict=True):
+                self.add(*part)
         return self.reports(), self.tensors()
 
     @torch.no_grad()
@@ -67,7 +69,8 @@ class Ablation:
         """Add rows of tokens, and at which positions features are taken out."""
         seen: dict[Site, SiteActivations] = {}
         taps = {*self.source.taps, *self.target.needed}
-        clean, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
+        outputs, replaced = self.model.branches(tokens, self.replaced, {tap: recorder(seen, tap) for tap in taps})
+        clean = outputs.all()
         y = self.target.read(seen).float()
         x = y if self.source is self.target else self.source.read(seen).float()
         f = self.dictionary.encode(x)
@@ -76,7 +79,7 @@ class Ablation:
             if (f[..., feature] > 0).any():
                 without = y - self.dictionary.written_by(feature, f, x)
                 put = self.target.put(without, seen).to(seen[self.replaced].dtype)
-                self._compare(sums, f[..., feature], tokens, clean, replaced(stand_in(put)), y, without, seen)
+                self._compare(sums, f[..., feature], tokens, clean, replaced(stand_in(put)).all(), y, without, seen)
 
     def _compare(
         self,

@@ -11,9 +11,9 @@ from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.metrics.logit_weights import logit_weights
 from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
 from sae_cli.metrics.mean import Mean
-from sae_cli.models import DirectPath, LanguageModel, MappedTarget
+from sae_cli.models import DirectPath, HiddenOutputs, LanguageModel, MappedTarget, Outputs
 from sae_cli.models.targets import Seen, TappedTarget
-from sae_cli.tensor_types import Activations, Bool, Logits, SiteActivations, Tensor
+from sae_cli.tensor_types import Activations, Bool, SiteActivations, Tensor
 
 
 class DirectEffects:
@@ -29,32 +29,32 @@ class DirectEffects:
         self.resid_error, self.logit_error = MappedErrorSums(), MappedErrorSums()
         self.inverse_scale = Mean()
 
-    def logits(
+    def outputs(
         self,
         seen: Seen,
-        clean: Logits,
+        clean: Outputs,
         y: Activations,
         stand_ins: Mapping[str, SiteActivations],
         counted: Bool[Tensor, "B T"],
-    ) -> Iterator[tuple[str, Logits]]:
-        """The logits with each of the stand-ins, as `<name>_direct`; of the logits themselves, which have no other
-        path, under both names.
+    ) -> Iterator[tuple[str, Outputs]]:
+        """The end of the model with each of the stand-ins, as `<name>_direct`; of the logits themselves, which have no
+        other path, under both names.
 
         Args:
             seen: by the clean run.
-            clean: its logits.
+            clean: its end.
             y: what stands there in it.
             stand_ins: what is to stand there instead.
             counted: positions that are changed.
         """
-        uncapped = self._path.uncapped(seen[self._target.end.final_resid], clean)
+        assert isinstance(clean, HiddenOutputs), "a target with a direct path is of a model whose end is known"
         there = self._target.normalized(y, seen)
         for name, values in stand_ins.items():
             change = self._target.normalized(values, seen) - there
-            logits = self._path.logits(change.masked_fill(~counted[..., None], 0.0), uncapped).cpu()
+            outputs = self._path.outputs(clean, change.masked_fill(~counted[..., None], 0.0))
             if self._target.site.hook is HookPoint.logits:
-                yield name, logits
-            yield f"{name}_direct", logits
+                yield name, outputs
+            yield f"{name}_direct", outputs
 
     def add_errors(self, seen: Seen, y: Activations, reconstructed: Activations, counted: Bool[Tensor, "B T"]) -> None:
         """Add the reconstruction error at the counted positions, seen from other spaces."""

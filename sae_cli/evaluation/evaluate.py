@@ -30,7 +30,7 @@ from sae_cli.evaluation.controls import beside as beside_controls
 from sae_cli.evaluation.controls import read_controls, settings_of
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
 from sae_cli.evaluation.evaluate_table import BEFORE, result
-from sae_cli.evaluation.held_out import LOGITS_AT_ONCE
+from sae_cli.evaluation.held_out import LOGITS_MEMORY
 from sae_cli.evaluation.measure import Measurement
 from sae_cli.evaluation.rare_features import rare_report
 from sae_cli.evaluation.references import References
@@ -141,7 +141,7 @@ def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: b
     subject = make_subject(source, config.data, config.model_rows, device)
     if isinstance(subject, ModelSubject):
         n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
-        needs = Estimate(memory=n_parameters + 4 * (LOGITS_AT_ONCE + FEATURES_AT_ONCE))
+        needs = Estimate(memory=n_parameters + LOGITS_MEMORY + 4 * FEATURES_AT_ONCE)
         announce([needs])
         expect_memory(needs.memory)
     if config.references and isinstance(subject, ModelSubject):

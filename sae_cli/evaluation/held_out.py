@@ -19,7 +19,7 @@ from sae_cli.config.evaluation import LEAST_LOOKED_AT, LOOKED_AT, EvaluationConf
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError
 from sae_cli.jobs.shortage import say_if_thinned
-from sae_cli.metrics.language_loss import LossSums
+from sae_cli.metrics.language_loss import LOGITS_AT_ONCE, LossSums
 from sae_cli.metrics.report import DomainsReport
 from sae_cli.metrics.row_sums import RowPlaces
 from sae_cli.models import LanguageModel
@@ -29,8 +29,11 @@ from sae_cli.text.domains import DomainsOf
 from sae_cli.text.rows import RowStream
 from sae_cli.text.spread import PlacedRows, first, placed, spread
 
-# Largest logits tensor [B, T, V] made at once, in elements.
-LOGITS_AT_ONCE = 2**22
+# Largest tensor of logits at all positions of some rows [B, T, V], in elements, where it is made whole.
+WHOLE_LOGITS = 2**22
+
+# Bytes of logits, of what is made of them, and of copies on the way, where losses are summed.
+LOGITS_MEMORY = 6 * 4 * LOGITS_AT_ONCE
 
 # Rows tokenized at once where they are chosen from a whole text.
 _ROWS_READ = 256
@@ -141,6 +144,16 @@ class HeldOutText:
         say_if_thinned(self.evaluation.tokens, found, documents, limit)
 
     @property
+    def rows_at_once(self) -> int:
+        """Rows that the model is given at once: few where its logits come whole."""
+        return self.model_rows if self.model.is_known else min(self.model_rows, self.rows_of_logits)
+
+    @property
+    def rows_of_logits(self) -> int:
+        """Rows whose logits may be in memory at once, at all positions."""
+        return max(1, WHOLE_LOGITS // (self.context * self.model.vocab_size))
+
+    @property
     def _wanted(self) -> int:
         """Rows."""
         batches = -(-self.evaluation.tokens // (self.batch_rows * (self.context - FIRST_POSITION)))
@@ -148,7 +161,7 @@ class HeldOutText:
 
     def _chosen(self, wanted: int) -> Iterator[PlacedRows]:
         """So many rows, as many at once as the model can take."""
-        at_once = max(1, min(self.model_rows, LOGITS_AT_ONCE // (self.context * self.model.vocab_size)))
+        at_once = self.rows_at_once
         blocks = placed(self._stream.one_epoch(at_once))
         if self._is_spread:
             found = self._sample if wanted == self._wanted else self._spread(wanted)

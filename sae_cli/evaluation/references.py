@@ -108,8 +108,7 @@ class References:
         rows = text.rows("reference") if same else read.rows_of_bytes(text.bytes_read(), "reference")
         sums = LossSums(())
         for each in rows:
-            logits = model.logits(each.tokens).cpu()
-            sums.add(Predictions(*each.text, logits, (), each.counted, each.places))
+            sums.add(Predictions(*each.text, model.outputs(each.tokens), (), each.counted, each.places))
         check_losses(sums, f"references={wanted.name}")
         return Measured(wanted.name, _parameters(model), training_step(wanted.model), same, sums.pooled)
 

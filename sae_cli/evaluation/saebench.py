@@ -15,7 +15,7 @@ from sae_cli.dictionaries.gated import GatedDictionary
 from sae_cli.documents import Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.encode import measure
-from sae_cli.evaluation.held_out import LOGITS_AT_ONCE, HeldOutRows, HeldOutText, check_losses
+from sae_cli.evaluation.held_out import HeldOutRows, HeldOutText, check_losses
 from sae_cli.evaluation.splice import CleanRun, Splicer
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.metrics.encoded import Encoded
@@ -32,8 +32,9 @@ from sae_cli.metrics.saebench import (
     loss_figures,
 )
 from sae_cli.metrics.similarity import nearest_others
+from sae_cli.models import Outputs
 from sae_cli.models.hooks import stand_in
-from sae_cli.tensor_types import Float, Logits, Tensor
+from sae_cli.tensor_types import Float, Tensor
 from sae_cli.text.provenance import TokensHash
 
 _THEIRS = ("sae", "everywhere")
@@ -88,7 +89,7 @@ class CoreBenchmark:
         text, splicer = HeldOutText(*held_out, self.evaluation, self.batch_rows), CoreSplicer(self.subject, dictionary)
         sums, read = BenchSums(dictionary.d_out), TokensHash()
         for batch in whole_batches(text.rows("bench"), self.batch_rows):
-            parts = [splicer.add_part(rows) for rows in in_parts(batch, self._at_once(text))]
+            parts = [splicer.add_part(rows) for rows in in_parts(batch, text.rows_at_once)]
             sums.add(reduce(BenchBatch.then, parts))
             read.add(batch.tokens.numpy())
         if not sums.batches:
@@ -111,9 +112,6 @@ class CoreBenchmark:
         figures = {**losses, **theirs, **splicer.density.results(), **summaries(tensors)}
         ours = {**splicer.results(), **{key: found[key] for key in found if key not in theirs}}
         return Benchmarked(figures, _with_errors(ours), tensors, about)
-
-    def _at_once(self, text: HeldOutText) -> int:
-        return max(1, min(self.subject.model_rows, LOGITS_AT_ONCE // (text.context * self.subject.model.vocab_size)))
 
 
 class CoreSplicer(Splicer):
@@ -145,30 +143,26 @@ class CoreSplicer(Splicer):
         measure([encoded], self.reconstruction)
         self.by_row.add(EncodedRows(encoded, row, seen.places))
         self.density.add(EncodedText(encoded, row, len(seen.tokens)))
-        last: dict[str, Tensor] = {}
-        conditions, logits = self._conditions(run, encoded, last), run.logits.cpu()
-        self.losses.add(Predictions(*seen.text, logits, conditions, seen.counted, seen.places))
-        self.last.add(LastPositions(logits[:, -1], last, seen.counted[:, -1], seen.places))
+        assert run.outputs is not None, "the model predicts"
+        conditions = dict(self._conditions(run, encoded))
+        self.losses.add(Predictions(*seen.text, run.outputs, conditions.items(), seen.counted, seen.places))
+        at_last = torch.arange(len(seen.tokens)) * seen.tokens.shape[1] + seen.tokens.shape[1] - 1
+        last = {name: outputs(at_last) for name, outputs in conditions.items()}
+        self.last.add(LastPositions(run.outputs(at_last), last, seen.counted[:, -1], seen.places))
         return BenchBatch.of(encoded, row, seen.places)
 
-    def _conditions(self, run: CleanRun, encoded: Encoded, last: dict[str, Tensor]) -> Iterator[tuple[str, Logits]]:
-        """The logits of each condition; those at last positions are kept in `last`."""
+    def _conditions(self, run: CleanRun, encoded: Encoded) -> Iterator[tuple[str, Outputs]]:
+        """The end of the model in each condition."""
         zeros = torch.zeros_like(run.y)
         stand_ins = {"sae": run.instead(encoded.reconstruction), "zero": zeros}
-        for name, logits in self._all_paths(run, stand_ins):
-            last[name] = logits[:, -1]
-            yield name, logits
-        if run.counted.all():
-            last["everywhere"] = logits[:, -1]
-        else:
-            logits = self._everywhere(run, zeros)
-            last["everywhere"] = logits[:, -1]
-        yield "everywhere", logits
+        for name, outputs in self._all_paths(run, stand_ins):
+            yield name, outputs
+        yield "everywhere", outputs if run.counted.all() else self._everywhere(run, zeros)
 
-    def _everywhere(self, run: CleanRun, values: Float[Tensor, "B T E"]) -> Logits:
+    def _everywhere(self, run: CleanRun, values: Float[Tensor, "B T E"]) -> Outputs:
         assert self.target.replaced is not None and run.replaced is not None
         there = run.seen[self.target.replaced]
-        return run.replaced(stand_in(self.target.put(values, run.seen).to(there.dtype))).cpu()
+        return run.replaced(stand_in(self.target.put(values, run.seen).to(there.dtype)))
 
 
 def whole_batches(blocks: Iterable[HeldOutRows], rows: int) -> Iterator[HeldOutRows]:

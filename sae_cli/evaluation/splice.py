@@ -23,29 +23,29 @@ from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
 from sae_cli.metrics.reconstruction import ReconstructionSums
 from sae_cli.metrics.reconstruction_rows import EncodedRows, ReconstructionRows
 from sae_cli.metrics.row_sums import RowSums
-from sae_cli.models import LanguageModel, MappedTarget, Site, Visitor, Wires
+from sae_cli.models import LanguageModel, MappedTarget, Outputs, Site, Visitor, Wires
 from sae_cli.models.hooks import recorder, stand_in
-from sae_cli.tensor_types import Bool, Float, Int, Logits, SiteActivations, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, SiteActivations, Tensor
 
 
 class CleanRun(NamedTuple):
     """What a run without any change leaves.
 
     Attributes:
-        logits: of every position; None of a model that does not predict the next token.
+        outputs: the end of the model; None of one that does not predict the next token.
         seen: the activations at the places that the target needs.
         x: what the dictionary reads.
         y: what it is to write; of an autoencoder x itself.
         counted: positions whose activations are replaced and measured.
-        replaced: from a replacement to the logits that it leads to; None where nothing can be replaced.
+        replaced: from a replacement to the end that it leads to; None where nothing can be replaced.
     """
 
-    logits: Float[Tensor, "B T V"] | None
+    outputs: Outputs | None
     seen: dict[Site, Float[Tensor, "B T _"]]
     x: Float[Tensor, "B T D"]
     y: Float[Tensor, "B T E"]
     counted: Bool[Tensor, "B T"]
-    replaced: Callable[[Visitor], Logits] | None
+    replaced: Callable[[Visitor], Outputs] | None
 
     def instead(self, values: Float[Tensor, "N E"] | Float[Tensor, " E"]) -> Float[Tensor, "B T E"]:
         """The activations with such values at the counted positions."""
@@ -93,7 +93,7 @@ class Splicer:
         self.by_row.add(EncodedRows(encoded, run.counted.nonzero()[:, 0], seen.places))
         reconstructed = run.instead(encoded.reconstruction)
         self._add_errors(run, reconstructed)
-        if run.logits is None:
+        if run.outputs is None:
             return
         stand_ins = {
             "sae": reconstructed,
@@ -101,8 +101,7 @@ class Splicer:
             "mean": run.instead(self.dictionary.activation_mean),
         }
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
-        logits = run.logits.cpu()
-        self.losses.add(Predictions(*seen.text, logits, conditions, seen.counted, seen.places, seen.domains))
+        self.losses.add(Predictions(*seen.text, run.outputs, conditions, seen.counted, seen.places, seen.domains))
 
     @torch.no_grad()
     def add_instead(
@@ -118,7 +117,7 @@ class Splicer:
             found = self._all_paths(run, stand_ins)
         else:
             direct = self._direct_path(run, stand_ins)
-            found = ((name.removesuffix("_direct"), logits) for name, logits in direct if name.endswith("_direct"))
+            found = ((name.removesuffix("_direct"), outputs) for name, outputs in direct if name.endswith("_direct"))
         _, first = next(found)
         sums.add(Predictions(*seen.text, first, found, seen.counted, seen.places))
 
@@ -140,7 +139,7 @@ class Splicer:
         if not self.model.predicts:
             seen = self.model.capture(tokens, [*places])
         elif self.target.replaced is None:
-            clean = self.model.logits(tokens, watched)
+            clean = self.model.outputs(tokens, watched)
         else:
             clean, replaced = self.model.branches(tokens, self.target.replaced, watched)
         x = self.source.read(seen).float()
@@ -151,17 +150,17 @@ class Splicer:
             check_positions(y, tokens, counted, "held-out activations")
         return CleanRun(clean, seen, x, y, counted, replaced)
 
-    def _all_paths(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
+    def _all_paths(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Outputs]]:
         if run.replaced is None or self.target.replaced is None:
             return
         there = run.seen[self.target.replaced]
         for name, values in stand_ins.items():
             put = self.target.put(values, run.seen).to(there.dtype)
-            yield name, run.replaced(stand_in(torch.where(run.counted[..., None], put, there))).cpu()
+            yield name, run.replaced(stand_in(torch.where(run.counted[..., None], put, there)))
 
-    def _direct_path(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Logits]]:
-        if self.direct and run.logits is not None:
-            yield from self.direct.logits(run.seen, run.logits, run.y, stand_ins, run.counted)
+    def _direct_path(self, run: CleanRun, stand_ins: dict[str, SiteActivations]) -> Iterator[tuple[str, Outputs]]:
+        if self.direct and run.outputs is not None:
+            yield from self.direct.outputs(run.seen, run.outputs, run.y, stand_ins, run.counted)
 
     def _add_errors(self, run: CleanRun, reconstructed: Float[Tensor, "B T E"]) -> None:
         """The reconstruction error, seen from other spaces."""

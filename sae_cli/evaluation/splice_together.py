@@ -14,7 +14,7 @@ from sae_cli.evaluation.held_out import HeldOutRows
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.language_loss import LossSums, Predictions
 from sae_cli.metrics.reconstruction import ReconstructionSums
-from sae_cli.models import LanguageModel, Site, Target
+from sae_cli.models import LanguageModel, Outputs, Site, Target
 from sae_cli.models.hooks import recorder
 from sae_cli.models.targets import Seen
 from sae_cli.tensor_types import Activations, Bool, Float, Int, SiteActivations, Tensor
@@ -55,7 +55,7 @@ class JointSplicer:
         tokens, counted = rows.tokens, rows.counted.to(self.model.device)
         seen: dict[Site, SiteActivations] = {}
         taps = {tap for target in self.targets.values() for tap in target.needed}
-        clean = self.model.logits(tokens, {tap: recorder(seen, tap) for tap in taps}).cpu()
+        clean = self.model.outputs(tokens, {tap: recorder(seen, tap) for tap in taps})
         for site, target in self.targets.items():
             x = target.read(seen).float()
             check_positions(x, tokens, counted, f"held-out activations of {site.label}")
@@ -65,7 +65,7 @@ class JointSplicer:
 
     def _conditions(
         self, tokens: Int[Tensor, "B T"], counted: Bool[Tensor, "B T"], seen: Seen
-    ) -> Iterator[tuple[str, Float[Tensor, "B T V"]]]:
+    ) -> Iterator[tuple[str, Outputs]]:
         stand_ins: dict[str, StandIn] = {
             "sae": partial(self._reconstructed, self.together),
             "zero": lambda site, x: torch.zeros_like(x),
@@ -77,7 +77,7 @@ class JointSplicer:
                 for site, target in self.targets.items()
                 if (place := target.replaced)
             }
-            yield name, self.model.logits(tokens, visitors).cpu()
+            yield name, self.model.outputs(tokens, visitors)
 
     def _reconstructed(
         self, sums: Mapping[Site, ReconstructionSums], site: Site, x: Float[Tensor, "N D"]

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 
 from sae_cli.metrics.reconstruction_rows import bits, fvu, l0
 from sae_cli.metrics.row_sums import NO_ESTIMATE, Estimate, OfTotals, RowPlaces, RowSums, SumsOfRows
@@ -24,6 +24,25 @@ DIRECT_PATH = tuple(f"{name}_direct" for name in ALL_PATHS)
 """The same, with the change carried straight to the logits and everything in between left alone."""
 
 
+LOGITS_AT_ONCE = 2**23
+"""Logits of one condition that are in memory."""
+
+
+@runtime_checkable
+class LogitsAt(Protocol):
+    """Logits of rows of text [B, T], some positions at a time: what they are made of may be held as it is until then.
+
+    Attributes:
+        n_logits: V.
+    """
+
+    n_logits: int
+
+    def __call__(self, where: Int[Tensor, " N"]) -> Float[Tensor, "N V"]:
+        """Those at positions that are numbered row after row, in float32."""
+        ...
+
+
 @dataclass(frozen=True)
 class Predictions:
     """What a language model predicts of rows of text, under every condition.
@@ -31,8 +50,8 @@ class Predictions:
     Attributes:
         tokens: the rows.
         n_bytes: bytes of text that each token stands for.
-        clean: logits with the hook untouched.
-        replaced: each of the conditions with its logits; taken one by one, so that they may be made so.
+        clean: the logits with the hook untouched.
+        replaced: those of each of the conditions.
         counted: positions whose predictions are read.
         places: which rows these are.
         domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
@@ -40,8 +59,8 @@ class Predictions:
 
     tokens: Int[Tensor, "B T"]
     n_bytes: Int[Tensor, "B T"]
-    clean: Float[Tensor, "B T V"]
-    replaced: Iterable[tuple[str, Float[Tensor, "B T V"]]]
+    clean: LogitsAt
+    replaced: Iterable[tuple[str, LogitsAt]]
     counted: Bool[Tensor, "B T"]
     places: RowPlaces
     domains: Int[Tensor, "B T"] | None = None
@@ -81,22 +100,19 @@ class LossSums:
 
         The loss is read at the counted ones of positions 0 … T-2, which have a next token; KL at the same positions.
         """
-        counted, targets = seen.counted[:, :-1], seen.tokens[:, 1:]
-        lengths = seen.n_bytes[:, 1:]
-        columns = {"tokens": torch.ones_like(lengths), "bytes": lengths}
-        clean = _log_softmax(seen.clean)
-        p = clean.exp()
-        columns["ce_clean"] = _surprise(clean, targets)
-        negentropy = torch.linalg.vecdot(p, clean)
-        for condition, logits in seen.replaced:
-            log_q = _log_softmax(logits)
-            columns[f"ce_{condition}"] = _surprise(log_q, targets)
-            columns[f"kl_{condition}"] = (negentropy - torch.linalg.vecdot(p, log_q))[:, :-1]
-        losses = torch.stack([columns[name].double().cpu() for name in self.columns], dim=-1)
-        losses = losses.masked_fill(~counted.cpu()[..., None], 0.0)
-        self.pooled.add(SumsOfRows(losses.sum(dim=1), seen.places))
+        counted, replaced = seen.counted[:, :-1].cpu(), dict(seen.replaced)
+        conditions = [replaced[name] for name in self.conditions]
+        rows, positions = counted.nonzero(as_tuple=True)
+        where = rows * seen.tokens.shape[1] + positions
+        n_bytes = seen.n_bytes[rows, positions + 1].double()
+        at_once = max(1, LOGITS_AT_ONCE // seen.clean.n_logits)
+        parts = zip(where.split(at_once), seen.tokens[rows, positions + 1].split(at_once), strict=True)
+        of_tokens = torch.cat([_losses(seen.clean, conditions, *part) for part in parts])
+        losses = torch.zeros(*counted.shape, len(self.columns), dtype=torch.float64)
+        losses[counted] = torch.cat([torch.stack([torch.ones_like(n_bytes), n_bytes], dim=1), of_tokens], dim=1)
+        self.pooled.add(SumsOfRows(_over_positions(losses), seen.places))
         if seen.domains is not None:
-            self._add_domains(losses, seen.domains[:, 1:], counted.cpu(), seen.places)
+            self._add_domains(losses, seen.domains[:, 1:], counted, seen.places)
 
     def _add_domains(
         self,
@@ -109,7 +125,7 @@ class LossSums:
             among = (domains == domain) & counted
             rows = among.any(dim=1)
             sums = self.by_domain.setdefault(domain, RowSums(self.columns))
-            sums.add(SumsOfRows((losses[rows] * among[rows, :, None]).sum(dim=1), places.select(rows)))
+            sums.add(SumsOfRows(_over_positions(losses[rows] * among[rows, :, None]), places.select(rows)))
 
     def merge(self, other: LossSums) -> LossSums:
         """The sums of both parts, whose domains have the same numbers."""
@@ -247,10 +263,27 @@ def _bits_per_byte(column: str, s: Mapping[str, Tensor]) -> Tensor:
     return s[column] / s["bytes"] / math.log(2)
 
 
-def _log_softmax(logits: Float[Tensor, "B T V"]) -> Float[Tensor, "B T V"]:
-    return F.log_softmax(logits.float(), dim=-1)
+def _over_positions(losses: Float[Tensor, "B S C"]) -> Float[Tensor, "B C"]:
+    """Sums that do not depend on what else is summed beside them."""
+    return losses.transpose(1, 2).contiguous().sum(dim=2)
 
 
-def _surprise(log_p: Float[Tensor, "B T V"], targets: Int[Tensor, "B S"]) -> Float[Tensor, "B S"]:
-    """-log p of each next token: positions 0 … T-2."""
-    return -log_p[:, :-1].gather(-1, targets[..., None])[..., 0]
+def _losses(
+    clean: LogitsAt, conditions: Sequence[LogitsAt], where: Int[Tensor, " N"], targets: Int[Tensor, " N"]
+) -> Float[Tensor, "N C"]:
+    """Cross-entropy of the clean run, then of every condition, then the KL of every condition, at some positions.
+
+    With the logits c of the clean run and q, log Z their log-partition functions and p = exp(c - log Z_c):
+    CE = log Z_q - q[target], and KL = log Z_q - log Z_c - Σ p·(q - c).
+    """
+    c = clean(where)
+    log_z = c.logsumexp(dim=-1)
+    p = (c - log_z[:, None]).exp_()
+    target = targets.to(c.device)[:, None]
+    surprise, divergence = [log_z - c.gather(-1, target)[:, 0]], []
+    for logits in conditions:
+        q = logits(where)
+        log_z_q = q.logsumexp(dim=-1)
+        surprise.append(log_z_q - q.gather(-1, target)[:, 0])
+        divergence.append(log_z_q - log_z - torch.linalg.vecdot(p, q - c))
+    return torch.stack([*surprise, *divergence], dim=1).double().cpu()

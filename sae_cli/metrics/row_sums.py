@@ -157,7 +157,9 @@ class RowSums:
         if self.documents < LEAST_DOCUMENTS:
             return value.item(), None
         (gradient,) = torch.autograd.grad(value, total)
-        return value.item(), by_document((self.per_row - self.total / self.rows) @ gradient, self.places.document)
+        of = gradient != 0  # what else is summed does not enter, not even its rounding
+        difference = self.per_row[:, of] - self.total[of] / self.rows
+        return value.item(), by_document(difference @ gradient[of], self.places.document)
 
 
 def by_document(values: Float[Tensor, " R"], document: Int[Tensor, " R"]) -> Float[Tensor, " G"]:

@@ -7,6 +7,7 @@ from sae_cli.models.hooks import Site, Visitor, Wires
 from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.load import load_language_model, load_tokenizer
 from sae_cli.models.logit_space import LogitSpace
+from sae_cli.models.outputs import HiddenOutputs, Outputs
 from sae_cli.models.parts import BlockParts, ModelParts
 from sae_cli.models.sources import model_identity, model_run
 from sae_cli.models.targets import MappedTarget, Target
@@ -15,10 +16,12 @@ __all__ = [
     "FAMILIES",
     "BlockParts",
     "DirectPath",
+    "HiddenOutputs",
     "LanguageModel",
     "LogitSpace",
     "MappedTarget",
     "ModelParts",
+    "Outputs",
     "Site",
     "Target",
     "Visitor",

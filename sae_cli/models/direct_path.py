@@ -10,27 +10,34 @@ from __future__ import annotations
 import torch
 
 from sae_cli.models.language_model import LanguageModel
-from sae_cli.tensor_types import Activations, Logits
+from sae_cli.models.outputs import HiddenOutputs, soft_capped
+from sae_cli.tensor_types import Activations, Float, Int, Logits, Tensor
 
 
 class DirectPath:
     """From changes after the final norm to logits, given a clean run."""
 
     def __init__(self, model: LanguageModel) -> None:
-        self._parts, self._W = model.parts, model.end.logit_space.W
+        self._W, self._cap = model.end.logit_space.W, model.parts.logit_soft_cap
 
-    def uncapped(self, final_resid: Activations, clean: Logits) -> Logits:
-        """The logits of a clean run before any soft cap: what later changes are added to."""
-        if self._parts.logit_soft_cap is None:
-            return clean.float()
-        with torch.no_grad():
-            normed = self._parts.final_norm(final_resid)
-            for projection in self._parts.output_projections:
-                normed = projection(normed)
-            return self._parts.unembedding(normed).float() * self._parts.logit_scale
+    def outputs(self, clean: HiddenOutputs, normalized_change: Activations) -> DirectOutputs:
+        """What the clean run leaves for the unembedding, after the change."""
+        return DirectOutputs(clean, normalized_change, self._W, self._cap)
 
-    def logits(self, normalized_change: Activations, uncapped: Logits) -> Logits:
-        """The logits after the change."""
-        moved = uncapped + normalized_change @ self._W.T
-        cap = self._parts.logit_soft_cap
-        return moved if cap is None else cap * torch.tanh(moved / cap)
+
+class DirectOutputs:
+    """The end of a clean run with a change that nothing but the unembedding sees; see `Outputs`."""
+
+    def __init__(
+        self, clean: HiddenOutputs, change: Activations, W: Float[Tensor, "V D"], soft_cap: float | None
+    ) -> None:
+        self._clean, self._change, self._W, self._cap = clean, change, W, soft_cap
+        self.n_logits = clean.n_logits
+
+    def __call__(self, where: Int[Tensor, " N"]) -> Float[Tensor, "N V"]:
+        change = self._change.flatten(0, 1)[where.to(self._change.device)]
+        return soft_capped(torch.addmm(self._clean.uncapped(where), change.float(), self._W.T), self._cap)
+
+    def all(self) -> Logits:
+        rows, context = self._change.shape[:2]
+        return self(torch.arange(rows * context)).unflatten(0, (rows, context))

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sae_cli.config.hook import Basis, HookPoint
 from sae_cli.errors import RequestError
@@ -17,6 +17,7 @@ from sae_cli.models.any_model import checked, longest_row, options, predicts_nex
 from sae_cli.models.architectures import is_supported
 from sae_cli.models.gaussian_embeddings import GaussianEmbeddings
 from sae_cli.models.hooks import ModuleSide, Site, Tap, Visitor, find_tap, visiting
+from sae_cli.models.outputs import HiddenOutputs, LogitsOutputs, Outputs
 from sae_cli.models.parts import ModelParts, find_parts
 from sae_cli.models.prefix import Prefix
 from sae_cli.models.reach import Reached, probe_rows, reach
@@ -204,10 +205,25 @@ class LanguageModel:
         """
         return self._forward(rows, replacements or {})
 
+    def outputs(self, rows: Rows, replacements: Mapping[Site, Visitor] | None = None) -> Outputs:
+        """What a pass over the rows leaves for the unembedding, which makes logits of it when they are asked for;
+        arguments and errors as `logits`."""
+        self.check_predicts("logits")
+        if not self.is_known:
+            return LogitsOutputs(self._run(rows, replacements or {}).logits)
+        kept: list[Tensor] = []
+        stop = self.parts.unembedding.register_forward_pre_hook(partial(_keep_last, kept))
+        try:
+            with suppress(_Captured):
+                self._run(rows, replacements or {})
+        finally:
+            stop.remove()
+        return HiddenOutputs(self.parts, kept[0])
+
     def branches(
         self, rows: Rows, site: Site, watched: Mapping[Site, Visitor] | None = None
-    ) -> tuple[Logits, Callable[[Visitor], Logits]]:
-        """The model's logits, and a function from a replacement at one site to the logits that it leads to.
+    ) -> tuple[Outputs, Callable[[Visitor], Outputs]]:
+        """The end of a pass over the rows, and a function from a replacement at one site to the end that it leads to.
 
         What comes before the site is computed once.
 
@@ -224,13 +240,13 @@ class LanguageModel:
             self._prefixes[site] = self._prefix(site)
         prefix = self._prefixes[site]
         if prefix is None:
-            return self._forward(rows, watched or {}), lambda visitor: self._forward(rows, {site: visitor})
+            return self.outputs(rows, watched), lambda visitor: self.outputs(rows, {site: visitor})
         with prefix.kept():
-            clean = self._forward(rows, watched or {})
+            clean = self.outputs(rows, watched)
 
-        def replaced(visitor: Visitor) -> Logits:
+        def replaced(visitor: Visitor) -> Outputs:
             with prefix.put_in():
-                return self._forward(rows, {site: visitor})
+                return self.outputs(rows, {site: visitor})
 
         return clean, replaced
 
@@ -290,6 +306,11 @@ class LanguageModel:
 
 class _Captured(Exception):
     """Ends a forward pass in which nothing is left to capture."""
+
+
+def _keep_last(kept: list[Tensor], _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    kept.append(inputs[0])
+    raise _Captured
 
 
 def _keep(captured: dict[Site, Tensor], site: Site, n_sites: int, activations: Tensor) -> Tensor:

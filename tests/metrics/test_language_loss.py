@@ -10,12 +10,19 @@ import torch
 from sae_cli.metrics.language_loss import ALL_PATHS, DIRECT_PATH, LossSums, Predictions
 from sae_cli.metrics.report import existing
 from sae_cli.metrics.row_sums import LEAST_DOCUMENTS, RowPlaces
+from sae_cli.models.outputs import LogitsOutputs
 
 ROWS, T, V, FIRST = 40, 9, 13, 1
 DOCUMENT = np.arange(ROWS) * 5 // 7
 """Of each row: one or two rows of a document."""
 COUNTED = (torch.arange(T) >= FIRST).expand(ROWS, T)
 EVERYWHERE = RowPlaces(torch.from_numpy(DOCUMENT), torch.arange(ROWS))
+
+
+def predictions(tokens, n_bytes, clean, replaced, *rest):
+    """With logits that are there already."""
+    conditions = [(name, LogitsOutputs(logits)) for name, logits in replaced]
+    return Predictions(tokens, n_bytes, LogitsOutputs(clean), conditions, *rest)
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def sums_of(data, rows=slice(None), batch=ROWS):
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
         places = EVERYWHERE.select(index)
-        sums.add(Predictions(tokens[index], n_bytes[index], clean[index], conditions, COUNTED[index], places))
+        sums.add(predictions(tokens[index], n_bytes[index], clean[index], conditions, COUNTED[index], places))
     return sums
 
 
@@ -159,7 +166,7 @@ def test_direct_path_figures_are_those_of_its_own_conditions(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums((*ALL_PATHS, *DIRECT_PATH))
     direct = {f"{name}_direct": logits for name, logits in replaced.items()}
-    sums.add(Predictions(tokens, n_bytes, clean, (replaced | direct).items(), COUNTED, EVERYWHERE))
+    sums.add(predictions(tokens, n_bytes, clean, (replaced | direct).items(), COUNTED, EVERYWHERE))
     found = sums.results()
     assert found["loss_recovered_direct"] == found["loss_recovered"]
     assert found["loss_recovered_mean_direct_se"] == found["loss_recovered_mean_se"]
@@ -172,7 +179,7 @@ def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
     tokens, n_bytes, clean, replaced = data
     sums = LossSums(DIRECT_PATH)
     direct = ((f"{n}_direct", x) for n, x in replaced.items())
-    sums.add(Predictions(tokens, n_bytes, clean, direct, COUNTED, EVERYWHERE))
+    sums.add(predictions(tokens, n_bytes, clean, direct, COUNTED, EVERYWHERE))
     found, both = sums.results(), sums_of(data).results()
     assert found["loss_recovered_direct"] == both["loss_recovered"]
     assert found["ce_clean"] == both["ce_clean"]
@@ -182,7 +189,7 @@ def test_only_the_direct_path_leaves_out_the_figures_of_all_paths(data):
 def test_without_conditions_it_is_the_model_alone(data):
     tokens, n_bytes, clean, _ = data
     sums = LossSums(())
-    sums.add(Predictions(tokens, n_bytes, clean, (), COUNTED, EVERYWHERE))
+    sums.add(predictions(tokens, n_bytes, clean, (), COUNTED, EVERYWHERE))
     assert set(sums.results()) == {
         f"{n}{e}" for n in ("ce_clean", "bits_per_byte_clean") for e in ("", "_se", "_low", "_high")
     }
@@ -202,7 +209,7 @@ def with_domains(data, rows=slice(None), batch=ROWS):
     for index in torch.arange(ROWS)[rows].split(batch):
         conditions = ((name, logits[index]) for name, logits in replaced.items())
         sums.add(
-            Predictions(
+            predictions(
                 tokens[index],
                 n_bytes[index],
                 clean[index],
@@ -220,7 +227,7 @@ def test_positions_that_are_not_counted_are_as_if_they_were_not_there(data):
     counted = (torch.rand(ROWS, T, generator=torch.Generator().manual_seed(5)) < 0.6) & COUNTED
     sums, domains = LossSums(), domains_of(tokens)
     broken = {name: logits.masked_fill(~counted[..., None], math.nan) for name, logits in replaced.items()}
-    sums.add(Predictions(tokens, n_bytes, clean, broken.items(), counted, EVERYWHERE, domains))
+    sums.add(predictions(tokens, n_bytes, clean, broken.items(), counted, EVERYWHERE, domains))
     read = counted[:, :-1].numpy()
     log_p = {name: logits.double().log_softmax(-1).numpy()[:, :-1] for name, logits in (replaced | {"": clean}).items()}
     target = tokens.numpy()[:, 1:, None]
@@ -297,7 +304,7 @@ def test_no_share_of_an_effect_that_does_not_raise_the_loss(data, effect):
     both = LossSums((*ALL_PATHS, *DIRECT_PATH))
     conditions = replaced | {"zero": helped}
     conditions |= {f"{name}_direct": logits for name, logits in conditions.items()}
-    both.add(Predictions(tokens, n_bytes, clean, conditions.items(), COUNTED, EVERYWHERE, torch.zeros_like(tokens)))
+    both.add(predictions(tokens, n_bytes, clean, conditions.items(), COUNTED, EVERYWHERE, torch.zeros_like(tokens)))
     expected = figures(numpy_losses((tokens, n_bytes, clean, replaced | {"zero": helped})))
     for found in (both.results(), both.domain_results()[0]):
         assert found["zero_ablation_effect"] == pytest.approx(expected["zero_ablation_effect"], abs=1e-6)

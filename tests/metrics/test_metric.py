@@ -35,6 +35,7 @@ from sae_cli.metrics.saebench import (
 from sae_cli.metrics.similarity import Cosines, NearestOf
 from sae_cli.metrics.token_counts import TokenCounts
 from sae_cli.metrics.truth import EncodedTruth, FiringCounts, Matches
+from sae_cli.models.outputs import LogitsOutputs
 
 BATCHES, N, D, F, V, T = 5, 40, 6, 9, 13, 8
 EXACT, ROUNDED = 0.0, 1e-12
@@ -110,7 +111,8 @@ def predictions(i):
     logits = {name: torch.randn(4, T, V, generator=draws(i + 10 * k)) for k, name in enumerate(("clean", *ALL_PATHS))}
     clean = logits.pop("clean")
     counted = torch.rand(4, T, generator=draws(i + 80)) < 0.8
-    return Predictions(tokens, torch.ones_like(tokens), clean, list(logits.items()), counted, places(i), domains)
+    replaced = [(name, LogitsOutputs(each)) for name, each in logits.items()]
+    return Predictions(tokens, torch.ones_like(tokens), LogitsOutputs(clean), replaced, counted, places(i), domains)
 
 
 def taken_out(i):

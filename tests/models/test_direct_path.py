@@ -41,15 +41,13 @@ def add(change, activations):
 def clean_run(model, rows, site):
     captured, target = {}, model.target(site)
     visitors = {tap: partial(record, captured, tap) for tap in {*target.taps, model.end.final_resid}}
-    logits = model.logits(rows, visitors)
-    return target, captured, logits
+    return target, captured, model.outputs(rows, visitors)
 
 
-def direct(model, target, values, seen, logits):
+def direct(model, target, values, seen, clean):
     """The logits with `values` on the direct path."""
-    path = DirectPath(model)
     change = target.normalized(values, seen) - target.normalized(target.read(seen), seen)
-    return path.logits(change, path.uncapped(seen[model.end.final_resid], logits))
+    return DirectPath(model).outputs(clean, change).all()
 
 
 every_hook = pytest.mark.parametrize("hook", list(sites(1)), ids=name)
@@ -58,12 +56,12 @@ every_hook = pytest.mark.parametrize("hook", list(sites(1)), ids=name)
 @every_hook
 def test_what_is_there_changes_nothing(model, rows, hook):
     """On the direct path, and on all paths where the hook has them: an identity dictionary."""
-    target, seen, logits = clean_run(model, rows, site_in(model, hook, 1))
+    target, seen, clean = clean_run(model, rows, site_in(model, hook, 1))
     x = target.read(seen)
-    torch.testing.assert_close(direct(model, target, x.clone(), seen, logits), logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(direct(model, target, x.clone(), seen, clean), clean.all(), atol=1e-5, rtol=1e-5)
     if target.replaced is not None:
         put = target.put(x.clone(), seen)
-        torch.testing.assert_close(model.logits(rows, {target.replaced: lambda _: put}), logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model.logits(rows, {target.replaced: lambda _: put}), clean.all(), atol=1e-5, rtol=1e-5)
 
 
 @every_hook
@@ -73,7 +71,7 @@ def test_a_small_change_in_the_last_block_has_its_true_effect(model, rows, hook)
         pytest.skip("the block's own MLP reads it")
     if hook.hook is HookPoint.logit_update and model.parts.output_projections:
         pytest.skip("a narrow unembedding shows updates of mean zero only up to ones that are not")
-    target, seen, logits = clean_run(model, rows, site_in(model, hook, model.n_layers - 1))
+    target, seen, clean = clean_run(model, rows, site_in(model, hook, model.n_layers - 1))
     if target.replaced is None:
         pytest.skip("acts on the direct path only")
     x = target.read(seen)
@@ -92,8 +90,7 @@ def test_a_small_change_in_the_last_block_has_its_true_effect(model, rows, hook)
         resid = model.end.final_norm(seen[model.end.final_resid])
         change = change - resid * (resid * change).mean(dim=-1, keepdim=True)
     path = DirectPath(model)
-    uncapped = path.uncapped(seen[model.end.final_resid], logits)
-    direct_up, direct_down = (path.logits(s * h * change, uncapped) for s in (1, -1))
+    direct_up, direct_down = (path.outputs(clean, s * h * change).all() for s in (1, -1))
     slope = (direct_up - direct_down) / (2 * h)
     torch.testing.assert_close(slope, true_slope, atol=2e-2 * true_slope.abs().max().item(), rtol=2e-2)
 
@@ -112,8 +109,8 @@ def capped(model, logits):
 
 def test_no_update_on_the_direct_path_is_the_stream_without_it(model, rows):
     """The exact mode with ŷ = 0: logits of r_L - u, up to the constant over the vocabulary that coordinates leave."""
-    target, seen, logits = clean_run(model, rows, Site(HookPoint.logit_update, 1, LogitMode.exact))
-    found = direct(model, target, torch.zeros_like(target.read(seen)), seen, logits)
+    target, seen, clean = clean_run(model, rows, Site(HookPoint.logit_update, 1, LogitMode.exact))
+    found = direct(model, target, torch.zeros_like(target.read(seen)), seen, clean)
     without = seen[model.end.final_resid] - seen[Site(HookPoint.mlp_out, 1)]
     expected = capped(model, uncapped_logits(model, without))
     if model.parts.output_projections:
@@ -123,8 +120,8 @@ def test_no_update_on_the_direct_path_is_the_stream_without_it(model, rows):
 
 
 def test_logits_replaced_by_zero_are_the_biases(model, rows):
-    target, seen, logits = clean_run(model, rows, Site(HookPoint.logits, model.n_layers - 1))
-    found = direct(model, target, torch.zeros_like(target.read(seen)), seen, logits)
+    target, seen, clean = clean_run(model, rows, Site(HookPoint.logits, model.n_layers - 1))
+    found = direct(model, target, torch.zeros_like(target.read(seen)), seen, clean)
     nothing = getattr(model.parts.final_norm, "bias", None)
     nothing = torch.zeros(model.d_model) if nothing is None else nothing
     for module in (*model.parts.output_projections, model.parts.unembedding):

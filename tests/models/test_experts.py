@@ -103,9 +103,7 @@ def test_the_direct_path_is_exact_in_the_last_block(model, rows):
     target, seen = model.target(site), {}
     seen = {tap: model.capture(rows, [tap])[tap] for tap in {*target.taps, model.end.final_resid}}
     there = target.normalized(target.read(seen), seen)
-    path = DirectPath(model)
-    uncapped = path.uncapped(seen[model.end.final_resid], model.logits(rows))
-    found = path.logits(-there, uncapped)
+    found = DirectPath(model).outputs(model.outputs(rows), -there).all()
     without = seen[model.end.final_resid] - seen[Site(HookPoint.mlp_out, model.n_layers - 1)]
     expected = model.parts.unembedding(model.parts.final_norm(without))
     assert_close(found, expected, rtol=1e-3, atol=2e-4)

@@ -151,12 +151,13 @@ def test_bytes_of_tokens_are_not_known():
 
     from sae_cli.metrics.language_loss import LossSums, Predictions
     from sae_cli.metrics.row_sums import RowPlaces
+    from sae_cli.models.outputs import LogitsOutputs
 
     sums = LossSums(())
     tokens = torch.tensor([[1, 2, 3, 0]])
     nothing, counted = torch.zeros_like(tokens), torch.arange(4)[None] >= 1
     place = RowPlaces(*torch.zeros(2, 1).long())
-    sums.add(Predictions(tokens, nothing, torch.zeros(1, 4, 5), (), counted, place, nothing))
+    sums.add(Predictions(tokens, nothing, LogitsOutputs(torch.zeros(1, 4, 5)), (), counted, place, nothing))
     found = sums.results()
     assert found["ce_clean"] == pytest.approx(math.log(5))
     assert found["bits_per_byte_clean"] is None
