@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import torch
+
 from sae_cli.config.hook import HookPoint
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.subject import ModelSubject
@@ -49,9 +51,11 @@ class DirectEffects:
         """
         assert isinstance(clean, HiddenOutputs), "a target with a direct path is of a model whose end is known"
         there = self._target.normalized(y, seen)
-        for name, values in stand_ins.items():
-            change = self._target.normalized(values, seen) - there
-            outputs = self._path.outputs(clean, change.masked_fill(~counted[..., None], 0.0))
+        instead = {
+            name: torch.where(counted[..., None], self._target.normalized(values, seen), there)
+            for name, values in stand_ins.items()
+        }
+        for name, outputs in self._path.outputs(clean, there, instead).items():
             if self._target.site.hook is HookPoint.logits:
                 yield name, outputs
             yield f"{name}_direct", outputs

@@ -26,6 +26,8 @@ DIRECT_PATH = tuple(f"{name}_direct" for name in ALL_PATHS)
 
 LOGITS_AT_ONCE = 2**23
 """Logits of one condition that are in memory."""
+_EXACT = 60.0
+"""Log-partition functions closer to 0 than this may be had from a sum of exponentials in float32."""
 
 
 @runtime_checkable
@@ -273,17 +275,22 @@ def _losses(
 ) -> Float[Tensor, "N C"]:
     """Cross-entropy of the clean run, then of every condition, then the KL of every condition, at some positions.
 
-    With the logits c of the clean run and q, log Z their log-partition functions and p = exp(c - log Z_c):
-    CE = log Z_q - q[target], and KL = log Z_q - log Z_c - Σ p·(q - c).
+    Logits are counted from log Z of the clean run, so that p = exp(c). With their own log-partition functions z, which
+    is 0 for the clean run but for rounding: CE = z_q - q[target], and KL = Σ p·c - z_c - Σ p·q + z_q.
     """
     c = clean(where)
-    log_z = c.logsumexp(dim=-1)
-    p = (c - log_z[:, None]).exp_()
+    log_z = c.logsumexp(dim=-1, keepdim=True)
     target = targets.to(c.device)[:, None]
-    surprise, divergence = [log_z - c.gather(-1, target)[:, 0]], []
+    c = c - log_z
+    p = c.exp()
+    z, negentropy = p.sum(dim=-1).log(), torch.linalg.vecdot(p, c)
+    surprise, divergence = [z - c.gather(-1, target)[:, 0]], []
     for logits in conditions:
-        q = logits(where)
-        log_z_q = q.logsumexp(dim=-1)
-        surprise.append(log_z_q - q.gather(-1, target)[:, 0])
-        divergence.append(log_z_q - log_z - torch.linalg.vecdot(p, q - c))
+        q = torch.sub(logits(where), log_z, out=c)
+        at_target, expected = q.gather(-1, target)[:, 0], torch.linalg.vecdot(p, q)
+        z_q = q.exp_().sum(dim=-1).log()
+        if not bool((z_q.abs() < _EXACT).all()):
+            z_q = (logits(where) - log_z).logsumexp(dim=-1)
+        surprise.append(z_q - at_target)
+        divergence.append((negentropy - z) - (expected - z_q))
     return torch.stack([*surprise, *divergence], dim=1).double().cpu()

@@ -313,3 +313,13 @@ def test_no_share_of_an_effect_that_does_not_raise_the_loss(data, effect):
             assert found[name] is None and found[f"{name}_se"] is None
         assert found["ce_increase"] == pytest.approx(expected["ce_increase"], rel=1e-5)
     assert both.results()["loss_recovered_mean"] == pytest.approx(expected["loss_recovered_mean"], rel=1e-5)
+
+
+@pytest.mark.parametrize("shift", [-500.0, -95.0, 0.0, 95.0, 500.0])
+def test_logits_far_from_those_of_the_clean_run(data, shift):
+    """A softmax does not know a constant; one that float32 cannot exponentiate must not be felt."""
+    tokens, n_bytes, clean, replaced = data
+    moved = {name: logits + shift for name, logits in replaced.items()}
+    found, expected = sums_of((tokens, n_bytes, clean, moved)).results(), sums_of(data).results()
+    for name in ("ce_sae", "kl_sae", "ce_zero", "kl_zero"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=abs(shift) * 2**-23)

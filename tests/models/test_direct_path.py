@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sae_cli.config.hook import HookPoint, LogitMode
 from sae_cli.models import DirectPath, Site
@@ -47,7 +48,7 @@ def clean_run(model, rows, site):
 def direct(model, target, values, seen, clean):
     """The logits with `values` on the direct path."""
     change = target.normalized(values, seen) - target.normalized(target.read(seen), seen)
-    return DirectPath(model).outputs(clean, change).all()
+    return DirectPath(model).outputs(clean, torch.zeros_like(change), {"": change})[""].all()
 
 
 every_hook = pytest.mark.parametrize("hook", list(sites(1)), ids=name)
@@ -61,7 +62,31 @@ def test_what_is_there_changes_nothing(model, rows, hook):
     torch.testing.assert_close(direct(model, target, x.clone(), seen, clean), clean.all(), atol=1e-5, rtol=1e-5)
     if target.replaced is not None:
         put = target.put(x.clone(), seen)
-        torch.testing.assert_close(model.logits(rows, {target.replaced: lambda _: put}), clean.all(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            model.logits(rows, {target.replaced: lambda _: put}), clean.all(), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_constants_take_one_product_and_are_what_they_are(model, rows):
+    target, seen, clean = clean_run(model, rows, Site(HookPoint.mlp_out, 0))
+    there = target.normalized(target.read(seen), seen)
+    random = torch.randn(there.shape[-1], generator=torch.Generator().manual_seed(0))
+    instead = {
+        name: target.normalized(value.expand_as(there), seen)
+        for name, value in ((n, k * random) for n, k in (("zero", 0.0), ("mean", 1.0)))
+    }
+    instead["other"] = there.flip(0)
+    path = DirectPath(model)
+    together = path.outputs(clean, there, instead)
+    for name, values in instead.items():
+        alone = path.outputs(clean, there, {name: values})[name].all()
+        torch.testing.assert_close(together[name].all(), alone, atol=2e-5, rtol=1e-5)
+    with FlopCounterMode(display=False) as counter:
+        together["mean"](torch.arange(rows.numel()))
+    with FlopCounterMode(display=False) as of_one:
+        path.outputs(clean, there, {"zero": instead["zero"]})["zero"](torch.arange(rows.numel()))
+    vocabulary = 2 * model.parts.vocab_size * model.d_model
+    assert counter.get_total_flops() - of_one.get_total_flops() <= vocabulary
 
 
 @every_hook
@@ -90,7 +115,8 @@ def test_a_small_change_in_the_last_block_has_its_true_effect(model, rows, hook)
         resid = model.end.final_norm(seen[model.end.final_resid])
         change = change - resid * (resid * change).mean(dim=-1, keepdim=True)
     path = DirectPath(model)
-    direct_up, direct_down = (path.outputs(clean, s * h * change).all() for s in (1, -1))
+    zero = torch.zeros_like(change)
+    direct_up, direct_down = (path.outputs(clean, zero, {"": s * h * change})[""].all() for s in (1, -1))
     slope = (direct_up - direct_down) / (2 * h)
     torch.testing.assert_close(slope, true_slope, atol=2e-2 * true_slope.abs().max().item(), rtol=2e-2)
 
