@@ -7,6 +7,7 @@ that are not finite were left out, n is smaller than the rows would give.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -29,6 +30,11 @@ from sae_cli.tensor_types import Float, Int, Tensor
 from sae_cli.text.packing import TokenRows
 
 ACTIVATIONS, ROWS = "activations", "rows"
+
+_FEW = 100
+"""Shards until which the manifest takes no time to speak of."""
+_SELDOM = 20
+"""How many times as long as writing it takes passes before it is written again."""
 
 
 class ShardPlan(NamedTuple):
@@ -66,7 +72,9 @@ class ShardPlan(NamedTuple):
 class ShardWriter:
     """Collects rows and their activations and writes a shard whenever one is full.
 
-    A shard is written in a thread while the next one is collected; leaving the context waits for the last.
+    A shard is written in a thread while the next one is collected; leaving the context waits for the last. The
+    manifest, which lists all of them, is written again after each while they are few, and then so seldom that it takes
+    a twentieth of the time at most.
 
     Args:
         run: that is being written.
@@ -91,6 +99,7 @@ class ShardWriter:
         self._blocks: list[ActivationBlock] = []
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self._unsaved, self._save_from = False, 0.0
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -99,6 +108,8 @@ class ShardWriter:
         self._thread.shutdown()
         if kind is None:
             self._wait()
+        if self._unsaved:
+            self.run.save_progress()
 
     def add(self, rows: TokenRows, block: ActivationBlock) -> None:
         """Add some rows with the activations of all of them; rows past the plan's end are left out."""
@@ -137,7 +148,11 @@ class ShardWriter:
         document = torch.cat([torch.from_numpy(each.document) for each in rows])
         self.run.write_tensors(rows_name, {"tokens": tokens, "document": document})
         self.run.write_tensors(activations_name, vars(block))
-        self.run.save_progress()
+        self._unsaved = True
+        if shard < _FEW or time.monotonic() >= self._save_from:
+            started = time.monotonic()
+            self.run.save_progress()
+            self._unsaved, self._save_from = False, started + _SELDOM * (time.monotonic() - started)
 
     def _finite(self, block: ActivationBlock, name: str) -> ActivationBlock:
         """The block in the shard's format, without what is not finite there."""
