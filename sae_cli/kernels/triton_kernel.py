@@ -18,9 +18,14 @@ from sae_cli.kernels.kernel import AdamState, AdamStep, Kernel
 from sae_cli.kernels.screening import BFLOAT16_ERROR
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
-_TILE = {"BLOCK_N": 128, "BLOCK_F": 128, "BLOCK_D": 64}
+SCREEN = {"BLOCK_N": 64, "BLOCK_F": 128, "BLOCK_D": 64, "num_warps": 8}
+"""Tiles of `screen`: the largest whose products stay in registers on NVIDIA's and whose products fit into the 64 KiB of
+shared memory of AMD's MI200 and MI300."""
 _NEIGHBOURS = 64  # features whose maximum is looked at
+MAXIMA = {"BLOCK_N": 128, "BLOCK_F": _NEIGHBOURS, "BLOCK_D": 64, "num_warps": 4}
 _ENTRIES = 16  # that a program multiplies
+_CHUNK = 256  # numbers of a row at once, where rows are multiplied one by one
+_WIDE = 4096  # numbers of a row that four warps hold in registers
 _ROOM = 1.5  # for entries, against how many there were last time
 _GUESS = 0.9  # of the smallest entries that were kept last time: what to look for first
 
@@ -100,16 +105,13 @@ class TritonKernel(Kernel):
         self, codes: Codes, values: Float[Tensor, " E"], y: Float[Tensor, "N D"], total: Float[Tensor, "F D"]
     ) -> None:
         starts, order, rows = codes.by_column
-        width = y.shape[1]
-        loops.outer_sums[len(total),](
-            starts, order, rows, values.contiguous(), y.contiguous(), total, width, triton.next_power_of_2(width)
-        )
+        sizes = of_row(y.shape[1])
+        loops.outer_sums[len(total),](starts, order, rows, values.contiguous(), y.contiguous(), total, **sizes)
 
     def adam(self, state: AdamState, step: AdamStep, unit_rows: bool) -> None:
         parameter = state.parameter
         width = parameter.shape[1] if parameter.ndim == 2 else 1
-        block = triton.next_power_of_2(width)
-        loops.adam[parameter.numel() // width,](*state, *step.numbers, width, block, unit_rows)
+        loops.adam[parameter.numel() // width,](*state, *step.numbers, UNIT_ROWS=unit_rows, **of_row(width))
 
 
 class _Screen:
@@ -127,18 +129,28 @@ class _Screen:
         n, features, _ = self._shape
         rows, columns = (torch.empty(room, dtype=torch.int32, device=limits.device) for _ in range(2))
         counter = torch.zeros(1, dtype=torch.int32, device=limits.device)
-        grid = triton.cdiv(n, _TILE["BLOCK_N"]), triton.cdiv(features, _TILE["BLOCK_F"])
-        loops.screen[grid](*self._inputs, limits, counter, rows, columns, room, *self._shape, **_TILE)
+        grid = triton.cdiv(n, SCREEN["BLOCK_N"]), triton.cdiv(features, SCREEN["BLOCK_F"])
+        loops.screen[grid](*self._inputs, limits, counter, rows, columns, room, *self._shape, **SCREEN)
         return rows, columns, int(counter)
 
     def maxima(self) -> Float[Tensor, "N _"]:
         """A lower bound of the largest of every few neighbors."""
         n, features, _ = self._shape
-        tile = _TILE | {"BLOCK_F": _NEIGHBOURS}
-        grid = triton.cdiv(n, tile["BLOCK_N"]), triton.cdiv(features, _NEIGHBOURS)
+        grid = triton.cdiv(n, MAXIMA["BLOCK_N"]), triton.cdiv(features, _NEIGHBOURS)
         maxima = torch.empty(n, grid[1], device=self.x.device)
-        loops.block_maxima[grid](*self._inputs, maxima, *self._shape, **tile)
+        loops.block_maxima[grid](*self._inputs, maxima, *self._shape, **MAXIMA)
         return maxima
+
+
+def of_row(width: int) -> dict[str, int]:
+    """How a program that holds whole rows of this width is compiled: with as many warps as keep them in registers."""
+    block = triton.next_power_of_2(width)
+    return {"D": width, "BLOCK_D": block, "num_warps": 16 if block > _WIDE else 4}
+
+
+def of_products(width: int) -> dict[str, int]:
+    """How `products` of rows of this width is compiled."""
+    return {"D": width, "BLOCK_E": _ENTRIES, "BLOCK_D": min(_CHUNK, triton.next_power_of_2(width)), "num_warps": 4}
 
 
 def _rounded(matrix: Tensor) -> Tensor:
@@ -171,8 +183,8 @@ def _products(
 ) -> Float[Tensor, " E"]:
     out, width = y.new_empty(len(rows)), y.shape[1]
     if len(rows):
-        sizes = (len(rows), width, _ENTRIES, triton.next_power_of_2(width))
-        loops.products[triton.cdiv(len(rows), _ENTRIES),](rows, columns, y.contiguous(), W.contiguous(), out, *sizes)
+        programs, inputs = triton.cdiv(len(rows), _ENTRIES), (y.contiguous(), W.contiguous())
+        loops.products[programs,](rows, columns, *inputs, out, len(rows), **of_products(width))
     return out
 
 
@@ -184,6 +196,6 @@ def _residual(
     given = target.contiguous() if target is not None else error
     loops.residual[codes.n_rows,](
         codes.starts, codes.columns, values.contiguous(), W.contiguous(), given, error, out,
-        width, triton.next_power_of_2(width), wanted, wanted,
+        SUBTRACT=wanted, ALONG=wanted, **of_row(width),
     )  # fmt: skip
     return error, out

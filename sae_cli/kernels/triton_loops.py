@@ -15,10 +15,11 @@ import triton.language as tl
 def _products(x, W, n, f, N, F, D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr):
     """x[n] · W[f] of a tile, in float32: x and W are bfloat16."""
     total = tl.zeros((BLOCK_N, BLOCK_F), tl.float32)
+    row, column = n.to(tl.int64)[:, None] * D, f.to(tl.int64)[None, :] * D
     for first in range(0, D, BLOCK_D):
         d = first + tl.arange(0, BLOCK_D)
-        of_x = tl.load(x + n[:, None] * D + d[None, :], mask=(n[:, None] < N) & (d[None, :] < D), other=0.0)
-        of_W = tl.load(W + f[None, :] * D + d[:, None], mask=(f[None, :] < F) & (d[:, None] < D), other=0.0)
+        of_x = tl.load(x + row + d[None, :], mask=(n[:, None] < N) & (d[None, :] < D), other=0.0)
+        of_W = tl.load(W + column + d[:, None], mask=(f[None, :] < F) & (d[:, None] < D), other=0.0)
         total = tl.dot(of_x, of_W, total)
     return total
 
@@ -59,20 +60,21 @@ def block_maxima(
     error = tl.load(x_norms + n, mask=n < N, other=0.0)[:, None] * tl.load(W_norms + f, mask=f < F, other=0.0)[None, :]
     lower = pre + tl.load(b + f, mask=f < F, other=0.0)[None, :] - error
     largest = tl.max(tl.where(f[None, :] < F, lower, float("-inf")), axis=1)
-    tl.store(maxima + n * tl.num_programs(1) + tl.program_id(1), largest, mask=n < N)
+    tl.store(maxima + n.to(tl.int64) * tl.num_programs(1) + tl.program_id(1), largest, mask=n < N)
 
 
 @triton.jit
 def products(rows, columns, y, W, out, E, D: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr):
     """out[e] = y[row of e] · W[column of e]."""
     e = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
-    d = tl.arange(0, BLOCK_D)
-    n = tl.load(rows + e, mask=e < E, other=0).to(tl.int64)
-    f = tl.load(columns + e, mask=e < E, other=0).to(tl.int64)
-    inside = (e[:, None] < E) & (d[None, :] < D)
-    of_y = tl.load(y + n[:, None] * D + d[None, :], mask=inside, other=0.0)
-    of_W = tl.load(W + f[:, None] * D + d[None, :], mask=inside, other=0.0)
-    tl.store(out + e, tl.sum(of_y * of_W, axis=1), mask=e < E)
+    n = tl.load(rows + e, mask=e < E, other=0).to(tl.int64)[:, None] * D
+    f = tl.load(columns + e, mask=e < E, other=0).to(tl.int64)[:, None] * D
+    total = tl.zeros((BLOCK_E, BLOCK_D), tl.float32)
+    for first in range(0, D, BLOCK_D):
+        d = first + tl.arange(0, BLOCK_D)[None, :]
+        inside = (e[:, None] < E) & (d < D)
+        total += tl.load(y + n + d, mask=inside, other=0.0) * tl.load(W + f + d, mask=inside, other=0.0)
+    tl.store(out + e, tl.sum(total, axis=1), mask=e < E)
 
 
 @triton.jit
