@@ -48,15 +48,23 @@ _LONGEST_DEFAULT_CONTEXT = 1024
 
 
 def device(name: str) -> torch.device:
-    """`auto` is the GPU if there is one."""
+    """`auto` is the GPU if there is one. A GPU is made the current one, which is where kernels are launched.
+
+    Raises:
+        RequestError: there is no such device, or nothing here runs on it.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(name)
     except RuntimeError as error:
         raise RequestError(f"device={name}: expected auto, cpu, cuda or cuda:N") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise RequestError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices")
+    if chosen.type not in ("cpu", "cuda"):
+        raise RequestError(f"device={name}: expected auto, cpu, cuda or cuda:N, found {chosen.type}; use cpu there")
+    if chosen.type == "cuda":
+        if (chosen.index or 0) >= (there := torch.cuda.device_count()):
+            raise RequestError(f"device={name}: this machine has {there} CUDA devices")
+        torch.cuda.set_device(chosen)
     return chosen
 
 

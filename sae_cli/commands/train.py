@@ -185,6 +185,8 @@ class Training(Job):
             console.log(in_training(self.config.l1, self.recipe.l1_units, trainer.scale, trainer.width))
         if trainer.kernels.waits_for_compiler:
             console.log("the first steps compile the loops for this processor: once, some seconds")
+        if why := trainer.kernels.without_triton:
+            console.warn(f"the plain kernel is used, which is slower: {why}")
         return trainer, estimate(trainer, sample, self.source.columns, self.config, filling)
 
     def _train(self, trainer: Trainer, held_out: Float[Tensor, "N C"], run: Run, tracking: Tracking) -> Iterator[Step]:

@@ -36,6 +36,8 @@ _CROSSOVER = {
 }
 _CROSSOVER_GPU = 0.02  # an estimate: no GPU was at hand to measure it
 _HYSTERESIS = 1.3
+_LEAST_CAPABILITY = (8, 0)
+"""Of a GPU that multiplies bfloat16; before it the kernels would be slower than plain products."""
 
 
 def check_kernel(name: str, device: torch.device) -> None:
@@ -63,20 +65,24 @@ class KernelChoice:
 
     Attributes:
         kernel: what the next step uses.
+        without_triton: why `auto` on a GPU does not use its kernels; empty where it does.
     """
 
     def __init__(self, name: str, device: torch.device, dictionary_bytes: int) -> None:
         self._sparse: Kernel | None = None
         self._dense: Kernel | None = None
+        self.without_triton = ""
         fast = torch.bfloat16 if bfloat16_is_fast() else torch.float32
         match name:
             case "auto" if device.type == "cpu":
                 sparse = SparseKernel(fast)
                 self._sparse, self._dense = sparse, DenseKernel(fast, sparse)
                 self._crossover = _CROSSOVER[fast, dictionary_bytes <= _CACHED]
-            case "auto" if device.type == "cuda" and find_spec("triton"):
+            case "auto" if device.type == "cuda" and not (reason := _why_without_triton(device)):
                 self._sparse, self._dense = _triton_kernel(), CompiledKernel()
                 self._crossover = _CROSSOVER_GPU
+            case "auto" if device.type == "cuda":
+                self._sparse, self.without_triton = ReferenceKernel(), reason
             case "auto" | "reference":
                 self._sparse = ReferenceKernel()
             case "sparse":
@@ -112,6 +118,22 @@ class KernelChoice:
             self.kernel = self._sparse
         elif self.kernel is self._sparse and density > self._crossover * _HYSTERESIS:
             self.kernel = self._dense
+
+
+def _why_without_triton(device: torch.device) -> str:
+    """Why the GPU's kernels cannot be used there; empty where they can, which is tried."""
+    if not find_spec("triton"):
+        return "the package triton is not installed"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _LEAST_CAPABILITY:
+        return f"this GPU's compute capability is {'.'.join(map(str, capability))}, less than 8.0"
+    try:
+        ones = torch.ones(2, 16, device=device)
+        _triton_kernel().positive(ones, ones, torch.zeros(2, device=device))
+    except Exception as error:  # whatever a compiler that is missing or fails raises
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"Triton does not compile here ({type(error).__name__}: {lines[0][:200] if lines else ''})"
+    return ""
 
 
 def _triton_kernel() -> Kernel:

@@ -61,3 +61,28 @@ def test_a_named_kernel_stays():
             assert type(kernels.kernel) is kind
     with pytest.raises(ValueError, match="no kernel is called quick"):
         choice.KernelChoice("quick", CPU, 1)
+
+
+@pytest.mark.parametrize(
+    ("capability", "fails", "says"),
+    [
+        ((7, 5), False, "compute capability is 7.5, less than 8.0"),
+        ((9, 0), True, "Triton does not compile here (RuntimeError: no C compiler)"),
+        ((9, 0), False, ""),
+    ],
+)
+def test_on_a_gpu_the_plain_kernel_stands_in_where_triton_cannot(monkeypatch, capability, fails, says):
+    class Kernel:
+        def positive(self, *_):
+            if fails:
+                raise RuntimeError("\n no C compiler\nmore")
+
+    monkeypatch.setattr(choice, "find_spec", lambda name: True)
+    monkeypatch.setattr(choice, "_triton_kernel", Kernel)
+    monkeypatch.setattr(choice, "CompiledKernel", ReferenceKernel)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.full(shape, 1.0))
+    monkeypatch.setattr(torch, "zeros", lambda *shape, device: torch.full(shape, 0.0))
+    kernels = choice.KernelChoice("auto", torch.device("cuda"), 1)
+    assert says in kernels.without_triton and bool(says) == bool(kernels.without_triton)
+    assert isinstance(kernels._sparse, Kernel) != bool(says)
