@@ -58,10 +58,12 @@ def serve(path):
 def _load():
     from sae_cli import commands
     from sae_cli.config.compose import Composer
+    from sae_cli.models import load_language_model
 
     for each in ("train", "eval", "contrast", "compare", "prune-high-freq", "randomize-weights", "report"):
         commands.module_of(each)
     Composer().compose("train", [])
+    load_language_model("embedded:demo-xxs")
 
 
 def _begin(line):
