@@ -190,6 +190,20 @@ def test_what_has_no_activations_of_rows_and_positions_is_one_line(name, path, s
     assert said.startswith(f"hook.path={path} hook.side={side}: expected ") and words in said
 
 
+def test_what_has_other_positions_in_longer_rows_is_one_line():
+    """Reformer fills rows up to whole chunks."""
+    sizes = {"hidden_size": 32, "attention_head_size": 8, "num_attention_heads": 4, "feed_forward_size": 48}
+    axes = {"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "max_position_embeddings": 64}
+    config = transformers.ReformerConfig(
+        vocab_size=100, **sizes, **axes, is_decoder=True, attn_layers=["local"], local_attn_chunk_length=8
+    )
+    model = LanguageModel(transformers.ReformerModelWithLMHead(config), no_tokenizer)
+    site = Site.of_module("reformer.embeddings", Side.output)
+    assert model.width(site) == 32
+    with pytest.raises(RequestError, match=r"expected activations of shape \(1, 9, width\), found \(1, 16, 32\)"):
+        model.capture(torch.arange(9)[None], [site])
+
+
 def test_a_module_that_is_called_twice_is_one_line():
     albert = transformers.AlbertModel(transformers.AlbertConfig(**SMALL, **HEADS, embedding_size=16))
     model = LanguageModel(albert, no_tokenizer)
