@@ -146,6 +146,7 @@ class CoreSplicer(Splicer):
         self.by_row.add(EncodedRows(encoded, row, seen.places))
         self.density.add(EncodedText(encoded, row, len(seen.tokens)))
         last: dict[str, Tensor] = {}
+        assert run.logits is not None, "the model predicts the next token"
         conditions, logits = self._conditions(run, encoded, last), run.logits.cpu()
         self.losses.add(Predictions(*seen.text, logits, conditions, seen.counted, seen.places))
         self.last.add(LastPositions(logits[:, -1], last, seen.counted[:, -1], seen.places))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -19,14 +20,21 @@ TRAIN = [
     "device=cpu", "model_rows=4",
 ]  # fmt: skip
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2}
-ENCODER = {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64}
+SPECIAL = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+ENCODER: dict[str, Any] = {"num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64}
 
 
 @pytest.fixture(scope="module")
 def models(world, tmp_path_factory):
     """A recurrent model and an encoder, each with the tokenizer of the tiny model."""
     root, vocabulary = tmp_path_factory.mktemp("models"), json.loads((world.model / "config.json").read_text())
-    sizes = {**SIZES, "vocab_size": vocabulary["vocab_size"], "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    sizes: dict[str, Any] = {
+        **SIZES,
+        "vocab_size": vocabulary["vocab_size"],
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
     torch.manual_seed(0)
     made = {
         "mamba": transformers.MambaForCausalLM(transformers.MambaConfig(**sizes, state_size=4, initializer_range=0.5)),
@@ -197,3 +205,22 @@ def test_other_modules_have_no_name_in_other_tools(models, world, here, tmp_path
     here("train", *on(models / "mamba", world), *TRAIN, *module("backbone.layers.0.mixer"), "name=a")
     said = here("export", tmp_path / "a", "to=saelens", "name=no", code=2).err
     assert "expected a dictionary of a layer, found one of backbone.layers.0.mixer.output" in said
+
+
+def test_a_training_that_was_stopped_goes_on(models, world, here, tmp_path, stopping):
+    given = [*on(models / "mamba", world), *module("backbone.layers.0.mixer"), *TRAIN]
+    here("train", *given, "name=a", code=143)
+    stopping()
+    assert "resum" in here("train", *given, "name=a").err
+    here("train", *given, "name=b")
+    one, other = (load_file(tmp_path / name / DICTIONARY_FILE) for name in ("a", "b"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_controls_of_a_recurrent_model(models, world, here, sae):
+    """Gaussian vectors in place of its embeddings, and its place among other models."""
+    given = [*on(models / "mamba", world), *module("backbone.layers.0.mixer"), *TRAIN]
+    run = here("train", *given, "data.gaussian_embeddings=true").out.strip()
+    assert "CE increase" in sae("eval", run, *SMALL).err
+    ended = sae("eval", here("train", *given).out.strip(), *SMALL, f"references=[{world.model}]")
+    assert "as good as" in ended.err

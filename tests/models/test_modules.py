@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cache, partial
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +20,8 @@ from sae_cli.errors import JobError, RequestError
 from sae_cli.models import LanguageModel, Site, load_language_model
 from tests.models.conftest import FALCON, no_tokenizer, random_hf, tiny
 
-SMALL = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 3}
-HEADS = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 24}
+SMALL: dict[str, Any] = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 3}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "intermediate_size": 48, "max_position_embeddings": 24}
 OTHERS: dict[str, Callable[[], PretrainedConfig]] = {
     "mamba": partial(transformers.MambaConfig, **SMALL, state_size=4),
     "bloom": partial(transformers.BloomConfig, vocab_size=100, hidden_size=32, n_layer=3, n_head=4),
@@ -192,10 +193,20 @@ def test_what_has_no_activations_of_rows_and_positions_is_one_line(name, path, s
 
 def test_what_has_other_positions_in_longer_rows_is_one_line():
     """Reformer fills rows up to whole chunks."""
-    sizes = {"hidden_size": 32, "attention_head_size": 8, "num_attention_heads": 4, "feed_forward_size": 48}
-    axes = {"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "max_position_embeddings": 64}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "attention_head_size": 8,
+        "num_attention_heads": 4,
+    }
+    axes: dict[str, Any] = {"axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16], "max_position_embeddings": 64}
     config = transformers.ReformerConfig(
-        vocab_size=100, **sizes, **axes, is_decoder=True, attn_layers=["local"], local_attn_chunk_length=8
+        vocab_size=100,
+        feed_forward_size=48,
+        **sizes,
+        **axes,
+        is_decoder=True,
+        attn_layers=["local"],
+        local_attn_chunk_length=8,
     )
     model = LanguageModel(transformers.ReformerModelWithLMHead(config), no_tokenizer)
     site = Site.of_module("reformer.embeddings", Side.output)

@@ -45,20 +45,6 @@ _WORDS = {
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
 _BASE = r"(?:(?:model|transformer|gpt_neox|language_model|decoder)\.)*"
 _MODULE = re.compile(_BASE + r"(?:layers|h)\.(\d{1,4})(?:\.(.+))?")
-_WORDS = {
-    "resid_post": HookPoint.resid,
-    "resid": HookPoint.resid,
-    "mlp_out": HookPoint.mlp_out,
-    "attn_out": HookPoint.attn_out,
-    "attention_out": HookPoint.attn_out,
-    "mlp_act": HookPoint.mlp_act,
-}
-"""In `resid_post_layer_3`."""
-
-_BLOCK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
-_MODULE = re.compile(
-    r"(?:model\.|transformer\.|gpt_neox\.|language_model\.|decoder\.)*(?:layers|h)\.(\d{1,4})(?:\.(.+))?"
-)
 _WORD = re.compile(r"([a-z_]+?)_layer_?(\d{1,4})")
 _HEADS_NAME = "attn.hook_z"
 _HEADS = {f"{family.attn_heads}.input" for family in FAMILIES.values()}
