@@ -7,11 +7,13 @@ import json
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+import sae_cli
 from sae_cli.dictionaries.files import DICTIONARY_FILE
 
 SMALL = ["device=cpu", "model_rows=4", "eval.tokens=600", "features.tokens=600"]
@@ -199,6 +201,34 @@ def test_heads_whose_place_is_not_known(models, world, here, tmp_path):
     assert (
         "reads the heads of the attention of block 1" in said and "give hook=module hook.path= hook.side=input" in said
     )
+
+
+@pytest.mark.parametrize("kind", ["first", "second"])
+def test_gemma_scope_of_attentions(kind, world, here, sae, tmp_path):
+    """A dictionary in its files, imported at the heads; given the same place by hand, it is the same run but for its
+    name."""
+    F, d, generator = 24, 16, np.random.default_rng(0)
+    tensors = {"W_enc": (d, F), "W_dec": (F, d), "b_enc": (F,), "b_dec": (d,), "threshold": (F,)}
+    made = {name: generator.standard_normal(shape).astype(np.float32) for name, shape in tensors.items()}
+    made["threshold"] = np.abs(made["threshold"])
+    if kind == "first":
+        folder = tmp_path / "gemma-scope-2b-pt-att" / "layer_1" / "width_16k" / "average_l0_5"
+        folder.mkdir(parents=True)
+        np.savez(folder / "params.npz", **made)
+    else:
+        folder = tmp_path / "attn_out" / "layer_1_width_16k_l0_small"
+        folder.mkdir(parents=True)
+        lower = {name.lower(): torch.from_numpy(each) for name, each in made.items()}
+        save_file(lower, folder / "params.safetensors")
+        hook = "model.layers.1.self_attn.o_proj.input"
+        config = {"architecture": "jump_relu", "hf_hook_point_in": hook, "hf_hook_point_out": hook}
+        (folder / "config.json").write_text(json.dumps(config))
+    given = [*on(world.model, world), "check=false"]
+    here("import", folder, *given, "name=found")
+    here("import", folder, *given, *module("gpt_neox.layers.1.attention.dense", "input"), "name=given")
+    found, by_hand = (sae_cli.card(tmp_path / name) for name in ("found", "given"))
+    assert found.site == by_hand.site and found.site.label == "gpt_neox.layers.1.attention.dense.input"
+    assert "L0" in sae("eval", tmp_path / "found", *SMALL).err
 
 
 def test_other_modules_have_no_name_in_other_tools(models, world, here, tmp_path):
