@@ -201,6 +201,10 @@ def test_heads_whose_place_is_not_known(models, world, here, tmp_path):
     assert (
         "reads the heads of the attention of block 1" in said and "give hook=module hook.path= hook.side=input" in said
     )
+    config = json.loads((tmp_path / "out" / "cfg.json").read_text())
+    config["metadata"]["hook_head_index"] = 1
+    (tmp_path / "out" / "cfg.json").write_text(json.dumps(config))
+    assert "hook_head_index=1" in here("import", tmp_path / "out", *asked, code=1).err
 
 
 @pytest.mark.parametrize("kind", ["first", "second"])
