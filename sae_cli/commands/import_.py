@@ -11,7 +11,7 @@ from sae_cli.config.commands.import_ import ImportConfig
 from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import configured
 from sae_cli.config.data import DataConfig
-from sae_cli.config.hook import SiteConfig
+from sae_cli.config.hook import HookPoint, ModuleHook, Side, SiteConfig
 from sae_cli.config.model import ModelConfig
 from sae_cli.dictionaries.card import Card, Wiring
 from sae_cli.dictionaries.files import load_dictionary, save_dictionary
@@ -22,13 +22,14 @@ from sae_cli.evaluation.evaluate_table import result
 from sae_cli.evaluation.source_check import disagreement
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
+from sae_cli.models.load import heads_path
 from sae_cli.runs.dictionary_run import IMPORT, DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import EVAL_FILE, SOURCE_FILE
 from sae_cli.runs.formats import read
 from sae_cli.runs.formats.addresses import fetch
 from sae_cli.runs.formats.format import Claim as Stated
 from sae_cli.runs.formats.format import Imported
-from sae_cli.runs.formats.places import EMBEDDED, model_of, site_of
+from sae_cli.runs.formats.places import EMBEDDED, heads_layer, model_of, site_of
 from sae_cli.terminal import console
 
 
@@ -71,7 +72,8 @@ def _import(claim: Claim[ImportConfig]) -> FinishedRun:
 
 
 def _card(config: ImportConfig, imported: Imported, provenance: dict[str, str], revision: str | None) -> Card:
-    model, site = _model(config, imported), _site(config, imported)
+    model = _model(config, imported)
+    site = _site(config, imported, model)
     if revision:
         provenance["revision"] = revision
     if (normalization := imported.dictionary.normalization) is not None:
@@ -95,16 +97,28 @@ def _model(config: ImportConfig, imported: Imported) -> ModelConfig:
     return ModelConfig(path=path, name=path.removeprefix(EMBEDDED) if path.startswith(EMBEDDED) else "")
 
 
-def _site(config: ImportConfig, imported: Imported) -> SiteConfig:
+def _site(config: ImportConfig, imported: Imported, model: ModelConfig) -> SiteConfig:
+    if config.hook is None and imported.hook and (of_heads := heads_layer(imported.hook)) is not None:
+        return _heads(config, of_heads if config.layer is None else config.layer, model)
     stated = site_of(imported.hook) if imported.hook else None
     hook = config.hook or (stated and stated.hook)
     if hook is None:
         found = f"names {imported.hook!r}, no hook point here" if imported.hook else "does not say where it reads"
-        raise RequestError(f"{config.source}: {found}: give hook= and layer=")
+        raise RequestError(f"{config.source}: {found}: give hook= and layer=, or hook=module hook.path=")
     layer = config.layer if config.layer is not None else stated and stated.layer
     if layer is None and hook.has_layer:
         raise RequestError(f"{config.source}: does not say which layer it reads: give layer=")
     return SiteConfig.of(hook, layer or 0)
+
+
+def _heads(config: ImportConfig, layer: int, model: ModelConfig) -> SiteConfig:
+    """The heads of an attention, one after another: what its last linear map reads."""
+    if (path := heads_path(model.path, layer, revision=model.revision)) is None:
+        raise RequestError(
+            f"{config.source}: reads the heads of the attention of block {layer}, and it is not known which module of "
+            f"{model.path} they go into: give hook=module hook.path= hook.side=input"
+        )
+    return SiteConfig(ModuleHook(point=HookPoint.module, path=path, side=Side.input), None)
 
 
 def _own_text(model: ModelConfig, imported: Imported) -> DataConfig:

@@ -12,6 +12,7 @@ from sae_cli.runs.dictionary_run import DictionaryRun, is_trained_here, trained_
 from sae_cli.runs.file_names import EVAL_FILE, SOURCE_FILE
 from sae_cli.runs.formats.format import Claim as Stated
 from sae_cli.runs.formats.format import Outgoing
+from sae_cli.runs.formats.places import HEADS, heads_layer
 from sae_cli.tensor_types import Tensor
 
 _FIGURES = ("l0", "fvu", "loss_recovered")
@@ -22,11 +23,14 @@ def outgoing(source: DictionaryRun, verify: bool) -> Outgoing:
     """The dictionary of a run.
 
     Raises:
-        RequestError: it is of no one place in a layer of a language model.
+        RequestError: it is of no one place in a layer of a language model that other tools have.
         JobError: a file is damaged.
     """
     site, model = source.site(), with_absolute_paths(source.model())
-    if site.layer is None:
+    hook, layer = site.hook.point.value, site.layer
+    if (heads := heads_layer(site.label)) is not None:
+        hook, layer = HEADS, heads
+    if layer is None:
         raise RequestError(f"{source.run.directory}: expected a dictionary of a layer, found one of {site.label}")
     dictionary, data = load_dictionary(source.run, verify), source.card.data
     evaluated = largest_evaluation(source)
@@ -34,8 +38,8 @@ def outgoing(source: DictionaryRun, verify: bool) -> Outgoing:
     return Outgoing(
         dictionary=dictionary,
         model=model.path,
-        hook=site.hook.point.value,
-        layer=site.layer,
+        hook=hook,
+        layer=layer,
         k=_k(source, dictionary.tensors().get("k"), report.get("l0")),
         frequency=evaluate.read_features(evaluated, dictionary.n_features)["frequency"] if evaluated else None,
         figures={name: float(report[name]) for name in _FIGURES if report.get(name) is not None},

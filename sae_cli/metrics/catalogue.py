@@ -33,8 +33,8 @@ _RECONSTRUCTION = (
     Figure("fvu", "FVU", "fraction of variance unexplained, Σ‖x − x̂‖² / Σ‖x − x̄‖²",
            Of.EVALUATION | Of.SEVERAL | Of.TRAINING | Of.CURVE, better=_LOWER, shown=_ALWAYS, has_error=True),
     Figure("bits", "bits a token", "description length: what the code takes, each feature by itself, with frequencies "
-           "of the training text, and `bits_step` such that predictions diverge by .001 nats (with a known truth: "
-           "`fvu` rises by .001)", digits=".1f", better=_LOWER, shown=_ALWAYS, has_error=True),
+           "of the training text, and `bits_step` such that predictions diverge by .001 nats (where nothing is "
+           "predicted: `fvu` rises by .001)", digits=".1f", better=_LOWER, shown=_ALWAYS, has_error=True),
     Figure("bits_step", "step of the code", "to whole steps the contributions fᵢ‖dᵢ‖ are rounded", unit=_ACTIVATION,
            digits=".3g"),
     Figure("explained_variance", "explained variance", "1 − `fvu`", better=_HIGHER),

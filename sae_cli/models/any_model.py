@@ -34,7 +34,7 @@ def model_class(config: PretrainedConfig) -> type[PreTrainedModel]:
     import transformers
 
     names = getattr(config, "architectures", None)
-    named = getattr(transformers, str(names[0]), None) if names else None
+    named: Any = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
     is_model = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
     found: Any = named if is_model and isinstance(config, named.config_class or ()) else _automatic(config)
     if config.is_encoder_decoder and "Encoder" not in found.__name__:

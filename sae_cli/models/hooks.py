@@ -151,7 +151,8 @@ def _visit_output(
 def _visit(tap: Tap, visitor: Visitor, rows: torch.Size, found: FirstTensor | None) -> object:
     """What the module is given, or returns, instead; None where that stays as it is."""
     if found is None or (tap.named and found.value.shape[:-1] != rows):
-        raise RequestError(f"{tap.named}: expected activations of shape {(*rows, 'width')}, found {described(found)}")
+        shape = ", ".join(map(str, rows))
+        raise RequestError(f"{tap.named}: expected activations of shape ({shape}, width), found {described(found)}")
     there = found.value
     by_row = there.reshape(rows[0], -1, there.shape[-1])  # OPT runs its MLP on (rows·context, width)
     if tap.scale != 1.0:

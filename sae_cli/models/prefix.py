@@ -61,9 +61,9 @@ class Prefix:
         """Within it, one forward pass over the same rows begins at the site."""
         with ExitStack() as stack:
             for module in self._calls:
-                outputs = deque(map(self._copy, self._outputs[self._passed_over.get(module, module)]))
+                outputs = deque(self._outputs[self._passed_over.get(module, module)])
                 stack.callback(_restore, module)
-                module.forward = partial(_give, outputs, module.forward)
+                module.forward = partial(_give, outputs, self._copy, module.forward)
             yield
 
 
@@ -105,8 +105,8 @@ def _keep(
         outputs.append(copy(output))
 
 
-def _give(outputs: deque[Any], forward: Any, *inputs: Any, **keywords: Any) -> Any:
-    return outputs.popleft() if outputs else forward(*inputs, **keywords)
+def _give(outputs: deque[Any], copy: Callable[[Any], Any], forward: Any, *inputs: Any, **keywords: Any) -> Any:
+    return copy(outputs.popleft()) if outputs else forward(*inputs, **keywords)
 
 
 def _restore(module: nn.Module) -> None:

@@ -72,7 +72,12 @@ class Subject:
 
     @property
     def is_of_a_model(self) -> bool:
-        """Whether there is a language model, as far as evaluations say."""
+        """Whether there is a model with a text, as far as evaluations say."""
+        return self.has_losses or any("documents" in each.figures for each in self.evaluations)
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether that model predicts the next token."""
         return any("ce_clean" in each.figures for each in self.evaluations)
 
     def figures_with(self, key: str) -> EvaluationReport | None:

@@ -16,7 +16,7 @@ from sae_cli.artifacts.foreign_files import ForeignFiles
 from sae_cli.errors import JobError, RequestError
 from sae_cli.runs.formats import FORMATS, dictionaries_in, format_of, writable
 from sae_cli.runs.formats.format import Outgoing
-from sae_cli.runs.formats.places import model_of, site_of, transformer_lens
+from sae_cli.runs.formats.places import heads_layer, model_of, site_of, transformer_lens
 
 FORMATS_FOLDER = Path(__file__).parent
 D, F, N, K = 12, 40, 300, 5
@@ -283,6 +283,16 @@ def test_what_is_in_a_folder_of_many():
 def test_places(name, label):
     site = site_of(name)
     assert (site and site.label) == label
+
+
+@pytest.mark.parametrize(("name", "layer"), [
+    ("blocks.3.attn.hook_z", 3), ("model.layers.7.self_attn.o_proj.input", 7),
+    ("gpt_neox.layers.2.attention.dense.input", 2), ("transformer.h.4.attn.c_proj.input", 4),
+    ("model.decoder.layers.1.self_attn.out_proj.input", 1), ("model.layers.7.self_attn.o_proj.output", None),
+    ("blocks.3.hook_mlp_out", None),
+])  # fmt: skip
+def test_heads_of_attentions(name, layer):
+    assert heads_layer(name) == layer
 
 
 def test_names_of_places_and_models():

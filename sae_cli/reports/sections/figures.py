@@ -79,25 +79,34 @@ def baselines(subject: Subject) -> Section | None:
         error="loss_recovered_se",
         label="basis",
     )
-    unexplained = Series(name=known["fvu"].short, columns=columns, x="basis", y="fvu", label="basis", panel=1, color=1)
+    panel = 1 if subject.has_losses else 0
+    unexplained = Series(
+        name=known["fvu"].short, columns=columns, x="basis", y="fvu", label="basis", panel=panel, color=1
+    )
+    series = [recovered, unexplained] if subject.has_losses else [unexplained]
     chart = Chart(
         name="baselines",
         title="The dictionary beside others on the same text",
-        series=[recovered, unexplained],
+        series=series,
         x=Axis(title="basis"),
-        y=[Axis(title=recovered.name), Axis(title=unexplained.name)],
-        key=[
-            (name, f"loss recovered {with_error(each, 'loss_recovered') or UNDEFINED}") for name, each in of_all.items()
-        ],
+        y=[Axis(title=each.name) for each in series],
+        key=[(name, _recovered_or_unexplained(each, subject.has_losses)) for name, each in of_all.items()],
     )
     return Section(
         name="baselines", title="Baselines", tables=[Table(rows=rows, header=header, sortable=True)], charts=[chart]
     )
 
 
+def _recovered_or_unexplained(figures: Facts, losses: bool) -> str:
+    """What is said of a bar."""
+    if not losses:
+        return f"FVU {with_error(figures, 'fvu')}"
+    return f"loss recovered {with_error(figures, 'loss_recovered') or UNDEFINED}"
+
+
 def equivalent(subject: Subject) -> Section | None:
     """Where the model with the dictionary in it falls among reference models, if these were asked for."""
-    if not subject.is_of_a_model:
+    if not subject.has_losses:
         return None
     missing = f"No reference models: sae eval {subject.run.directory} 'references=[demo-xs,demo-s]'"
     found = references(subject.figures_with("references"))

@@ -54,7 +54,7 @@ class Outgoing(NamedTuple):
     Attributes:
         dictionary: in the units of the model's activations.
         model: a hub id, or a folder.
-        hook: one of ours, by its name; None where it is of no hook that other tools have.
+        hook: one of ours, by its name, or `places.HEADS`.
         layer: of the hook.
         k: active features a token, of architectures that have it as an aim; None where that is not known.
         frequency: of each feature [F], where it was measured.

@@ -15,7 +15,7 @@ from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats.format import Claim, Imported, Outgoing, Written
-from sae_cli.runs.formats.places import transformer_lens
+from sae_cli.runs.formats.places import HEADS, transformer_lens
 from sae_cli.runs.formats.weights import (
     Weights,
     assemble,
@@ -78,7 +78,9 @@ class OpenMoss:
         return _imported(files, config, weights, _ACTIVATIONS[act], tensors, norm, folded)
 
     def write(self, outgoing: Outgoing) -> Written:
-        given, hook = outgoing.dictionary, transformer_lens(outgoing.hook, outgoing.layer)
+        given, hook = outgoing.dictionary, None
+        if outgoing.hook != HEADS:  # which its hook_z has by heads
+            hook = transformer_lens(outgoing.hook, outgoing.layer)
         acts = {"relu": "relu", "topk": "topk", "jump_relu": "jumprelu", "batch_topk": "jumprelu"}
         if given.architecture not in acts:
             raise RequestError(f"to=openmoss: expected one of {', '.join(acts)}, found {given.architecture}")

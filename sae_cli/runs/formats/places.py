@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from sae_cli.config.hook import HookConfig, HookPoint, SiteConfig
+from sae_cli.models import FAMILIES
 
 _TRANSFORMER_LENS = {
     "hook_resid_post": (HookPoint.resid, 0),
@@ -42,8 +43,13 @@ _WORDS = {
 """In `resid_post_layer_3`."""
 
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.(.+)")
-_MODULE = re.compile(r"(?:model\.|transformer\.|gpt_neox\.|language_model\.)*(?:layers|h)\.(\d{1,4})(?:\.(.+))?")
+_BASE = r"(?:(?:model|transformer|gpt_neox|language_model|decoder)\.)*"
+_MODULE = re.compile(_BASE + r"(?:layers|h)\.(\d{1,4})(?:\.(.+))?")
 _WORD = re.compile(r"([a-z_]+?)_layer_?(\d{1,4})")
+_HEADS_NAME = "attn.hook_z"
+_HEADS = {f"{family.attn_heads}.input" for family in FAMILIES.values()}
+HEADS = "attention heads"
+"""The heads of an attention one after another, the input of its last linear map: here it is one side of a module."""
 _EMBEDDINGS = ("hook_embed", "embed_tokens", "embed_in", "wte", "model.embed_tokens")
 
 _ALIASES = {
@@ -84,6 +90,15 @@ def site_of(name: str) -> SiteConfig | None:
     return None
 
 
+def heads_layer(name: str) -> int | None:
+    """The block whose attention's heads, one after another, a name of TransformerLens or a side of a module stands for;
+    None where it is something else."""
+    if (found := _BLOCK.fullmatch(name)) and found[2] == _HEADS_NAME:
+        return int(found[1])
+    found = _MODULE.fullmatch(name)
+    return int(found[1]) if found and found[2] in _HEADS else None
+
+
 def model_of(name: str) -> str | None:
     """The hub id, the embedded model, or the folder on this machine that a model's name stands for; None where it is
     none that is known: a folder of somebody else's machine, say."""
@@ -98,7 +113,9 @@ def model_of(name: str) -> str | None:
 
 
 def transformer_lens(hook: str, layer: int) -> str | None:
-    """What TransformerLens calls one of our hook points; None where it has none."""
+    """What TransformerLens calls one of our hook points, or `HEADS`; None where it has none."""
+    if hook == HEADS:
+        return f"blocks.{layer}.{_HEADS_NAME}"
     if hook == HookPoint.resid.value and layer == -1:
         return "blocks.0.hook_resid_pre"
     names = {point.value: name for name, (point, shift) in _TRANSFORMER_LENS.items() if shift == 0}

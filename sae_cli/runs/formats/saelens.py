@@ -19,7 +19,7 @@ from sae_cli.dictionaries.normalization import Normalization
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import RequestError
 from sae_cli.runs.formats.format import Claim, Imported, Outgoing, Written
-from sae_cli.runs.formats.places import transformer_lens, transformer_lens_model
+from sae_cli.runs.formats.places import HEADS, transformer_lens, transformer_lens_model
 from sae_cli.runs.formats.weights import (
     Weights,
     assemble,
@@ -52,6 +52,7 @@ _NORMALIZED = {
     "covariance_whitening": "activations are whitened by a matrix that its files do not hold",
     "expected_average_only_in": "activations are scaled by a factor that its files do not hold",
 }
+_BY_HEADS = "hook_z"
 _LEAST = 1e-10
 """Added to a frequency before its logarithm is taken."""
 
@@ -86,7 +87,9 @@ class SaeLens:
         subtracts = config.get("apply_b_dec_to_input", True) is True
         dictionary = _dictionary(weights, architecture, config, path, subtracts, normalization, folded)
         hook = text(metadata, "hook_name")
-        if hook and (config.get("reshape_activations") == "hook_z" or hook.endswith("hook_z")):
+        if (head := metadata.get("hook_head_index")) is not None:
+            raise cannot(path, f"hook_head_index={head!r}", "dictionaries of one head have no place here")
+        if hook and (config.get("reshape_activations") == _BY_HEADS or hook.endswith(_BY_HEADS)):
             folded.append("reads the heads of the attention one after another (hook_z)")
         return Imported(
             dictionary=dictionary,
@@ -112,7 +115,7 @@ class SaeLens:
             "device": "cpu",
             "apply_b_dec_to_input": dictionary.b_pre is None,
             "normalize_activations": _normalize_activations(dictionary.normalization),
-            "reshape_activations": "none",
+            "reshape_activations": _BY_HEADS if outgoing.hook == HEADS else "none",
             "metadata": {
                 "sae_lens_version": _WRITTEN_AS,
                 "model_name": transformer_lens_model(outgoing.model),
