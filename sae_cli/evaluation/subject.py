@@ -74,11 +74,15 @@ class ModelSubject:
     def blocks(self, split: Split, per_document: int | None = None) -> Iterator[ActivationBlock]:
         """The activations of one split, each document once; with `per_document` so many rows of each, and as many
         again when all have given theirs."""
+        return (block for _, block in self.text_blocks(split, per_document))
+
+    def text_blocks(self, split: Split, per_document: int | None = None) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+        """The same with the rows of text that they are of."""
         stream = build.row_stream(self.data, self.model, split)
         rows = stream.one_epoch(self.model_rows)
         if per_document is not None:
             rows = regrouped(self._in_turns(stream, per_document), self.model_rows)
-        return (block for _, block in self.activations_of(rows, split))
+        return self.activations_of(rows, split)
 
     def _in_turns(self, stream: RowStream, per_document: int) -> Iterator[TokenRows]:
         for turn in count():
