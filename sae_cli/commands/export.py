@@ -8,7 +8,7 @@ from pathlib import Path
 from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.config.commands.export import DELPHI, ExportConfig
+from sae_cli.config.commands.export import DELPHI, NEURONPEDIA, ExportConfig
 from sae_cli.config.data import DataConfig, TruthData
 from sae_cli.config.inheritance import schema_name
 from sae_cli.dictionaries.files import load_dictionary
@@ -51,7 +51,7 @@ def run(config: ExportConfig, directory: Path) -> StageResult:
 
 def _export(claim: Claim[ExportConfig], source: DictionaryRun) -> FinishedRun:
     config = claim.config
-    kind = writable(config.to)
+    kind = writable(config.to, (DELPHI, NEURONPEDIA))
     written = kind.write(outgoing(source, config.verify))
     with claim.open(parents=[source.run]) as claimed:
         for name, document in written.documents.items():
