@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 from sae_cli import build
-from sae_cli.activations.text_read import check_served, measured_text, text_facts
-from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.activations.text_read import check_served, measured_text, text_facts, text_of
+from sae_cli.artifacts.run_directory import Run
+from sae_cli.artifacts.stored_run import FinishedRun, read_run
+from sae_cli.artifacts.survey import SHEETS, measurements_in
 from sae_cli.config.commands.export import DELPHI, NEURONPEDIA, ExportConfig
 from sae_cli.config.data import DataConfig, TruthData
 from sae_cli.config.inheritance import schema_name
+from sae_cli.config.naming import last_part
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document
 from sae_cli.errors import RequestError
@@ -24,18 +29,22 @@ from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.models import tokenizer_location
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
-from sae_cli.runs.formats import writable
-from sae_cli.runs.formats.places import module_path
+from sae_cli.runs.feature_pages import StoredPages
+from sae_cli.runs.file_names import CONTEXTS_FILE, SHEETS_JSON
+from sae_cli.runs.formats import neuronpedia, writable
+from sae_cli.runs.formats.places import EMBEDDED, module_path, transformer_lens_model
 from sae_cli.runs.parents import check_model, model_facts
+from sae_cli.runs.stored_figures import old_definitions, shows_stored
 
 
 def run(config: ExportConfig, directory: Path) -> StageResult:
     """Write the dictionary of `config.run`, or what its features do."""
     source = read_dictionary_run(config.run)
-    of_text = config.to == DELPHI
     make, found = _export, None
-    if of_text:
+    if config.to == DELPHI:
         make, found = _latents, partial(check_served, source=source, data=config.data)
+    elif config.to == NEURONPEDIA:
+        make, found = _dashboards, partial(_check_pages, source=source)
     finished = once(Claim(config, directory, "exporting"), partial(make, source=source), found)
     facts = finished.manifest.facts
     folded = facts.get("folded", [])
@@ -61,6 +70,66 @@ def _export(claim: Claim[ExportConfig], source: DictionaryRun) -> FinishedRun:
         for name, tensors in written.pickles.items():
             claimed.write_pickle(name, tensors)
         return claimed.finish(format=kind.name, folded=list(written.folded), seconds=claim.seconds())
+
+
+def _dashboards(claim: Claim[ExportConfig], source: DictionaryRun) -> FinishedRun:
+    site, found = source.site(), _pages(source)
+    if site.layer is None:
+        raise RequestError(f"{source.run.directory}: to={NEURONPEDIA}: expected a layer, found one of {site.label}")
+    pages, dictionary = StoredPages(found), load_dictionary(source.run, claim.config.verify)
+    if not pages.histograms:
+        raise RequestError(
+            f"{found.directory}: made by an earlier version, which kept no histograms; make them again: "
+            f"sae features {source.run.directory} overwrite=true"
+        )
+    about = neuronpedia.Dashboards(
+        model=last_part("/" + transformer_lens_model(source.model().path).removeprefix(EMBEDDED)),
+        layer=site.layer,
+        set=f"{site.hook.point.value}-{last_part(str(source.run.directory.resolve()))}",
+        data_set=text.place if (text := text_of(found.manifest)) else "",
+    )
+    with claim.open([source.run, found]) as claimed:
+        _write(found, claimed, neuronpedia.documents(pages, about, dictionary.W_dec.detach()))
+        facts = {"features": len(pages.contexts["feature"]), "pages": str(found.directory.resolve())}
+        return claimed.finish(format=NEURONPEDIA, **facts, seconds=claim.seconds())
+
+
+@shows_stored
+def _write(pages: FinishedRun, claimed: Run, documents: Iterable[tuple[str, Document]]) -> None:
+    for name, document in documents:
+        claimed.write_text(name, json.dumps(document, allow_nan=False))
+
+
+def _pages(source: DictionaryRun) -> FinishedRun:
+    """The finished pages in a run of the most features, and of these of the most text.
+
+    Raises:
+        RequestError: there are none by the definitions of this version.
+    """
+    inside = [each.directory for each in measurements_in(source.run.directory, SHEETS) if each.status == "complete"]
+    pages = [each for directory in inside if not old_definitions(each := read_run(directory, "features"))]
+    if not pages:
+        directory = source.run.directory
+        raise RequestError(
+            f"{directory}: to={NEURONPEDIA} writes what has been measured of features, found no pages of them; "
+            f"first run: sae features {directory}"
+        )
+    return max(pages, key=_size)
+
+
+@shows_stored
+def _size(pages: FinishedRun) -> tuple[int, int]:
+    features = pages.read_header(CONTEXTS_FILE).tensors["feature"].shape[0]
+    return features, pages.read_json(SHEETS_JSON)["tokens_seen"]
+
+
+def _check_pages(finished: FinishedRun, source: DictionaryRun) -> None:
+    """See that finished dashboards are of the pages that there are now."""
+    if (now := _pages(source).as_parent()) not in finished.manifest.parents:
+        raise RequestError(
+            f"{finished.directory}: was written from other pages than there are now in {now.path}; overwrite=true "
+            "writes it again"
+        )
 
 
 def _latents(claim: Claim[ExportConfig], source: DictionaryRun) -> FinishedRun:

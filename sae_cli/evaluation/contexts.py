@@ -38,11 +38,15 @@ class Contexts(NamedTuple):
         tensors: of `contexts.safetensors`.
         documents: keys of the documents in them, by id.
         tokens: positions looked at.
+        context: tokens in a row of text.
+        histograms: of the activations of each feature, of `histograms.safetensors`.
     """
 
     tensors: dict[str, Tensor]
     documents: dict[int, str]
     tokens: int
+    context: int
+    histograms: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ class ContextPass:
             raise stream.too_little()
         held = collector.results()
         shown = set(held["document"].unique().tolist()) - {NO_DOCUMENT}
-        return Contexts(held, documents.keys_of(shown, self.split, stream.seed), collector.tokens)
+        keys = documents.keys_of(shown, self.split, stream.seed)
+        return Contexts(held, keys, collector.tokens, context, collector.histograms())
 
     def _rows(self, stream: RowStream) -> Iterator[tuple[TokenRows, ActivationBlock]]:
         """Rows of text once: those of the harvest, then those that the model reads now."""
