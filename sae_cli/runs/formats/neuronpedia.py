@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,7 +49,7 @@ def documents(pages: StoredPages, about: Dashboards, W_dec: Tensor) -> Iterator[
         about: what stands in every file.
         W_dec: rows of the dictionary [F, d].
     """
-    features: list[int] = pages.contexts["feature"].tolist()
+    features = _integers(pages.contexts["feature"])
     head: Document = {"model_id": about.model, "layer": about.layer, "sae_set": about.set, "sae_id_suffix": None}
     for number, start in enumerate(range(0, len(features), FEATURES_A_FILE)):
         rows = range(start, min(start + FEATURES_A_FILE, len(features)))
@@ -86,7 +87,7 @@ def _alignment(row: Tensor) -> Document:
     values, indices = row.float().topk(min(_ALIGNED, len(row)))
     shares = values.abs() / row.float().abs().sum().clamp_min(torch.finfo(torch.float32).tiny)
     return {
-        "neuron_alignment_indices": indices.tolist(),
+        "neuron_alignment_indices": _integers(indices),
         "neuron_alignment_values": _rounded(values),
         "neuron_alignment_l1": _rounded(shares),
     }
@@ -95,7 +96,7 @@ def _alignment(row: Tensor) -> Document:
 def _logits(pages: StoredPages, row: int) -> Document:
     found: Document = {}
     for theirs, ours in (("neg", "bottom"), ("pos", "top")):
-        tokens = pages.tensors[f"{ours}_token"][row].tolist() if f"{ours}_token" in pages.tensors else []
+        tokens = _integers(pages.tensors[f"{ours}_token"][row]) if f"{ours}_token" in pages.tensors else []
         weights = pages.tensors[f"{ours}_weight"][row] if tokens else torch.zeros(0)
         found |= {f"{theirs}_str": [pages.token(each) for each in tokens], f"{theirs}_values": _rounded(weights)}
     return found
@@ -112,8 +113,8 @@ def _histograms(pages: StoredPages, row: int) -> Document:
     middles = (torch.arange(len(counts)) + 0.5) * (float(held["activation_step"][row]) if len(counts) else 0.0)
     return {
         "freq_hist_data_bar_values": _rounded(middles),
-        "freq_hist_data_bar_heights": counts.tolist(),
-        "logits_hist_data_bar_heights": heights.tolist(),
+        "freq_hist_data_bar_heights": _integers(counts),
+        "logits_hist_data_bar_heights": _integers(heights),
         "logits_hist_data_bar_values": _rounded(logits),
     }
 
@@ -129,21 +130,26 @@ def _activations(pages: StoredPages, row: int) -> Iterator[Document]:
             edges = pages.histograms["band_edge"][row]
             least, most = float(edges[group - 1]), min(float(edges[group]), largest)
             share = int(pages.histograms["activation_count"][row].sum()) / bands / pages.about["tokens_seen"]
-        for slot in ((quantile == group) & taken).nonzero()[:, 0].tolist():
+        for slot in _integers(((quantile == group) & taken).nonzero()[:, 0]):
             tokens, values = contexts["tokens"][row, slot], contexts["activations"][row, slot]
             inside = (tokens >= 0).nonzero()[:, 0]
             yield {
                 "bin_min": _short(least),
                 "bin_max": _short(most),
                 "bin_contains": share,
-                "tokens": [pages.token(each) for each in tokens[inside].tolist()],
+                "tokens": [pages.token(each) for each in _integers(tokens[inside])],
                 "values": _rounded(values[inside]),
                 "qualifying_token_index": int((inside < len(tokens) // 2).sum()),
             }
 
 
 def _rounded(values: Tensor) -> list[float]:
-    return [_short(each) for each in values.tolist()]
+    numbers: list[float] = np.asarray(values).tolist()
+    return [_short(each) for each in numbers]
+
+
+def _integers(values: Tensor) -> list[int]:
+    return np.asarray(values).tolist()
 
 
 def _short(value: float) -> float:
