@@ -123,8 +123,9 @@ def _activations(pages: StoredPages, row: int) -> Iterator[Document]:
     """The largest activations, then the bands from the highest to the lowest."""
     contexts, bands = pages.contexts, pages.about["bands"]
     quantile, taken = contexts["quantile"][row], contexts["document"][row] >= 0
-    largest = float(contexts["peak"][row].max())
-    for group in (0, *range(bands, 0, -1)):
+    there = sorted({*_integers(quantile[taken])}, reverse=True)
+    largest = max((float(each) for each in contexts["peak"][row][taken]), default=0.0)
+    for group in [each for each in there if each == 0] + [each for each in there if each > 0]:
         least, most, share = _TOP, largest, _TOP
         if group:
             edges = pages.histograms["band_edge"][row]
