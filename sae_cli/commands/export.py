@@ -36,6 +36,9 @@ from sae_cli.runs.formats.places import EMBEDDED, module_path, transformer_lens_
 from sae_cli.runs.parents import check_model, model_facts
 from sae_cli.runs.stored_figures import old_definitions, shows_stored
 
+_COUNTS = ("rows", "tokens", "activations", "features")
+"""Facts of what was written, where it is of what features do."""
+
 
 def run(config: ExportConfig, directory: Path) -> StageResult:
     """Write the dictionary of `config.run`, or what its features do."""
@@ -49,6 +52,8 @@ def run(config: ExportConfig, directory: Path) -> StageResult:
     facts = finished.manifest.facts
     folded = facts.get("folded", [])
     rows = [("format", str(facts["format"])), *(("folded", str(each)) for each in folded)]
+    rows += [(name, f"{facts[name]:,}") for name in _COUNTS if name in facts]
+    rows += [("pages", str(facts["pages"]))] if "pages" in facts else []
     rows += [("file", name) for name in finished.manifest.files if name != "config.yaml"]
     return StageResult(
         directory=directory,
