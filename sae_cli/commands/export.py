@@ -78,9 +78,12 @@ def _export(claim: Claim[ExportConfig], source: DictionaryRun) -> FinishedRun:
 
 
 def _dashboards(claim: Claim[ExportConfig], source: DictionaryRun) -> FinishedRun:
-    site, found = source.site(), _pages(source)
+    site = source.site()
     if site.layer is None:
-        raise RequestError(f"{source.run.directory}: to={NEURONPEDIA}: expected a layer, found one of {site.label}")
+        raise RequestError(
+            f"{source.run.directory}: to={NEURONPEDIA}: expected a dictionary of a layer, found one of {site.label}"
+        )
+    found = _pages(source)
     pages, dictionary = StoredPages(found), load_dictionary(source.run, claim.config.verify)
     if not pages.histograms:
         raise RequestError(

@@ -12,6 +12,7 @@ from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import features, train
 from sae_cli.config.commands.features import FeaturesConfig
 from sae_cli.config.evaluation import ContextsConfig, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.hook import HookConfig, HookPoint
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.runs.feature_pages import StoredPages
 from sae_cli.runs.formats import neuronpedia
@@ -171,6 +172,12 @@ def test_what_is_refused(copy, sae, tmp_path, monkeypatch):
     said = sae("export", copy, "to=neuronpedia", out, code=2).err
     assert f"found no pages of them; first run: sae features {copy}\n" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dictionary_of_no_layer(world, sae, tmp_path):
+    train.run(world.train(tmp_path, hook=HookConfig(point=HookPoint.logits), tokens=256), tmp_path / "run")
+    said = sae("export", tmp_path / "run", "to=neuronpedia", f"runs_dir={tmp_path}/out", code=2).err
+    assert "to=neuronpedia: expected a dictionary of a layer, found one of logits" in said
 
 
 def test_damaged_pages_are_one_line(copy, sae, tmp_path):
