@@ -37,7 +37,6 @@ from sae_cli.metrics.language_loss import recovered_above
 from sae_cli.metrics.logit_weights import logit_weights
 from sae_cli.metrics.row_sums import RowSums
 from sae_cli.metrics.token_counts import TokenCounts
-from sae_cli.models.targets import TappedTarget
 from sae_cli.tensor_types import Float, Rows, SiteActivations, Tensor
 from sae_cli.terminal import console
 from sae_cli.terminal.progress import progress
@@ -335,8 +334,7 @@ def _logit_weights(
     subject: ModelSubject, dictionary: Dictionary, inverse_scale: float
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The shapes of the features' logit weights [F], and all that is kept of them."""
-    target = subject.model.target(subject.site)
-    rows = target.rows_to_normalized(dictionary.W_dec) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
+    rows = subject.rows_at_logits(dictionary.W_dec, inverse_scale)
     weights = logit_weights(rows, subject.model.end.logit_space.W)
     shape = {"logit_kurtosis_median": weights.kurtosis.cpu(), "logit_skew_median": weights.skew.cpu()}
     return shape, weights.tensors()

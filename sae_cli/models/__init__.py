@@ -8,7 +8,7 @@ from sae_cli.models.language_model import LanguageModel
 from sae_cli.models.load import load_language_model, load_tokenizer
 from sae_cli.models.logit_space import LogitSpace
 from sae_cli.models.parts import BlockParts, ModelParts
-from sae_cli.models.sources import model_identity, model_run
+from sae_cli.models.sources import model_identity, model_run, tokenizer_location
 from sae_cli.models.targets import Target
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "load_tokenizer",
     "model_identity",
     "model_run",
+    "tokenizer_location",
 ]
