@@ -29,13 +29,16 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2
 
 # Other tools in an environment of their own, and the tests that compare with them. Their torchvision is of another build
-# than torch where that is one for the CPU, and nothing needs it.
+# than torch where that is one for the CPU, and nothing needs it. delphi and SAEDashboard come without what they ask for,
+# some of which is for GPUs or older than ours, and with what the parts need that are compared with.
 peers: $(PEERS)/.installed
 	$(PEERS)/bin/python -m pytest -m peers tests/formats
 
 $(PEERS)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install --quiet -c constraints.txt -e '.[test]' sae-lens==6.54 dictionary-learning==0.1.0 eai-sparsify==1.3.3
+	$(PEERS)/bin/pip install --quiet -c constraints.txt asyncer blobfile 'dataclasses-json<0.7' faiss-cpu orjson sentence-transformers
+	$(PEERS)/bin/pip install --quiet --no-deps eai-delphi==0.1.3 eindex-callum==0.1.2 sae-dashboard==0.8.0
 	$(PEERS)/bin/pip uninstall --quiet --yes torchvision
 	touch $(PEERS)/.installed
 

@@ -44,6 +44,7 @@ from sae_cli.artifacts.manifest import (
     read_manifest,
     write_manifest,
 )
+from sae_cli.artifacts.spill import Spilled, write_spilled
 from sae_cli.artifacts.stored_run import FinishedRun, UnfinishedRun, just_worked_on
 from sae_cli.artifacts.tensors import write_tensors
 from sae_cli.documents import Facts
@@ -79,6 +80,10 @@ class Run:
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor], metadata: Facts | None = None) -> None:
         self._record(name, write_tensors(self.directory / name, tensors, metadata))
+
+    def write_spilled(self, name: str, tensors: Mapping[str, Spilled]) -> None:
+        """A safetensors file of tensors that are not held in memory."""
+        self._record(name, write_spilled(self.directory / name, tensors))
 
     def write_pickle(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """For tools that know no other files: named tensors as PyTorch saves them."""

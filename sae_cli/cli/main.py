@@ -35,7 +35,7 @@ _CONFIGURED = {
     "prune-high-freq": "Kill the most frequent features: sae prune-high-freq RUN max_freq=0.038",
     "randomize-weights": "Write the model with random weights: sae randomize-weights keep=[embed] seed=0",
     "import": "Take a dictionary of another tool: sae import hf:org/repo/path, or a folder",
-    "export": "Write a dictionary for another tool: sae export RUN to=saelens",
+    "export": "Write a dictionary, or what its features do, for another tool: sae export RUN to=saelens",
     "compare": "Compare the directions of dictionaries: sae compare a=RUN b=[RUN,RUN]",
 }
 """Commands that have a schema and no options of their own: the line that `--help` shows of each."""

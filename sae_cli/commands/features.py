@@ -29,11 +29,12 @@ from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.shortage import warn_if_short
 from sae_cli.metrics import VERSION
+from sae_cli.metrics.histograms import logit_histogram
 from sae_cli.metrics.logit_weights import SHOWN
 from sae_cli.metrics.report import PagesReport, WordsReport
 from sae_cli.metrics.similarity import nearest_others
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
-from sae_cli.runs.file_names import ABLATION_FILE, CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
+from sae_cli.runs.file_names import ABLATION_FILE, CONTEXTS_FILE, EVAL_FILE, HISTOGRAMS_FILE, SHEETS_FILE, SHEETS_JSON
 from sae_cli.runs.parents import check_model, model_facts
 from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.tensor_types import Float, Int, Tensor
@@ -99,6 +100,7 @@ def _make(claim: Claim[FeaturesConfig], source: DictionaryRun) -> FinishedRun:
             claimed.write_tensors(ABLATION_FILE, effects)
         claimed.write_tensors(CONTEXTS_FILE, found.tensors)
         claimed.write_tensors(SHEETS_FILE, tensors)
+        claimed.write_tensors(HISTOGRAMS_FILE, _histograms(found, features, dictionary, subject, measured))
         claimed.write_json(SHEETS_JSON, about)
         warn_if_short(
             "contexts.tokens", config.contexts.tokens, found.tokens, f"the {config.features.split.value} text"
@@ -192,6 +194,17 @@ def _of_features(
     return {"feature": features, **tensors, "nearest": nearest, "nearest_cosine": cosine}
 
 
+def _histograms(
+    found: Contexts, features: Int[Tensor, " C"], dictionary: Dictionary, subject: ModelSubject, measured: FinishedRun
+) -> dict[str, Tensor]:
+    """What `histograms.safetensors` holds: of activations in the text of the pages, and of logit weights where there
+    are such."""
+    inverse_scale = float(measured.read_json(EVAL_FILE).get("final_norm_inverse_scale", 1.0))
+    rows = subject.rows_at_logits(dictionary.W_dec.detach()[features.to(dictionary.W_dec.device)], inverse_scale)
+    weights = {} if rows is None else logit_histogram(rows, subject.model.end.logit_space.W)
+    return {"feature": features, **found.histograms, **weights}
+
+
 def _about(found: Contexts, tensors: dict[str, Tensor], config: FeaturesConfig, subject: ModelSubject) -> WordsReport:
     """What `sheets.json` holds beside paths: counts, and the words for the numbers in the other files."""
     used = [found.tensors["tokens"], *(tensors[name] for name in ("top_token", "bottom_token") if name in tensors)]
@@ -204,6 +217,7 @@ def _about(found: Contexts, tensors: dict[str, Tensor], config: FeaturesConfig, 
         "vocabulary": {str(each): text for each, text in zip(ids, texts, strict=True)},
         "documents": {str(each): key.encode(errors="backslashreplace").decode() for each, key in keys},
         "bands": config.contexts.bands,
+        "context": found.context,
         "metrics_version": VERSION,
     }
 

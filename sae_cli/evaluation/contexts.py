@@ -11,14 +11,13 @@ import torch
 from sae_cli import build
 from sae_cli.activations.ahead import prefetched
 from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock
-from sae_cli.activations.columns import Columns
 from sae_cli.activations.harvested import harvested_rows
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.evaluation import ContextsConfig
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
+from sae_cli.evaluation.encode import coded_rows, first_rows
 from sae_cli.evaluation.subject import ModelSubject
-from sae_cli.kernels.codes import Codes
 from sae_cli.metrics.contexts import NO_DOCUMENT, CodedRows, ContextCollector, ContextShape
 from sae_cli.tensor_types import Int, Tensor
 from sae_cli.terminal.progress import progress
@@ -39,11 +38,15 @@ class Contexts(NamedTuple):
         tensors: of `contexts.safetensors`.
         documents: keys of the documents in them, by id.
         tokens: positions looked at.
+        context: tokens in a row of text.
+        histograms: of the activations of each feature, of `histograms.safetensors`.
     """
 
     tensors: dict[str, Tensor]
     documents: dict[int, str]
     tokens: int
+    context: int
+    histograms: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class ContextPass:
         most_keys = _KEYS_HELD
         wanted = -(-self.config.tokens // (context - FIRST_POSITION))
         with progress(wanted * (context - FIRST_POSITION), "contexts") as advance:
-            for rows, block in prefetched(_first(self._rows(stream), wanted)):
-                for part, codes in _encoded(dictionary, rows, block, self.subject.columns):
+            for rows, block in prefetched(first_rows(self._rows(stream), wanted)):
+                for part, codes in coded_rows(dictionary, rows, block, self.subject.columns, FEATURES_AT_ONCE):
                     tokens, document = torch.from_numpy(part.tokens), torch.from_numpy(part.document)
                     collector.add(CodedRows(codes, tokens, document))
                 if len(documents.keys) > most_keys:
@@ -98,7 +101,8 @@ class ContextPass:
             raise stream.too_little()
         held = collector.results()
         shown = set(held["document"].unique().tolist()) - {NO_DOCUMENT}
-        return Contexts(held, documents.keys_of(shown, self.split, stream.seed), collector.tokens)
+        keys = documents.keys_of(shown, self.split, stream.seed)
+        return Contexts(held, keys, collector.tokens, context, collector.histograms())
 
     def _rows(self, stream: RowStream) -> Iterator[tuple[TokenRows, ActivationBlock]]:
         """Rows of text once: those of the harvest, then those that the model reads now."""
@@ -108,27 +112,3 @@ class ContextPass:
                 yield rows, block
                 skip += len(rows.tokens)
         yield from self.subject.rows(stream, skip)
-
-
-def _first(blocks: Iterator[tuple[TokenRows, ActivationBlock]], n: int) -> Iterator[tuple[TokenRows, ActivationBlock]]:
-    """The first n rows of text."""
-    for rows, block in blocks:
-        counted = block.n // len(rows.tokens)
-        yield rows.select(slice(n)), block.select(slice(n * counted))
-        n -= len(rows.tokens)
-        if n <= 0:
-            return
-
-
-def _encoded(
-    dictionary: Dictionary, rows: TokenRows, block: ActivationBlock, columns: Columns
-) -> Iterator[tuple[TokenRows, Codes]]:
-    """Some rows of text after the others, with the entries of all their counted positions."""
-    counted = block.n // len(rows.tokens)
-    tokens_at_once = max(1, FEATURES_AT_ONCE // dictionary.n_features)
-    rows_at_once = max(1, tokens_at_once // counted)
-    for i in range(0, len(rows.tokens), rows_at_once):
-        carried = block.activations[i * counted : (i + rows_at_once) * counted].to(dictionary.W_dec.device)
-        x, _ = columns.pair(carried)
-        codes = Codes.join([dictionary.codes(part) for part in x.split(tokens_at_once)])
-        yield rows.select(slice(i, i + rows_at_once)), codes

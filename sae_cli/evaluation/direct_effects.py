@@ -14,7 +14,7 @@ from sae_cli.metrics.logit_weights import logit_weights
 from sae_cli.metrics.mapped_error import MappedErrorSums, Replaced
 from sae_cli.metrics.mean import Mean
 from sae_cli.models import DirectPath, HiddenOutputs, LanguageModel, MappedTarget, Outputs
-from sae_cli.models.targets import Seen, TappedTarget
+from sae_cli.models.targets import Seen
 from sae_cli.tensor_types import Activations, Bool, SiteActivations, Tensor
 
 
@@ -88,10 +88,9 @@ def weights_on_logits(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The shapes of the features' logit weights [F], and all that is kept of them; nothing where the way from what is
     written to the logits is not known."""
-    target = subject.model.target(subject.site)
-    if not isinstance(target, MappedTarget):
+    rows = subject.rows_at_logits(dictionary.W_dec, inverse_scale)
+    if rows is None:
         return {}, {}
-    rows = target.rows_to_normalized(dictionary.W_dec) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
     weights = logit_weights(rows, subject.model.end.logit_space.W)
     shape = {"logit_kurtosis_median": weights.kurtosis.cpu(), "logit_skew_median": weights.skew.cpu()}
     return shape, weights.tensors()

@@ -23,8 +23,9 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError
 from sae_cli.metrics.directions import NullSpace
 from sae_cli.models import LanguageModel, Site, Wires
+from sae_cli.models.targets import MappedTarget, TappedTarget
 from sae_cli.runs.dictionary_run import DictionaryRun
-from sae_cli.tensor_types import Rows, SiteActivations
+from sae_cli.tensor_types import Float, Rows, SiteActivations, Tensor
 from sae_cli.text.packing import TokenRows
 from sae_cli.text.rows import RowStream
 from sae_cli.text.spread import first, placed, regrouped, thinned
@@ -71,14 +72,31 @@ class ModelSubject:
             return None
         return NullSpace(self.model.parts.mlp_act_to_resid(self.site.layer).cpu())
 
+    def rows_at_logits(self, rows: Float[Tensor, "F E"], inverse_scale: float) -> Float[Tensor, "F D"] | None:
+        """Rows of a dictionary that is written here after the final norm, whose gain is left out; None where the way
+        from what is written to the logits is not known.
+
+        Args:
+            rows: what the features write.
+            inverse_scale: of the final norm, the mean of 1/σ.
+        """
+        target = self.model.target(self.site)
+        if not isinstance(target, MappedTarget):
+            return None
+        return target.rows_to_normalized(rows) * (inverse_scale if isinstance(target, TappedTarget) else 1.0)
+
     def blocks(self, split: Split, per_document: int | None = None) -> Iterator[ActivationBlock]:
         """The activations of one split, each document once; with `per_document` so many rows of each, and as many
         again when all have given theirs."""
+        return (block for _, block in self.text_blocks(split, per_document))
+
+    def text_blocks(self, split: Split, per_document: int | None = None) -> Iterator[tuple[TokenRows, ActivationBlock]]:
+        """The same with the rows of text that they are of."""
         stream = build.row_stream(self.data, self.model, split)
         rows = stream.one_epoch(self.model_rows)
         if per_document is not None:
             rows = regrouped(self._in_turns(stream, per_document), self.model_rows)
-        return (block for _, block in self.activations_of(rows, split))
+        return self.activations_of(rows, split)
 
     def _in_turns(self, stream: RowStream, per_document: int) -> Iterator[TokenRows]:
         for turn in count():

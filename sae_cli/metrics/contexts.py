@@ -10,6 +10,7 @@ import torch
 
 from sae_cli.kernels import context_loops
 from sae_cli.kernels.codes import Codes
+from sae_cli.metrics.histograms import activation_histogram
 from sae_cli.seeds import generator
 from sae_cli.tensor_types import Int, Tensor
 
@@ -188,6 +189,11 @@ class ContextCollector:
             "peak": both["activations"][:, :, shape.width // 2].clone(),
             "quantile": torch.tensor(groups, dtype=torch.int64).expand(len(self.features), -1).contiguous(),
         }
+
+    def histograms(self) -> dict[str, Tensor]:
+        """How often each feature has activated how strongly, and the borders of the bands (`activation_histogram`);
+        nothing where there are no bands, for which it is counted."""
+        return activation_histogram(*self._histogram, self.shape.bands) if self.shape.bins else {}
 
 
 def _table(features: int, slots: int, width: int, score: type) -> tuple[np.ndarray, ...]:

@@ -278,6 +278,7 @@ class WordsReport(TypedDict):
     vocabulary: dict[str, str]
     documents: dict[str, str]
     bands: int
+    context: NotRequired[int]
     metrics_version: int
 
 

@@ -9,7 +9,7 @@ from sae_cli.models.load import load_language_model, load_tokenizer
 from sae_cli.models.logit_space import LogitSpace
 from sae_cli.models.outputs import HiddenOutputs, Outputs
 from sae_cli.models.parts import BlockParts, ModelParts
-from sae_cli.models.sources import model_identity, model_run
+from sae_cli.models.sources import model_identity, model_run, tokenizer_location
 from sae_cli.models.targets import MappedTarget, Target
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "load_tokenizer",
     "model_identity",
     "model_run",
+    "tokenizer_location",
 ]

@@ -141,6 +141,11 @@ def tokenizer_source(source: Source) -> Source:
     return source._replace(location=str(EMBEDDED_MODELS / "demo"))
 
 
+def tokenizer_location(path: str, revision: str | None = None) -> str:
+    """The folder, or the hub id, that transformers loads the tokenizer of a model from; errors as `model_source`."""
+    return tokenizer_source(model_source(path, revision)).location
+
+
 def _refuse_revision(path: str, revision: str | None) -> None:
     if revision is not None:
         raise RequestError(

@@ -11,7 +11,7 @@ from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.errors import RequestError
 from sae_cli.metrics.report import PagesReport
-from sae_cli.runs.file_names import CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON
+from sae_cli.runs.file_names import CONTEXTS_FILE, HISTOGRAMS_FILE, SHEETS_FILE, SHEETS_JSON
 
 _CONTEXTS = {
     "feature": "I64 C",
@@ -30,6 +30,10 @@ LOGITS = {
     "bottom_weight": "F32 C T",
 }
 """What pages have where there is a map to logits."""
+ACTIVATION_BARS = {"activation_count": "I64 C B", "activation_step": "F32 C", "band_edge": "F32 C E"}
+"""What histograms have where there are bands."""
+_LOGIT_BARS = {"logit_count": "I64 C L", "logit_least": "F32 C", "logit_most": "F32 C"}
+"""What they have where there is a map to logits."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,21 @@ class StoredPages:
         if (found := self.run.expect(SHEETS_FILE, layout, others=True)["C"]) != len(self.contexts["feature"]):
             raise damaged(self.run.directory / SHEETS_FILE, f"{len(self.contexts['feature'])} features", str(found))
         return self.run.read_tensors(SHEETS_FILE)
+
+    @cached_property
+    def histograms(self) -> dict[str, Tensor]:
+        """The content of `histograms.safetensors`; nothing of pages that earlier versions have made."""
+        if HISTOGRAMS_FILE not in self.run.manifest.files:
+            return {}
+        held = self.run.read_header(HISTOGRAMS_FILE).tensors
+        layout = {"feature": "I64 C"}
+        for each in (_LOGIT_BARS, ACTIVATION_BARS):
+            layout |= each if each.keys() & held.keys() else {}
+        found = self.run.expect(HISTOGRAMS_FILE, layout)
+        if found["C"] != len(self.contexts["feature"]):
+            path = self.run.directory / HISTOGRAMS_FILE
+            raise damaged(path, f"{len(self.contexts['feature'])} features", str(found["C"]))
+        return self.run.read_tensors(HISTOGRAMS_FILE)
 
     def row(self, feature: int) -> int:
         """The place of a feature in the tensors.

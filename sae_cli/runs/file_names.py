@@ -19,6 +19,8 @@ ROWS_FILE = "rows.safetensors"
 
 CONTEXTS_FILE, SHEETS_FILE, SHEETS_JSON = "contexts.safetensors", "sheets.safetensors", "sheets.json"
 """Of feature pages."""
+HISTOGRAMS_FILE = "histograms.safetensors"
+"""Of feature pages: of activations, with the borders of the bands, where there are bands; and of logit weights."""
 
 COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 """Of a comparison."""

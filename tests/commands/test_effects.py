@@ -130,11 +130,13 @@ def test_what_a_training_does_not_look_at_is_refused(kind, world, tmp_path, read
 
 
 @pytest.mark.parametrize(
-    "command", ["harvest", "eval", "features", "bench", "prune-high-freq", "compare", "export", "import"]
+    "command",
+    ["harvest", "eval", "features", "bench", "prune-high-freq", "compare", "export", "export delphi", "import"],
 )
 def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path, read):
     from sae_cli.commands import export, train
 
+    command, _, to = command.partition(" ")
     stage = importlib.import_module(
         {"prune-high-freq": "sae_cli.commands.prune_high_freq", "import": "sae_cli.commands.import_"}.get(command)
         or f"sae_cli.commands.{command}"
@@ -149,7 +151,7 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
         own = {
             "prune-high-freq": [f"run={run}", "top_n=1"],
             "compare": [f"a={run}", f"b={other}"],
-            "export": [f"run={run}", "to=saelens"],
+            "export": [f"run={run}", f"to={to or 'saelens'}"],
             "import": [f"source={tmp_path / 'out'}", *overrides(TEXT, text=world.text), "data.context=32"],
             "features": [f"run={run}", "contexts.tokens=100"],
             "bench": [f"run={run}", "context=32", "batch_rows=2"],
@@ -158,15 +160,18 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
             export.run(ExportConfig(run=str(run), to="saelens"), tmp_path / "out")
         if command == "bench":
             small.remove("features.tokens=100")
-        arguments = [*own.get(command, [f"run={run}"]), *([] if command == "export" else small)]
+        if command == "export":
+            small = ["features.tokens=100", "device=cpu", "model_rows=4"] if to else []
+        arguments = [*own.get(command, [f"run={run}"]), *small]
     job = planned(command, [*arguments, f"runs_dir={tmp_path}"])
     read.clear()
     stage.run(job.config, *job.place)
-    idle = set(unread(job.config, read)) - PLACES - (HOW if command == "export" else set())
+    idle = set(unread(job.config, read)) - PLACES - (HOW if command == "export" and not to else set())
     if command == "import":  # its text goes into the card, and is read from there
         idle = {key for key in idle if not key.startswith(("data.", "model.", "hook."))}
     for key in sorted(idle):
-        value = {"finetune": "all", "finetune_lr": ".1"}.get(key) or another(key, flatten(job.config)[key])
+        valid = {"finetune": "all", "finetune_lr": ".1", "data": "stdlib", "features.split": "held_out"}
+        value = valid.get(key) or another(key, flatten(job.config)[key])
         with pytest.raises(RequestError, match=r"has no effect|have no effect|has no revisions"):
             planned(command, [*arguments, f"{key}={value}"])
 

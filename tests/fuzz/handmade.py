@@ -94,8 +94,9 @@ class Maker:
             run.write_tensors(
                 "sheets.safetensors", {"feature": torch.arange(F), **statistics, **_of_features(rng, vocabulary)}
             )
+            run.write_tensors("histograms.safetensors", _histograms(rng, bands))
             run.write_json("sheets.json", {
-                "tokens_seen": TOKENS, "statistics_tokens": 1_234, "split": "train",
+                "context": 32, "tokens_seen": TOKENS, "statistics_tokens": 1_234, "split": "train",
                 "bands": bands, "ablation": [], "metrics_version": VERSION,
                 "vocabulary": {str(i): word for i, word in enumerate(words)},
                 "documents": {str(2**60): "<b>one</b>.py", str(2**60 + 1): "two.py"},
@@ -116,6 +117,15 @@ class Maker:
             run.write_json("compare.json", report)
             run.finish()
         return read_run(self.root / name)
+
+
+def _histograms(rng: np.random.Generator, bands: int) -> dict[str, torch.Tensor]:
+    drawn = torch.from_numpy(rng.random((F, bands + 4))).float()
+    return {
+        "feature": torch.arange(F), "activation_count": torch.from_numpy(rng.integers(0, 9, (F, 64))),
+        "activation_step": drawn[:, 0], "band_edge": drawn[:, 3:], "logit_least": -drawn[:, 1],
+        "logit_count": torch.from_numpy(rng.integers(0, 9, (F, 50))), "logit_most": drawn[:, 2],
+    }  # fmt: skip
 
 
 def _weights(rng: np.random.Generator) -> dict[str, torch.Tensor]:

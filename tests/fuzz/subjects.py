@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from handmade import F as OF_PAGES
 from handmade import Maker
 
 from sae_cli import build
@@ -50,10 +52,13 @@ from sae_cli.runs.file_names import (
     DENSITY_FILE,
     EVAL_FILE,
     FEATURES_FILE,
+    HISTOGRAMS_FILE,
     SHEETS_FILE,
     SHEETS_JSON,
     SIMILARITY_FILE,
 )
+from sae_cli.runs.formats import neuronpedia
+from sae_cli.runs.stored_figures import shows_stored
 from sae_cli.terminal import console
 from sae_cli.training.checkpoint import read_checkpoint
 from sae_cli.training.recipe import recipe_of
@@ -124,7 +129,14 @@ def _page(directory: Path, verify: bool) -> Any:
 def _pages(directory: Path, verify: bool) -> Any:
     show(directory, [0, 3])
     pages = StoredPages(read_run(directory))
-    return pages.about, pages.contexts, pages.tensors
+    return pages.about, pages.contexts, pages.tensors, pages.histograms
+
+
+@shows_stored
+def _dashboards(run: FinishedRun) -> list[str]:
+    about = neuronpedia.Dashboards("demo", 1, "set", "text")
+    written = neuronpedia.documents(StoredPages(run), about, torch.ones(OF_PAGES, D))
+    return [json.dumps(document, allow_nan=False) for _, document in written]
 
 
 def _density(directory: Path, verify: bool) -> Any:
@@ -142,6 +154,10 @@ SUBJECTS = {
     "contexts": Subject(SHEETS, CONTEXTS_FILE, _pages),
     "sheets": Subject(SHEETS, SHEETS_FILE, _pages),
     "about pages": Subject(SHEETS, SHEETS_JSON, _pages),
+    "histograms": Subject(SHEETS, HISTOGRAMS_FILE, _pages),
+    "dashboards: contexts": Subject(SHEETS, CONTEXTS_FILE, lambda path, _: _dashboards(read_run(path))),
+    "dashboards: about pages": Subject(SHEETS, SHEETS_JSON, lambda path, _: _dashboards(read_run(path))),
+    "dashboards: histograms": Subject(SHEETS, HISTOGRAMS_FILE, lambda path, _: _dashboards(read_run(path))),
     "page: manifest": Subject("reported", MANIFEST, _page),
     "page: curve": Subject("reported", CURVE, _page),
     "page: figures": Subject(EVALUATION, EVAL_FILE, _page),

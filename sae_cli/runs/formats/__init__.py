@@ -5,6 +5,7 @@ A new one is its file and its entry in `FORMATS`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatch
 from pathlib import Path
@@ -66,18 +67,19 @@ def read(files: ForeignFiles, name: str | None = None) -> tuple[Format, Imported
     return kind, found
 
 
-def writable(name: str) -> WritableFormat:
-    """The format of this name that can be written; a `RequestError` where there is none."""
-    found = _named(name, "to", [each for each in FORMATS if isinstance(each, WritableFormat)])
+def writable(name: str, others: Sequence[str] = ()) -> WritableFormat:
+    """The format of this name that can be written; a `RequestError` where there is none, which names `others` too."""
+    found = _named(name, "to", [each for each in FORMATS if isinstance(each, WritableFormat)], others)
     assert isinstance(found, WritableFormat)
     return found
 
 
-def _named(name: str, key: str, formats: tuple[Format, ...] | list[Format]) -> Format:
+def _named(name: str, key: str, formats: Sequence[Format], others: Sequence[str] = ()) -> Format:
     known = {each.name: each for each in formats}
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+        names = [*known, *others]
+        close = get_close_matches(name, names, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
         raise RequestError(f"{key}={name}: {meant}")
     return known[name]
 
