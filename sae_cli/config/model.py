@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Self
 
 from sae_cli.config.idle import Idle
 from sae_cli.config.paths import absolute, is_absolute
@@ -28,10 +27,11 @@ class ModelDtype(Enum):
     bfloat16 = "bfloat16"
     float16 = "float16"
 
-    def resolved(self) -> Self:
+    def resolved(self) -> "ModelDtype":
         """What it is on this machine."""
-        auto = type(self).bfloat16 if multiplies_bfloat16() else type(self).float32
-        return auto if self is type(self).auto else self
+        if self is not ModelDtype.auto:
+            return self
+        return ModelDtype.bfloat16 if multiplies_bfloat16() else ModelDtype.float32
 
 
 _GPU_DRIVER = Path("/proc/driver/nvidia/version")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"GGUF"
 _NEEDED = ("gguf", "accelerate")
+_BAR = "tqdm"
 _MARKS, _OF_CONFIG = ("hf_quantizer", "is_quantized", "quantization_method"), "quantization_config"
 _DAMAGED = (
     *(ValueError, KeyError, IndexError, TypeError, OverflowError, NotImplementedError, EOFError, RuntimeError),
@@ -56,12 +57,12 @@ def no_bar_of_gguf() -> Iterator[None]:
     """Keeps the progress bar that transformers draws for such a file off stderr; it has no setting for it."""
     from transformers import modeling_gguf_pytorch_utils as reading
 
-    drawn = vars(reading)["tqdm"]
-    vars(reading)["tqdm"] = partial(drawn, disable=True)
+    drawn = getattr(reading, _BAR)
+    setattr(reading, _BAR, partial(drawn, disable=True))
     try:
         yield
     finally:
-        vars(reading)["tqdm"] = drawn
+        setattr(reading, _BAR, drawn)
 
 
 def made_plain(hf: PreTrainedModel) -> None:

@@ -229,7 +229,7 @@ def test_controls_are_measured_on_the_same_rows(world, tmp_path):
     parents = read_run(tmp_path / "run" / "eval" / "default").manifest.parents
     assert [str(each.path).rpartition("/")[2] for each in parents] == ["run", "control"]
     again = evaluate.run(world.eval(tmp_path / "run", control=[str(control)], eval=first_rows(3000)), tmp_path / "run")
-    shown = dict(each[:2] for each in again.table)
+    shown = {each[0]: each[1] for each in again.table}
     assert f"CE increase {alone['ce_increase']:.4f}" in shown[f"control {control}"]
     ends = (found["ce_increase_more"], found["ce_increase_more_low"], found["ce_increase_more_high"])
     assert "{:+.4f} ({:+.4f} to {:+.4f}), of these two".format(*ends) == shown["  CE increase, more than the control"]

@@ -138,7 +138,10 @@ REFUSED = [
     ({"ablate": [1]}, "ablate: features are taken out of a language model; SynthSAEBench data has none"),
     ({"references": ["demo"]}, "references are language models, and SynthSAEBench data has none"),
     *(
-        ({group: kind(tokens=2000, **{name: value})}, f"{group}.{name} has no effect: SynthSAEBench data has no tokens")
+        (
+            {group: replace(kind(tokens=2000), **{name: value})},
+            f"{group}.{name} has no effect: SynthSAEBench data has no tokens",
+        )
         for group, kind, name, value in (
             ("eval", EvaluationConfig, "exclude", []),
             ("eval", EvaluationConfig, "sample", Sample.first),
