@@ -1,27 +1,32 @@
-"""`sae bench`: a dictionary by the protocol and the formulas of a benchmark, ours beside them."""
+"""`sae bench`: a dictionary by the protocol and the formulas of a benchmark, ours beside them; several side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
+from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.config.commands.bench import BenchConfig
 from sae_cli.config.data import DataConfig, TruthData
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document, Facts
-from sae_cli.errors import RequestError
+from sae_cli.errors import RequestError, SaeError
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
 from sae_cli.evaluation.held_out import LOGITS_MEMORY
 from sae_cli.evaluation.loss_tables import held_out
-from sae_cli.evaluation.saebench import OURS, CoreBenchmark
+from sae_cli.evaluation.saebench import OURS, BenchText, CoreBenchmark
 from sae_cli.evaluation.subject import ModelSubject, make_subject
-from sae_cli.jobs.estimate import Estimate, announce, expect_memory
+from sae_cli.jobs.estimate import Estimate, expect_memory
 from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
+from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.figure import Figure, Of
@@ -37,33 +42,102 @@ _SHORT = 0.001
 """Below this four digits after the point say too little."""
 
 
+class _Request(NamedTuple):
+    """A benchmark that is asked for, and the dictionary that it is of."""
+
+    claim: ClaimInside[BenchConfig]
+    source: DictionaryRun
+
+    @classmethod
+    def of(cls, config: BenchConfig, directory: Path, name: str) -> _Request:
+        source = read_dictionary_run(directory)
+        return cls(ClaimInside(config, source.run, config.out, name), source)
+
+    def shared(self) -> str:
+        """The same for dictionaries of one place that are measured on the same rows."""
+        config, card = self.claim.config, self.source.card
+        rows = (config.data or card.data, config.eval, config.context, config.batch_rows)
+        return repr((card.model, card.wiring, rows, config.model_rows, config.device))
+
+
 def run(config: BenchConfig, directory: Path, name: str) -> StageResult:
     """Measure the dictionary in `directory`; the figures go into its folder `bench/<name>`."""
-    source = read_dictionary_run(directory)
-    claim = ClaimInside(config, source.run, config.out, name)
-    found = partial(check_served, source=source, data=_data(source, config) if config.data else None)
-    return _result(source, once(claim, partial(_measure, source=source), found))
+    return run_one(_Request.of(config, directory, name), BenchGroup())
 
 
-def _measure(claim: Claim[BenchConfig], source: DictionaryRun) -> FinishedRun:
-    config = claim.config
-    data = _data(source, config)
-    check_model(source)
-    source.site()
-    text = measured_text(source, data if config.data else None)
-    device = build.device(config.device)
-    dictionary = load_dictionary(source.run, config.verify).to(device)
-    subject = make_subject(source, data, config.model_rows, device)
-    assert isinstance(subject, ModelSubject)
-    if config.context > (most := subject.model.max_context):
-        raise RequestError(f"context={config.context}: expected 2 to {most} for this model; give context={most}")
-    needs = sum(p.nbytes for p in subject.model.hf.parameters()) + LOGITS_MEMORY + 4 * FEATURES_AT_ONCE
-    announce([Estimate(memory=needs)])
-    expect_memory(needs)
-    benchmark = CoreBenchmark(subject, config.eval, config.batch_rows)
+def run_together(requests: Sequence[tuple[BenchConfig, Path, str]]) -> list[Outcome]:
+    """Measure several; for those of one place and text the model's own work is done once."""
+    outcomes: dict[int, Outcome] = {}
+    made: dict[int, _Request] = {}
+    for number, each in enumerate(requests):
+        try:
+            made[number] = _Request.of(*each)
+        except SaeError as error:
+            outcomes[number] = error
+    outcomes |= zip(made, run_all([*made.values()], _Request.shared, BenchGroup), strict=True)
+    return [outcomes[number] for number in range(len(requests))]
 
-    with claim.open(parents=[source.run]) as claimed:
-        found = benchmark.of(dictionary)
+
+class BenchGroup(Group[_Request]):
+    """Benchmarks that share model, place and text."""
+
+    def __init__(self) -> None:
+        self._text: BenchText | None = None
+
+    def make(self, request: _Request) -> Job | StageResult:
+        claim, source = request
+        config = claim.config
+        found = partial(check_served, source=source, data=_data(source, config) if config.data else None)
+        made = once(claim, partial(self._begin, source=source), found)
+        return made if isinstance(made, Job) else _result(source, made)
+
+    def _begin(self, claim: Claim[BenchConfig], source: DictionaryRun) -> Job:
+        config, data = claim.config, _data(source, claim.config)
+        check_model(source)
+        source.site()
+        text = measured_text(source, data if config.data else None)
+        device = build.device(config.device)
+        dictionary = load_dictionary(source.run, config.verify).to(device)
+        if self._text is None:
+            subject = make_subject(source, data, config.model_rows, device)
+            assert isinstance(subject, ModelSubject)
+            if config.context > (most := subject.model.max_context):
+                raise RequestError(
+                    f"context={config.context}: expected 2 to {most} for this model; give context={most}"
+                )
+            self._text = BenchText(subject, config.eval, config.batch_rows)
+        return Bench(claim, source, CoreBenchmark(self._text, dictionary), self._text, text_facts(text))
+
+
+class Bench(Job):
+    """One dictionary: from the first batch to its figures."""
+
+    title = "bench"
+
+    def __init__(
+        self,
+        claim: Claim[BenchConfig],
+        source: DictionaryRun,
+        benchmark: CoreBenchmark,
+        text: BenchText,
+        text_read: Facts,
+    ) -> None:
+        self._claim, self._source, self._benchmark, self._text = claim, source, benchmark, text
+        self._text_read, self.directory = text_read, claim.directory
+
+    @contextmanager
+    def open(self) -> Iterator[Work]:
+        """Claim the run, measure, and leave the figures in it."""
+        model = self._text.subject.model.hf
+        needs = Estimate(memory=sum(p.nbytes for p in model.parameters()) + LOGITS_MEMORY + 4 * FEATURES_AT_ONCE)
+        expect_memory(needs.memory)
+        with self._claim.open(parents=[self._source.run]) as claimed:
+            steps = (Step(tokens=positions) for positions in self._benchmark.batches())
+            yield Work(steps=steps, tokens=self._text.text.positions_asked, needs=needs)
+            self._finished = self._finish(claimed)
+
+    def _finish(self, claimed: Run) -> FinishedRun:
+        config, found = self._claim.config, self._benchmark.results()
         report: Document = {
             "suite": config.suite.value,
             "context": config.context,
@@ -75,8 +149,11 @@ def _measure(claim: Claim[BenchConfig], source: DictionaryRun) -> FinishedRun:
         }
         claimed.write_tensors(FEATURES_FILE, found.tensors)
         claimed.write_json(BENCH_FILE, report)
-        facts = text_facts(text) | model_facts(source) | {"tokens_sha256": found.text["tokens_sha256"]}
-        return claimed.finish(**facts, seconds=claim.seconds())
+        facts = {**self._text_read, **model_facts(self._source), "tokens_sha256": found.text["tokens_sha256"]}
+        return claimed.finish(**facts, seconds=self._claim.seconds())
+
+    def result(self) -> StageResult:
+        return _result(self._source, self._finished)
 
 
 def _data(source: DictionaryRun, config: BenchConfig) -> DataConfig:

@@ -105,11 +105,19 @@ class HeldOutText:
         Raises:
             JobError: there is not one.
         """
-        counted = self.context - FIRST_POSITION
-        with progress(self._wanted * counted, shown) as advance:
-            for block in self._chosen(self._wanted):
-                yield self._with_domains(block)
-                advance(len(block.document) * counted)
+        with progress(self.positions_asked, shown) as advance:
+            for block in self.blocks():
+                yield block
+                advance(len(block.tokens) * (self.context - FIRST_POSITION))
+
+    def blocks(self) -> Iterator[HeldOutRows]:
+        """The rows, without a bar; errors as `rows`."""
+        return map(self._with_domains, self._chosen(self._wanted))
+
+    @property
+    def positions_asked(self) -> int:
+        """How many positions whole rows hold of those that are asked for."""
+        return self._wanted * (self.context - FIRST_POSITION)
 
     def beginning(self, tokens: int) -> Iterator[HeldOutRows]:
         """The first of the rows, which hold so many positions."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
+from itertools import count
 from typing import NamedTuple
 
 import torch
 
+from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.evaluation import EvaluationConfig
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.gated import GatedDictionary
@@ -63,50 +64,94 @@ class Benchmarked(NamedTuple):
     text: Facts
 
 
-@dataclass(frozen=True)
-class CoreBenchmark:
-    """SAEBench's core figures of a dictionary.
+class BenchText:
+    """The batches of a text, and what the model makes of them without a dictionary: once, for all dictionaries of one
+    place that read them in step.
 
-    Attributes:
+    Args:
         subject: the model, the place and the text, whose rows have the benchmark's length.
         evaluation: which rows and positions.
         batch_rows: rows a batch.
     """
 
-    subject: ModelSubject
-    evaluation: EvaluationConfig
-    batch_rows: int
+    def __init__(self, subject: ModelSubject, evaluation: EvaluationConfig, batch_rows: int) -> None:
+        self.subject = subject
+        self.text = HeldOutText(subject.model, subject.data, subject.model_rows, evaluation, batch_rows)
+        self._batch_rows = batch_rows
+        self._read: list[list[HeldOutRows]] = []
+        self._more = whole_batches(self.text.blocks(), batch_rows)
+        self._last: _LastRun | None = None
 
-    def of(self, dictionary: Dictionary) -> Benchmarked:
-        """Everything that is measured.
+    def batches(self) -> Iterator[list[HeldOutRows]]:
+        """Each batch in parts that the model can take; as often as it is asked for."""
+        for number in count():
+            if number == len(self._read):
+                if (batch := next(self._more, None)) is None:
+                    return
+                self._read.append([*in_parts(batch, self.text.rows_at_once)])
+            yield self._read[number]
+
+    def last_run(self, rows: HeldOutRows, make: Callable[[], CleanRun]) -> _LastRun:
+        """The clean run of these rows, which is made unless it was the last."""
+        if self._last is None or self._last.rows is not rows:
+            self._last = _LastRun(rows, make(), {})
+        return self._last
+
+
+class _LastRun(NamedTuple):
+    """A clean run of some rows, and the ends of the model that do not depend on a dictionary."""
+
+    rows: HeldOutRows
+    run: CleanRun
+    ends: dict[str, Outputs]
+
+
+class CoreBenchmark:
+    """SAEBench's core figures of a dictionary.
+
+    Args:
+        text: that it is measured on.
+        dictionary: of the place whose text this is.
+
+    Raises:
+        RequestError: nothing can be replaced at this place.
+    """
+
+    def __init__(self, text: BenchText, dictionary: Dictionary) -> None:
+        text.subject.check(dictionary)
+        self._text, self._dictionary, self._splicer = text, dictionary, CoreSplicer(text, dictionary)
+        self._sums, self._hash = BenchSums(dictionary.d_out), TokensHash()
+
+    def batches(self) -> Iterator[int]:
+        """Measure on one batch after another; yields how many positions each has held."""
+        for parts in self._text.batches():
+            self._sums.add(reduce(BenchBatch.then, [self._splicer.add_part(rows) for rows in parts]))
+            for rows in parts:
+                self._hash.add(rows.tokens.numpy())
+            yield sum(len(rows.tokens) * (rows.tokens.shape[1] - FIRST_POSITION) for rows in parts)
+
+    def results(self) -> Benchmarked:
+        """Everything that was measured.
 
         Raises:
-            RequestError: nothing can be replaced at this place.
-            JobError: there is no position to measure on, or a loss is not finite.
+            JobError: there was no position to measure on, or a loss was not finite.
         """
-        self.subject.check(dictionary)
-        held_out = (self.subject.model, self.subject.data, self.subject.model_rows)
-        text, splicer = HeldOutText(*held_out, self.evaluation, self.batch_rows), CoreSplicer(self.subject, dictionary)
-        sums, read = BenchSums(dictionary.d_out), TokensHash()
-        for batch in whole_batches(text.rows("bench"), self.batch_rows):
-            parts = [splicer.add_part(rows) for rows in in_parts(batch, text.rows_at_once)]
-            sums.add(reduce(BenchBatch.then, parts))
-            read.add(batch.tokens.numpy())
-        if not sums.batches:
+        text, splicer = self._text.text, self._splicer
+        if not self._sums.batches:
             raise JobError(f"no position of the held-out text is left: {text.positions()}; give other eval.exclude=")
         check_losses(splicer.losses, "the model and the dictionary in it")
         text.say_if_short(splicer.reconstruction.n, splicer.losses.pooled.documents)
-        tensors = {**splicer.density.tensors(), **weights(dictionary)}
-        found = sums.results()
+        tensors = {**splicer.density.tensors(), **weights(self._dictionary)}
+        found = self._sums.results()
         losses = loss_figures(splicer.losses.pooled.beside(splicer.last.results()))
         about = {
             "positions": text.positions(),
             "tokens": splicer.reconstruction.n,
             "loss_tokens": int(splicer.losses.total[0]),
             "rows": splicer.losses.rows,
-            "batches": sums.batches,
+            "batches": self._sums.batches,
             "documents": splicer.losses.pooled.documents,
-            "tokens_sha256": read.hexdigest(),
+            "tokens_sha256": self._hash.hexdigest(),
         }
         theirs = {key: each for key, each in found.items() if not key.startswith("reconstruction_bias")}
         figures = {**losses, **theirs, **splicer.density.results(), **summaries(tensors)}
@@ -123,7 +168,8 @@ class CoreSplicer(Splicer):
         last: KL at last positions.
     """
 
-    def __init__(self, subject: ModelSubject, dictionary: Dictionary) -> None:
+    def __init__(self, text: BenchText, dictionary: Dictionary) -> None:
+        self._text, subject = text, text.subject
         subject.model.check_predicts("sae bench")
         super().__init__(subject.model, subject.wires, dictionary)
         if self.target.replaced is None:
@@ -137,27 +183,32 @@ class CoreSplicer(Splicer):
     @torch.no_grad()
     def add_part(self, seen: HeldOutRows) -> BenchBatch:
         """Add rows; what is summed by batches is handed back."""
-        run = self._clean_run(seen.tokens, seen.counted)
-        encoded = self._encoded(run, seen.tokens)
+        last = self._text.last_run(seen, lambda: self._clean_run(seen.tokens, seen.counted))
+        run, encoded = last.run, self._encoded(last.run, seen.tokens)
         row = run.counted.nonzero()[:, 0]
         measure([encoded], self.reconstruction)
         self.by_row.add(EncodedRows(encoded, row, seen.places))
         self.density.add(EncodedText(encoded, row, len(seen.tokens)))
         assert run.outputs is not None, "the model predicts"
-        conditions = dict(self._conditions(run, encoded))
+        conditions = {"sae": self._spliced(run, encoded), **self._without(last)}
         self.losses.add(Predictions(*seen.text, run.outputs, conditions.items(), seen.counted, seen.places))
         at_last = torch.arange(len(seen.tokens)) * seen.tokens.shape[1] + seen.tokens.shape[1] - 1
-        last = {name: outputs(at_last) for name, outputs in conditions.items()}
-        self.last.add(LastPositions(run.outputs(at_last), last, seen.counted[:, -1], seen.places))
+        at_end = {name: outputs(at_last) for name, outputs in conditions.items()}
+        self.last.add(LastPositions(run.outputs(at_last), at_end, seen.counted[:, -1], seen.places))
         return BenchBatch.of(encoded, row, seen.places)
 
-    def _conditions(self, run: CleanRun, encoded: Encoded) -> Iterator[tuple[str, Outputs]]:
-        """The end of the model in each condition."""
-        zeros = torch.zeros_like(run.y)
-        stand_ins = {"sae": run.instead(encoded.reconstruction), "zero": zeros}
-        for name, outputs in self._all_paths(run, stand_ins):
-            yield name, outputs
-        yield "everywhere", outputs if run.counted.all() else self._everywhere(run, zeros)
+    def _spliced(self, run: CleanRun, encoded: Encoded) -> Outputs:
+        """The end of the model with the reconstruction in it."""
+        return dict(self._all_paths(run, {"sae": run.instead(encoded.reconstruction)}))["sae"]
+
+    def _without(self, last: _LastRun) -> dict[str, Outputs]:
+        """The end of the model with zeros at the positions that are counted, and at all."""
+        if not last.ends:
+            zeros = torch.zeros_like(last.run.y)
+            last.ends.update(self._all_paths(last.run, {"zero": zeros}))
+            all_counted = bool(last.run.counted.all())
+            last.ends["everywhere"] = last.ends["zero"] if all_counted else self._everywhere(last.run, zeros)
+        return last.ends
 
     def _everywhere(self, run: CleanRun, values: Float[Tensor, "B T E"]) -> Outputs:
         assert self.target.replaced is not None and run.replaced is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -283,3 +284,49 @@ def test_other_text_is_read_in_rows_of_the_benchmark(sae, run, world):
     """The context of the training is not taken over with the other settings of its text."""
     words = ("bench", run, f"data.path={world.text}", "context=16", "eval.tokens=60", "device=cpu", "batch_rows=2")
     assert sae(*words, "--json").document["bench"]["context"] == 16
+
+
+@pytest.fixture
+def three(world, tmp_path):
+    """Dictionaries of one place."""
+    for name in "abc":
+        train.run(world.train(tmp_path, tokens=512, dict_size=8, seed=ord(name)), tmp_path / name)
+    return [tmp_path / name for name in "abc"]
+
+
+def test_side_by_side_they_are_what_they_are_alone_for_fewer_passes(three, monkeypatch):
+    passes, forward = [], GPTNeoXForCausalLM.forward
+
+    def counted(self, *given, **named):
+        passes.append(1)
+        return forward(self, *given, **named)
+
+    monkeypatch.setattr(GPTNeoXForCausalLM, "forward", counted)
+    sizes = SIZES | {"model_rows": BATCH, "eval": EvaluationConfig(tokens=300, sample=Sample.first, exclude=SPECIAL)}
+    alone = [bench.run(BenchConfig(run=str(each), **sizes), each, "alone") for each in three]
+    for_one = len(passes) // len(three)
+    passes.clear()
+    configs = [BenchConfig(run=str(each), **sizes) for each in three]
+    together = bench.run_together([(config, each, "together") for config, each in zip(configs, three, strict=True)])
+    batches = document_of(alone[0])["bench"]["batches"]
+    assert len(passes) == for_one + (len(three) - 1) * batches
+    for one, other in zip(alone, together, strict=True):
+        assert not isinstance(other, Exception)
+        found = document_of(other)
+        assert found["figures"] == document_of(one)["figures"]
+        assert found["bench"]["ours"] == document_of(one)["bench"]["ours"]
+
+
+def test_one_that_fails_leaves_the_others(three, tmp_path):
+    configs = [BenchConfig(run=str(each), **SIZES) for each in (three[0], tmp_path / "none", three[1])]
+    found = bench.run_together([(config, Path(str(config.run)), "x") for config in configs])
+    assert [isinstance(each, Exception) for each in found] == [False, True, False]
+    assert "none" in str(found[1])
+
+
+def test_in_a_sweep(sae, three):
+    runs = ",".join(map(str, three))
+    words = (f"context={CONTEXT}", "eval.tokens=100", "device=cpu", "batch_rows=2")
+    shown = sae("bench", "-m", f"run={runs}", "hydra/launcher=shared", *words)
+    assert shown.out.splitlines() == [str(each) for each in three]
+    assert "3 jobs, side by side on one stream" in shown.err
