@@ -15,7 +15,7 @@ from sae_cli.config.location import option_files
         (
             [],
             "hook=",
-            ["hook=attn_out", "hook=logit_update", "hook=logits", "hook=mlp_act", "hook=mlp_out", "hook=resid"],
+            [f"hook={each}" for each in "attn_out logit_update logits mlp_act mlp_out module resid".split()],
         ),
         ([], "dict", ["dict_size=", "dict_size=2048"]),
         ([], "train.lr", ["train.lr=", "train.lr_decay=", "train.lr_warmup="]),
