@@ -15,7 +15,10 @@ from sae_cli.config.location import option_files
         (
             [],
             "hook=",
-            ["hook=attn_out", "hook=logit_update", "hook=logits", "hook=mlp_act", "hook=mlp_out", "hook=resid"],
+            [
+                *("hook=attn_out", "hook=logit_update", "hook=logits", "hook=mlp_act", "hook=mlp_out"),
+                *("hook=module", "hook=resid"),
+            ],
         ),
         ([], "dict", ["dict_size=", "dict_size=2048"]),
         ([], "train.lr", ["train.lr=", "train.lr_decay=", "train.lr_warmup="]),
