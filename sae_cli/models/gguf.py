@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sae_cli.errors import JobError, RequestError, denied
 from sae_cli.escaping import brief
@@ -46,7 +46,7 @@ def gguf_config(source: Source) -> PretrainedConfig:
         raise _damaged(source, error) from error
 
 
-def gguf_options(source: Source) -> dict[str, Any]:
+def gguf_options(source: Source) -> dict[str, str]:
     """What `from_pretrained` is given besides the folder; nothing where the model is no such file."""
     path = Path(source.location)
     return {"gguf_file": path.name} if path.suffix == GGUF and path.is_file() else {}

@@ -209,7 +209,7 @@ class LanguageModel:
         """What a pass over the rows leaves for the unembedding, which makes logits of it when they are asked for;
         arguments and errors as `logits`."""
         self.check_predicts("logits")
-        if not self.is_known:
+        if not self.is_known or any(map(self._holds_unembedding, replacements or ())):
             return LogitsOutputs(self._run(rows, replacements or {}).logits)
         kept: list[Tensor] = []
         stop = self.parts.unembedding.register_forward_pre_hook(partial(_keep_last, kept))
@@ -219,6 +219,10 @@ class LanguageModel:
         finally:
             stop.remove()
         return HiddenOutputs(self.parts, kept[0])
+
+    def _holds_unembedding(self, site: Site) -> bool:
+        """Whether a pass that ends before the unembedding does not get there."""
+        return any(each is self.parts.unembedding for each in self.tap(site).module.modules())
 
     def branches(
         self, rows: Rows, site: Site, watched: Mapping[Site, Visitor] | None = None
