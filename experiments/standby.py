@@ -43,6 +43,7 @@ def serve(path):
         listening.listen()
         os.rename(f"{path}.begun", path)  # from here on, who asks waits for an answer
         os.setsid()  # a Ctrl-C reaches who asked, and comes from there once
+        given = set(os.environ)
         _load()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while listening in select.select([listening, sys.stdin], [], [])[0]:
@@ -50,7 +51,7 @@ def serve(path):
             if os.fork() == 0:
                 listening.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                return _begin(line)
+                return _begin(line, given)
             line.close()
     return None
 
@@ -66,8 +67,11 @@ def _load():
     load_language_model("embedded:demo-xxs")
 
 
-def _begin(line):
-    """Read a request; returns its arguments in a process that is to run it, and sees that through in this one."""
+def _begin(line, given):
+    """Read a request; returns its arguments in a process that is to run it, and sees that through in this one.
+
+    The environment becomes that of who asks, but for what loading has added to `given`: libraries remember it.
+    """
     length, streams, _, _ = socket.recv_fds(line, _LENGTH_BYTES, _STREAMS)
     request = b""
     while len(request) < int.from_bytes(length, "big"):
@@ -80,7 +84,8 @@ def _begin(line):
             os.dup2(stream, number)
             os.close(stream)
         os.chdir(folder)
-        os.environ.clear()
+        for name in given - set(environment):
+            del os.environ[name]
         os.environ.update(environment)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return arguments

@@ -21,13 +21,13 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "SAE_RUNS": str(folder / "runs")}
 
 
-def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def shell(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", f"source {COMMON}\n{script}"],
         capture_output=True,
         text=True,
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder) | variables,
         timeout=120,
         check=False,
     )
@@ -55,6 +55,13 @@ def test_standard_input_and_the_environment_are_those_of_who_asks(tmp_path):
     ended = shell(script, tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert Path(ended.stdout.strip()).is_relative_to(tmp_path / "elsewhere")
+
+
+def test_loops_that_are_compiled_later_have_the_threads_that_were_asked_for(tmp_path):
+    """numba looks at the environment again whenever it compiles; what the package has set there must still be there."""
+    script = f"{TRAIN.replace('train', 'sae train', 1)} sae=topk k=4 train.kernel=sparse --quiet"
+    ended = shell(script, tmp_path, OMP_NUM_THREADS="1", NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert ended.returncode == 0, ended.stderr[-3000:]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
