@@ -17,7 +17,7 @@ from sae_cli.config.commands.bench import BenchConfig
 from sae_cli.config.data import DataConfig, TruthData
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document, Facts
-from sae_cli.errors import RequestError, SaeError
+from sae_cli.errors import RequestError
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
 from sae_cli.evaluation.held_out import LOGITS_MEMORY
 from sae_cli.evaluation.loss_tables import held_out
@@ -26,7 +26,7 @@ from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.jobs.estimate import Estimate, expect_memory
 from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
-from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_all, run_one
+from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_asked, run_one
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.catalogue import figures
 from sae_cli.metrics.figure import Figure, Of
@@ -67,15 +67,7 @@ def run(config: BenchConfig, directory: Path, name: str) -> StageResult:
 
 def run_together(requests: Sequence[tuple[BenchConfig, Path, str]]) -> list[Outcome]:
     """Measure several; for those of one place and text the model's own work is done once."""
-    outcomes: dict[int, Outcome] = {}
-    made: dict[int, _Request] = {}
-    for number, each in enumerate(requests):
-        try:
-            made[number] = _Request.of(*each)
-        except SaeError as error:
-            outcomes[number] = error
-    outcomes |= zip(made, run_all([*made.values()], _Request.shared, BenchGroup), strict=True)
-    return [outcomes[number] for number in range(len(requests))]
+    return run_asked(requests, lambda each: _Request.of(*each), _Request.shared, BenchGroup)
 
 
 class BenchGroup(Group[_Request]):
@@ -112,7 +104,7 @@ class BenchGroup(Group[_Request]):
 class Bench(Job):
     """One dictionary: from the first batch to its figures."""
 
-    title = "bench"
+    title, resumable = "bench", False
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +11,7 @@ import torch
 from sae_cli import build
 from sae_cli.activations.text_read import text_facts, text_of
 from sae_cli.artifacts.stored_run import FinishedRun
+from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.stored import TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
@@ -18,10 +21,11 @@ from sae_cli.edits.prune import Limits, control_features, kept_features, recente
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
 from sae_cli.evaluation.encode import encoded, measure
-from sae_cli.evaluation.measure import Measurement
+from sae_cli.evaluation.read_in_step import counted_activations
 from sae_cli.evaluation.subject import make_subject
 from sae_cli.jobs.once import Claim, once
 from sae_cli.jobs.result import StageResult
+from sae_cli.jobs.side_by_side import Outcome, outcome_of
 from sae_cli.metrics.reconstruction import MeanError
 from sae_cli.models.logit_space import LOGIT_ROOT
 from sae_cli.runs.dictionary_run import PRUNE, DictionaryRun, is_trained_here, read_dictionary_run, trained_with
@@ -38,9 +42,30 @@ _LAYOUTS = {KEPT: "I64 F", FORBIDDEN: "F32 D", LOGIT_ROOT: "F32 D D"}
 
 def run(config: PruneConfig, directory: Path) -> StageResult:
     """Prune the dictionary of `config.run` and evaluate it before and after."""
+    return _result(evaluate.run(*_pruned(config, directory)), directory)
+
+
+def run_together(requests: Sequence[tuple[PruneConfig, Path]]) -> list[Outcome]:
+    """Prune one after another, then evaluate all; for those of one place and text the model's own work is done once."""
+    made = [outcome_of(partial(_pruned, *each)) for each in requests]
+    asked = {number: each for number, each in enumerate(made) if not isinstance(each, Exception)}
+    evaluated = dict(zip(asked, evaluate.run_together([*asked.values()]), strict=True))
+    outcomes: list[Outcome] = []
+    for number, (_, directory) in enumerate(requests):
+        found = evaluated.get(number, made[number])
+        assert not isinstance(found, tuple), "it was evaluated"
+        outcomes.append(_result(found, directory) if isinstance(found, StageResult) else found)
+    return outcomes
+
+
+def _pruned(config: PruneConfig, directory: Path) -> tuple[EvalConfig, Path, str]:
+    """Make the pruned dictionary if there is none; returns the evaluation that it is to have."""
     once(Claim(config, directory), _prune)
     after = evaluate.settings_for(directory, config)
-    result = evaluate.run(after, directory, evaluate.default_name(after))
+    return after, directory, evaluate.default_name(after)
+
+
+def _result(result: StageResult, directory: Path) -> StageResult:
     result.title = PRUNE
     result.document |= {"command": PRUNE, "facts": read_dictionary_run(directory).run.manifest.facts}
     return result
@@ -156,7 +181,7 @@ def _mean_error(
 ) -> Float[Tensor, " D"]:
     """Mean of x - x̂ over the activations that features are counted on."""
     subject = make_subject(source, None, config.model_rows, device)
-    blocks, error = Measurement(subject, config.eval, config.features).training_blocks(), MeanError()
+    blocks, error = counted_activations(subject, config.features), MeanError()
     with progress(config.features.tokens, "recenter") as advance:
         measure(encoded(dictionary, blocks, subject.columns, advance), error)
     return error.results()

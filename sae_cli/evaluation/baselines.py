@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
 import torch
 
+from sae_cli.config.evaluation import Baseline
+from sae_cli.config.hook import Basis
 from sae_cli.dictionaries.topk import TopKDictionary
 from sae_cli.errors import RequestError
 from sae_cli.evaluation.code_step import k_at_bits
+from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject
 from sae_cli.seeds import generator
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.terminal import console
@@ -101,6 +105,28 @@ class Bases:
                 raise ValueError(f"no baseline is called {name}")
         length = synthesis.norm(dim=1, keepdim=True)
         return analysis * length, synthesis / length
+
+
+def check_baselines(subject: Subject, baselines: Sequence[Baseline]) -> None:
+    """Refuse what cannot be measured beside a dictionary, before anything is; a `RequestError`."""
+    of_tokens = [each.value for each in baselines if each.tokens]
+    if of_tokens and isinstance(subject, SyntheticSubject):
+        raise RequestError(
+            f"baselines={of_tokens[0]}: {subject.called} has no tokens that means could be taken over; "
+            "expected some of neurons, random, pca, ica"
+        )
+    bases = {each.basis for each in baselines}
+    if Baseline.ica.basis in bases:
+        check_ica()
+    if (
+        Baseline.neurons.basis in bases
+        and isinstance(subject, ModelSubject)
+        and subject.site.hook.basis is not Basis.neurons
+    ):
+        raise RequestError(
+            f"baselines=neurons: expected hook=mlp_act, whose dimensions are neurons, found "
+            f"{subject.site.hook.value}; leave neurons out, or use random"
+        )
 
 
 def check_ica() -> None:

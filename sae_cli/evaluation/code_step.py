@@ -4,7 +4,7 @@ bits as a dictionary."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -28,19 +28,34 @@ _TRIED = (2.0, 1.0, 0.5, 0.25)
 """Steps, in units of the mean contribution of a feature that fires."""
 
 
-def neutral_step(splicer: Splicer, dictionary: Dictionary, rows: Iterable[HeldOutRows]) -> float:
-    """The step that costs `NEUTRAL`, interpolated between those that are tried."""
-    sums = LossSums([str(i) for i in range(1, 1 + len(_TRIED))])
-    unit: float | None = None
-    ways: list[Callable[[Encoded], SiteActivations]] = []
-    for each in rows:
-        if unit is None:
-            unit = splicer.mean_contribution(each)
-            ways = [lambda seen: seen.reconstruction, *_ways(dictionary, [unit * part for part in _TRIED])]
-        splicer.add_instead(each, ways, sums)
-    total = sums.pooled.results()
-    costs = [total[f"kl_{i}"] / total["tokens"] for i in range(1, 1 + len(_TRIED))]
-    return _at(NEUTRAL, [(unit or 1.0) * part for part in _TRIED], costs)
+class TriedSteps:
+    """What each of several steps costs the model.
+
+    Args:
+        splicer: of the dictionary.
+        dictionary: whose code is rounded.
+    """
+
+    def __init__(self, splicer: Splicer, dictionary: Dictionary) -> None:
+        self._splicer, self._dictionary = splicer, dictionary
+        self._sums = LossSums([str(i) for i in range(1, 1 + len(_TRIED))])
+        self._unit: float | None = None
+
+    def add(self, rows: HeldOutRows) -> None:
+        """Try them on rows of text; the first of all says how large a contribution is."""
+        if self._unit is None:
+            self._unit = self._splicer.mean_contribution(rows)
+        ways = [lambda seen: seen.reconstruction, *_ways(self._dictionary, self._steps())]
+        self._splicer.add_instead(rows, ways, self._sums)
+
+    def neutral(self) -> float:
+        """The step that costs `NEUTRAL`, interpolated between those that were tried."""
+        total = self._sums.pooled.results()
+        costs = [total[f"kl_{i}"] / total["tokens"] for i in range(1, 1 + len(_TRIED))]
+        return _at(NEUTRAL, self._steps(), costs)
+
+    def _steps(self) -> list[float]:
+        return [(self._unit or 1.0) * part for part in _TRIED]
 
 
 def neutral_step_of_variance(dictionary: Dictionary, x: Float[Tensor, "N D"]) -> float:

@@ -60,9 +60,11 @@ def settings_of(control: DictionaryRun, source: DictionaryRun, config: EvalConfi
     return replace(config, **alone)
 
 
-def beside(
-    rows: RowSums | None, controls: Sequence[tuple[str, DictionaryRun, FinishedRun]], tokens: object
-) -> dict[str, Document]:
+Controls = Sequence[tuple[str, DictionaryRun, FinishedRun]]
+"""Paths as they were given, dictionaries and their evaluations."""
+
+
+def beside(rows: RowSums | None, controls: Controls, tokens: object) -> dict[str, Document]:
     """The figures of each control by the path it was given by, and what the dictionary has more.
 
     Args:

@@ -3,10 +3,12 @@ of."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from sae_cli import build
 from sae_cli.activations.text_read import check_served, measured_text, text_facts
 from sae_cli.artifacts.files import damaged, take_file, write_json
 from sae_cli.artifacts.lock import owner_of, wait_until_free
+from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.artifacts.survey import EVALUATIONS
 from sae_cli.config.commands.compare import CompareConfig
@@ -23,21 +26,24 @@ from sae_cli.config.commands.import_ import ImportConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.names import measurement_name
 from sae_cli.config.settings import flatten
+from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document
 from sae_cli.errors import BusyError, RequestError
+from sae_cli.evaluation.controls import Controls, read_controls, settings_of
 from sae_cli.evaluation.controls import beside as beside_controls
-from sae_cli.evaluation.controls import read_controls, settings_of
 from sae_cli.evaluation.encode import FEATURES_AT_ONCE
 from sae_cli.evaluation.evaluate_table import BEFORE, result
 from sae_cli.evaluation.held_out import LOGITS_MEMORY
-from sae_cli.evaluation.measure import Measurement
+from sae_cli.evaluation.measure import Measured, Measurement
 from sae_cli.evaluation.rare_features import rare_report
+from sae_cli.evaluation.read_in_step import ReadInStep
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject, make_subject
-from sae_cli.jobs.estimate import Estimate, announce, expect_memory
+from sae_cli.jobs.estimate import Estimate, expect_memory
 from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
+from sae_cli.jobs.side_by_side import Group, Job, Outcome, Step, Work, run_asked, run_made, run_one
 from sae_cli.metrics import VERSION
 from sae_cli.metrics.report import BeforeReport
 from sae_cli.runs.definitions import VERSION_KEY
@@ -47,6 +53,7 @@ from sae_cli.runs.outside import can_keep, folder_of, root_of
 from sae_cli.runs.parents import check_model, model_facts
 from sae_cli.runs.row_files import write_rows
 from sae_cli.terminal import console
+from sae_cli.text.provenance import TextRecord
 
 _FEATURES = {"count": "I64 F", "frequency": "F32|F64 F"}
 _OF_BOTH_ENDS = "de_projection"
@@ -61,8 +68,12 @@ _OF_TEXT = (
 
 def run(config: EvalConfig, directory: Path, evaluation_name: str) -> StageResult:
     """Evaluate the dictionary in `directory`; the results go into its folder `eval/<evaluation_name>`."""
-    source = read_dictionary_run(directory)
-    return result(source, _evaluate(source, config, evaluation_name))
+    return run_one(Request.of(config, directory, evaluation_name), EvaluationGroup())
+
+
+def run_together(requests: Sequence[tuple[EvalConfig, Path, str]]) -> list[Outcome]:
+    """Evaluate several; for those of one place and text the model's own work is done once."""
+    return run_asked(requests, lambda each: Request.of(*each), Request.shared, EvaluationGroup)
 
 
 def settings_for(directory: Path, like: PruneConfig | CompareConfig | ContrastConfig | ImportConfig) -> EvalConfig:
@@ -93,7 +104,7 @@ def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool 
     while True:
         placed = _placed(source, config, name)
         try:
-            return _evaluate(source, placed, name, said)
+            return _evaluated(Request.of_source(source, placed, name, said))
         except BusyError:
             if owner := owner_of(folder := folder_of(source.run, placed.out, EVALUATIONS, name)):
                 console.log(f"waiting for process {owner.pid} on {owner.host}, which makes {folder}")
@@ -122,54 +133,152 @@ def _placed(source: DictionaryRun, config: EvalConfig, name: str) -> EvalConfig:
     return replace(config, out=out)
 
 
-def _evaluate(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
-    claim = ClaimInside(config, source.run, config.out, name)
-    found = partial(check_served, source=source, data=config.data, said=said)
-    return once(claim, partial(_measure, source=source, name=name, said=said), found)
+class Request(NamedTuple):
+    """An evaluation that is asked for, and the dictionary that it is of."""
+
+    claim: ClaimInside[EvalConfig]
+    source: DictionaryRun
+    name: str
+    said: bool
+
+    @classmethod
+    def of(cls, config: EvalConfig, directory: Path, name: str) -> Request:
+        """Of the dictionary in `directory`, into its folder `eval/<name>`."""
+        return cls.of_source(read_dictionary_run(directory), config, name)
+
+    @classmethod
+    def of_source(cls, source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> Request:
+        """Of a dictionary that has been read; what is unlike its training was `said`, or is yet to be."""
+        return cls(ClaimInside(config, source.run, config.out, name), source, name, said)
+
+    def shared(self) -> str:
+        """The same for dictionaries of one place that are measured on the same text."""
+        config, card = self.claim.config, self.source.card
+        rows = (config.data or card.data, config.eval, config.features)
+        return repr((card.model, card.wiring, rows, config.model_rows, config.device))
 
 
-def _measure(claim: Claim[EvalConfig], source: DictionaryRun, name: str, said: bool) -> FinishedRun:
-    config = claim.config
-    if not source.card.truth:
-        check_model(source)
-    else:
-        _refuse_of_text(config, source.card.truth.called)
-    text = measured_text(source, config.data, said)
-    before, controls = _before(source.run, config, name), _controls(source, config)
-    device = build.device(config.device)
-    dictionary = load_dictionary(source.run, config.verify).to(device)
-    subject = make_subject(source, config.data, config.model_rows, device)
-    if isinstance(subject, ModelSubject):
-        n_parameters = sum(p.nbytes for p in subject.model.hf.parameters())
-        needs = Estimate(memory=n_parameters + LOGITS_MEMORY + 4 * FEATURES_AT_ONCE)
-        announce([needs])
+class EvaluationGroup(Group[Request]):
+    """Evaluations that share model, place and text."""
+
+    def __init__(self) -> None:
+        self._read: ReadInStep | None = None
+
+    def make(self, request: Request) -> Evaluation | StageResult:
+        made = self.find_or_make(request)
+        return made if isinstance(made, Evaluation) else result(request.source, made)
+
+    def find_or_make(self, request: Request) -> Evaluation | FinishedRun:
+        """The evaluation where there is one, else the job that makes it."""
+        claim, source, _, said = request
+        found = partial(check_served, source=source, data=claim.config.data, said=said)
+        return once(claim, partial(self._begin, request=request), found)
+
+    def _begin(self, claim: Claim[EvalConfig], request: Request) -> Evaluation:
+        config, source = claim.config, request.source
+        if not source.card.truth:
+            check_model(source)
+        else:
+            _refuse_of_text(config, source.card.truth.called)
+        text = measured_text(source, config.data, request.said)
+        before, controls = _before(source.run, config, request.name), _controls(source, config)
+        device = build.device(config.device)
+        dictionary = load_dictionary(source.run, config.verify).to(device)
+        memory = 4 * FEATURES_AT_ONCE
+        if self._read is None:
+            subject = make_subject(source, config.data, config.model_rows, device)
+            self._read = ReadInStep(subject, config.eval, config.features)
+            if isinstance(subject, ModelSubject):
+                memory += sum(p.nbytes for p in subject.model.hf.parameters()) + LOGITS_MEMORY
+        subject = self._read.subject
+        if config.references and isinstance(subject, ModelSubject):
+            subject.model.check_predicts("references")
+        references = _references(source, subject, config)
+        measurement = Measurement(self._read, config.baselines, config.baseline_tokens, references)
+        return Evaluation(request, measurement, dictionary, controls, before, text, memory)
+
+
+class Evaluation(Job):
+    """One dictionary: from the first rows of text to its figures.
+
+    Args:
+        request: what is asked for.
+        measurement: of the dictionary.
+        dictionary: on its device.
+        controls: evaluations that it is shown beside.
+        before: figures of what it was made of.
+        text: that is read.
+        memory: bytes that it takes, beside those before it.
+
+    Attributes:
+        finished: the evaluation, once it is complete.
+    """
+
+    title, resumable = "eval", False
+    finished: FinishedRun
+
+    def __init__(
+        self,
+        request: Request,
+        measurement: Measurement,
+        dictionary: Dictionary,
+        controls: Controls,
+        before: BeforeReport,
+        text: TextRecord | None,
+        memory: int,
+    ) -> None:
+        self._memory = memory
+        self._request, self._measurement, self._dictionary = request, measurement, dictionary
+        self._controls, self._before, self._text = controls, before, text
+        config = request.claim.config
+        self._ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
+        self.directory = request.claim.directory
+
+    @contextmanager
+    def open(self) -> Iterator[Work]:
+        """Claim the run, measure, and leave what is found in it."""
+        claim, source, *_ = self._request
+        needs = Estimate(memory=self._memory)
         expect_memory(needs.memory)
-    if config.references and isinstance(subject, ModelSubject):
-        subject.model.check_predicts("references")
-    references = _references(source, subject, config)
-    beside = (tuple(config.baselines), config.baseline_tokens, references)
-    measurement = Measurement(subject, config.eval, config.features, *beside)
-    ablation = measurement.ablation(dictionary, config.ablate) if config.ablate else None
+        with claim.open(parents=[source.run, *(control.run for _, control, _ in self._controls)]) as claimed:
+            yield Work(steps=self._steps(claimed), tokens=self._measurement.tokens, needs=needs)
 
-    with claim.open(parents=[source.run, *(control.run for _, control, _ in controls)]) as claimed:
-        figures, tensors, rows = measurement.of(dictionary)
-        report: Document = {**figures, **before, VERSION_KEY: VERSION}
-        report["rare"] = rare_report(source.run, dictionary, tensors, config.features.rare_below)
+    def _steps(self, claimed: Run) -> Iterator[Step]:
+        found = yield from self._measurement.of(self._dictionary)
+        self.finished = self._finish(claimed, found)
+
+    def _finish(self, claimed: Run, found: Measured) -> FinishedRun:
+        claim, source, name, _ = self._request
+        config, (figures, tensors, rows) = claim.config, found
+        report: Document = {**figures, **self._before, VERSION_KEY: VERSION}
+        report["rare"] = rare_report(source.run, self._dictionary, tensors, config.features.rare_below)
         claimed.write_tensors(FEATURES_FILE, tensors)
         if rows:
             write_rows(claimed, rows)
-        if controls:
-            report["controls"] = beside_controls(rows.get("dictionary"), controls, report.get("tokens_sha256"))
-        if ablation:
-            report["ablation"], effects = ablation.results()
+        if self._controls:
+            tokens = report.get("tokens_sha256")
+            report["controls"] = beside_controls(rows.get("dictionary"), self._controls, tokens)
+        if self._ablation:
+            report["ablation"], effects = self._ablation.results()
             claimed.write_tensors(ABLATION_FILE, effects)
         claimed.write_json(EVAL_FILE, report)
         if name == DEFAULT:
             # In the evaluation's own folder first: what is left there by a process that is killed, the next one clears.
             write_json(copy := claim.directory / f".{EVAL_FILE}", report)
             take_file(copy, root_of(source.run, config.out) / EVAL_FILE)
-        facts = text_facts(text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
+        facts = text_facts(self._text) | model_facts(source) | {key: report[key] for key in _FACTS if key in report}
         return claimed.finish(**facts, seconds=claim.seconds())
+
+    def result(self) -> StageResult:
+        return result(self._request.source, self.finished)
+
+
+def _evaluated(request: Request) -> FinishedRun:
+    made = EvaluationGroup().find_or_make(request)
+    if isinstance(made, Evaluation):
+        run_made(made)
+        return made.finished
+    return made
 
 
 def _refuse_of_text(config: EvalConfig, called: str) -> None:
@@ -204,7 +313,7 @@ def _references(source: DictionaryRun, subject: Subject, config: EvalConfig) -> 
     return references
 
 
-def _controls(source: DictionaryRun, config: EvalConfig) -> list[tuple[str, DictionaryRun, FinishedRun]]:
+def _controls(source: DictionaryRun, config: EvalConfig) -> Controls:
     """The controls that are asked for, each with its evaluation on the same text, which is made if there is none."""
     found = []
     for path, control in zip(config.control or [], read_controls(source, config), strict=True):

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from sae_cli import build
-from sae_cli.activations.blocks import ActivationBlock, take
+from sae_cli.activations.blocks import FIRST_POSITION, take
 from sae_cli.activations.columns import AUTOENCODER
-from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
-from sae_cli.config.hook import Basis
+from sae_cli.config.evaluation import Baseline
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.documents import Document, Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.ablation import Ablation
 from sae_cli.evaluation.against_truth import against_truth, directions_found
-from sae_cli.evaluation.baselines import SAMPLE, Bases, check_ica
-from sae_cli.evaluation.code_step import TOKENS as TRIED_ON
-from sae_cli.evaluation.code_step import neutral_step, neutral_step_of_variance
+from sae_cli.evaluation.baselines import SAMPLE, Bases, check_baselines
+from sae_cli.evaluation.code_step import TriedSteps, neutral_step_of_variance
 from sae_cli.evaluation.direct_effects import weights_on_logits
 from sae_cli.evaluation.encode import encoded, measure
-from sae_cli.evaluation.held_out import HeldOutText, check_losses
+from sae_cli.evaluation.held_out import HeldOutRows, HeldOutText, check_losses
+from sae_cli.evaluation.read_in_step import Reader, ReadInStep, counted_activations
 from sae_cli.evaluation.references import References
 from sae_cli.evaluation.splice import Splicer
-from sae_cli.evaluation.subject import ModelSubject, Subject, SyntheticSubject
+from sae_cli.evaluation.subject import ModelSubject, SyntheticSubject
 from sae_cli.evaluation.token_means import TokenMeans
 from sae_cli.jobs.shortage import warn_if_short
+from sae_cli.jobs.side_by_side import Step
 from sae_cli.metrics.code_length import CodeBook, LevelCounts
 from sae_cli.metrics.directions import kurtosis, participation_ratio
 from sae_cli.metrics.features import FeatureSums
@@ -94,31 +92,48 @@ class Measured(NamedTuple):
     rows: dict[str, RowSums]
 
 
-@dataclass(frozen=True)
+Found = TypeVar("Found")
+Steps = Generator[Step, None, Found]
+"""Work that can be left between any two steps, and what it finds out."""
+
+
 class Measurement:
     """How much is measured, on what.
 
-    Attributes:
-        subject: what the dictionary reads.
-        evaluation: held-out text for reconstruction and losses.
-        features: text for the statistics of features.
+    Args:
+        read: what the dictionary reads, and which of it.
         baselines: what is measured beside it.
         baseline_tokens: training text that means by token are taken over.
         references: models that the one with the dictionary in it is placed among.
+
+    Attributes:
+        subject: what the dictionary reads.
     """
 
-    subject: Subject
-    evaluation: EvaluationConfig
-    features: FeaturePassConfig
-    baselines: tuple[Baseline, ...] = ()
-    baseline_tokens: int = 0
-    references: References | None = None
+    def __init__(
+        self,
+        read: ReadInStep,
+        baselines: Sequence[Baseline] = (),
+        baseline_tokens: int = 0,
+        references: References | None = None,
+    ) -> None:
+        self._read, self.subject, self._reader = read, read.subject, read.reader()
+        self.baselines, self._baseline_tokens, self._references = tuple(baselines), baseline_tokens, references
+        check_baselines(self.subject, self.baselines)
 
-    def of(self, dictionary: Dictionary) -> Measured:
-        """Everything that is measured of a dictionary."""
+    @property
+    def tokens(self) -> int:
+        """That the steps will add up to."""
+        coded = [1 + name.at_bits for name in self.baselines if not name.tokens]
+        means = [name for name in self.baselines if name.tokens]
+        of_means = self._read.text.positions_asked * len(means) if self._read.text else 0
+        tried = (sum(coded) - len(coded)) * self._read.tried_on
+        return self._read.tokens * (1 + len(coded)) + tried + of_means
+
+    def of(self, dictionary: Dictionary) -> Steps[Measured]:
+        """Everything that is measured of a dictionary, step by step."""
         self.subject.check(dictionary)
-        self._check_baselines()
-        whole, counted, tensors = self._coded(dictionary, self.references)
+        whole, counted, tensors = yield from self._coded(self._reader, dictionary, self._references)
         self._warn_if_short(whole, int(tensors["tokens"]))
         figures: Document = {**whole.figures, **counted}
         match self.subject:
@@ -132,20 +147,21 @@ class Measurement:
         figures |= {
             "features": dictionary.n_features,
             "split": Split.held_out.value,
-            "feature_split": self.features.split.value,
+            "feature_split": self._read.features.split.value,
         }
         rows = {} if whole.rows is None else {"dictionary": whole.rows}
-        if self.references:
-            rows |= {f"references.{name}": sums for name, sums in self.references.read.items()}
+        if self._references:
+            rows |= {f"references.{name}": sums for name, sums in self._references.read.items()}
         if self.baselines:
-            figures["baselines"], beside = self._baselines(dictionary, whole)
+            figures["baselines"], beside = yield from self._beside(dictionary, whole)
             rows |= {f"baselines.{name}": sums for name, sums in beside.items()}
         return Measured(figures, tensors, rows)
 
     def _warn_if_short(self, whole: _Whole, feature_tokens: int) -> None:
-        if whole.rows:
-            self._text.say_if_short(whole.tokens, whole.rows.documents)
-        warn_if_short("features.tokens", self.features.tokens, feature_tokens, f"the {self.features.split.value} text")
+        features = self._read.features
+        if whole.rows and self._read.text:
+            self._read.text.say_if_short(whole.tokens, whole.rows.documents)
+        warn_if_short("features.tokens", features.tokens, feature_tokens, f"the {features.split.value} text")
 
     def ablation(self, dictionary: Dictionary, features: Sequence[int]) -> Ablation:
         """What takes these features out, on the held-out text; a `RequestError` where it cannot be done."""
@@ -153,49 +169,55 @@ class Measurement:
             raise RequestError(f"ablate: features are taken out of a language model; {self.subject.called} has none")
         return Ablation(self.subject.model, self.subject.wires, dictionary, features, self._text)
 
-    @cached_property
+    @property
     def _text(self) -> HeldOutText:
-        assert isinstance(self.subject, ModelSubject)
-        return HeldOutText(self.subject.model, self.subject.data, self.subject.model_rows, self.evaluation)
+        assert self._read.text is not None, "of a language model"
+        return self._read.text
 
     def _coded(
-        self, dictionary: Dictionary, references: References | None = None
-    ) -> tuple[_Whole, dict[str, float | int | None], dict[str, Tensor]]:
+        self, reader: Reader, dictionary: Dictionary, references: References | None = None
+    ) -> Steps[tuple[_Whole, dict[str, float | int | None], dict[str, Tensor]]]:
         """Reconstruction and, where there is a language model, losses, among those of references; then what is said of
         features, on which the code is fitted that bits are counted in."""
-        levels = LevelCounts(dictionary.n_features, self._step(dictionary))
-        counted, tensors = self._features(dictionary, levels)
+        step = yield from self._code_step(reader, dictionary)
+        levels = LevelCounts(dictionary.n_features, step)
+        counted, tensors = yield from self._features(reader, dictionary, levels)
         match self.subject:
             case ModelSubject():
-                whole = self._splice(self.subject, dictionary, references, levels.results())
+                whole = yield from self._splice(reader, self.subject, dictionary, references, levels.results())
             case SyntheticSubject():
                 whole = self._reconstruct(self.subject, dictionary, levels.results())
         return whole, {**counted, "bits_step": levels.step}, tensors
 
-    def _step(self, dictionary: Dictionary) -> float:
-        """To which activations are rounded before their code is counted; an eighth of the text says it well enough."""
-        tried_on = min(TRIED_ON, self.evaluation.tokens // 8 + 1)
+    def _code_step(self, reader: Reader, dictionary: Dictionary) -> Steps[float]:
+        """To which activations are rounded before their code is counted."""
         match self.subject:
             case ModelSubject(model=model) if model.predicts:
-                splicer = Splicer(model, self.subject.wires, dictionary)
-                return neutral_step(splicer, dictionary, self._text.beginning(tried_on))
+                splicer = Splicer(model, self.subject.wires, dictionary, clean=reader.clean)
+                tried = TriedSteps(splicer, dictionary)
+                for rows in reader.beginning:
+                    tried.add(rows)
+                    yield _step("code", rows)
+                return tried.neutral()
             case _:
-                x = torch.cat([each.activations for each in take(self.subject.blocks(Split.held_out), tried_on)])
-                return neutral_step_of_variance(dictionary, x.to(dictionary.W_dec.device))
+                x = [each.activations for each in take(self.subject.blocks(Split.held_out), self._read.tried_on)]
+                return neutral_step_of_variance(dictionary, torch.cat(x).to(dictionary.W_dec.device))
 
     def _splice(
         self,
+        reader: Reader,
         subject: ModelSubject,
         dictionary: Dictionary | TokenMeans,
         references: References | None = None,
         book: CodeBook | None = None,
-    ) -> _Whole:
+    ) -> Steps[_Whole]:
         text = self._text
-        splicer = Splicer(subject.model, subject.wires, dictionary, subject.null_space, book)
+        splicer = Splicer(subject.model, subject.wires, dictionary, subject.null_space, book, reader.clean)
         read = TokensHash()
-        for rows in text.rows("losses"):
+        for rows in reader.rows:
             splicer.add(rows)
             read.add(rows.tokens.numpy())
+            yield _step("losses", rows)
         check_losses(splicer.losses, "the model and the dictionary in it")
         of_all, by_row, direct = splicer.reconstruction, splicer.rows(), splicer.direct
         figures = {
@@ -214,18 +236,29 @@ class Measurement:
         return _Whole(figures, of_all.n, of_all.l0, figures.get("bits", 0.0), inverse_scale, by_row)
 
     def _reconstruct(self, subject: SyntheticSubject, dictionary: Dictionary, book: CodeBook) -> _Whole:
-        reconstruction, of_truth = against_truth(dictionary, subject, self.evaluation.tokens, book)
+        reconstruction, of_truth = against_truth(dictionary, subject, self._read.evaluation.tokens, book)
         figures = {**reconstruction.results(), **of_truth, "tokens": reconstruction.n}
         return _Whole(figures, reconstruction.n, reconstruction.l0, of_truth["bits"] or 0.0)
 
-    @torch.no_grad()
     def _features(
-        self, dictionary: Dictionary, levels: LevelCounts
-    ) -> tuple[dict[str, float | int | None], dict[str, Tensor]]:
+        self, reader: Reader, dictionary: Dictionary, levels: LevelCounts
+    ) -> Steps[tuple[dict[str, float | int | None], dict[str, Tensor]]]:
         """Summaries, over features that fired (neurons: over all), and the statistics that they are of."""
-        sums, tokens = self._count(dictionary, levels)
+        sums = FeatureSums.empty(dictionary.n_features)
+        vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
+        tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
+        for block in reader.activations:
+            measure(encoded(dictionary, [block], self.subject.columns), sums, levels, *([tokens] if tokens else []))
+            yield Step(tokens=block.n, shown={"now": "features"})
+        if not sums.n:
+            raise self._no_rows()
+        return self._summarized(dictionary, sums, tokens.results() if tokens else {})
+
+    @torch.no_grad()
+    def _summarized(
+        self, dictionary: Dictionary, sums: FeatureSums, by_feature: dict[str, Tensor]
+    ) -> tuple[dict[str, float | int | None], dict[str, Tensor]]:
         W_dec, alive = dictionary.W_dec.cpu(), sums.count > 0
-        by_feature = tokens.results() if tokens else {}
         if self.subject.columns == AUTOENCODER:
             both_ends = {"de_projection": dictionary.de_projection().cpu(), "de_cosine": dictionary.de_cosine().cpu()}
             by_feature = both_ends | by_feature
@@ -243,93 +276,69 @@ class Measurement:
         figures |= {f"{name}_median": value for name, value in medians.items()}
         return figures, {**sums.tensors(), "b_enc": dictionary.encoder_bias, **by_feature, **by_neuron}
 
-    def _count(self, dictionary: Dictionary, levels: LevelCounts) -> tuple[FeatureSums, TokenCounts | None]:
-        """Counts and sums of every feature over a stream of activations, in bounded memory."""
-        wanted, sums = self.features, FeatureSums.empty(dictionary.n_features)
-        vocabulary = self.subject.model.vocab_size if isinstance(self.subject, ModelSubject) else None
-        tokens = TokenCounts(dictionary.n_features, vocabulary) if vocabulary else None
-        with progress(wanted.tokens, "features") as advance:
-            seen = encoded(dictionary, self.training_blocks(), self.subject.columns, advance)
-            measure(seen, sums, levels, *([tokens] if tokens else []))
-        if not sums.n:
-            raise self._no_rows()
-        return sums, tokens
-
     def _no_rows(self) -> JobError:
         assert isinstance(self.subject, ModelSubject), "synthetic activations are without end"
-        return build.row_stream(self.subject.data, self.subject.model, self.features.split).too_little()
+        return build.row_stream(self.subject.data, self.subject.model, self._read.features.split).too_little()
 
-    def training_blocks(self) -> Iterator[ActivationBlock]:
-        """The activations that features are counted on."""
-        blocks = self.subject.blocks(self.features.split, self.features.rows_per_document)
-        return take(blocks, self.features.tokens)
-
-    def _check_baselines(self) -> None:
-        """Refuse what cannot be measured before anything is."""
-        of_tokens = [each.value for each in self.baselines if each.tokens]
-        if of_tokens and isinstance(self.subject, SyntheticSubject):
-            raise RequestError(
-                f"baselines={of_tokens[0]}: {self.subject.called} has no tokens that means could be taken over; "
-                "expected some of neurons, random, pca, ica"
-            )
-        bases = {each.basis for each in self.baselines}
-        if Baseline.ica.basis in bases:
-            check_ica()
-        if (
-            Baseline.neurons.basis in bases
-            and isinstance(self.subject, ModelSubject)
-            and self.subject.site.hook.basis is not Basis.neurons
-        ):
-            raise RequestError(
-                f"baselines=neurons: expected hook=mlp_act, whose dimensions are neurons, found "
-                f"{self.subject.site.hook.value}; leave neurons out, or use random"
-            )
-
-    def _baselines(self, dictionary: Dictionary, whole: _Whole) -> tuple[dict[str, Facts], dict[str, RowSums]]:
+    def _beside(self, dictionary: Dictionary, whole: _Whole) -> Steps[tuple[dict[str, Facts], dict[str, RowSums]]]:
         """The figures of each baseline by its name, and its sums by row."""
-        beside = replace(self, subject=self.subject.of_what_is_written())
+        subject = self.subject.of_what_is_written()
         mean = dictionary.activation_mean.cpu()
         bases = [name for name in self.baselines if not name.tokens]
         sampled = bases or dictionary.normalization  # whose mean activation is in none of its tensors
-        x = torch.cat([block.activations for block in take(beside.training_blocks(), SAMPLE)]) if sampled else None
+        counted = counted_activations(subject, self._read.features)
+        x = torch.cat([block.activations for block in take(counted, SAMPLE)]) if sampled else None
         if x is not None and dictionary.normalization:
             mean = x.mean(dim=0)
-        means = beside._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
+        means = self._token_means(mean, depth) if (depth := max(each.tokens for each in self.baselines)) else None
         fitted = None if x is None else Bases(x, mean, whole.l0)
         found: dict[str, Facts] = {}
         rows: dict[str, RowSums] = {}
         for name in self.baselines:
             console.log(f"baseline: {name.value}")
+            beside = Measurement(self._read.again(subject))
             if means and name.tokens:
-                assert isinstance(self.subject, ModelSubject)
-                of_name = self._splice(self.subject, means.of_depth(name.tokens))
+                assert isinstance(subject, ModelSubject)
+                of_name = yield from beside._splice(beside._reader, subject, means.of_depth(name.tokens))
                 figures = {**of_name.figures}
             else:
                 assert fitted is not None
-                basis = fitted.at_l0(name.basis).to(dictionary.W_dec.device)
-                if name.at_bits:
-                    basis = fitted.at_bits(name.basis, whole.bits, beside._step(basis)).to(dictionary.W_dec.device)
-                of_name, of_features, _ = beside._coded(basis)
+                of_name, of_features = yield from beside._of_basis(fitted, name, whole, dictionary.W_dec.device)
                 figures = {**of_name.figures, **of_features}
             if whole.rows and of_name.rows:
                 rows[name.value] = of_name.rows
                 figures |= recovered_above(whole.rows, of_name.rows) if "ce_clean" in whole.rows.columns else {}
-            of_subject = _OF_BASELINES if isinstance(self.subject, ModelSubject) else _OF_BASELINES_OF_TRUTH
+            of_subject = _OF_BASELINES if isinstance(subject, ModelSubject) else _OF_BASELINES_OF_TRUTH
             found[name.value] = {key: figures.get(key) for key in of_subject}
         return found, rows
 
+    def _of_basis(
+        self, fitted: Bases, name: Baseline, whole: _Whole, device: torch.device
+    ) -> Steps[tuple[_Whole, dict[str, float | int | None]]]:
+        basis = fitted.at_l0(name.basis).to(device)
+        if name.at_bits:
+            step = yield from self._code_step(self._read.again(self.subject).reader(), basis)
+            basis = fitted.at_bits(name.basis, whole.bits, step).to(device)
+        of_name, of_features, _ = yield from self._coded(self._reader, basis)
+        return of_name, of_features
+
     def _token_means(self, mean: Float[Tensor, " E"], depth: int) -> TokenMeans:
         """The mean activations of the last tokens, over the training text."""
-        assert isinstance(self.subject, ModelSubject)
-        asked = (rows.tokens for rows in self._text.rows("tokens"))
-        return TokenMeans(depth, asked, self._training_text(self.subject), mean)
+        subject = self.subject.of_what_is_written()
+        assert isinstance(subject, ModelSubject)
+        asked = (rows.tokens for rows in self._text.blocks())
+        return TokenMeans(depth, asked, self._training_text(subject), mean)
 
     def _training_text(self, subject: ModelSubject) -> Iterator[tuple[Rows, SiteActivations]]:
         """The beginning of the training text with its activations, with a progress bar."""
-        with progress(self.baseline_tokens, "means by token") as advance:
-            for rows, block in subject.activations_of(subject.training_rows(self.baseline_tokens), Split.train):
+        with progress(self._baseline_tokens, "means by token") as advance:
+            for rows, block in subject.activations_of(subject.training_rows(self._baseline_tokens), Split.train):
                 yield torch.from_numpy(rows.tokens), block.activations.unflatten(0, (len(rows.tokens), -1))
                 advance(block.n)
+
+
+def _step(now: str, rows: HeldOutRows) -> Step:
+    return Step(tokens=len(rows.tokens) * (rows.tokens.shape[1] - FIRST_POSITION), shown={"now": now})
 
 
 def _median(values: Float[Tensor, " N"]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from itertools import count
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from sae_cli.documents import Facts
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.encode import measure
 from sae_cli.evaluation.held_out import HeldOutRows, HeldOutText, check_losses
-from sae_cli.evaluation.splice import CleanRun, Splicer
+from sae_cli.evaluation.splice import CleanRun, CleanRuns, Shared, Splicer
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.metrics.encoded import Encoded
 from sae_cli.metrics.language_loss import LossSums, Predictions
@@ -80,7 +80,7 @@ class BenchText:
         self._batch_rows = batch_rows
         self._read: list[list[HeldOutRows]] = []
         self._more = whole_batches(self.text.blocks(), batch_rows)
-        self._last: _LastRun | None = None
+        self.clean = CleanRuns()
 
     def batches(self) -> Iterator[list[HeldOutRows]]:
         """Each batch in parts that the model can take; as often as it is asked for."""
@@ -90,20 +90,6 @@ class BenchText:
                     return
                 self._read.append([*in_parts(batch, self.text.rows_at_once)])
             yield self._read[number]
-
-    def last_run(self, rows: HeldOutRows, make: Callable[[], CleanRun]) -> _LastRun:
-        """The clean run of these rows, which is made unless it was the last."""
-        if self._last is None or self._last.rows is not rows:
-            self._last = _LastRun(rows, make(), {})
-        return self._last
-
-
-class _LastRun(NamedTuple):
-    """A clean run of some rows, and the ends of the model that do not depend on a dictionary."""
-
-    rows: HeldOutRows
-    run: CleanRun
-    ends: dict[str, Outputs]
 
 
 class CoreBenchmark:
@@ -169,9 +155,9 @@ class CoreSplicer(Splicer):
     """
 
     def __init__(self, text: BenchText, dictionary: Dictionary) -> None:
-        self._text, subject = text, text.subject
+        subject = text.subject
         subject.model.check_predicts("sae bench")
-        super().__init__(subject.model, subject.wires, dictionary)
+        super().__init__(subject.model, subject.wires, dictionary, clean=text.clean)
         if self.target.replaced is None:
             raise RequestError(
                 f"hook={subject.site.hook.value}: expected a hook point where activations can be replaced, found one "
@@ -183,15 +169,17 @@ class CoreSplicer(Splicer):
     @torch.no_grad()
     def add_part(self, seen: HeldOutRows) -> BenchBatch:
         """Add rows; what is summed by batches is handed back."""
-        last = self._text.last_run(seen, lambda: self._clean_run(seen.tokens, seen.counted))
-        run, encoded = last.run, self._encoded(last.run, seen.tokens)
+        shared = self._shared(seen)
+        run, encoded = shared.run, self._encoded(shared.run, seen.tokens)
         row = run.counted.nonzero()[:, 0]
         measure([encoded], self.reconstruction)
         self.by_row.add(EncodedRows(encoded, row, seen.places))
         self.density.add(EncodedText(encoded, row, len(seen.tokens)))
         assert run.outputs is not None, "the model predicts"
-        conditions = {"sae": self._spliced(run, encoded), **self._without(last)}
-        self.losses.add(Predictions(*seen.text, run.outputs, conditions.items(), seen.counted, seen.places))
+        conditions = {"sae": self._spliced(run, encoded), **self._without(shared)}
+        known = shared.losses.setdefault(b"", {})
+        about = Predictions(*seen.text, run.outputs, conditions.items(), seen.counted, seen.places, known=known)
+        known.update((name, losses) for name, losses in self.losses.add(about).items() if name != "sae")
         at_last = torch.arange(len(seen.tokens)) * seen.tokens.shape[1] + seen.tokens.shape[1] - 1
         at_end = {name: outputs(at_last) for name, outputs in conditions.items()}
         self.last.add(LastPositions(run.outputs(at_last), at_end, seen.counted[:, -1], seen.places))
@@ -201,14 +189,14 @@ class CoreSplicer(Splicer):
         """The end of the model with the reconstruction in it."""
         return dict(self._all_paths(run, {"sae": run.instead(encoded.reconstruction)}))["sae"]
 
-    def _without(self, last: _LastRun) -> dict[str, Outputs]:
+    def _without(self, shared: Shared) -> dict[str, Outputs]:
         """The end of the model with zeros at the positions that are counted, and at all."""
-        if not last.ends:
-            zeros = torch.zeros_like(last.run.y)
-            last.ends.update(self._all_paths(last.run, {"zero": zeros}))
-            all_counted = bool(last.run.counted.all())
-            last.ends["everywhere"] = last.ends["zero"] if all_counted else self._everywhere(last.run, zeros)
-        return last.ends
+        if not shared.ends:
+            zeros = torch.zeros_like(shared.run.y)
+            shared.ends.update(self._all_paths(shared.run, {"zero": zeros}))
+            all_counted = bool(shared.run.counted.all())
+            shared.ends["everywhere"] = shared.ends["zero"] if all_counted else self._everywhere(shared.run, zeros)
+        return shared.ends
 
     def _everywhere(self, run: CleanRun, values: Float[Tensor, "B T E"]) -> Outputs:
         assert self.target.replaced is not None and run.replaced is not None

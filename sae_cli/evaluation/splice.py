@@ -52,6 +52,37 @@ class CleanRun(NamedTuple):
         return self.y.index_put((self.counted,), values.to(self.y.dtype))
 
 
+class Shared(NamedTuple):
+    """A clean run of some rows of text, and what does not depend on a dictionary.
+
+    Attributes:
+        rows: of text.
+        run: see `CleanRun`.
+        ends: ends of the model with something else in the activations' place, by a name.
+        losses: with constants in their place, by what `LossSums.add` calls each condition, under the mean of the
+            training activations, which is one of the constants.
+    """
+
+    rows: HeldOutRows
+    run: CleanRun
+    ends: dict[str, Outputs]
+    losses: dict[bytes, dict[str, Float[Tensor, "N 2"]]]
+
+
+class CleanRuns:
+    """Clean runs for dictionaries of one place that read a text in step: each is made for the first of them."""
+
+    def __init__(self) -> None:
+        self._last: Shared | None = None
+
+    def of(self, rows: HeldOutRows, make: Callable[[], CleanRun]) -> Shared:
+        """The clean run of these rows, which is made unless it was the last."""
+        if self._last is None or self._last.rows is not rows:
+            self._last = None  # before the next one takes memory
+            self._last = Shared(rows, make(), {}, {})
+        return self._last
+
+
 class Splicer:
     """Runs rows of tokens clean and with stand-ins where a dictionary writes, and adds what comes out to the sums.
 
@@ -74,8 +105,10 @@ class Splicer:
         dictionary: Dictionary | TokenMeans,
         null_space: NullSpace | None = None,
         book: CodeBook | None = None,
+        clean: CleanRuns | None = None,
     ) -> None:
         self.model, self.dictionary = model, dictionary
+        self._clean = clean or CleanRuns()
         self.source, self.target = map(model.target, wires)
         self.direct = DirectEffects(model, self.target) if isinstance(self.target, MappedTarget) else None
         self.reconstruction = ReconstructionSums(origin=dictionary.activation_mean)
@@ -87,7 +120,8 @@ class Splicer:
     @torch.no_grad()
     def add(self, seen: HeldOutRows) -> None:
         """Add rows of text."""
-        run = self._clean_run(seen.tokens, seen.counted)
+        shared = self._shared(seen)
+        run = shared.run
         encoded = self._encoded(run, seen.tokens)
         measure([encoded], self.reconstruction)
         self.by_row.add(EncodedRows(encoded, run.counted.nonzero()[:, 0], seen.places))
@@ -95,13 +129,15 @@ class Splicer:
         self._add_errors(run, reconstructed)
         if run.outputs is None:
             return
-        stand_ins = {
-            "sae": reconstructed,
-            "zero": run.instead(torch.zeros_like(self.dictionary.activation_mean)),
-            "mean": run.instead(self.dictionary.activation_mean),
-        }
+        mean = self.dictionary.activation_mean
+        known = shared.losses.setdefault(mean.cpu().numpy().tobytes(), {})
+        stand_ins = {"sae": reconstructed}
+        if not known:
+            stand_ins |= {"zero": run.instead(torch.zeros_like(mean)), "mean": run.instead(mean)}
         conditions = chain(self._all_paths(run, stand_ins), self._direct_path(run, stand_ins))
-        self.losses.add(Predictions(*seen.text, run.outputs, conditions, seen.counted, seen.places, seen.domains))
+        places = (seen.counted, seen.places, seen.domains)
+        found = self.losses.add(Predictions(*seen.text, run.outputs, conditions, *places, known))
+        known.update((name, losses) for name, losses in found.items() if not name.startswith("sae"))
 
     @torch.no_grad()
     def add_instead(
@@ -110,7 +146,7 @@ class Splicer:
         """Add the losses of rows of text with something else in the activations' place: on all paths where there are
         such, else on the direct one. What the first way leads to stands for the clean run; the conditions are the
         numbers of the others."""
-        run = self._clean_run(seen.tokens, seen.counted)
+        run = self._shared(seen).run
         encoded = self._encoded(run, seen.tokens)
         stand_ins = {str(i): run.instead(way(encoded)) for i, way in enumerate(ways)}
         if self.target.replaced:
@@ -126,6 +162,9 @@ class Splicer:
         """Of a feature where it fires in the first of these rows."""
         tokens = seen.tokens[:1]
         return mean_contribution(self._encoded(self._clean_run(tokens, seen.counted[:1]), tokens))
+
+    def _shared(self, seen: HeldOutRows) -> Shared:
+        return self._clean.of(seen, lambda: self._clean_run(seen.tokens, seen.counted))
 
     def _encoded(self, run: CleanRun, tokens: Int[Tensor, "B T"]) -> Encoded:
         if isinstance(self.dictionary, TokenMeans):

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -23,6 +24,8 @@ from sae_cli.runs.run_names import short_names
 from sae_cli.terminal import console, interruption
 from sae_cli.terminal.progress import Board, Field, History, Row, board
 
+Asked = TypeVar("Asked")
+Made = TypeVar("Made")
 Request = TypeVar("Request")
 Outcome = StageResult | Exception
 """A job's result, or the error that ended it."""
@@ -71,9 +74,11 @@ class Job(ABC):
         drawn: the figure whose history is drawn meanwhile; empty for none.
         directory: where it leaves its result.
         save_every: seconds between two calls of `Work.save`.
+        resumable: whether one that was stopped goes on from where it was.
     """
 
     title: ClassVar[str]
+    resumable: ClassVar[bool] = True
     drawn: ClassVar[str] = ""
     directory: Path
     save_every: float = inf
@@ -128,6 +133,33 @@ def run_all(
     return [outcomes[number] for number in range(len(requests))]
 
 
+def run_asked(
+    asked: Sequence[Asked],
+    request_of: Callable[[Asked], Request],
+    shared: Callable[[Request], Hashable],
+    new_group: Callable[[], Group[Request]],
+) -> list[Outcome]:
+    """As `run_all`, of what requests are made of; one that cannot be made leaves the others alone."""
+    outcomes: dict[int, Outcome] = {}
+    requests: dict[int, Request] = {}
+    for number, each in enumerate(asked):
+        made = outcome_of(partial(request_of, each))
+        if isinstance(made, Exception):
+            outcomes[number] = made
+        else:
+            requests[number] = made
+    outcomes |= zip(requests, run_all([*requests.values()], shared, new_group), strict=True)
+    return [outcomes[number] for number in range(len(asked))]
+
+
+def outcome_of(do: Callable[[], Made]) -> Made | Exception:
+    """What is done, or the error that a user can cause."""
+    try:
+        return do()
+    except _EXPECTED as error:
+        return error.with_traceback(None)
+
+
 def _division(jobs: int, sizes: list[int]) -> str:
     if len(sizes) == 1:
         return f"{jobs} jobs, side by side on one stream"
@@ -136,17 +168,30 @@ def _division(jobs: int, sizes: list[int]) -> str:
     return f"{jobs} jobs on {len(sizes)} streams, one after another: {', '.join(map(str, sizes))} jobs side by side"
 
 
+def run_made(job: Job) -> None:
+    """Run a job that has been made; its error is raised."""
+    turns = _Turns()
+    _run_jobs({0: job}, turns)
+    (outcome,) = turns.outcomes.values()
+    if isinstance(outcome, Exception):
+        raise outcome
+
+
 def _run_group(requests: dict[int, Request], group: Group[Request]) -> dict[int, Outcome]:
     turns = _Turns()
     jobs = _made(requests, group, turns)
     del group  # with what it holds of jobs that have failed
+    _run_jobs(jobs, turns)
+    return turns.outcomes
+
+
+def _run_jobs(jobs: dict[int, Job], turns: _Turns) -> None:
     with turns.ended_by_an_error():
         while jobs:  # emptied: a job that is kept keeps its place in the stream
             turns.open(number := next(iter(jobs)), jobs.pop(number))
         if turns.open_jobs:
             announce(each.work.needs for each in turns.open_jobs.values())
             _take_turns(turns)
-    return turns.outcomes
 
 
 def _made(requests: dict[int, Request], group: Group[Request], turns: _Turns) -> dict[int, Job]:
@@ -165,6 +210,7 @@ def _made(requests: dict[int, Request], group: Group[Request], turns: _Turns) ->
 def _take_turns(turns: _Turns) -> None:
     """The job that is furthest behind takes the next step; all are saved from time to time, and before a stop."""
     save_every, saved = min(each.job.save_every for each in turns.open_jobs.values()), time.monotonic()
+    resumable = any(each.job.resumable for each in turns.open_jobs.values())
     with _shown(turns.open_jobs) as board, interruption.postponed():
         while turns.open_jobs:
             number = turns.furthest_behind()
@@ -178,7 +224,8 @@ def _take_turns(turns: _Turns) -> None:
             if interruption.is_asked_to_stop():
                 for error in turns.errors():
                     console.warn(str(error))
-                console.log("stopped after a whole step: the same command resumes from here")
+                how = "resumes from here" if resumable else "begins again"
+                console.log(f"stopped after a whole step: the same command {how}")
                 interruption.stop_if_asked()
 
 

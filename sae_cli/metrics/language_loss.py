@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -57,6 +57,7 @@ class Predictions:
         counted: positions whose predictions are read.
         places: which rows these are.
         domains: number of the domain that each token belongs to; a loss belongs to that of the predicted token.
+        known: what `LossSums.add` has found for conditions, on the same rows, which need not be run again.
     """
 
     tokens: Int[Tensor, "B T"]
@@ -66,6 +67,7 @@ class Predictions:
     counted: Bool[Tensor, "B T"]
     places: RowPlaces
     domains: Int[Tensor, "B T"] | None = None
+    known: Mapping[str, Float[Tensor, "N 2"]] = field(default_factory=dict[str, Tensor])
 
 
 class LossSums:
@@ -97,24 +99,33 @@ class LossSums:
         """Σ over all tokens, one for each column, float64."""
         return self.pooled.total
 
-    def add(self, seen: Predictions) -> None:
-        """Add rows.
+    def add(self, seen: Predictions) -> dict[str, Float[Tensor, "N 2"]]:
+        """Add rows; returns the cross-entropy and the KL of each condition at each position that is looked at.
 
         The loss is read at the counted ones of positions 0 … T-2, which have a next token; KL at the same positions.
         """
         counted, replaced = seen.counted[:, :-1].cpu(), dict(seen.replaced)
-        conditions = [replaced[name] for name in self.conditions]
         rows, positions = counted.nonzero(as_tuple=True)
         where = rows * seen.tokens.shape[1] + positions
         n_bytes = seen.n_bytes[rows, positions + 1].double()
         at_once = max(1, LOGITS_AT_ONCE // seen.clean.n_logits)
         parts = zip(where.split(at_once), seen.tokens[rows, positions + 1].split(at_once), strict=True)
-        of_tokens = torch.cat([_losses(seen.clean, conditions, *part) for part in parts])
+        wanted = [name for name in self.conditions if name not in seen.known]
+        of_clean, made = (
+            torch.cat(each)
+            for each in zip(
+                *(_losses(seen.clean, [replaced[name] for name in wanted], *part) for part in parts), strict=True
+            )
+        )
+        by_name = {**seen.known, **dict(zip(wanted, made.unbind(dim=1), strict=True))}
+        conditions = [by_name[name] for name in self.conditions]
+        of_tokens = [of_clean, *(each[:, 0] for each in conditions), *(each[:, 1] for each in conditions)]
         losses = torch.zeros(*counted.shape, len(self.columns), dtype=torch.float64)
-        losses[counted] = torch.cat([torch.stack([torch.ones_like(n_bytes), n_bytes], dim=1), of_tokens], dim=1)
+        losses[counted] = torch.stack([torch.ones_like(n_bytes), n_bytes, *of_tokens], dim=1)
         self.pooled.add(SumsOfRows(_over_positions(losses), seen.places))
         if seen.domains is not None:
             self._add_domains(losses, seen.domains[:, 1:], counted, seen.places)
+        return {name: by_name[name] for name in self.conditions}
 
     def _add_domains(
         self,
@@ -272,8 +283,8 @@ def _over_positions(losses: Float[Tensor, "B S C"]) -> Float[Tensor, "B C"]:
 
 def _losses(
     clean: LogitsAt, conditions: Sequence[LogitsAt], where: Int[Tensor, " N"], targets: Int[Tensor, " N"]
-) -> Float[Tensor, "N C"]:
-    """Cross-entropy of the clean run, then of every condition, then the KL of every condition, at some positions.
+) -> tuple[Float[Tensor, " N"], Float[Tensor, "N K 2"]]:
+    """Cross-entropy of the clean run, and cross-entropy and KL of each of K conditions, at some positions.
 
     Logits are counted from log Z of the clean run, so that p = exp(c). With their own log-partition functions z, which
     is 0 for the clean run but for rounding: CE = z_q - q[target], and KL = Σ p·c - z_c - Σ p·q + z_q.
@@ -284,13 +295,13 @@ def _losses(
     c = c - log_z
     p = c.exp()
     z, negentropy = p.sum(dim=-1).log(), torch.linalg.vecdot(p, c)
-    surprise, divergence = [z - c.gather(-1, target)[:, 0]], []
+    of_clean, found = z - c.gather(-1, target)[:, 0], []
     for logits in conditions:
         q = torch.sub(logits(where), log_z, out=c)
         at_target, expected = q.gather(-1, target)[:, 0], torch.linalg.vecdot(p, q)
         z_q = q.exp_().sum(dim=-1).log()
         if not bool((z_q.abs() < _EXACT).all()):
             z_q = (logits(where) - log_z).logsumexp(dim=-1)
-        surprise.append(z_q - at_target)
-        divergence.append((negentropy - z) - (expected - z_q))
-    return torch.stack([*surprise, *divergence], dim=1).double().cpu()
+        found.append(torch.stack([z_q - at_target, (negentropy - z) - (expected - z_q)], dim=1))
+    of_conditions = torch.stack(found, dim=1) if found else of_clean.new_zeros(len(of_clean), 0, 2)
+    return of_clean.double().cpu(), of_conditions.double().cpu()

@@ -245,11 +245,11 @@ class LanguageModel:
         prefix = self._prefixes[site]
         if prefix is None:
             return self.outputs(rows, watched), lambda visitor: self.outputs(rows, {site: visitor})
-        with prefix.kept():
+        with prefix.kept() as kept:
             clean = self.outputs(rows, watched)
 
         def replaced(visitor: Visitor) -> Outputs:
-            with prefix.put_in():
+            with prefix.put_in(kept):
                 return self.outputs(rows, {site: visitor})
 
         return clean, replaced
@@ -263,10 +263,10 @@ class LanguageModel:
         prefix, rows = Prefix(self.hf, self._call, self.tap(site), blocks, written_over=True), probe_rows(self.hf)
         visitors: Mapping[Site, Visitor] = {site: lambda activations: activations / 2}
         whole = self._forward(rows, visitors)
-        with prefix.kept():
+        with prefix.kept() as kept:
             self._forward(rows, {})
         for _ in range(2):  # the second sees what the first has written over
-            with prefix.put_in():
+            with prefix.put_in(kept):
                 begun = self._forward(rows, visitors)
             if not torch.allclose(begun, whole, rtol=1e-5, atol=1e-5, equal_nan=True):
                 return None

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from sae_cli.models.hooks import Tap, visiting
 from sae_cli.tensor_types import Rows
 
+Kept = dict[nn.Module, list[Any]]
+"""What modules have returned, in the order of their calls."""
+
 
 class Prefix:
     """The part of a model's forward pass before a place in it.
@@ -44,24 +47,23 @@ class Prefix:
         done = [each for each in blocks if each in self._calls]
         self._passed_over = dict.fromkeys(done[:-1], done[-1]) if done else {}
         self._copy: Callable[[Any], Any] = _copied if written_over else _itself
-        self._outputs: dict[nn.Module, list[Any]] = {}
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def kept(self) -> Iterator[Kept]:
         """Within it, a forward pass leaves what it computes before the site."""
-        self._outputs = {module: [] for module in self._calls if module not in self._passed_over}
+        kept: Kept = {module: [] for module in self._calls if module not in self._passed_over}
         with ExitStack() as stack:
-            for module, outputs in self._outputs.items():
+            for module, outputs in kept.items():
                 hook = partial(_keep, outputs, self._calls[module], self._copy)
                 stack.callback(module.register_forward_hook(hook).remove)
-            yield
+            yield kept
 
     @contextmanager
-    def put_in(self) -> Iterator[None]:
+    def put_in(self, kept: Kept) -> Iterator[None]:
         """Within it, one forward pass over the same rows begins at the site."""
         with ExitStack() as stack:
             for module in self._calls:
-                outputs = deque(self._outputs[self._passed_over.get(module, module)])
+                outputs = deque(kept[self._passed_over.get(module, module)])
                 stack.callback(_restore, module)
                 module.forward = partial(_give, outputs, self._copy, module.forward)
             yield

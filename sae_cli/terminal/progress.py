@@ -171,12 +171,35 @@ def board(
         yield shown
     elif console.moves():
         shown.show = (view := _View(shown)).show
-        # stdout is left alone: what is written there is not for people.
-        with Live(view, console=console.stderr(), refresh_per_second=4, transient=True, redirect_stdout=False):
+        with _inside(_views[-1], view) if _views else _live(view):
             yield shown
     else:
         shown.show = _Lines(shown, first).show
         yield shown
+
+
+_views: list[_View] = []
+"""That is shown now; a loop within a loop has its bar below that one's."""
+
+
+@contextmanager
+def _live(view: _View) -> Generator[None, None, None]:
+    _views.append(view)
+    try:
+        # stdout is left alone: what is written there is not for people.
+        with Live(view, console=console.stderr(), refresh_per_second=4, transient=True, redirect_stdout=False):
+            yield
+    finally:
+        _views.remove(view)
+
+
+@contextmanager
+def _inside(outer: _View, view: _View) -> Generator[None, None, None]:
+    outer.inner.append(view)
+    try:
+        yield
+    finally:
+        outer.inner.remove(view)
 
 
 class _Lines:
@@ -213,10 +236,15 @@ class _Rate(ProgressColumn):
 
 class _View:
     """A bar for all jobs, and what is known of each below it; within the terminal's columns but the last, at which
-    some begin a new line."""
+    some begin a new line.
+
+    Attributes:
+        inner: of loops that run inside.
+    """
 
     def __init__(self, shown: Board) -> None:
         self._board = shown
+        self.inner: list[_View] = []
         column = Column(no_wrap=True, overflow="crop")
         self._bar = Progress(
             TextColumn("{task.description}", markup=False, table_column=column),
@@ -240,12 +268,16 @@ class _View:
         yield self._bar.get_renderable()
         if len(self._board.rows) > 1:
             yield _table(self._board, width, bars)
-            return
-        for row in self._board.rows.values():
-            if row.figures:
-                yield Text(_joined(row))
-            if curve := _named_curve(self._board.drawn, row.history.values, width, bars):
-                yield Text(curve, no_wrap=True)
+        else:
+            yield from self._of_one(next(iter(self._board.rows.values())), width, bars)
+        for view in list(self.inner):
+            yield from view._parts(width, bars)
+
+    def _of_one(self, row: Row, width: int, bars: str) -> Iterator[RenderableType]:
+        if row.figures:
+            yield Text(_joined(row))
+        if curve := _named_curve(self._board.drawn, row.history.values, width, bars):
+            yield Text(curve, no_wrap=True)
 
 
 def _table(shown: Board, width: int, bars: str) -> Table:
