@@ -97,8 +97,8 @@ joined() { paste -sd, -; }
 # together OVERRIDES...: train every job of a sweep from one pass over the text; prints the runs.
 together() { sae train -m hydra/launcher=shared "$@" "${settings[@]}"; }
 
-# pruned OVERRIDES...: prune the runs that come in, each in every way; prints the runs.
-pruned() { sae prune-high-freq -m "run=$(joined)" "$@" "${measure[@]}"; }
+# pruned OVERRIDES...: prune the runs that come in, each in every way, and evaluate them; prints the runs.
+pruned() { sae prune-high-freq -m hydra/launcher=shared "run=$(joined)" "$@" "${measure[@]}"; }
 
 # unless_refused NAME COMMAND...: what a command prints; where it fails nothing, and why is kept in NAME.why.
 unless_refused() {
@@ -114,7 +114,7 @@ of_seed() { grep -E -- "-seed$1(-|/|\$)"; }
 measured() {
     local name=$1
     shift
-    sae eval -m --json --quiet "run=$(joined)" "${measure[@]}" "$@" >"$documents/$name.json"
+    sae eval -m hydra/launcher=shared --json --quiet "run=$(joined)" "${measure[@]}" "$@" >"$documents/$name.json"
 }
 
 # measured_truth NAME: as `measured`, of dictionaries of a known truth, which has no documents to choose among.

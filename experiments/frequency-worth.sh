@@ -19,21 +19,25 @@ whole=$(together)
 printf '%s\n' "$whole" | measured whole
 other=()
 for each in "${prune[@]}"; do case $each in control=*) ;; *) other+=("$each") ;; esac done
-all=()
+band() { awk -v n="$1" -v of="$bands" 'BEGIN { printf "%.6g'"$2"'%.6g", (n - 1) / of, n / of }'; }
+of_band() { grep -E -- "band_$(band "$1" _)(-[^/]*)?\$" || true; }
+all=
+for ((n = 1; n <= bands; n++)); do all+="[$(band "$n" ,)]"$'\n'; done
+every=band=$(printf '%s' "$all" | joined)
+without=$(printf '%s\n' "$whole" | pruned "$every" "${other[@]}")
+# The most frequent may fire more often than all others together: of them there is no control.
+control=control=$(setting control)
+others=$(printf '%s\n' "$whole" | unless_refused controls pruned "$every" "$control" "${other[@]}")
 for ((n = 1; n <= bands; n++)); do
-    band=$(awk -v n="$n" -v of="$bands" 'BEGIN { printf "[%.6g,%.6g]", (n - 1) / of, n / of }')
-    without=$(printf '%s\n' "$whole" | pruned "band=$band" "${other[@]}")
-    printf '%s\n' "$without" | measured "band-$n"
-    contrast "worth-$n" $without --against $whole 'figures=[ce_increase,fvu]'
-    all+=($without)
-    # The most frequent may fire more often than all others together.
-    others=$(printf '%s\n' "$whole" \
-        | unless_refused "control-$n" pruned "band=$band" "control=$(setting control)" "${other[@]}")
-    if [ -n "$others" ]; then
-        printf '%s\n' "$others" | measured "random-$n"
-        contrast "control-$n" $without --against $others 'figures=[ce_increase,fvu]'
-        all+=($others)
+    these=$(printf '%s\n' "$without" | of_band "$n")
+    printf '%s\n' "$these" | measured "band-$n"
+    contrast "worth-$n" $these --against $whole 'figures=[ce_increase,fvu]'
+    if [ -n "$(printf '%s\n' "$others" | of_band "$n")" ]; then
+        printf '%s\n' "$others" | of_band "$n" | measured "random-$n"
+        contrast "control-$n" $these --against $(printf '%s\n' "$others" | of_band "$n") 'figures=[ce_increase,fvu]'
+    else
+        cp "$documents/controls.why" "$documents/control-$n.why"
     fi
 done
 answer frequency_worth
-printf '%s\n' $whole "${all[@]}" | report
+printf '%s\n' $whole $without $others | report

@@ -58,12 +58,15 @@ def serve(path):
 
 def _load():
     from sae_cli import commands
+    from sae_cli.activations.text_read import text_record
     from sae_cli.config.compose import Composer
+    from sae_cli.config.data import StdlibData
     from sae_cli.models import load_language_model
 
     for each in ("train", "eval", "contrast", "compare", "prune-high-freq", "randomize-weights", "report"):
         commands.module_of(each)
     Composer().compose("train", [])
+    text_record(StdlibData())  # so that no command has to hash the files that all of them read
     load_language_model("embedded:demo-xxs")
 
 

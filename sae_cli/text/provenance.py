@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -111,8 +113,30 @@ def record_of_files(
     Raises:
         OSError: one of them cannot be read.
     """
+    states = {name: file.stat() for name, file in files.items()}
+    key = (place, version, keyed, listed, *((name, _state(state)) for name, state in states.items()))
+    if (known := _known.get(key)) is None:
+        known = _record(place, files, {name: state.st_size for name, state in states.items()}, version, keyed, listed)
+        if time.time_ns() - max((state.st_ctime_ns for state in states.values()), default=0) > _RACY:
+            _known.clear()
+            _known[key] = known
+    return known
+
+
+_known: dict[tuple[object, ...], TextRecord] = {}
+"""The last record, by the state of its files: while that stays as it is, they are not read again."""
+_RACY = 2_000_000_000
+"""Nanoseconds after which a change shows in a file's times, whatever the file system."""
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _record(
+    place: str, files: Mapping[str, Path], sizes: Mapping[str, int], version: str, keyed: bool, listed: bool
+) -> TextRecord:
     names = sorted(files, key=_digest)  # so that which files are hashed does not depend on where they lie
-    sizes = {name: files[name].stat().st_size for name in names}
     within, left = [], MOST_HASHED
     for name in names:
         left -= _to_read(sizes[name])

@@ -1,4 +1,4 @@
-"""`sae eval -m … hydra/launcher=shared`: dictionaries of one place are measured in step, and are what they are alone."""
+"""`sae eval -m … hydra/launcher=shared`: dictionaries of one place, measured in step, are what they are alone."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -127,3 +128,34 @@ def test_the_hash_of_tokens_does_not_depend_on_how_rows_are_cut():
     rows = np.arange(12).reshape(4, 3)
     expected = hashlib.sha256(b"".join(int(n).to_bytes(8, "little") for n in range(12))).hexdigest()
     assert tokens_hash([rows]) == tokens_hash([rows[:1], rows[1:]]) == expected
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Files that are read, by name; those that have just been written may be known again."""
+    found, whole = [], provenance._hash
+    monkeypatch.setattr(provenance, "_hash", lambda file, size: found.append(file.name) or whole(file, size))
+    monkeypatch.setattr(provenance, "_RACY", 0)
+    return found
+
+
+def test_a_file_that_has_not_changed_is_read_once(tmp_path, read):
+    there = files(tmp_path / "t", a=b"abc", b=b"d")
+    first = record_of_files("/x", there)
+    assert record_of_files("/x", there) == first
+    assert sorted(read) == ["a", "b"]
+
+
+def test_a_change_that_leaves_size_and_time_is_seen(tmp_path, read):
+    there = files(tmp_path / "t", a=b"abc")
+    before, state = record_of_files("/x", there), there["a"].stat()
+    there["a"].write_bytes(b"xyz")
+    os.utime(there["a"], ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert "sha256" in before.difference(record_of_files("/x", there))
+
+
+def test_what_was_just_written_is_read_again(tmp_path, read, monkeypatch):
+    monkeypatch.setattr(provenance, "_RACY", 2_000_000_000)
+    there = files(tmp_path / "t", a=b"abc")
+    assert record_of_files("/x", there) == record_of_files("/x", there)
+    assert read == ["a", "a"]
