@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import torch
 
 from sae_cli import build
 from sae_cli.activations.text_read import text_facts, text_of
@@ -17,6 +16,7 @@ from sae_cli.config.stored import TRAINING_FILE, as_yaml
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.files import DICTIONARY_FILE, load_dictionary, save_dictionary
 from sae_cli.dictionaries.topk import TopKDictionary
+from sae_cli.documents import Document
 from sae_cli.edits.prune import Limits, control_features, kept_features, recentered
 from sae_cli.errors import RequestError
 from sae_cli.evaluation import evaluate
@@ -42,37 +42,105 @@ _LAYOUTS = {KEPT: "I64 F", FORBIDDEN: "F32 D", LOGIT_ROOT: "F32 D D"}
 
 def run(config: PruneConfig, directory: Path) -> StageResult:
     """Prune the dictionary of `config.run` and evaluate it before and after."""
-    return _result(evaluate.run(*_pruned(config, directory)), directory)
+    (found,) = run_together([(config, directory)])
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def run_together(requests: Sequence[tuple[PruneConfig, Path]]) -> list[Outcome]:
-    """Prune one after another, then evaluate all; for those of one place and text the model's own work is done once."""
-    made = [outcome_of(partial(_pruned, *each)) for each in requests]
-    asked = {number: each for number, each in enumerate(made) if not isinstance(each, Exception)}
-    evaluated = dict(zip(asked, evaluate.run_together([*asked.values()]), strict=True))
-    outcomes: list[Outcome] = []
-    for number, (_, directory) in enumerate(requests):
-        found = evaluated.get(number, made[number])
-        assert not isinstance(found, tuple), "it was evaluated"
-        outcomes.append(_result(found, directory) if isinstance(found, StageResult) else found)
-    return outcomes
+    """Prune several, and evaluate all; for those of one place and text the model's own work is done once."""
+    made = [outcome_of(partial(_begun, *each)) for each in requests]
+    begun = {number: each for number, each in enumerate(made) if isinstance(each, Pruning)}
+    outcomes: dict[int, Outcome | FinishedRun | None] = {
+        number: each for number, each in enumerate(made) if not isinstance(each, Pruning)
+    }
+    outcomes |= zip(begun, _recentered([*begun.values()]), strict=True)
+    for number, each in begun.items():
+        if outcomes[number] is None:
+            outcomes[number] = outcome_of(each.finish)
+    there = [number for number, each in sorted(outcomes.items()) if isinstance(each, FinishedRun)]
+    evaluated = evaluate.run_together([_evaluation(*requests[number]) for number in there])
+    outcomes |= zip(there, map(_result, evaluated), strict=True)
+    return [each for _, each in sorted(outcomes.items()) if isinstance(each, StageResult | Exception)]
 
 
-def _pruned(config: PruneConfig, directory: Path) -> tuple[EvalConfig, Path, str]:
-    """Make the pruned dictionary if there is none; returns the evaluation that it is to have."""
-    once(Claim(config, directory), _prune)
+def _evaluation(config: PruneConfig, directory: Path) -> tuple[EvalConfig, Path, str]:
     after = evaluate.settings_for(directory, config)
     return after, directory, evaluate.default_name(after)
 
 
-def _result(result: StageResult, directory: Path) -> StageResult:
-    result.title = PRUNE
-    result.document |= {"command": PRUNE, "facts": read_dictionary_run(directory).run.manifest.facts}
-    return result
+def _result(found: Outcome) -> Outcome:
+    if isinstance(found, StageResult):
+        found.title = PRUNE
+        found.document |= {"command": PRUNE, "facts": read_dictionary_run(found.directory).run.manifest.facts}
+    return found
 
 
-def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
-    config, device = claim.config, build.device(claim.config.device)
+@dataclass
+class Pruning:
+    """A dictionary that is about to be left with some of its features.
+
+    Attributes:
+        claim: the run that it is to be.
+        source: what it is made of.
+        frequency: of the features of that.
+        kept: the numbers of those that stay.
+        pruned: with them alone, on its device.
+    """
+
+    claim: Claim[PruneConfig]
+    source: DictionaryRun
+    frequency: Float[Tensor, " F"]
+    kept: Int[Tensor, " K"]
+    pruned: Dictionary
+
+    def shared(self) -> str:
+        """The same for dictionaries that read the same activations."""
+        config, card = self.claim.config, self.source.card
+        return repr((card.model, card.wiring, card.data, config.features, config.model_rows, config.device))
+
+    def finish(self) -> FinishedRun:
+        """Train a little more, where that is asked for, and leave it in its run."""
+        config, source, kept, pruned = self.claim.config, self.source, self.kept, self.pruned
+        parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
+        if config.finetune_tokens:
+            settings = (config.finetune, config.finetune_tokens, config.finetune_lr)
+            device, forbidden = build.device(config.device), parent_tensors.get(FORBIDDEN)
+            pruned = finetuned(pruned, trained_with(source.run), *settings, device, forbidden)
+        in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
+        with self.claim.open(parents=[source.run]) as claimed:
+            if is_trained_here(source.run):
+                claimed.write_text(TRAINING_FILE, as_yaml(trained_with(source.run)))
+            same = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
+            save_dictionary(claimed, pruned, source.card.header(), extra={KEPT: in_original, **same})
+            return claimed.finish(
+                **_inherited(source, pruned),
+                killed=len(self.frequency) - pruned.n_features,
+                threshold=float(self.frequency[kept].max()),
+                pruned_l0=float(self.frequency.sum() - self.frequency[kept].sum()),
+                seconds=self.claim.seconds(),
+            )
+
+
+def _inherited(source: DictionaryRun, pruned: Dictionary) -> Document:
+    card, normalization = source.card, pruned.normalization
+    facts = {
+        "tokens": card.tokens,
+        "source": card.source,
+        "width": pruned.d_out,
+        "normalization": normalization.value if normalization else None,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None} | text_facts(text_of(source.run.manifest))
+
+
+def _begun(config: PruneConfig, directory: Path) -> FinishedRun | Pruning:
+    """The run if it is there already; else what is to be made, once it is known which features stay."""
+    return once(Claim(config, directory), _begin)
+
+
+def _begin(claim: Claim[PruneConfig]) -> Pruning:
+    config = claim.config
     source = read_dictionary_run(config.run)
     dictionary = load_dictionary(source.run, config.verify)
     if config.recenter and dictionary.normalization is not None:
@@ -82,40 +150,40 @@ def _prune(claim: Claim[PruneConfig]) -> FinishedRun:
             "own; leave recenter out"
         )
     source.run.expect(DICTIONARY_FILE, {"W_enc": "F32 F D", **_added(source.run)}, others=True)
-    parent_tensors = source.run.read_tensors(DICTIONARY_FILE, config.verify)
     frequency = _frequencies(config, source, dictionary.n_features)
     kept = _checked(_kept(frequency, config), frequency, dictionary, config)
-    pruned = dictionary.keep(kept).to(device)
-    if config.recenter:
-        pruned = recentered(pruned, _mean_error(pruned, source, config, device))
-    if config.finetune_tokens:
-        pruned = finetuned(
-            pruned,
-            trained_with(source.run),
-            config.finetune,
-            config.finetune_tokens,
-            config.finetune_lr,
-            device,
-            parent_tensors.get(FORBIDDEN),
-        )
-    in_original = parent_tensors[KEPT][kept] if KEPT in parent_tensors else kept
-    card = source.card
-    facts = {"tokens": card.tokens, "source": card.source, "width": dictionary.d_out}
-    facts |= {"normalization": found.value if (found := dictionary.normalization) else None}
-    facts = {name: fact for name, fact in facts.items() if fact is not None}
-    facts |= text_facts(text_of(source.run.manifest))
-    with claim.open(parents=[source.run]) as claimed:
-        if is_trained_here(source.run):
-            claimed.write_text(TRAINING_FILE, as_yaml(trained_with(source.run)))
-        forbidden = {name: parent_tensors[name] for name in (FORBIDDEN, LOGIT_ROOT) if name in parent_tensors}
-        save_dictionary(claimed, pruned, card.header(), extra={KEPT: in_original, **forbidden})
-        return claimed.finish(
-            **facts,
-            killed=dictionary.n_features - pruned.n_features,
-            threshold=float(frequency[kept].max()),
-            pruned_l0=float(frequency.sum() - frequency[kept].sum()),
-            seconds=claim.seconds(),
-        )
+    return Pruning(claim, source, frequency, kept, dictionary.keep(kept).to(build.device(config.device)))
+
+
+def _recentered(prunings: Sequence[Pruning]) -> list[Exception | None]:
+    """Take the mean error of each into its `b_dec`, where that is asked for; returns what has gone wrong with it."""
+    errors: dict[int, Exception] = {}
+    groups: dict[str, list[int]] = {}
+    for number, each in enumerate(prunings):
+        if each.claim.config.recenter:
+            groups.setdefault(each.shared(), []).append(number)
+    for numbers in groups.values():
+        found = outcome_of(partial(_mean_errors, [prunings[number] for number in numbers]))
+        for i, number in enumerate(numbers):
+            if isinstance(found, Exception):
+                errors[number] = found
+            else:
+                prunings[number].pruned = recentered(prunings[number].pruned, found[i])
+    return [errors.get(number) for number in range(len(prunings))]
+
+
+def _mean_errors(prunings: Sequence[Pruning]) -> list[Float[Tensor, " D"]]:
+    """Mean of x - x̂ of each over the activations that features are counted on, from one pass."""
+    first = prunings[0]
+    config = first.claim.config
+    subject = make_subject(first.source, None, config.model_rows, build.device(config.device))
+    errors = [MeanError() for _ in prunings]
+    with progress(config.features.tokens, "recenter") as advance:
+        for block in counted_activations(subject, config.features):
+            for each, error in zip(prunings, errors, strict=True):
+                measure(encoded(each.pruned, [block], subject.columns), error)
+            advance(block.n)
+    return [error.results() for error in errors]
 
 
 def _kept(frequency: Float[Tensor, " F"], config: PruneConfig) -> Int[Tensor, " K"]:
@@ -174,14 +242,3 @@ def _checked(
             "each token, so L0 does not fall"
         )
     return kept
-
-
-def _mean_error(
-    dictionary: Dictionary, source: DictionaryRun, config: PruneConfig, device: torch.device
-) -> Float[Tensor, " D"]:
-    """Mean of x - x̂ over the activations that features are counted on."""
-    subject = make_subject(source, None, config.model_rows, device)
-    blocks, error = counted_activations(subject, config.features), MeanError()
-    with progress(config.features.tokens, "recenter") as advance:
-        measure(encoded(dictionary, blocks, subject.columns, advance), error)
-    return error.results()

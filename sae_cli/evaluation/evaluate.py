@@ -184,7 +184,7 @@ class EvaluationGroup(Group[Request]):
         before, controls = _before(source.run, config, request.name), _controls(source, config)
         device = build.device(config.device)
         dictionary = load_dictionary(source.run, config.verify).to(device)
-        memory = 4 * FEATURES_AT_ONCE
+        memory = 4 * FEATURES_AT_ONCE + sum(each.nbytes for each in dictionary.tensors().values())
         if self._read is None:
             subject = make_subject(source, config.data, config.model_rows, device)
             self._read = ReadInStep(subject, config.eval, config.features)
