@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 from sae_cli.config.idle import Idle
 from sae_cli.config.roles import number, setting, settings
@@ -107,6 +108,9 @@ class EvaluationConfig:
         exclude: positions that keep their own activations, and whose reconstruction and prediction are not counted.
     """
 
+    minutes: ClassVar[float | None] = None
+    """There is no limit, except in `TimedEvaluationConfig`."""
+
     tokens: int = number(100_000, at_least=1)
     sample: Sample = setting(Sample.spread, added=True)
     rows_per_document: int | None = number(ROWS_PER_DOCUMENT, at_least=1, added=True)
@@ -116,6 +120,16 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         self.exclude = [each for each in Exclude if each in self.exclude]
 
+    def of_tokens(self, tokens: int) -> "EvaluationConfig":
+        """The same of another number of positions, without a limit in time."""
+        return EvaluationConfig(
+            tokens=tokens,
+            sample=self.sample,
+            rows_per_document=self.rows_per_document,
+            within=self.within,
+            exclude=self.exclude,
+        )
+
     def idle(self) -> Iterator[Idle]:
         """Its settings without effect."""
         if self.sample is Sample.first:
@@ -123,6 +137,18 @@ class EvaluationConfig:
                 yield Idle("eval.rows_per_document", "with eval.sample=first", "leave it out")
             if self.within is not None:
                 yield Idle("eval.within", "with eval.sample=first", "leave it out")
+
+
+@dataclass(kw_only=True)
+class TimedEvaluationConfig(EvaluationConfig):
+    """The same within a time.
+
+    Attributes:
+        minutes: that an evaluation may take on this machine: where all tokens that are asked for, for losses and for
+            features, would take longer, there are fewer of both, in proportion. null for no limit.
+    """
+
+    minutes: float | None = number(None, above=0, added=True)  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 @dataclass(kw_only=True)

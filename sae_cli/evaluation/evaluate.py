@@ -61,7 +61,7 @@ _OF_BOTH_ENDS = "de_projection"
 
 _FACTS = ("tokens_sha256",)
 _OF_TEXT = (
-    *(f"eval.{name}" for name in ("exclude", "sample", "rows_per_document", "within")),
+    *(f"eval.{name}" for name in ("exclude", "sample", "rows_per_document", "within", "minutes")),
     "features.rows_per_document",
 )
 
@@ -181,21 +181,32 @@ class EvaluationGroup(Group[Request]):
         else:
             _refuse_of_text(config, source.card.truth.called)
         text = measured_text(source, config.data, request.said)
-        before, controls = _before(source.run, config, request.name), _controls(source, config)
-        device = build.device(config.device)
-        dictionary = load_dictionary(source.run, config.verify).to(device)
-        memory = 4 * FEATURES_AT_ONCE + sum(each.nbytes for each in dictionary.tensors().values())
-        if self._read is None:
-            subject = make_subject(source, config.data, config.model_rows, device)
-            self._read = ReadInStep(subject, config.eval, config.features)
-            if isinstance(subject, ModelSubject):
-                memory += sum(p.nbytes for p in subject.model.hf.parameters()) + LOGITS_MEMORY
-        subject = self._read.subject
+        dictionary = load_dictionary(source.run, config.verify).to(build.device(config.device))
+        first, same_rows = self._read is None, config
+        if config.eval.minutes is not None:  # else the model comes after evaluations that have it in memory too
+            self._read = self._read or _to_read(source, config, dictionary)
+            same_rows = replace(config, eval=self._read.evaluation, features=self._read.features)
+        before, controls = _before(source.run, same_rows, request.name), _controls(source, same_rows)
+        read = self._read = self._read or _to_read(source, config, dictionary)
+        subject = read.subject
         if config.references and isinstance(subject, ModelSubject):
             subject.model.check_predicts("references")
         references = _references(source, subject, config)
-        measurement = Measurement(self._read, config.baselines, config.baseline_tokens, references)
+        measurement = Measurement(read, config.baselines, config.baseline_tokens, references)
+        memory = 4 * FEATURES_AT_ONCE + sum(each.nbytes for each in dictionary.tensors().values())
+        if first and isinstance(subject, ModelSubject):
+            memory += sum(p.nbytes for p in subject.model.hf.parameters()) + LOGITS_MEMORY
         return Evaluation(request, measurement, dictionary, controls, before, text, memory)
+
+
+def _to_read(source: DictionaryRun, config: EvalConfig, dictionary: Dictionary) -> ReadInStep:
+    """The model and the text of an evaluation, of which there may be time for a part only."""
+    subject = make_subject(source, config.data, config.model_rows, build.device(config.device))
+    subject.check(dictionary)
+    read = ReadInStep(subject, config.eval, config.features)
+    if config.eval.minutes is None:
+        return read
+    return read.within(config.eval.minutes / (1 + len(config.baselines)), dictionary)
 
 
 class Evaluation(Job):
@@ -238,7 +249,7 @@ class Evaluation(Job):
     def open(self) -> Iterator[Work]:
         """Claim the run, measure, and leave what is found in it."""
         claim, source, *_ = self._request
-        needs = Estimate(memory=self._memory)
+        needs = Estimate(memory=self._memory, work=self._measurement.seconds(self._dictionary))
         expect_memory(needs.memory)
         with claim.open(parents=[source.run, *(control.run for _, control, _ in self._controls)]) as claimed:
             yield Work(steps=self._steps(claimed), tokens=self._measurement.tokens, needs=needs)

@@ -124,6 +124,17 @@ class HeldOutText:
         for block in first(self._chosen(self._wanted), -(-tokens // (self.context - FIRST_POSITION))):
             yield self._with_domains(block)
 
+    def first_rows(self, rows: int) -> HeldOutRows:
+        """So many rows with which the held-out text begins, whichever are chosen later.
+
+        Raises:
+            JobError: there is not one.
+        """
+        found = next(placed(self._stream.one_epoch(rows)), None)
+        if found is None:
+            raise self._stream.too_little()
+        return self._with_domains(found)
+
     def rows_of_bytes(self, n_bytes: int, shown: str) -> Iterator[HeldOutRows]:
         """As many rows as hold so many bytes of text (rounded up to whole rows), with a progress bar of this name.
 

@@ -130,6 +130,10 @@ class Measurement:
         tried = (sum(coded) - len(coded)) * self._read.tried_on
         return self._read.tokens * (1 + len(coded)) + tried + of_means
 
+    def seconds(self, dictionary: Dictionary) -> float:
+        """How long it will take, about; 0 where that is not known."""
+        return self._read.seconds(dictionary) * self.tokens / self._read.tokens
+
     def of(self, dictionary: Dictionary) -> Steps[Measured]:
         """Everything that is measured of a dictionary, step by step."""
         self.subject.check(dictionary)

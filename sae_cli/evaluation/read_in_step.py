@@ -4,16 +4,19 @@ without a dictionary. Each is made once for all measurements that go in step."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from sae_cli.activations.blocks import ActivationBlock, take
 from sae_cli.activations.sharing import SharedStream
 from sae_cli.config.evaluation import EvaluationConfig, FeaturePassConfig
+from sae_cli.dictionaries.base import Dictionary
 from sae_cli.evaluation.code_step import TOKENS as TRIED_ON
 from sae_cli.evaluation.held_out import HeldOutRows, HeldOutText
 from sae_cli.evaluation.splice import CleanRuns
 from sae_cli.evaluation.subject import ModelSubject, Subject
+from sae_cli.evaluation.trial import WORTH_TIMING, Trial, fitted
 
 Item = TypeVar("Item")
 
@@ -63,6 +66,38 @@ class ReadInStep:
         self._rows = _shared(lambda: text.blocks() if text else iter(()))
         self._activations = _shared(lambda: counted_activations(subject, features))
         self._clean = CleanRuns()
+
+    def within(self, minutes: float, dictionary: Dictionary) -> ReadInStep:
+        """So much of it that a dictionary like this one takes these minutes, if all would take longer.
+
+        Raises:
+            RequestError: the model does not predict the next token.
+        """
+        assert isinstance(self.subject, ModelSubject), "it was refused of a known truth"
+        self.subject.model.check_predicts("eval.minutes")
+        seconds = self._seconds(Trial(self.subject, self._held_out), dictionary)
+        return ReadInStep(self.subject, *fitted(minutes, seconds, self.evaluation, self.features))
+
+    def seconds(self, dictionary: Dictionary) -> float:
+        """How long one dictionary takes, beside those that were asked about before; 0 where that is not known, or not
+        worth finding out: of a known truth, of a model that does not predict, of little text."""
+        trial = self._trial if self.tokens >= WORTH_TIMING else None
+        return self._seconds(trial, dictionary) if trial else 0.0
+
+    @cached_property
+    def _trial(self) -> Trial | None:
+        if isinstance(self.subject, ModelSubject) and self.subject.model.predicts:
+            return Trial(self.subject, self._held_out)
+        return None
+
+    @property
+    def _held_out(self) -> HeldOutText:
+        assert self.text is not None, "of a language model"
+        return self.text
+
+    def _seconds(self, trial: Trial, dictionary: Dictionary) -> float:
+        rates = trial.rates(dictionary)
+        return (self.tokens - self.features.tokens) * rates.losses + self.features.tokens * rates.features
 
     def reader(self) -> Reader:
         streams = (self._beginning.reader(), self._rows.reader(), self._activations.reader())

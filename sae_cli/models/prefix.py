@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sae_cli.models.hooks import Tap, visiting
 from sae_cli.tensor_types import Rows
 
-Kept = dict[nn.Module, list[Any]]
+_Kept = dict[nn.Module, list[Any]]
 """What modules have returned, in the order of their calls."""
 
 
@@ -49,9 +49,9 @@ class Prefix:
         self._copy: Callable[[Any], Any] = _copied if written_over else _itself
 
     @contextmanager
-    def kept(self) -> Iterator[Kept]:
+    def kept(self) -> Iterator[_Kept]:
         """Within it, a forward pass leaves what it computes before the site."""
-        kept: Kept = {module: [] for module in self._calls if module not in self._passed_over}
+        kept: _Kept = {module: [] for module in self._calls if module not in self._passed_over}
         with ExitStack() as stack:
             for module, outputs in kept.items():
                 hook = partial(_keep, outputs, self._calls[module], self._copy)
@@ -59,7 +59,7 @@ class Prefix:
             yield kept
 
     @contextmanager
-    def put_in(self, kept: Kept) -> Iterator[None]:
+    def put_in(self, kept: _Kept) -> Iterator[None]:
         """Within it, one forward pass over the same rows begins at the site."""
         with ExitStack() as stack:
             for module in self._calls:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from sae_cli.config.command import MeasuringConfig
-from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig
+from sae_cli.config.evaluation import Baseline, EvaluationConfig, FeaturePassConfig, TimedEvaluationConfig
 from sae_cli.config.hook import SiteConfig
 from sae_cli.config.idle import Idle
 from sae_cli.config.naming import RunName, model_part, safe_part, short_hash
@@ -55,7 +55,7 @@ class EvalConfig(MeasuringConfig):
     command: ClassVar[str] = "eval"
     lives: ClassVar[str] = "an evaluation lives in its"
 
-    eval: EvaluationConfig = settings(EvaluationConfig)
+    eval: EvaluationConfig = settings(TimedEvaluationConfig)
     features: FeaturePassConfig = settings(FeaturePassConfig)
     baselines: list[Baseline] = settings(list)
     baseline_tokens: int = number(BASELINE_TOKENS, at_least=1, added=True)
@@ -78,6 +78,10 @@ class EvalConfig(MeasuringConfig):
                 raise ValueError(f"control={self.control}: expected a run directory or a list of them")
             if twice := [each for each in self.control if self.control.count(each) > 1]:
                 raise ValueError(f"control=[…] has {twice[0]} twice: give each dictionary once")
+        if self.together() and self.eval.minutes is not None:
+            raise ValueError(
+                f"eval.minutes={self.eval.minutes:g} has no effect with run=[…] of several: give eval.tokens="
+            )
         if self.together() and self.control:
             raise ValueError(f"control={self.control} has no effect with run=[…] of several: give one run")
         if self.together() and self.ablate:
