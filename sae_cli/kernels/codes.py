@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -74,6 +74,25 @@ class Codes:
     def indices(self) -> Int[Tensor, " E"]:
         """`columns` in the type that torch indexes with."""
         return self.columns.long()
+
+    @property
+    def number(self) -> Int[Tensor, ""]:
+        """How many entries there are."""
+        return self.starts[-1]
+
+    def of_features(self, vector: Float[Tensor, " F"]) -> Float[Tensor, " E"]:
+        """Of numbers of features, for each entry that of its feature."""
+        return vector[self.indices]
+
+    def smallest(self) -> Float[Tensor, ""]:
+        """The least value of an entry; infinity where there is none."""
+        return self.values.min() if len(self.values) else self.values.new_full((), torch.inf)
+
+    def between(self, start: int, stop: int) -> tuple[Codes, Bool[Tensor, " E"]]:
+        """The entries of the features from `start` to `stop`, as of a dictionary of those, and which they are."""
+        chosen = (self.columns >= start) & (self.columns < stop)
+        kept = self.keep(chosen)
+        return replace(kept, columns=kept.columns - start, n_features=stop - start), chosen
 
     @cached_property
     def by_column(self) -> tuple[Int[Tensor, " F1"], Int[Tensor, " E"], Int[Tensor, " E"]]:

@@ -16,7 +16,8 @@ class CompiledKernel(ReferenceKernel):
         backend: of torch.compile.
     """
 
-    rows_at_once = 4096
+    def rows_at_once(self, n_features: int) -> int | None:
+        return max(1, min(4096, 2**27 // n_features))
 
     def __init__(self, backend: str = "inductor") -> None:
         def compiled(function):
