@@ -6,7 +6,7 @@ An architecture writes its loss and gradients once, in these terms; each kernel 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
@@ -87,17 +87,17 @@ class Kernel(ABC):
         return None
 
     @contextmanager
-    def ahead(self, missed: Bool[Tensor, ""]) -> Iterator[list[Int[Tensor, ""]]]:
+    def ahead(self, missed: Bool[Tensor, ""]) -> Iterator[dict[Hashable, Int[Tensor, ""]]]:
         """Within it nothing is waited for; yields the numbers of entries that were found, once there are some.
 
         Args:
             missed: is set where there was no room for all entries of a product; `learn` makes room the next time. Adam
                 leaves everything as it is as long as it is set.
         """
-        yield []
+        yield {}
 
-    def learn(self, numbers: Sequence[int]) -> None:  # noqa: B027
-        """Take note of the numbers of entries that a step has found, in the order in which `ahead` gave them."""
+    def learn(self, found: Mapping[Hashable, int]) -> None:  # noqa: B027
+        """Take note of the numbers of entries that a step has found, as `ahead` gave them."""
 
     @property
     def missed(self) -> Bool[Tensor, ""] | None:
@@ -113,7 +113,12 @@ class Kernel(ABC):
         """The k largest entries of each row of x Wᵀ + b, those that are positive."""
 
     def top_k_among(
-        self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int, among: Bool[Tensor, " F"]
+        self,
+        x: Float[Tensor, "N D"],
+        W: Float[Tensor, "F D"],
+        b: Float[Tensor, " F"],
+        k: int,
+        among: Bool[Tensor, " F"],
     ) -> Codes:
         """The k largest entries of each row of x Wᵀ + b that are of the marked columns, those that are positive."""
         features = among.nonzero().squeeze(1)

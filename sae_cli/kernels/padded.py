@@ -70,7 +70,8 @@ class PaddedCodes(Codes):
         if values is None:  # all that a kernel returns are positive
             return starts.diff()
         counts = starts.new_empty(self.n_features)
-        loops.column_sums[self.n_features,](starts, order, values.contiguous(), counts, counts, SUMS=False, BLOCK=_BLOCK)
+        values = values.contiguous()
+        loops.column_sums[self.n_features,](starts, order, values, counts, counts, SUMS=False, BLOCK=_BLOCK)
         return counts
 
     def keep(self, chosen: Bool[Tensor, " E"]) -> PaddedCodes:

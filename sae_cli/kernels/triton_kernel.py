@@ -9,7 +9,7 @@ computed again in float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -32,7 +32,7 @@ _ROOMY = 4  # times as much room as is needed: it is made smaller
 _UNIT = 4096  # entries for which there is room at least, and by whose multiples it grows
 _GUESS = 0.9  # of the smallest entries that were kept last time: what to look for first
 _SHORT = 0.1  # share of the rows that may have fewer entries than that
-MARK = {"BLOCK": 128, "num_warps": 1}
+MARK = {"BLOCK_N": 8, "BLOCK": 128, "num_warps": 4}
 
 
 class TritonKernel(Kernel):
@@ -49,12 +49,11 @@ class TritonKernel(Kernel):
         self._guesses: dict[Hashable, Tensor] = {}
         self._encoder: Rounded | None = None
         self._missed: Bool[Tensor, ""] | None = None
-        self._found: list[Int[Tensor, ""]] = []
-        self._asked: list[Hashable] = []
+        self._found: dict[Hashable, Int[Tensor, ""]] = {}
 
     @contextmanager
-    def ahead(self, missed: Bool[Tensor, ""]) -> Iterator[list[Int[Tensor, ""]]]:
-        self._missed, self._found, self._asked = missed, [], []
+    def ahead(self, missed: Bool[Tensor, ""]) -> Iterator[dict[Hashable, Int[Tensor, ""]]]:
+        self._missed, self._found = missed, {}
         try:
             yield self._found
         finally:
@@ -64,8 +63,8 @@ class TritonKernel(Kernel):
     def missed(self) -> Bool[Tensor, ""] | None:
         return self._missed
 
-    def learn(self, numbers: Sequence[int]) -> None:
-        for key, number in zip(self._asked, numbers, strict=False):
+    def learn(self, found: Mapping[Hashable, int]) -> None:
+        for key, number in found.items():
             self._make_room(key, number)
 
     def _make_room(self, key: Hashable, number: int) -> None:
@@ -84,7 +83,12 @@ class TritonKernel(Kernel):
         return self._top(("top", len(W), k), x, W, b, k, None)
 
     def top_k_among(
-        self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int, among: Bool[Tensor, " F"]
+        self,
+        x: Float[Tensor, "N D"],
+        W: Float[Tensor, "F D"],
+        b: Float[Tensor, " F"],
+        k: int,
+        among: Bool[Tensor, " F"],
     ) -> Codes:
         return self._top(("among", len(W), k), x, W, b, k, among)
 
@@ -103,7 +107,8 @@ class TritonKernel(Kernel):
         self._mark(key, screen, x, lambda sure: sure < k, lambda limits: screen.lower_rows(limits, k))
         found = self._entries(key, screen, x, W, b)
         chosen, smallest = torch.zeros_like(found.values, dtype=torch.bool), x.new_empty(len(x))
-        select.mark_largest[len(x),](found.starts, found.values, k, chosen, smallest, **MARK)
+        programs = triton.cdiv(len(x), MARK["BLOCK_N"])
+        select.mark_largest[programs,](found.starts, found.values, k, chosen, smallest, len(x), **MARK)
         self._guesses[key] = _GUESS * smallest.sort().values[int(_SHORT * (len(x) - 1))]
         return self._finished(found.keep(chosen))
 
@@ -132,7 +137,7 @@ class TritonKernel(Kernel):
         too_few: Callable[[Tensor], Tensor],
         lower: Callable[[Tensor], None],
     ) -> None:
-        """Mark the entries that reach what was enough the last time, and where they are too few those that do surely."""
+        """Mark the entries that reach what was enough the last time, and if too few do those that do surely."""
         guess = self._guesses.get(key)
         limits, short = x.new_empty(len(x)), torch.ones(len(x), dtype=torch.bool, device=x.device)
         if guess is not None:
@@ -157,8 +162,7 @@ class TritonKernel(Kernel):
         if self._missed is None:
             self._make_room(key, int(offsets[-1]))
         else:
-            self._asked.append(key)
-            self._found.append(offsets[-1])
+            self._found[key] = offsets[-1]
             self._missed.logical_or_(offsets[-1] > self._rooms.get(key, 0))
         starts, rows, columns = screen.places(offsets, self._rooms.get(key, 0))
         values = _products(rows, columns, x, W, b, starts[-1:])
@@ -197,8 +201,8 @@ class TritonKernel(Kernel):
         missed = parameter.new_zeros((), dtype=torch.bool) if self._missed is None else self._missed
         clip = parameter.new_ones(()) if step.clip is None else step.clip
         loops.adam[parameter.numel() // width,](
-            *state, *rounded, missed.view(torch.uint8), clip, *step.numbers, UNIT_ROWS=unit_rows, ROUND=kept is not None,
-            **of_row(width),
+            *state, *rounded, missed.view(torch.uint8), clip, *step.numbers,
+            UNIT_ROWS=unit_rows, ROUND=kept is not None, **of_row(width),
         )  # fmt: skip
 
 

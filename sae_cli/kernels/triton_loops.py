@@ -12,8 +12,11 @@ import triton.language as tl
 
 
 @triton.jit
-def products(rows, columns, y, W, b, out, number, room, D: tl.constexpr, BIASED: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr):
-    """out[e] = y[row of e] · W[column of e], with BIASED + b[column of e], of the first `number` entries; 0 of others."""
+def products(
+    rows, columns, y, W, b, out, number, room,
+    D: tl.constexpr, BIASED: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """out[e] = y[row of e] · W[column of e], with BIASED + b[column of e], of the first `number`; 0 of what is none."""
     E = tl.minimum(tl.load(number), room)
     e = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     n = tl.load(rows + e, mask=e < E, other=0).to(tl.int64)[:, None] * D
@@ -88,7 +91,8 @@ def column_sums(column_starts, order, values, sums, counts, SUMS: tl.constexpr, 
 
 @triton.jit
 def adam(
-    parameter, gradient, mean, square, rounded, norms, missed, clip, scale, rate, beta1, new1, beta2, new2, root, epsilon,
+    parameter, gradient, mean, square, rounded, norms, missed, clip,
+    scale, rate, beta1, new1, beta2, new2, root, epsilon,
     D: tl.constexpr, BLOCK_D: tl.constexpr, UNIT_ROWS: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
     """A step of Adam on one row, read and written once; the numbers are those of `loops.adam`, and

@@ -20,7 +20,7 @@ shared memory of AMD's MI200 and MI300."""
 _NEIGHBOURS = 64  # features whose maximum is looked at
 MAXIMA = {"BLOCK_N": 128, "BLOCK_F": _NEIGHBOURS, "BLOCK_D": 64, "num_warps": 4}
 PLACES = {"CHUNK": 1024, "BLOCK_F": SCREEN["BLOCK_F"], "num_warps": 4}
-ROW_LIMITS = {"BLOCK": 1024, "num_warps": 4}
+ROW_LIMITS = {"BLOCK_N": 16, "BLOCK": 256, "num_warps": 4}
 BINS = 2048  # of positive float32 numbers by their first 12 bits
 BATCH_LIMIT = {"BINS": BINS, "BLOCK": 1024, "num_warps": 4}
 HISTOGRAM = {"BLOCK": 1024, "num_warps": 4}
@@ -48,7 +48,7 @@ class Rounded:
         norms = torch.linalg.vector_norm(source, ord=4, dim=1)
         return cls(source, source._version, matrix if source.is_cuda else matrix.float(), norms)
 
-    def is_of(self, source: Float[Tensor, "R D"]) -> bool:
+    def is_of(self, source: Float[Tensor, "*_"]) -> bool:
         """Whether this is that matrix as it is now."""
         return self.source is source and self.version == source._version
 
@@ -115,7 +115,8 @@ class Screen:
     def lower_rows(self, limits: Float[Tensor, " N"], k: int) -> None:
         """Set the listed rows' limits to what at least k of each row's entries reach: k maxima are k entries."""
         maxima = self._maxima()
-        loops.row_limits[self._n,](maxima, self._rows, self._numbers, limits, k, maxima.shape[1], **ROW_LIMITS)
+        programs = triton.cdiv(self._n, ROW_LIMITS["BLOCK_N"])
+        loops.row_limits[programs,](maxima, self._rows, self._numbers, limits, k, maxima.shape[1], **ROW_LIMITS)
 
     def lower_all(self, limits: Float[Tensor, " N"], wanted: int) -> None:
         """If the rows are listed, set all limits to one that as many entries of the batch reach."""

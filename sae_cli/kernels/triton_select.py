@@ -98,23 +98,24 @@ def block_maxima(
 
 
 @triton.jit
-def row_limits(maxima, row_list, listed, limits, k, B, BLOCK: tl.constexpr):
+def row_limits(maxima, row_list, listed, limits, k, B, BLOCK_N: tl.constexpr, BLOCK: tl.constexpr):
     """limits[n] = the k-th largest of the B maxima of each listed row; 0 where fewer than k are positive.
 
     Positive numbers are in the order of their bits, which are found from the first to the last.
     """
-    if tl.program_id(0) < tl.load(listed):
-        n = tl.load(row_list + tl.program_id(0)).to(tl.int64)
-        found = 0
+    i, rows = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.load(listed)
+    if tl.program_id(0) * BLOCK_N < rows:
+        n = tl.load(row_list + i, mask=i < rows, other=0).to(tl.int64)
+        found = tl.zeros((BLOCK_N,), tl.int32)
         for bit in range(31):
             tried = found | (1 << (30 - bit))
-            above = tl.zeros((BLOCK,), tl.int32)
+            reach = tl.zeros((BLOCK_N,), tl.int32)
             for first in range(0, B, BLOCK):
                 at = first + tl.arange(0, BLOCK)
-                value = tl.load(maxima + n * B + at, mask=at < B, other=0.0).to(tl.int32, bitcast=True)
-                above += (value >= tried).to(tl.int32)
-            found = tl.where(tl.sum(above, axis=0) >= k, tried, found)
-        tl.store(limits + n, found.to(tl.float32, bitcast=True))
+                value = tl.load(maxima + n[:, None] * B + at[None, :], mask=at[None, :] < B, other=0.0)
+                reach += tl.sum((value.to(tl.int32, bitcast=True) >= tried[:, None]).to(tl.int32), axis=1)
+            found = tl.where(reach >= k, tried, found)
+        tl.store(limits + n, found.to(tl.float32, bitcast=True), mask=i < rows)
 
 
 @triton.jit
@@ -166,33 +167,34 @@ def places(
 
 
 @triton.jit
-def mark_largest(starts, values, k, chosen, smallest, BLOCK: tl.constexpr):
+def mark_largest(starts, values, k, chosen, smallest, N, BLOCK_N: tl.constexpr, BLOCK: tl.constexpr):
     """Mark the k largest positive entries of each row, of equal ones those that come first; the least of them."""
-    n = tl.program_id(0)
-    first, last = tl.load(starts + n), tl.load(starts + n + 1)
-    found = 0
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    first = tl.load(starts + n, mask=n < N, other=0)[:, None]
+    length = tl.load(starts + n + 1, mask=n < N, other=0)[:, None] - first
+    longest = tl.max(tl.max(length, axis=1), axis=0)
+    found = tl.zeros((BLOCK_N,), tl.int32)
     for bit in range(31):
         tried = found | (1 << (30 - bit))
-        above = tl.zeros((BLOCK,), tl.int32)
-        for start in range(first, last, BLOCK):
-            at = start + tl.arange(0, BLOCK)
-            value = tl.load(values + at, mask=at < last, other=0.0).to(tl.int32, bitcast=True)
-            above += (value >= tried).to(tl.int32)
-        found = tl.where(tl.sum(above, axis=0) >= k, tried, found)
-    larger = tl.zeros((BLOCK,), tl.int32)
-    for start in range(first, last, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        value = tl.load(values + at, mask=at < last, other=0.0).to(tl.int32, bitcast=True)
-        larger += (value > found).to(tl.int32)
-    left = k - tl.sum(larger, axis=0)
-    least = float("inf")
-    for start in range(first, last, BLOCK):
-        at = start + tl.arange(0, BLOCK)
-        value = tl.load(values + at, mask=at < last, other=0.0)
+        reach = tl.zeros((BLOCK_N,), tl.int32)
+        for start in range(0, longest, BLOCK):
+            at = start + tl.arange(0, BLOCK)[None, :]
+            value = tl.load(values + first + at, mask=at < length, other=0.0)
+            reach += tl.sum((value.to(tl.int32, bitcast=True) >= tried[:, None]).to(tl.int32), axis=1)
+        found = tl.where(reach >= k, tried, found)
+    larger = tl.zeros((BLOCK_N,), tl.int32)
+    for start in range(0, longest, BLOCK):
+        at = start + tl.arange(0, BLOCK)[None, :]
+        value = tl.load(values + first + at, mask=at < length, other=0.0)
+        larger += tl.sum((value.to(tl.int32, bitcast=True) > found[:, None]).to(tl.int32), axis=1)
+    left, least = k - larger, tl.full((BLOCK_N,), float("inf"), tl.float32)
+    for start in range(0, longest, BLOCK):
+        at = start + tl.arange(0, BLOCK)[None, :]
+        value = tl.load(values + first + at, mask=at < length, other=0.0)
         bits = value.to(tl.int32, bitcast=True)
-        equal = ((bits == found) & (bits > 0)).to(tl.int32)
-        taken = (bits > found) | ((equal > 0) & (tl.cumsum(equal, axis=0) <= left))
-        left -= tl.sum(equal, axis=0)
-        least = tl.minimum(least, tl.min(tl.where(taken, value, float("inf")), axis=0))
-        tl.store(chosen + at, taken, mask=at < last)
-    tl.store(smallest + n, least)
+        equal = ((bits == found[:, None]) & (bits > 0)).to(tl.int32)
+        taken = (bits > found[:, None]) | ((equal > 0) & (tl.cumsum(equal, axis=1) <= left[:, None]))
+        left -= tl.sum(equal, axis=1)
+        least = tl.minimum(least, tl.min(tl.where(taken, value, float("inf")), axis=1))
+        tl.store(chosen + first + at, taken, mask=at < length)
+    tl.store(smallest + n, least, mask=n < N)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from sae_cli.config.sae import BiasInit
+from sae_cli.dictionaries.objective import Start
 from sae_cli.tensor_types import Float, Tensor
+from sae_cli.training.recipe import Recipe
 
 
 def activation_scale(x: Float[Tensor, "N D"]) -> float:
@@ -45,3 +49,34 @@ def random_directions(n_features: int, width: int, seed: int) -> Float[Tensor, "
     """Isotropic random unit rows."""
     rows = torch.randn(n_features, width, generator=torch.Generator().manual_seed(seed))
     return rows / rows.norm(dim=1, keepdim=True)
+
+
+class Beginning(NamedTuple):
+    """What a sample of activations says of a training before its first step.
+
+    Attributes:
+        read_scale, scale: what brings what is read, and what is to be written, to the units of training.
+        variance: the mean of ‖y - ȳ‖² in those.
+        start: what the dictionary begins with.
+    """
+
+    read_scale: float
+    scale: float
+    variance: float
+    start: Start
+
+
+def beginning(recipe: Recipe, sample: Float[Tensor, "N D"], written: Float[Tensor, "N E"] | None) -> Beginning:
+    """Of a recipe and activations; `written` is what is to be written for them, None for an autoencoder."""
+    targets = sample if written is None else written
+    read_scale = activation_scale(sample) if recipe.scale_activations else 1.0
+    scale = activation_scale(targets) if recipe.scale_activations and written is not None else read_scale
+    scaled = targets * scale
+    variance = float((scaled - scaled.mean(dim=0)).double().square().sum(dim=1).mean())
+    b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
+    rows = random_directions(recipe.dict_size, targets.shape[1], recipe.seed)
+    start = Start(rows, rows, b_dec)
+    if written is not None:
+        b_pre = initial_decoder_bias(sample * read_scale, recipe.b_dec_init)
+        start = Start(random_directions(recipe.dict_size, sample.shape[1], recipe.seed), rows, b_dec, b_pre)
+    return Beginning(read_scale, scale, variance, start)
