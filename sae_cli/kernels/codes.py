@@ -140,3 +140,7 @@ class Codes:
         dense = values.new_zeros(self.n_rows, self.n_features)
         dense[self.rows, self.indices] = values
         return dense
+
+    def from_dense(self, dense: Float[Tensor, "N F"]) -> Float[Tensor, " E"]:
+        """Of a matrix the numbers at the entries."""
+        return dense[self.rows, self.indices]

@@ -15,9 +15,13 @@ from sae_cli.dictionaries.jump_relu import JumpReluObjective
 from sae_cli.dictionaries.matryoshka import MatryoshkaObjective
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.dictionaries.topk import TopKObjective
+from sae_cli.errors import JobError
+from sae_cli.training.needs import seconds_of_a_step
+from sae_cli.training.run_ahead import LAG
 
 pytest.importorskip("triton")
 from sae_cli.kernels import triton_kernel
+from sae_cli.kernels.compiled import CompiledKernel
 
 AUXILIARY = AuxiliaryLoss(coefficient=1 / 32, k=8)
 N, STEPS = 16, 5
@@ -81,6 +85,7 @@ def made(small, name, **changes):
 
 def check_same(fast, plain):
     lines = fast.close_window(), plain.close_window()
+    assert lines[0].pop("phase") == lines[1].pop("phase")
     assert lines[0] == pytest.approx(lines[1], rel=1e-5)
     for key, parameter in plain.objective.parameters.items():
         torch.testing.assert_close(fast.objective.parameters[key], parameter, rtol=1e-5, atol=1e-5, msg=key)
@@ -107,6 +112,30 @@ def test_no_host_wait_between_two_lines_and_the_numbers_of_the_plain_kernel(smal
     check_same(fast, plain)
 
 
+class Whole(CompiledKernel):
+    """Its products in float32, so that what it computes with them can be compared."""
+
+    def __init__(self):
+        super().__init__("eager")
+        self._pre = lambda x, W, b: torch.addmm(b, x, W.T)
+        self._decode, self._products = (lambda f, W: f @ W), (lambda y, W: y @ W.T)
+        self._add_outer_sums = lambda f, y, total: total.addmm_(f.T, y)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_the_dense_kernel_waits_for_nothing_and_keeps_no_list_of_entries(small, name):
+    dense, plain = made(small, name), made(small, name, kernel="reference")
+    dense.kernels.kernel = Whole()
+    batches = small.batches(12, N)
+    with Waits() as waits:
+        for x in batches:
+            dense.step(x)
+    assert waits.found == []
+    for x in batches:
+        plain.step(x)
+    check_same(dense, plain)
+
+
 def test_steps_without_room_for_their_entries_are_made_again(small):
     """Nothing is known of the first batch, so there is room for none; parameters wait for the host to find out."""
     fast, plain = made(small, "topk"), made(small, "topk", kernel="reference")
@@ -120,6 +149,7 @@ def test_steps_without_room_for_their_entries_are_made_again(small):
 
 def test_a_loss_that_is_not_finite_is_found_with_its_step(small):
     trainer = made(small, "relu")
+    trainer.kernels.kernel = Whole()
     batches = small.batches(3, N)
     trainer.step(batches[0])
     trainer.step(batches[1] * torch.inf)
