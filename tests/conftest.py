@@ -21,7 +21,7 @@ if not torch.cuda.is_available():
 
 PACKAGE = Path(__file__).parents[1] / "sae_cli"
 # From the functions as they are written.
-COMPILED = {f"sae_cli.kernels.{name}" for name in ("loops", "context_loops", "triton_loops")}
+COMPILED = {f"sae_cli.kernels.{name}" for name in ("loops", "context_loops", "triton_loops", "triton_select")}
 # Where the shapes are; to check the others as well would double the time of all tests.
 WITH_SHAPES = ("dictionaries", "kernels", "metrics", "training")
 

@@ -38,8 +38,12 @@ class ActivationBlock:
         return len(self.activations)
 
     def select(self, index: slice | Int[Tensor, " K"] | Bool[Tensor, " N"]) -> ActivationBlock:
-        """The activations at these indices; a view for a slice."""
-        return ActivationBlock(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        """The activations at these indices; a view for a slice. Each stays on its device."""
+
+        def chosen(values: Tensor) -> Tensor:
+            return values[index if isinstance(index, slice) else index.to(values.device)]
+
+        return ActivationBlock(**{f.name: chosen(getattr(self, f.name)) for f in fields(self)})
 
     @staticmethod
     def join(blocks: list[ActivationBlock]) -> ActivationBlock:

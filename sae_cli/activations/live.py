@@ -14,6 +14,7 @@ import torch
 from sae_cli import build
 from sae_cli.activations.ahead import prefetched
 from sae_cli.activations.blocks import FIRST_POSITION, ActivationBlock, drop, live_blocks
+from sae_cli.activations.non_finite import LEAVE_OUT, is_finite, refusal
 from sae_cli.activations.sharing import SharedStream
 from sae_cli.activations.text_read import FIRST_ROWS, text_facts, text_record
 from sae_cli.artifacts.stored_run import FinishedRun
@@ -34,11 +35,13 @@ from sae_cli.text.rows import RowStream
 
 
 class Pass(NamedTuple):
-    """What one forward pass gives: its number, rows of tokens, and the activations at each site."""
+    """What one forward pass gives: its number, rows of tokens, the activations at each site, and whether they are
+    finite, where that was looked at."""
 
     number: int
     rows: TokenRows
     blocks: dict[Site, ActivationBlock]
+    finite: dict[Site, bool]
 
 
 class LiveActivations:
@@ -48,10 +51,11 @@ class LiveActivations:
 
     Args:
         config: names the model and the text.
-        device: where the model runs; activations come to the CPU.
+        device: where the model runs.
+        stays: activations stay there; else they come to the CPU.
     """
 
-    def __init__(self, config: HarvestConfig | TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: HarvestConfig | TrainConfig, device: torch.device, stays: bool = False) -> None:
         console.log(f"loading the model {config.model.path}")
         place = SiteConfig.of(config.hook, config.layer)
         self.model = build.language_model(config.model, config.data, device, [place])
@@ -62,6 +66,7 @@ class LiveActivations:
         # On a GPU the next pass runs while dictionaries train on this one; on a CPU they would only disturb each other.
         on_gpu = device.type == "cuda"
         self._queue = torch.cuda.Stream(device) if on_gpu else None
+        self.stays = stays and device.type != "cpu"
         self._passes = SharedStream(lambda first: prefetched(self._run(first)) if on_gpu else self._run(first))
         self.forward_seconds = 0.0
         self.held_out_sha256 = ""
@@ -102,22 +107,46 @@ class LiveActivations:
     def _run(self, first: int) -> Iterator[Pass]:
         rows = islice(enumerate(self.stream.forever(self._config.model_rows)), first, None)
         for number, block in prefetched(rows):
-            yield Pass(number, block, next(live_blocks([block], self.capture)))
+            blocks = next(live_blocks([block], self.capture))
+            # Here, in the thread that waits for the passes, so that whoever trains on them need not wait.
+            finite = {site: is_finite(each.activations) for site, each in blocks.items()} if self.stays else {}
+            yield Pass(number, block, blocks, finite)
 
-    def blocks(self, site: Site, first: int = 0) -> Iterator[ActivationBlock]:
-        """The activations at one site from number `first` on; all readers share the forward passes."""
+    def blocks(self, site: Site, first: int = 0, refuse: bool = False) -> Iterator[ActivationBlock]:
+        """The activations at one site from number `first` on; all readers share the forward passes.
+
+        Args:
+            site: one that is watched.
+            first: see above.
+            refuse: let activations that are not finite be an error; the others `refused` looks at.
+        """
         a_pass = self._config.model_rows * (self.stream.policy.context - FIRST_POSITION)
         passes = self.passes(first // a_pass)
-        return drop((each.blocks[site] for each in passes), first % a_pass)
+        blocks = (self._handed_over(each, site, refuse) for each in passes)
+        return drop(blocks, first % a_pass)
+
+    def _handed_over(self, done: Pass, site: Site, refuse: bool) -> ActivationBlock:
+        """The activations of a pass, for the thread that trains on them."""
+        block = done.blocks[site]
+        if refuse and not done.finite.get(site, True):
+            raise refusal("training activations", block, LEAVE_OUT)
+        if block.activations.is_cuda:  # their memory is not given away before this thread's work on them is done
+            block.activations.record_stream(torch.cuda.current_stream(block.activations.device))
+        return block
 
     def capture(self, rows: Rows) -> dict[Site, SiteActivations]:
-        """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, on the CPU."""
+        """Token ids [B, T] to float32 activations [B, T, d] at the watched sites, which have arrived."""
         before = time.monotonic()
         with torch.cuda.stream(self._queue):
             captured = self.model.capture(rows, self._sites)
-            at_rest = {site: activations.float().cpu() for site, activations in captured.items()}
+            at_rest = {site: self._at_rest(activations) for site, activations in captured.items()}
+        if self.stays and self._queue:
+            self._queue.synchronize()
         self.forward_seconds += time.monotonic() - before
         return at_rest
+
+    def _at_rest(self, activations: SiteActivations) -> SiteActivations:
+        return activations.float() if self.stays else activations.float().cpu()
 
     def epochs(self, tokens: int) -> float:
         """How often the text is read for so many activations: 1 where it does not run out."""

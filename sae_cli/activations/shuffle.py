@@ -118,7 +118,7 @@ class ShuffledBatches(ABC, Iterator[TokenActivations]):
 
 
 class ShuffleBuffer(ShuffledBatches):
-    """The window held in memory, for streams.
+    """The window held in memory, for streams: on the device on which activations come.
 
     Args:
         blocks: the stream, from the first activation that has not entered the window.
@@ -157,13 +157,16 @@ class ShuffleBuffer(ShuffledBatches):
         return self._window
 
     def _exchange(self, places: np.ndarray) -> Float[Tensor, "N D"]:
-        batch, slots = next(self._incoming), torch.from_numpy(places)
+        batch = next(self._incoming)
+        if self._window.device != batch.device:  # it was taken up from a file
+            self._window = self._window.to(batch.device)
+        slots = _to_device(places, batch.device)
         drawn = self._window[slots]
         self._window[slots] = batch
         return drawn
 
     def _at(self, places: np.ndarray) -> Float[Tensor, "N D"]:
-        return self._window[torch.from_numpy(places)]
+        return self._window[_to_device(places, self._window.device)]
 
     def _places(self) -> Float[Tensor, "S D"] | Int[Tensor, " S"]:
         return self._window
@@ -202,6 +205,14 @@ class ShuffledFetches(ShuffledBatches):
 
     def _places(self) -> Float[Tensor, "S D"] | Int[Tensor, " S"]:
         return torch.from_numpy(self._numbers)
+
+
+def _to_device(places: np.ndarray, device: torch.device) -> Int[Tensor, " N"]:
+    """Places as a tensor; the host does not wait until they are on a GPU."""
+    numbers = torch.from_numpy(places)
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.pin_memory().to(device, non_blocking=True)
 
 
 def _saved_window(state: State, plan: ShufflePlan, dtype: torch.dtype, dimensions: int) -> Tensor:

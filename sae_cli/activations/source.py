@@ -173,7 +173,7 @@ class ActivationSources:
         if isinstance(config.data, TruthData):
             return self._synthetic(config, config.data, saved)
         if self._live is None:
-            self._live = LiveActivations(config, self._device)
+            self._live = LiveActivations(config, self._device, stays=True)
         live, site = self._live, self._live.watch(config)
         harvest = find_harvest(config, settings, live.text, saved and saved.attempt)
         if harvest is None:
@@ -184,7 +184,7 @@ class ActivationSources:
         self, config: TrainConfig, live: LiveActivations, site: Site, saved: SavedBatches | None
     ) -> ActivationSource:
         return ActivationSource(
-            batches=self._stream(config, site, partial(live.blocks, site), saved),
+            batches=self._stream(config, site, _training_blocks(config, live, site), saved),
             held_out=lambda n: _finite_held_out(live.held_out(n)[site], config),
             facts={"source": "live", **live.facts},
             epochs=live.epochs,
@@ -219,8 +219,14 @@ class ActivationSources:
         if self._truth is None:
             self._truth = truth_of(data)
         truth = self._truth
+
+        def blocks(first: int) -> Iterator[ActivationBlock]:
+            found = truth.blocks(Split.train, first)
+            refuse = config.non_finite is NonFinite["raise"]
+            return refused(found, "training activations", LEAVE_OUT) if refuse else found
+
         return ActivationSource(
-            batches=self._stream(config, "synthetic", partial(truth.blocks, Split.train), saved),
+            batches=self._stream(config, "synthetic", blocks, saved),
             held_out=lambda n: ActivationBlock.join(list(take(truth.blocks(Split.held_out), n))).activations,
             facts={"source": "synthetic"},
             epochs=lambda tokens: 1,
@@ -235,10 +241,7 @@ class ActivationSources:
     ) -> Batches:
         def prepare(plan: ShufflePlan) -> MakeShuffle:
             # Now, so that everyone who reads the model is known before the first pass.
-            incoming = blocks(plan.arrived(saved.drawn) if saved else 0)
-            if config.non_finite is NonFinite["raise"]:
-                incoming = refused(incoming, "training activations", LEAVE_OUT)
-            return partial(ShuffleBuffer, incoming, plan)
+            return partial(ShuffleBuffer, blocks(plan.arrived(saved.drawn) if saved else 0), plan)
 
         return self._shared(config, key, prepare, saved)
 
@@ -261,6 +264,20 @@ class ActivationSources:
             make = prepare(plan)
             self._shuffles[place] = SharedShuffle(partial(saved.resume, make) if saved else partial(make, None))
         return Batches(self._shuffles[place], saved.pending if saved else ())
+
+
+def _training_blocks(
+    config: TrainConfig, live: LiveActivations, site: Site
+) -> Callable[[int], Iterator[ActivationBlock]]:
+    """Those of a running model, from a number on; with `raise` those that are not finite are an error."""
+    refuse = config.non_finite is NonFinite["raise"]
+
+    def blocks(first: int) -> Iterator[ActivationBlock]:
+        found = live.blocks(site, first, refuse)
+        # Where activations stay on a GPU, the thread that waits for the model has looked at them.
+        return refused(found, "training activations", LEAVE_OUT) if refuse and not live.stays else found
+
+    return blocks
 
 
 def _finite_held_out(block: ActivationBlock, config: TrainConfig) -> Float[Tensor, "N C"]:

@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from sae_cli.errors import JobError
@@ -23,6 +24,7 @@ ANOTHER_PLACE = "choose another (runs_dir=)"
 """What to do where a run cannot be written."""
 
 _TEMPORARY = ".tmp"
+_PART = 2**22  # bytes that are hashed and written at once: they are in the cache for both
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,39 @@ def write_file(path: Path, write: Callable[[Path], object]) -> FileRecord:
             return _move(temporary, path, mode)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> FileRecord:
+    """Write bytes one part after the other, whole or not at all; their hash is taken on the way, not by reading them
+    again.
+
+    Raises:
+        JobError: they cannot be written; what was there before is still there.
+    """
+    try:
+        make_folder(path.parent)
+        with _beside(path) as temporary:
+            _create(temporary)
+            found, size = hashlib.sha256(), 0
+            with open(temporary, "rb+", buffering=0) as file:
+                for part in parts:
+                    for start in range(0, len(part), _PART):
+                        some = part[start : start + _PART]
+                        found.update(some)
+                        size += _write_all(file, some)
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+            return FileRecord(size, found.hexdigest())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _write_all(file: FileIO, content: bytes | memoryview) -> int:
+    left = content
+    while len(left):
+        left = left[file.write(left) or 0 :]
+    return len(content)
 
 
 def write_bytes(path: Path, content: bytes) -> FileRecord:

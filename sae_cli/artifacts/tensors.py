@@ -6,17 +6,17 @@ Every reader looks at the header first (`safetensors_header`), so that a hostile
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sae_cli.artifacts.files import FileRecord, check_size, damaged, read_bytes, write_file
+from sae_cli.artifacts.files import FileRecord, check_size, damaged, read_bytes, write_parts
 from sae_cli.artifacts.json_document import parse_json
 from sae_cli.artifacts.safetensors_header import read_header
 from sae_cli.documents import Facts
@@ -24,32 +24,43 @@ from sae_cli.errors import denied
 
 # One key, because safetensors writes several in no fixed order and equal runs must be equal bytes.
 _METADATA_KEY = "sae"
+_NAMES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
+"""What the format calls the number formats, from the narrowest to the widest."""
+_ORDER = tuple(_NAMES)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Facts | None = None) -> FileRecord:
     """Write named tensors (moved to the CPU) and metadata; the bytes are a function of both alone."""
-    header = {_METADATA_KEY: json.dumps(metadata or {}, sort_keys=True, allow_nan=False)}
-    on_cpu: dict[str, Tensor] = {}
-    addresses: set[int] = set()
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        # The format refuses tensors that share memory (a tied dictionary, slices of one block).
-        on_cpu[name] = plain.clone() if (address := plain.untyped_storage().data_ptr()) in addresses else plain
-        addresses.add(address)
-
-    def write(temporary: Path) -> None:
-        try:
-            safetensors.torch.save_file(on_cpu, temporary, metadata=header)
-        except SafetensorError as error:
-            raise _as_os_error(error) from error
-
-    return write_file(path, write)
+    # The widest numbers first, so that all are aligned, as the library orders them.
+    order = sorted(tensors, key=lambda name: (-_ORDER.index(tensors[name].dtype), name))
+    header: dict[str, object] = {
+        "__metadata__": {_METADATA_KEY: json.dumps(metadata or {}, sort_keys=True, allow_nan=False)}
+    }
+    at = 0
+    for name in order:
+        tensor = tensors[name]
+        place = [at, at := at + tensor.nbytes]
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": [*tensor.shape], "data_offsets": place}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    bodies = (_bytes_of(tensors[name]) for name in order)
+    return write_parts(path, chain([len(text).to_bytes(8, "little") + text], bodies))
 
 
-def _as_os_error(error: SafetensorError) -> OSError:
-    """What the library says of a failed write, with the system's error number where it gives one."""
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+def _bytes_of(tensor: Tensor) -> memoryview:
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(plain.view(torch.uint8).numpy()) if plain.numel() else memoryview(b"")
 
 
 def read_tensors(path: Path, record: FileRecord | None = None, verify: bool = True) -> dict[str, Tensor]:

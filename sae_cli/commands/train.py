@@ -49,6 +49,9 @@ from sae_cli.training.trackers.tracking import Tracking, check_trackers
 from sae_cli.training.trainer import TRAINING, Trainer
 from sae_cli.training.units import in_training, l1_facts
 
+_CODES_AT_ONCE = 2**27
+"""Numbers of a matrix of codes that are held at once."""
+
 _MISSED = 0.05
 """Share of `k` by which L0 may differ without a word."""
 
@@ -301,7 +304,9 @@ def held_out_figures(
     trainer.check_finite()
     dictionary = trainer.dictionary()
     sums = ReconstructionSums(origin=dictionary.activation_mean)
-    parts = held_out.to(dictionary.W_dec.device).split(4096)
+    # As many as a matrix [N, F] of them is allowed to have numbers.
+    at_once = max(1, min(4096, _CODES_AT_ONCE // dictionary.n_features))
+    parts = (part.to(dictionary.W_dec.device) for part in held_out.split(at_once))
     measure((Encoded(dictionary, *columns.pair(part)) for part in parts), sums)
     figures = sums.results()
     if not math.isfinite(figures["fvu"] or 0.0):

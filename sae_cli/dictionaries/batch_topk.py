@@ -9,7 +9,7 @@ from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.topk import LargestObjective
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
-from sae_cli.state import State, number
+from sae_cli.state import State
 from sae_cli.tensor_types import Float, Tensor
 
 _DECAY = 0.97
@@ -59,27 +59,36 @@ class BatchTopKObjective(LargestObjective):
         auxiliary: AuxiliaryLoss,
     ) -> None:
         super().__init__(W_enc, W_dec, b_dec, unit_rows, k, auxiliary)
-        self._smallest_sum, self._smallest_weight = 0.0, 0.0
+        nothing = torch.zeros((), dtype=torch.float64, device=self.b_enc.device)
+        self._smallest_sum, self._smallest_weight = nothing, nothing
 
     def _select(self, centered: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
         codes = kernel.batch_top_k(centered, self.W_enc, self.b_enc, self.k)
-        if len(codes.values):
-            self._smallest_sum = _DECAY * self._smallest_sum + (1 - _DECAY) * float(codes.values.min())
-            self._smallest_weight = _DECAY * self._smallest_weight + (1 - _DECAY)
+        smallest = codes.smallest().double()
+        some = smallest.isfinite()
+        total, weight = self._smallest_sum, self._smallest_weight
+        self._smallest_sum = torch.where(some, _DECAY * total + (1 - _DECAY) * smallest, total)
+        self._smallest_weight = torch.where(some, _DECAY * weight + (1 - _DECAY), weight)
         return codes
 
+    def remembered(self) -> dict[str, Tensor]:
+        return {"_smallest_sum": self._smallest_sum, "_smallest_weight": self._smallest_weight}
+
     def state(self) -> dict[str, Tensor]:
-        sums = {"smallest_sum": self._smallest_sum, "smallest_weight": self._smallest_weight}
-        return {**super().state(), **{name: number(value) for name, value in sums.items()}}
+        return {**super().state(), "smallest_sum": self._smallest_sum, "smallest_weight": self._smallest_weight}
 
     def restore(self, state: State) -> None:
-        super().restore(state)
-        self._smallest_sum, self._smallest_weight = float(state["smallest_sum"]), float(state["smallest_weight"])
+        for name, tensor in super().state().items():
+            tensor.copy_(state[name])
+        device = self.b_enc.device
+        self._smallest_sum = state["smallest_sum"].to(device)
+        self._smallest_weight = state["smallest_weight"].to(device)
 
     @property
-    def threshold(self) -> float:
-        return self._smallest_sum / self._smallest_weight if self._smallest_weight else 0.0
+    def threshold(self) -> Float[Tensor, ""]:
+        """The mean so far; 0 where nothing has been active."""
+        return torch.where(self._smallest_weight > 0, self._smallest_sum / self._smallest_weight, 0.0)
 
     def tensors(self) -> dict[str, Tensor]:
-        threshold = torch.full_like(self.b_enc, self.threshold)
+        threshold = self.threshold.to(self.b_enc.dtype).expand_as(self.b_enc).clone()
         return {**super().tensors(), "threshold": threshold}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.dictionaries.relu import ReluDictionary, ReluObjective
 from sae_cli.kernels.kernel import Kernel
@@ -44,7 +46,8 @@ class DecoderFit(Objective):
         scale = 2 / context.batch_size
         kernel.add_outer_sums(codes, codes.values * scale, error, gradient(self.W_dec))
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
-        return BatchSums(squared_sum(error), penalty=0.0, l0=len(codes.values), count=codes.counts())
+        squared_error = squared_sum(error)
+        return BatchSums(squared_error, torch.zeros_like(squared_error), l0=codes.number, count=codes.counts())
 
     def state(self) -> dict[str, Tensor]:
         return {**super().state(), "W_enc": self.W_enc, "offset": self.offset}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.kernel import Kernel
@@ -33,8 +35,8 @@ class FrozenCodes(Objective):
         scale = 2 / context.batch_size
         gradient(self.W_dec).addmm_(f.T, error, alpha=scale)
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=scale)
-        active = f > 0
-        return BatchSums(squared_sum(error), penalty=0.0, l0=int(active.sum()), count=active.sum(dim=0))
+        squared_error, count = squared_sum(error), (f > 0).sum(dim=0)
+        return BatchSums(squared_error, torch.zeros_like(squared_error), l0=count.sum(), count=count)
 
     def tensors(self) -> Mapping[str, Tensor]:
         trained = {"W_dec": self.W_dec.detach().clone(), "b_dec": self.b_dec.detach().clone()}

@@ -77,15 +77,15 @@ class GatedObjective(Objective):
         n, l1 = context.batch_size, self.l1 * context.sparsity
         (centered, target), norms = self.centered(x, y), self.decoder_norms()
         gate = kernel.positive(centered, self.W_enc, self.b_gate)
-        features, pi = gate.indices, gate.values
-        gain, pre = self.r_mag.exp()[features], pi - self.b_gate[features]
-        magnitude = gain * pre + self.b_mag[features]
+        pi = gate.values
+        gain, pre = gate.of_features(self.r_mag.exp()), pi - gate.of_features(self.b_gate)
+        magnitude = gain * pre + gate.of_features(self.b_mag)
         f = magnitude.relu()
         error, along = kernel.residual(gate, f, self.W_dec, target)
         gate_error, gate_along = kernel.residual(gate, pi, self.W_dec, target)
 
         d_m = along.mul_(2 / n) * (magnitude > 0)
-        d_pi = gate_along.mul_(2).add_(l1 * norms[features]).div_(n)
+        d_pi = gate_along.mul_(2).add_(l1 * gate.of_features(norms)).div_(n)
         d_pre = d_m * gain + d_pi
         kernel.add_outer_sums(gate, d_pre, centered, gradient(self.W_enc))
         kernel.add_outer_sums(gate, f * (2 / n), error, gradient(self.W_dec))
@@ -97,5 +97,5 @@ class GatedObjective(Objective):
         sum_pi = gate.column_sums(pi)
         if not self.unit_rows:
             gradient(self.W_dec).addcmul_(self.W_dec, (sum_pi / norms.clamp_min(1e-12))[:, None], value=l1 / n)
-        penalty = l1 * float(sum_pi.double() @ norms.double()) + squared_sum(gate_error)
-        return BatchSums(squared_sum(error), penalty, l0=int((f > 0).sum()), count=gate.counts(f))
+        penalty, count = l1 * (sum_pi.double() @ norms.double()) + squared_sum(gate_error), gate.counts(f)
+        return BatchSums(squared_sum(error), penalty, l0=count.sum(), count=count)

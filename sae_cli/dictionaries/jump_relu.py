@@ -12,8 +12,8 @@ from sae_cli.dictionaries.batch_topk import ThresholdDictionary
 from sae_cli.dictionaries.objective import BatchSums, Objective, StepContext, gradient, squared_sum
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import Kernel
-from sae_cli.state import State, number
-from sae_cli.tensor_types import Float, Int, Tensor
+from sae_cli.state import State
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 _RATE = 0.03
 """By how much of the excess of L0 the pressure grows in a step, at the end."""
@@ -71,9 +71,10 @@ class JumpReluObjective(Objective):
         self._set(log_threshold=torch.full_like(self.b_enc, threshold).log())
         self.first_values = {**self.first_values, "log_threshold": math.log(threshold)}
         self.penalty, self.coefficient, self.target, self.bandwidth = penalty, coefficient, target, bandwidth
-        self._l0, self._ramps = 0, torch.zeros_like(self.b_enc)
+        nothing = torch.zeros((), dtype=torch.float64, device=self.b_enc.device)
+        self._l0, self._ramps = nothing, torch.zeros_like(self.b_enc)
         self._crowded = torch.ones_like(self.b_enc)
-        self._pressure = 0.0
+        self._pressure = nothing
 
     def fire_above(self, features: Int[Tensor, " K"], limits: Float[Tensor, " K"]) -> None:
         self.b_enc[features] = self.log_threshold[features].exp() - limits
@@ -87,17 +88,17 @@ class JumpReluObjective(Objective):
         near = kernel.positive(centered, self.W_enc, self.b_enc - theta + half)
         above = near.values - half
         active = above > 0
-        f = (above + theta[near.indices]) * active
+        f = (above + near.of_features(theta)) * active
         error, along = kernel.residual(near, f, self.W_dec, target)
 
         d_f = along.mul_(2 / n)
-        penalty = 0.0
+        penalty = torch.zeros_like(self._l0)
         if self.penalty == "tanh":
-            weight, lengths = self.coefficient * context.sparsity, norms[near.indices]
+            weight, lengths = self.coefficient * context.sparsity, near.of_features(norms)
             squashed = torch.tanh(4 * f * lengths)
             d_squashed = weight / n * (1 - squashed.square()) * 4
             d_f = d_f + d_squashed * lengths
-            penalty = weight * float(squashed.double().sum())
+            penalty = weight * near.column_sums(squashed).double().sum()
             if not self.unit_rows:
                 radial = near.column_sums(d_squashed * f) / norms.clamp_min(1e-12)
                 gradient(self.W_dec).addcmul_(self.W_dec, radial[:, None])
@@ -105,9 +106,9 @@ class JumpReluObjective(Objective):
         self.add_encoder_gradients(near, d_f * active, centered, kernel)
         kernel.add_outer_sums(near, f * (2 / n), error, gradient(self.W_dec))
         self._add_threshold_gradients(near, d_f, above.abs() < half, theta)
-        l0 = int(active.sum())
-        self._l0 += l0
-        return BatchSums(squared_sum(error), penalty, l0=l0, count=near.counts(f))
+        count = near.counts(f)
+        self._l0 = self._l0 + count.sum()
+        return BatchSums(squared_sum(error), penalty, l0=count.sum(), count=count)
 
     def _add_threshold_gradients(self, near: Codes, d_f: Tensor, in_window: Tensor, theta: Tensor) -> None:
         """∂f/∂θ = -θ/ε and ∂L0/∂θ = -1/ε in the window; times θ for log θ."""
@@ -117,29 +118,33 @@ class JumpReluObjective(Objective):
 
     def finish_gradients(self, context: StepContext) -> None:
         if self.penalty == "l0_target":
-            if not self._ramps.any():  # nothing is near any threshold, so nothing says where they are to go
-                self._ramps = self.log_threshold.exp() / self.bandwidth
+            # Where nothing is near any threshold, nothing says where they are to go.
+            self._ramps = torch.where(self._ramps.any(), self._ramps, self.log_threshold.exp() / self.bandwidth)
             pressure = self._l0 / context.batch_size / self.target - 1 + self._pressure
             slope = 2 * self.coefficient * context.sparsity * pressure / self.target / context.batch_size
-            gradient(self.log_threshold).sub_(self._ramps, alpha=slope)
-        self._l0 = 0
+            gradient(self.log_threshold).sub_(self._ramps * slope)
+        self._l0 = torch.zeros_like(self._l0)
         self._crowded = (self._ramps / self._ramps.mean().clamp_min(1e-12)).clamp(0.05, 2)
         self._ramps.zero_()
 
-    def hold_sparsity(self, l0: float, progress: float) -> None:
+    def hold_sparsity(self, l0: Float[Tensor, ""], progress: float, moved: Bool[Tensor, ""]) -> None:
         if self.penalty != "l0_target" or not self.coefficient:
             return
         excess = l0 / self.target - 1
-        self._pressure = max(0.0, self._pressure + _RATE * progress * max(-0.2, min(excess, 0.2)))
+        self._pressure = (self._pressure + _RATE * progress * excess.clamp(-0.2, 0.2)).clamp_min(0)
         if progress > _HELD_FROM:
-            self.log_threshold.add_(self._crowded, alpha=_HOLD * max(-0.5, min(excess, 2.0)))
+            self.log_threshold.add_(self._crowded * (_HOLD * excess.clamp(-0.5, 2) * moved))
+
+    def remembered(self) -> dict[str, Tensor]:
+        return {"_pressure": self._pressure}
 
     def state(self) -> dict[str, Tensor]:
-        return {**super().state(), "pressure": number(self._pressure)}
+        return {**super().state(), "pressure": self._pressure}
 
     def restore(self, state: State) -> None:
-        super().restore(state)
-        self._pressure = float(state["pressure"])
+        for name, tensor in super().state().items():
+            tensor.copy_(state[name])
+        self._pressure = state["pressure"].to(self.b_enc.device)
 
     def start_from(self, dictionary: Dictionary) -> None:
         assert isinstance(dictionary, JumpReluDictionary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 
@@ -66,20 +67,20 @@ class MatryoshkaObjective(BatchTopKObjective):
         target: Float[Tensor, "N E"],
         kernel: Kernel,
         context: StepContext,
-    ) -> tuple[Float[Tensor, "N E"], float]:
+    ) -> tuple[Float[Tensor, "N E"], Float[Tensor, ""]]:
         groups = self._groups(codes)
-        errors, error, loss = [], -target, 0.0
+        errors, error, loss = [], -target, target.new_zeros((), dtype=torch.float64)
         for group, features, _ in groups:
             error = error + kernel.decode(group, group.values, self.W_dec[features])
             errors.append(error)
-            loss += squared_sum(error) / len(groups)
+            loss = loss + squared_sum(error) / len(groups)
 
         # A feature works on the error of its own prefix and of all longer ones.
         d_pre, d_output = torch.empty_like(codes.values), torch.zeros_like(error)
         scale = 2 / context.batch_size / len(groups)
         for (group, features, chosen), error_of_prefix in zip(reversed(groups), reversed(errors), strict=True):
             d_output = d_output.add(error_of_prefix, alpha=scale)
-            d_pre[chosen] = kernel.products(group, d_output, self.W_dec[features])
+            d_pre.masked_scatter_(chosen, kernel.products(group, d_output, self.W_dec[features]))
             kernel.add_outer_sums(group, group.values, d_output, gradient(self.W_dec)[features])
         gradient(self.b_dec).add_(d_output.sum(dim=0))
         self.add_encoder_gradients(codes, d_pre, centered, kernel)
@@ -87,12 +88,10 @@ class MatryoshkaObjective(BatchTopKObjective):
 
     def _groups(self, codes: Codes) -> list[tuple[Codes, slice, Tensor]]:
         """For each group its entries, its features, and which entries of `codes` they are."""
-        ends = torch.tensor(self.group_sizes).cumsum(0).tolist()
+        ends = [*accumulate(self.group_sizes)]
         groups = []
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
-            chosen = (codes.columns >= start) & (codes.columns < end)
-            kept = codes.keep(chosen)
-            part = Codes(kept.starts, kept.columns - start, kept.values, end - start)
+            part, chosen = codes.between(start, end)
             groups.append((part, slice(start, end), chosen))
         return groups
 

@@ -29,27 +29,29 @@ class StepContext:
         batch_size: tokens of the whole batch, over which the loss is a mean.
         sparsity: what the sparsity penalty's coefficient is multiplied by, 0 to 1.
         dead: features that have not fired for long [F].
+        may_be_dead: whether a feature can have been silent for so long.
     """
 
     batch_size: int
     sparsity: float
     dead: Bool[Tensor, " F"]
+    may_be_dead: bool = True
 
 
 @dataclass(frozen=True)
 class BatchSums:
-    """Sums over tokens.
+    """Sums over tokens, on the device: to read them is to wait for it.
 
     Attributes:
-        squared_error: Σ‖x - x̂‖².
-        penalty: what the loss has beyond that.
-        l0: number of active entries.
+        squared_error: Σ‖x - x̂‖², float64.
+        penalty: what the loss has beyond that, float64.
+        l0: number of active entries, int64.
         count: on how many tokens each feature was active, int64 [F].
     """
 
-    squared_error: float
-    penalty: float
-    l0: int
+    squared_error: Float[Tensor, ""]
+    penalty: Float[Tensor, ""]
+    l0: Int[Tensor, ""]
     count: Int[Tensor, " F"]
 
     @property
@@ -159,9 +161,19 @@ class Objective(ABC):
     def finish_gradients(self, context: StepContext) -> None:  # noqa: B027
         """Called once all of a batch is accumulated; most losses leave nothing to be done."""
 
-    def hold_sparsity(self, l0: float, progress: float) -> None:  # noqa: B027
+    def hold_sparsity(self, l0: Float[Tensor, ""], progress: float, moved: Bool[Tensor, ""]) -> None:  # noqa: B027
         """Called after each step: `l0` is the batch's mean number of active features, `progress` the share of the
-        steps before the decoder fit that are done. Most sparsity needs no holding."""
+        steps before the decoder fit that are done, `moved` whether the step has been made. Most sparsity needs no
+        holding."""
+
+    def remembered(self) -> dict[str, Tensor]:
+        """What a step changes beside parameters; replaced by each step, not written into."""
+        return {}
+
+    def recall(self, remembered: Mapping[str, Tensor]) -> None:
+        """Have it be what it was."""
+        for name, tensor in remembered.items():
+            setattr(self, name, tensor)
 
     def start_from(self, dictionary: Dictionary) -> None:
         """Take the parameters of a dictionary that is in the units of training."""
@@ -223,9 +235,9 @@ def gradient(parameter: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
     return parameter.grad
 
 
-def squared_sum(x: Float[Tensor, "*_"]) -> float:
+def squared_sum(x: Float[Tensor, "*_"]) -> Float[Tensor, ""]:
     """Σ x², summed by rows and then in float64."""
-    return float(torch.linalg.vector_norm(x, dim=1).double().square().sum())
+    return torch.linalg.vector_norm(x, dim=1).double().square().sum()
 
 
 MakeObjective = Callable[[Start], Objective]

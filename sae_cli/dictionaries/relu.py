@@ -59,7 +59,7 @@ class ReluObjective(Objective):
         f = codes.values
         error, along = kernel.residual(codes, f, self.W_dec, target)
 
-        d_f = along.mul_(2).add_(l1 * norms[codes.indices]).div_(n)
+        d_f = along.mul_(2).add_(l1 * codes.of_features(norms)).div_(n)
         gradient(self.b_dec).add_(error.sum(dim=0), alpha=2 / n)
         self.add_encoder_gradients(codes, d_f, centered, kernel)
         kernel.add_outer_sums(codes, f * (2 / n), error, gradient(self.W_dec))
@@ -68,7 +68,7 @@ class ReluObjective(Objective):
             gradient(self.W_dec).addcmul_(self.W_dec, (sum_f / norms.clamp_min(1e-12))[:, None], value=l1 / n)
         return BatchSums(
             squared_error=squared_sum(error),
-            penalty=l1 * float(sum_f.double() @ norms.double()),
-            l0=len(f),
+            penalty=l1 * (sum_f.double() @ norms.double()),
+            l0=codes.number,
             count=codes.counts(),
         )

@@ -70,7 +70,7 @@ class LargestObjective(Objective):
         codes = self._select(centered, kernel)
         error, squared_error = self._add_reconstruction(codes, centered, target, kernel, context)
         auxiliary = self.auxiliary.accumulate(self, centered, error, kernel, context)
-        return BatchSums(squared_error, auxiliary, l0=len(codes.values), count=codes.counts())
+        return BatchSums(squared_error, auxiliary, l0=codes.number, count=codes.counts())
 
     @abstractmethod
     def _select(self, centered: Float[Tensor, "N D"], kernel: Kernel) -> Codes:
@@ -83,7 +83,7 @@ class LargestObjective(Objective):
         target: Float[Tensor, "N E"],
         kernel: Kernel,
         context: StepContext,
-    ) -> tuple[Float[Tensor, "N E"], float]:
+    ) -> tuple[Float[Tensor, "N E"], Float[Tensor, ""]]:
         """Add the gradients of the squared error; returns ŷ - y and the sum of the loss over tokens."""
         error, along = kernel.residual(codes, codes.values, self.W_dec, target)
         scale = 2 / context.batch_size

@@ -79,7 +79,8 @@ class KernelChoice:
                 self._sparse, self._dense = sparse, DenseKernel(fast, sparse)
                 self._crossover = _CROSSOVER[fast, dictionary_bytes <= _CACHED]
             case "auto" if device.type == "cuda" and not (reason := _why_without_triton(device)):
-                self._sparse, self._dense = _triton_kernel(), CompiledKernel()
+                self._sparse = _triton_kernel()
+                self._dense = CompiledKernel(adam=self._sparse)
                 self._crossover = _CROSSOVER_GPU
             case "auto" if device.type == "cuda":
                 self._sparse, self.without_triton = ReferenceKernel(), reason

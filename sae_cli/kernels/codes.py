@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -75,6 +75,25 @@ class Codes:
         """`columns` in the type that torch indexes with."""
         return self.columns.long()
 
+    @property
+    def number(self) -> Int[Tensor, ""]:
+        """How many entries there are."""
+        return self.starts[-1]
+
+    def of_features(self, vector: Float[Tensor, " F"]) -> Float[Tensor, " E"]:
+        """Of numbers of features, for each entry that of its feature."""
+        return vector[self.indices]
+
+    def smallest(self) -> Float[Tensor, ""]:
+        """The least value of an entry; infinity where there is none."""
+        return self.values.min() if len(self.values) else self.values.new_full((), torch.inf)
+
+    def between(self, start: int, stop: int) -> tuple[Codes, Bool[Tensor, " E"]]:
+        """The entries of the features from `start` to `stop`, as of a dictionary of those, and which they are."""
+        chosen = (self.columns >= start) & (self.columns < stop)
+        kept = self.keep(chosen)
+        return replace(kept, columns=kept.columns - start, n_features=stop - start), chosen
+
     @cached_property
     def by_column(self) -> tuple[Int[Tensor, " F1"], Int[Tensor, " E"], Int[Tensor, " E"]]:
         """The entries sorted by column, then row: where each column begins [F + 1], their numbers and rows [E]."""
@@ -121,3 +140,7 @@ class Codes:
         dense = values.new_zeros(self.n_rows, self.n_features)
         dense[self.rows, self.indices] = values
         return dense
+
+    def from_dense(self, dense: Float[Tensor, "N F"]) -> Float[Tensor, " E"]:
+        """Of a matrix the numbers at the entries."""
+        return dense[self.rows, self.indices]

@@ -29,7 +29,8 @@ class DenseKernel(SparseKernel):
         sparse: a sparse kernel to share memory with.
     """
 
-    rows_at_once = 512
+    def rows_at_once(self, n_features: int) -> int | None:
+        return 512
 
     def __init__(self, dtype: torch.dtype, sparse: SparseKernel | None = None) -> None:
         super().__init__(dtype)

@@ -6,10 +6,14 @@ An architecture writes its loss and gradients once, in these terms; each kernel 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
+import torch
+
 from sae_cli.kernels.codes import Codes
-from sae_cli.tensor_types import Float, Tensor
+from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
 EPSILON = 1e-8
 """Of Adam."""
@@ -39,12 +43,14 @@ class AdamStep(NamedTuple):
         betas: decay rates of the two moments.
         number: how many steps this makes, from 1.
         gradient_scale: what gradients are multiplied by first.
+        clip: a factor of gradients that the host need not know; None for 1.
     """
 
     lr: float
     betas: tuple[float, float]
     number: int
     gradient_scale: float = 1.0
+    clip: Tensor | None = None
 
     @property
     def corrections(self) -> tuple[float, float]:
@@ -71,10 +77,32 @@ class Kernel(ABC):
     """Selection of entries, products of sparse with dense matrices, and their gradients.
 
     Attributes:
-        rows_at_once: batches of more rows are to be given in parts; None for no limit.
+        runs_ahead: steps can be made without the host waiting for the device (see `ahead`).
     """
 
-    rows_at_once: ClassVar[int | None] = None
+    runs_ahead: ClassVar[bool] = False
+
+    def rows_at_once(self, n_features: int) -> int | None:
+        """Batches of more rows are to be given in parts; None for no limit."""
+        return None
+
+    @contextmanager
+    def ahead(self, missed: Bool[Tensor, ""]) -> Iterator[dict[Hashable, Int[Tensor, ""]]]:
+        """Within it nothing is waited for; yields the numbers of entries that were found, once there are some.
+
+        Args:
+            missed: is set where there was no room for all entries of a product; `learn` makes room the next time. Adam
+                leaves everything as it is as long as it is set.
+        """
+        yield {}
+
+    def learn(self, found: Mapping[Hashable, int]) -> None:  # noqa: B027
+        """Take note of the numbers of entries that a step has found, as `ahead` gave them."""
+
+    @property
+    def missed(self) -> Bool[Tensor, ""] | None:
+        """What `ahead` was given, within it."""
+        return None
 
     @abstractmethod
     def positive(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> Codes:
@@ -83,6 +111,21 @@ class Kernel(ABC):
     @abstractmethod
     def top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
         """The k largest entries of each row of x Wᵀ + b, those that are positive."""
+
+    def top_k_among(
+        self,
+        x: Float[Tensor, "N D"],
+        W: Float[Tensor, "F D"],
+        b: Float[Tensor, " F"],
+        k: int,
+        among: Bool[Tensor, " F"],
+    ) -> Codes:
+        """The k largest entries of each row of x Wᵀ + b that are of the marked columns, those that are positive."""
+        features = among.nonzero().squeeze(1)
+        if not len(features):
+            return Codes(torch.zeros(len(x) + 1, dtype=torch.int64), features.int(), x.new_zeros(0), len(W))
+        found = self.top_k(x, W[features], b[features], min(k, len(features)))
+        return Codes(found.starts, features[found.indices].int(), found.values, len(W))
 
     @abstractmethod
     def batch_top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:

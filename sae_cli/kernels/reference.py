@@ -48,6 +48,8 @@ class ReferenceKernel(Kernel):
         parameter, gradient, mean, square = state
         (beta1, beta2), (correction1, correction2) = step.betas, step.corrections
         gradient.mul_(step.gradient_scale)
+        if step.clip is not None:
+            gradient.mul_(step.clip)
         if unit_rows:
             gradient.sub_(parameter * torch.linalg.vecdot(gradient, parameter)[:, None])
         mean.lerp_(gradient, 1 - beta1)

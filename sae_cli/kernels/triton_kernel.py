@@ -1,6 +1,6 @@
-"""The sparse kernel for GPUs: what `sparse.py` does, in Triton, without any [N, F] matrix in memory.
+"""The sparse kernel for GPUs: what `sparse.py` does, in Triton, without any [N, F] matrix of numbers in memory.
 
-One bfloat16 product of tiles finds the entries that can matter and writes only their places; their values are
+One bfloat16 product of tiles finds the entries that can matter and marks only their places; their values are
 computed again in float32.
 """
 
@@ -9,88 +9,173 @@ computed again in float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar
+
 import torch
 import triton
 
 from sae_cli.kernels import triton_loops as loops
+from sae_cli.kernels import triton_select as select
 from sae_cli.kernels.codes import Codes
 from sae_cli.kernels.kernel import AdamState, AdamStep, Kernel
-from sae_cli.kernels.screening import BFLOAT16_ERROR
+from sae_cli.kernels.padded import PaddedCodes
+from sae_cli.kernels.triton_screen import Rounded, Screen
 from sae_cli.tensor_types import Bool, Float, Int, Tensor
 
-SCREEN = {"BLOCK_N": 64, "BLOCK_F": 128, "BLOCK_D": 64, "num_warps": 8}
-"""Tiles of `screen`: the largest whose products stay in registers on NVIDIA's and whose products fit into the 64 KiB of
-shared memory of AMD's MI200 and MI300."""
-_NEIGHBOURS = 64  # features whose maximum is looked at
-MAXIMA = {"BLOCK_N": 128, "BLOCK_F": _NEIGHBOURS, "BLOCK_D": 64, "num_warps": 4}
 _ENTRIES = 16  # that a program multiplies
 _CHUNK = 256  # numbers of a row at once, where rows are multiplied one by one
 _WIDE = 4096  # numbers of a row that four warps hold in registers
 _ROOM = 1.5  # for entries, against how many there were last time
+_ROOMY = 4  # times as much room as is needed: it is made smaller
+_UNIT = 4096  # entries for which there is room at least, and by whose multiples it grows
 _GUESS = 0.9  # of the smallest entries that were kept last time: what to look for first
+_SHORT = 0.1  # share of the rows that may have fewer entries than that
+MARK = {"BLOCK_N": 8, "BLOCK": 128, "num_warps": 4}
 
 
 class TritonKernel(Kernel):
     """Exact float32 values and gradients at the entries.
 
     What it remembers from one batch to the next, how many entries there were and how large they had to be, saves
-    a second look at the batch and changes no result.
+    a second look at the batch and changes no result. Where it does not run ahead, it waits for the number of entries.
     """
 
+    runs_ahead: ClassVar[bool] = True
+
     def __init__(self) -> None:
-        self._room = 0
-        self._guesses: dict[tuple[int, int], float] = {}
+        self._rooms: dict[Hashable, int] = {}
+        self._guesses: dict[Hashable, Tensor] = {}
+        self._encoder: Rounded | None = None
+        self._missed: Bool[Tensor, ""] | None = None
+        self._found: dict[Hashable, Int[Tensor, ""]] = {}
+
+    @contextmanager
+    def ahead(self, missed: Bool[Tensor, ""]) -> Iterator[dict[Hashable, Int[Tensor, ""]]]:
+        self._missed, self._found = missed, {}
+        try:
+            yield self._found
+        finally:
+            self._missed = None
+
+    @property
+    def missed(self) -> Bool[Tensor, ""] | None:
+        return self._missed
+
+    def learn(self, found: Mapping[Hashable, int]) -> None:
+        for key, number in found.items():
+            self._make_room(key, number)
+
+    def _make_room(self, key: Hashable, number: int) -> None:
+        """Have room for some more entries than these the next time."""
+        room, wanted = self._rooms.get(key, 0), int(_ROOM * number)
+        if number > room or wanted > room or _ROOMY * number < room:
+            self._rooms[key] = max(_UNIT, triton.cdiv(wanted, _UNIT) * _UNIT)
 
     def positive(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> Codes:
-        found = self._entries(_Screen(x, W, b), x.new_zeros(len(x)))
-        return found.keep(found.values > 0)
+        screen = Screen(x, self._rounded(W), b)
+        screen.mark(x.new_zeros(len(x)))
+        found = self._entries(("positive", len(W)), screen, x, W, b)
+        return self._finished(found.keep(found.values > 0))
 
     def top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
-        screen, guess = _Screen(x, W, b), self._guesses.get((len(W), k))
-        limits = _kth_largest(screen.maxima(), k) if guess is None else x.new_full((len(x),), guess)
-        found = self._entries(screen, limits)
-        if guess is not None:
-            reached = found.rows[found.values >= guess]
-            short = torch.bincount(reached, minlength=len(x)) < k
-            if bool(short.any()):
-                limits[short] = _kth_largest(_Screen(x[short], W, b).maxima(), k)
-                found = self._entries(screen, limits)
-        kept = found.keep(_largest_of_rows(found, k) & (found.values > 0))
-        smallest = x.new_full((len(x),), torch.inf).scatter_reduce(0, kept.rows, kept.values, "amin")
-        self._guesses[len(W), k] = _GUESS * float(smallest.quantile(0.1))
-        return kept
+        return self._top(("top", len(W), k), x, W, b, k, None)
+
+    def top_k_among(
+        self,
+        x: Float[Tensor, "N D"],
+        W: Float[Tensor, "F D"],
+        b: Float[Tensor, " F"],
+        k: int,
+        among: Bool[Tensor, " F"],
+    ) -> Codes:
+        return self._top(("among", len(W), k), x, W, b, k, among)
+
+    def _top(
+        self,
+        key: Hashable,
+        x: Float[Tensor, "N D"],
+        W: Float[Tensor, "F D"],
+        b: Float[Tensor, " F"],
+        k: int,
+        among: Bool[Tensor, " F"] | None,
+    ) -> Codes:
+        """Every row is looked at once, for entries as large as those of the last batch; then again those rows that have
+        fewer than k such."""
+        screen = Screen(x, self._rounded(W), b, among)
+        self._mark(key, screen, x, lambda sure: sure < k, lambda limits: screen.lower_rows(limits, k))
+        found = self._entries(key, screen, x, W, b)
+        chosen, smallest = torch.zeros_like(found.values, dtype=torch.bool), x.new_empty(len(x))
+        programs = triton.cdiv(len(x), MARK["BLOCK_N"])
+        select.mark_largest[programs,](found.starts, found.values, k, chosen, smallest, len(x), **MARK)
+        self._guesses[key] = _GUESS * smallest.sort().values[int(_SHORT * (len(x) - 1))]
+        return self._finished(found.keep(chosen))
 
     def batch_top_k(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"], k: int) -> Codes:
-        screen, wanted = _Screen(x, W, b), len(x) * k
-        limit = self._guesses.get((len(W), k), torch.inf)
-        found = self._entries(screen, x.new_full((len(x),), limit))
-        if int((found.values >= limit).sum()) < wanted:
-            limit = float(_kth_largest(screen.maxima().view(1, -1), wanted))
-            found = self._entries(screen, x.new_full((len(x),), limit))
-        largest = found.values.topk(min(wanted, len(found.values)))
-        chosen = torch.zeros_like(found.values, dtype=torch.bool)
-        chosen[largest.indices] = True
-        kept = found.keep(chosen & (found.values > 0))
-        self._guesses[len(W), k] = _GUESS * float(kept.values.min()) if len(kept.values) else torch.inf
-        return kept
+        key, screen, wanted = ("batch", len(W), k), Screen(x, self._rounded(W), b), len(x) * k
+        self._mark(
+            key,
+            screen,
+            x,
+            lambda sure: (sure.sum() < wanted).expand(len(x)),
+            lambda limits: screen.lower_all(limits, wanted),
+        )
+        found = self._entries(key, screen, x, W, b)
+        values = found.values.masked_fill(~found.valid, -torch.inf)
+        largest = values.topk(min(wanted, len(values)))
+        chosen = torch.zeros_like(values, dtype=torch.bool).scatter_(0, largest.indices, True)
+        kept = found.keep(chosen & (values > 0))
+        self._guesses[key] = _GUESS * kept.smallest()
+        return self._finished(kept)
 
-    def _entries(self, screen: _Screen, limits: Float[Tensor, " N"]) -> Codes:
-        """Every entry that is no smaller than its row's limit and positive, and perhaps a few more."""
-        while True:
-            rows, columns, number = screen.places(limits, self._room)
-            if number <= self._room:
-                break
-            self._room = int(_ROOM * number)
-        keys = (rows[:number].long() * len(screen.W) + columns[:number]).sort().values
-        rows, columns = keys // len(screen.W), keys % len(screen.W)
-        values = _products(rows, columns, screen.x, screen.W) + screen.b[columns]
-        return Codes(_starts(rows, len(limits)), columns.int(), values, len(screen.W))
+    def _mark(
+        self,
+        key: Hashable,
+        screen: Screen,
+        x: Float[Tensor, "N D"],
+        too_few: Callable[[Tensor], Tensor],
+        lower: Callable[[Tensor], None],
+    ) -> None:
+        """Mark the entries that reach what was enough the last time, and if too few do those that do surely."""
+        guess = self._guesses.get(key)
+        limits, short = x.new_empty(len(x)), torch.ones(len(x), dtype=torch.bool, device=x.device)
+        if guess is not None:
+            limits.copy_(guess.expand(len(x)))
+            screen.mark(limits, sure=True)
+            short = too_few(screen.sure())
+        screen.list_rows(short)
+        lower(limits)
+        screen.mark(limits)
+
+    def _rounded(self, W: Float[Tensor, "F D"]) -> Rounded:
+        """The encoder in bfloat16: as the last step of Adam has left it, if it is still the same."""
+        if self._encoder is None or not self._encoder.is_of(W):
+            self._encoder = Rounded.of(W)
+        return self._encoder
+
+    def _entries(
+        self, key: Hashable, screen: Screen, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]
+    ) -> PaddedCodes:
+        """The marked entries with their exact values. Running ahead, those without room are left out and missed."""
+        offsets = screen.number()
+        if self._missed is None:
+            self._make_room(key, int(offsets[-1]))
+        else:
+            self._found[key] = offsets[-1]
+            self._missed.logical_or_(offsets[-1] > self._rooms.get(key, 0))
+        starts, rows, columns = screen.places(offsets, self._rooms.get(key, 0))
+        values = _products(rows, columns, x, W, b, starts[-1:])
+        return PaddedCodes(starts, columns, values, len(W), rows)
+
+    def _finished(self, codes: PaddedCodes) -> Codes:
+        return codes if self._missed is not None else codes.closed()
 
     def decode(self, codes: Codes, values: Float[Tensor, " E"], W: Float[Tensor, "F D"]) -> Float[Tensor, "N D"]:
         return _residual(codes, values, W, None)[0]
 
     def products(self, codes: Codes, y: Float[Tensor, "N D"], W: Float[Tensor, "F D"]) -> Float[Tensor, " E"]:
-        return _products(codes.rows, codes.columns, y, W)
+        return _products(codes.rows, codes.columns, y, W, None, codes.starts[-1:])
 
     def residual(
         self,
@@ -111,35 +196,14 @@ class TritonKernel(Kernel):
     def adam(self, state: AdamState, step: AdamStep, unit_rows: bool) -> None:
         parameter = state.parameter
         width = parameter.shape[1] if parameter.ndim == 2 else 1
-        loops.adam[parameter.numel() // width,](*state, *step.numbers, UNIT_ROWS=unit_rows, **of_row(width))
-
-
-class _Screen:
-    """Products in bfloat16 of a batch with the encoder, with a bound of each one's error."""
-
-    def __init__(self, x: Float[Tensor, "N D"], W: Float[Tensor, "F D"], b: Float[Tensor, " F"]) -> None:
-        self.x, self.W, self.b = x.contiguous(), W.contiguous(), b
-        # The error of a product is at most the product of these two (see screening.Bfloat16Screen).
-        norms = torch.linalg.vector_norm(x, ord=4, dim=1) * BFLOAT16_ERROR, torch.linalg.vector_norm(W, ord=4, dim=1)
-        self._inputs = (_rounded(self.x), _rounded(self.W), b.contiguous(), *norms)
-        self._shape = (len(x), len(W), x.shape[1])
-
-    def places(self, limits: Float[Tensor, " N"], room: int) -> tuple[Int[Tensor, " room"], Int[Tensor, " room"], int]:
-        """Rows and columns of the entries that may reach the limits, and their number, which may exceed `room`."""
-        n, features, _ = self._shape
-        rows, columns = (torch.empty(room, dtype=torch.int32, device=limits.device) for _ in range(2))
-        counter = torch.zeros(1, dtype=torch.int32, device=limits.device)
-        grid = triton.cdiv(n, SCREEN["BLOCK_N"]), triton.cdiv(features, SCREEN["BLOCK_F"])
-        loops.screen[grid](*self._inputs, limits, counter, rows, columns, room, *self._shape, **SCREEN)
-        return rows, columns, int(counter)
-
-    def maxima(self) -> Float[Tensor, "N _"]:
-        """A lower bound of the largest of every few neighbors."""
-        n, features, _ = self._shape
-        grid = triton.cdiv(n, MAXIMA["BLOCK_N"]), triton.cdiv(features, _NEIGHBOURS)
-        maxima = torch.empty(n, grid[1], device=self.x.device)
-        loops.block_maxima[grid](*self._inputs, maxima, *self._shape, **MAXIMA)
-        return maxima
+        kept = self._encoder if self._encoder is not None and self._encoder.is_of(parameter) else None
+        rounded = (parameter, parameter) if kept is None else (kept.matrix, kept.norms)
+        missed = parameter.new_zeros((), dtype=torch.bool) if self._missed is None else self._missed
+        clip = parameter.new_ones(()) if step.clip is None else step.clip
+        loops.adam[parameter.numel() // width,](
+            *state, *rounded, missed.view(torch.uint8), clip, *step.numbers,
+            UNIT_ROWS=unit_rows, ROUND=kept is not None, **of_row(width),
+        )  # fmt: skip
 
 
 def of_row(width: int) -> dict[str, int]:
@@ -153,38 +217,21 @@ def of_products(width: int) -> dict[str, int]:
     return {"D": width, "BLOCK_E": _ENTRIES, "BLOCK_D": min(_CHUNK, triton.next_power_of_2(width)), "num_warps": 4}
 
 
-def _rounded(matrix: Tensor) -> Tensor:
-    """In bfloat16; for Triton's interpreter, which cannot multiply that, its values in float32."""
-    rounded = matrix.bfloat16()
-    return rounded if matrix.is_cuda else rounded.float()
-
-
-def _kth_largest(maxima: Float[Tensor, "R B"], k: int) -> Float[Tensor, " R"]:
-    """No more than the k-th largest entry of each row: the k largest maxima are k entries. At least 0."""
-    if maxima.shape[1] < k:
-        return maxima.new_zeros(len(maxima))
-    return maxima.topk(k, dim=1).values[:, -1].clamp_min(0)
-
-
-def _largest_of_rows(codes: Codes, k: int) -> Bool[Tensor, " E"]:
-    """The k largest of each row; of equal ones, those that come first."""
-    by_size = codes.values.argsort(descending=True, stable=True)
-    order = by_size[codes.rows[by_size].argsort(stable=True)]
-    rank = torch.arange(len(order), device=order.device) - codes.starts[codes.rows]
-    return torch.zeros_like(codes.values, dtype=torch.bool).scatter_(0, order, rank < k)
-
-
-def _starts(rows: Int[Tensor, " E"], n_rows: int) -> Int[Tensor, " N1"]:
-    return torch.nn.functional.pad(torch.bincount(rows, minlength=n_rows).cumsum(0), (1, 0))
-
-
 def _products(
-    rows: Int[Tensor, " E"], columns: Int[Tensor, " E"], y: Float[Tensor, "N D"], W: Float[Tensor, "F D"]
+    rows: Int[Tensor, " E"],
+    columns: Int[Tensor, " E"],
+    y: Float[Tensor, "N D"],
+    W: Float[Tensor, "F D"],
+    b: Float[Tensor, " F"] | None,
+    number: Int[Tensor, " 1"],
 ) -> Float[Tensor, " E"]:
+    """y[row] · W[column] + b[column] of as many entries; 0 of what is none."""
     out, width = y.new_empty(len(rows)), y.shape[1]
     if len(rows):
         programs, inputs = triton.cdiv(len(rows), _ENTRIES), (y.contiguous(), W.contiguous())
-        loops.products[programs,](rows, columns, *inputs, out, len(rows), **of_products(width))
+        bias = out if b is None else b.contiguous()
+        sizes = of_products(width)
+        loops.products[programs,](rows, columns, *inputs, bias, out, number, len(rows), BIASED=b is not None, **sizes)
     return out
 
 

@@ -12,60 +12,12 @@ import triton.language as tl
 
 
 @triton.jit
-def _products(x, W, n, f, N, F, D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr):
-    """x[n] · W[f] of a tile, in float32: x and W are bfloat16."""
-    total = tl.zeros((BLOCK_N, BLOCK_F), tl.float32)
-    row, column = n.to(tl.int64)[:, None] * D, f.to(tl.int64)[None, :] * D
-    for first in range(0, D, BLOCK_D):
-        d = first + tl.arange(0, BLOCK_D)
-        of_x = tl.load(x + row + d[None, :], mask=(n[:, None] < N) & (d[None, :] < D), other=0.0)
-        of_W = tl.load(W + column + d[:, None], mask=(f[None, :] < F) & (d[:, None] < D), other=0.0)
-        total = tl.dot(of_x, of_W, total)
-    return total
-
-
-@triton.jit
-def screen(
-    x, W, b, x_norms, W_norms, limits, counter, rows, columns, capacity, N, F,
-    D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
+def products(
+    rows, columns, y, W, b, out, number, room,
+    D: tl.constexpr, BIASED: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Append, in no particular order, every entry that may be positive and no smaller than its row's limit.
-
-    `x_norms[n] · W_norms[f]` bounds the error of a product. Entries past `capacity` are counted only.
-    """
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    f = tl.program_id(1) * BLOCK_F + tl.arange(0, BLOCK_F)
-    pre = _products(x, W, n, f, N, F, D, BLOCK_N, BLOCK_F, BLOCK_D)
-    error = tl.load(x_norms + n, mask=n < N, other=0.0)[:, None] * tl.load(W_norms + f, mask=f < F, other=0.0)[None, :]
-    upper = pre + tl.load(b + f, mask=f < F, other=0.0)[None, :] + error
-    limit = tl.load(limits + n, mask=n < N, other=0.0)[:, None]
-    chosen = ((upper > 0) & (upper >= limit) & (n[:, None] < N) & (f[None, :] < F)).to(tl.int32)
-    of_row = tl.sum(chosen, axis=1)
-    before = (tl.cumsum(of_row, axis=0) - of_row)[:, None] + tl.cumsum(chosen, axis=1) - chosen
-    at = tl.atomic_add(counter, tl.sum(of_row, axis=0)) + before
-    wanted = (chosen > 0) & (at < capacity)
-    tl.store(rows + at, tl.broadcast_to(n[:, None], (BLOCK_N, BLOCK_F)), mask=wanted)
-    tl.store(columns + at, tl.broadcast_to(f[None, :], (BLOCK_N, BLOCK_F)), mask=wanted)
-
-
-@triton.jit
-def block_maxima(
-    x, W, b, x_norms, W_norms, maxima, N, F,
-    D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
-    """A lower bound of the largest of every BLOCK_F neighbors of each row."""
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    f = tl.program_id(1) * BLOCK_F + tl.arange(0, BLOCK_F)
-    pre = _products(x, W, n, f, N, F, D, BLOCK_N, BLOCK_F, BLOCK_D)
-    error = tl.load(x_norms + n, mask=n < N, other=0.0)[:, None] * tl.load(W_norms + f, mask=f < F, other=0.0)[None, :]
-    lower = pre + tl.load(b + f, mask=f < F, other=0.0)[None, :] - error
-    largest = tl.max(tl.where(f[None, :] < F, lower, float("-inf")), axis=1)
-    tl.store(maxima + n.to(tl.int64) * tl.num_programs(1) + tl.program_id(1), largest, mask=n < N)
-
-
-@triton.jit
-def products(rows, columns, y, W, out, E, D: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_D: tl.constexpr):
-    """out[e] = y[row of e] · W[column of e]."""
+    """out[e] = y[row of e] · W[column of e], with BIASED + b[column of e], of the first `number`; 0 of what is none."""
+    E = tl.minimum(tl.load(number), room)
     e = tl.program_id(0) * BLOCK_E + tl.arange(0, BLOCK_E)
     n = tl.load(rows + e, mask=e < E, other=0).to(tl.int64)[:, None] * D
     f = tl.load(columns + e, mask=e < E, other=0).to(tl.int64)[:, None] * D
@@ -74,7 +26,10 @@ def products(rows, columns, y, W, out, E, D: tl.constexpr, BLOCK_E: tl.constexpr
         d = first + tl.arange(0, BLOCK_D)[None, :]
         inside = (e[:, None] < E) & (d < D)
         total += tl.load(y + n + d, mask=inside, other=0.0) * tl.load(W + f + d, mask=inside, other=0.0)
-    tl.store(out + e, tl.sum(total, axis=1), mask=e < E)
+    result = tl.sum(total, axis=1)
+    if BIASED:
+        result += tl.load(b + tl.load(columns + e, mask=e < E, other=0), mask=e < E, other=0.0)
+    tl.store(out + e, tl.where(e < E, result, 0.0), mask=e < room)
 
 
 @triton.jit
@@ -116,24 +71,54 @@ def outer_sums(column_starts, order, rows, values, y, total, D: tl.constexpr, BL
 
 
 @triton.jit
+def column_sums(column_starts, order, values, sums, counts, SUMS: tl.constexpr, BLOCK: tl.constexpr):
+    """Of the entries of each column the sum of values, in float64 and rounded once, or how many are positive."""
+    f = tl.program_id(0)
+    first, last = tl.load(column_starts + f), tl.load(column_starts + f + 1)
+    total = tl.zeros((BLOCK,), tl.float64)
+    for start in range(first, last, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        value = tl.load(values + tl.load(order + at, mask=at < last, other=0), mask=at < last, other=0.0)
+        if SUMS:
+            total += value.to(tl.float64)
+        else:
+            total += (value > 0).to(tl.float64)
+    if SUMS:
+        tl.store(sums + f, tl.sum(total, axis=0).to(tl.float32))
+    else:
+        tl.store(counts + f, tl.sum(total, axis=0).to(tl.int64))
+
+
+@triton.jit
 def adam(
-    parameter, gradient, mean, square, scale, rate, beta1, new1, beta2, new2, root, epsilon,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, UNIT_ROWS: tl.constexpr,
+    parameter, gradient, mean, square, rounded, norms, missed, clip,
+    scale, rate, beta1, new1, beta2, new2, root, epsilon,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, UNIT_ROWS: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """A step of Adam on one row, read and written once; the numbers are those of `loops.adam`."""
+    """A step of Adam on one row, read and written once; the numbers are those of `loops.adam`, and
+    gradients are multiplied by `clip` too.
+
+    With ROUND the row is also left in bfloat16, and its ‖·‖₄. Where entries were `missed` only the gradient is cleared.
+    """
     d = tl.arange(0, BLOCK_D)
     at = tl.program_id(0).to(tl.int64) * D + d
     inside = d < D
-    w = tl.load(parameter + at, mask=inside, other=0.0)
-    g = scale * tl.load(gradient + at, mask=inside, other=0.0)
-    if UNIT_ROWS:
-        g -= tl.sum(g * w, axis=0) * w
-    m = beta1 * tl.load(mean + at, mask=inside, other=0.0) + new1 * g
-    v = beta2 * tl.load(square + at, mask=inside, other=0.0) + new2 * g * g
-    w -= rate * m / (tl.sqrt(v) * root + epsilon)
-    if UNIT_ROWS:
-        w /= tl.sqrt(tl.sum(w * w, axis=0))
-    tl.store(parameter + at, w, mask=inside)
-    tl.store(mean + at, m, mask=inside)
-    tl.store(square + at, v, mask=inside)
+    if tl.load(missed) == 0:
+        scale_by = scale * tl.load(clip)
+        w = tl.load(parameter + at, mask=inside, other=0.0)
+        g = scale_by * tl.load(gradient + at, mask=inside, other=0.0)
+        if UNIT_ROWS:
+            g -= tl.sum(g * w, axis=0) * w
+        m = beta1 * tl.load(mean + at, mask=inside, other=0.0) + new1 * g
+        v = beta2 * tl.load(square + at, mask=inside, other=0.0) + new2 * g * g
+        w -= rate * m / (tl.sqrt(v) * root + epsilon)
+        if UNIT_ROWS:
+            w /= tl.sqrt(tl.sum(w * w, axis=0))
+        tl.store(parameter + at, w, mask=inside)
+        tl.store(mean + at, m, mask=inside)
+        tl.store(square + at, v, mask=inside)
+        if ROUND:
+            tl.store(rounded + at, w.to(tl.bfloat16), mask=inside)
+            squares = tl.where(inside, w * w, 0.0)
+            tl.store(norms + tl.program_id(0), tl.sqrt(tl.sqrt(tl.sum(squares * squares, axis=0))))
     tl.store(gradient + at, tl.zeros((BLOCK_D,), tl.float32), mask=inside)

@@ -21,6 +21,9 @@ _GRID = 48
 class TokenCounts:
     """How often each feature fired on each token of the vocabulary; only pairs that occurred are held.
 
+    Counts are held in lists of which each is more than twice as long as the next, so that a pair is sorted again only
+    as often as the number of pairs doubles.
+
     Args:
         n_features: F.
         vocab_size: V.
@@ -28,8 +31,7 @@ class TokenCounts:
 
     def __init__(self, n_features: int, vocab_size: int) -> None:
         self._features, self._vocab = n_features, vocab_size
-        self._pairs = torch.zeros(0, dtype=torch.int64)  # feature * V + token, sorted
-        self._counts = torch.zeros(0, dtype=torch.int64)
+        self._lists: list[tuple[Tensor, Tensor]] = []  # feature * V + token, sorted, and how often
         self._seen = torch.zeros(vocab_size, dtype=torch.int64)  # of each token
         self._new: list[Tensor] = []
         self._n_new = 0
@@ -51,7 +53,8 @@ class TokenCounts:
         merged._seen = self._seen + other._seen
         for part in (self, other):
             part._count_new()
-            merged._include(part._pairs, part._counts)
+            merged._lists += part._lists
+        merged._join(all_of_them=True)
         return merged
 
     def results(self) -> dict[str, Float[Tensor, " F"]]:
@@ -59,7 +62,9 @@ class TokenCounts:
         (`token_entropy_above_chance`, negative for what fires on some tokens only), and the shares of its commonest
         token and of its three commonest, `top1_share` and `top3_share`; NaN for features that never fired."""
         self._count_new()
-        feature, count = self._pairs // self._vocab, self._counts.double()
+        self._join(all_of_them=True)
+        pairs, counts = self._lists[0]
+        feature, count = pairs // self._vocab, counts.double()
         total = self._per_feature(feature, count)
         share = count / total[feature]
         # By feature, the commonest token first.
@@ -81,14 +86,21 @@ class TokenCounts:
         return torch.zeros(self._features, dtype=torch.float64).index_add_(0, feature, values)
 
     def _count_new(self) -> None:
-        self._include(*torch.cat(self._new or [self._pairs[:0]]).unique(return_counts=True))
+        new = torch.cat(self._new or [torch.zeros(0, dtype=torch.int64)])
+        self._lists.append(new.unique(return_counts=True))
         self._new, self._n_new = [], 0
+        self._join()
 
-    def _include(self, pairs: Int[Tensor, " P"], counts: Int[Tensor, " P"]) -> None:
-        both = torch.cat([self._pairs, pairs])
-        self._pairs, place = both.unique(return_inverse=True)
-        merged = torch.zeros(len(self._pairs), dtype=torch.int64)
-        self._counts = merged.index_add_(0, place, torch.cat([self._counts, counts]))
+    def _join(self, all_of_them: bool = False) -> None:
+        """Make one of the last two lists as long as the last is not much the shorter, or of all."""
+        while len(self._lists) > 1 and (all_of_them or len(self._lists[-2][0]) <= 2 * len(self._lists[-1][0])):
+            self._lists.append(_sum(self._lists.pop(-2), self._lists.pop()))
+
+
+def _sum(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Of two lists of pairs and how often they are, one."""
+    pairs, place = torch.cat([first[0], second[0]]).unique(return_inverse=True)
+    return pairs, torch.zeros(len(pairs), dtype=torch.int64).index_add_(0, place, torch.cat([first[1], second[1]]))
 
 
 def chance_entropy(seen: Int[Tensor, " V"], draws: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

@@ -9,7 +9,7 @@ import torch
 from sae_cli.dictionaries.objective import Objective, gradient
 from sae_cli.kernels.kernel import AdamState, AdamStep, Kernel
 from sae_cli.state import State, number
-from sae_cli.tensor_types import Int, Tensor
+from sae_cli.tensor_types import Float, Int, Tensor
 
 
 class Adam:
@@ -54,7 +54,15 @@ class Adam:
             own: learning rates of parameters, by name, that have one of their own.
         """
         self.number += 1
-        step = AdamStep(lr, self._betas, self.number, self._gradient_scale())
+        step = AdamStep(lr, self._betas, self.number, self._scale)
+        if self._clip is not None:
+            clip = self._clip_factor(self._clip)
+            # Read only where that is not to wait for the device.
+            step = (
+                step._replace(clip=clip)
+                if kernel.runs_ahead
+                else step._replace(gradient_scale=self._scale * float(clip))
+            )
         rates = own or {}
         for parameter in self._held:
             gradient(parameter).zero_()
@@ -79,8 +87,6 @@ class Adam:
             each.mean.copy_(state[f"mean.{name}"])
             each.square.copy_(state[f"square.{name}"])
 
-    def _gradient_scale(self) -> float:
-        if self._clip is None:
-            return self._scale
-        norm = self._scale * float(torch.nn.utils.get_total_norm([state.gradient for state in self.states.values()]))
-        return self._scale * min(1.0, self._clip / (norm + 1e-6))
+    def _clip_factor(self, clip: float) -> Float[Tensor, ""]:
+        norm = torch.nn.utils.get_total_norm([state.gradient for state in self.states.values()])
+        return (clip / (self._scale * norm.double() + 1e-6)).clamp_max(1).to(norm.dtype)

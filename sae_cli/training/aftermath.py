@@ -57,6 +57,10 @@ class Aftermath:
                 each.lost |= each.alive & anew
         self._all.append(_After(step, tokens, l0, alive.clone(), torch.zeros_like(alive)))
 
+    def is_due(self, tokens: int, window: int) -> bool:
+        """Whether `watch` would count."""
+        return any(each.died == _NOT_YET and tokens - each.tokens >= window for each in self._all)
+
     def watch(self, tokens: int, since_fired: Int[Tensor, " F"], window: int) -> None:
         """Count, where `window` tokens have passed since a resampling, the features that did not fire in them.
 
@@ -74,6 +78,11 @@ class Aftermath:
                     f"of {int(each.alive.sum()):,} features that were alive at the resampling after step "
                     f"{each.step:,}, {each.died:,} have not fired in the {passed:,} tokens since"
                 )
+
+    def watched(self, tokens: int, since_fired: Int[Tensor, " F"]) -> Aftermath:
+        """This, once what there is at the end is counted."""
+        self.watch(tokens, since_fired, 0)
+        return self
 
     def facts(self) -> list[Document]:
         """A line for the manifest for each resampling."""

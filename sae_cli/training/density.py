@@ -44,15 +44,29 @@ class DensityCounter:
             tokens: of the batch.
             step: number of steps done with it.
         """
-        self._current += count
+        self._current = self._current + count
         self._tokens += tokens
         if len(self._closed) < len(self._ends) and step == self._ends[len(self._closed)]:
-            self._closed.append((self._current.cpu(), self._tokens, step))
+            self._closed.append((self._current, self._tokens, step))
             self._current, self._tokens = torch.zeros_like(self._current), 0
+
+    def mark(self) -> tuple[Int[Tensor, " F"], int, int]:
+        """Where it stands, for `go_back`."""
+        return self._current, self._tokens, len(self._closed)
+
+    def go_back(self, mark: tuple[Int[Tensor, " F"], int, int]) -> None:
+        """Forget the batches that were added since."""
+        self._current, self._tokens, closed = mark
+        del self._closed[closed:]
+
+    def to_host(self) -> None:
+        """Move the windows that have ended to the host."""
+        self._closed = [(count.cpu(), tokens, step) for count, tokens, step in self._closed]
 
     def tensors(self) -> dict[str, Tensor]:
         """The windows that have ended: `count` int64 [W, F], and int64 [W] `tokens` and `step`, the steps done at the
         end of each."""
+        self.to_host()
         counts = [count for count, _, _ in self._closed]
         return {
             "count": torch.stack(counts) if counts else torch.zeros(0, len(self._current), dtype=torch.int64),

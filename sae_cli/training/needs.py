@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from typing import NamedTuple
+
+import torch
 
 from sae_cli.activations.columns import Columns
 from sae_cli.config.commands.train import TrainConfig
+from sae_cli.dictionaries.objective import gradient
 from sae_cli.jobs.estimate import Estimate
 from sae_cli.tensor_types import Float, Tensor
 from sae_cli.training.trainer import Trainer
@@ -27,7 +32,7 @@ def estimate(
     trainer: Trainer, sample: Float[Tensor, "N C"], columns: Columns, config: TrainConfig, filling: float
 ) -> Estimate:
     """Made once the buffer is full, because then the speed of both halves has been measured."""
-    step = trainer.time_of_a_step(*columns.pair(sample[: config.train.batch_size]))
+    step = seconds_of_a_step(trainer, *columns.pair(sample[: config.train.batch_size]))
     widths = Widths.of(columns, sample.shape[1])
     return Estimate(
         disk=disk_bytes(config, widths),
@@ -35,6 +40,21 @@ def estimate(
         reading=filling * (config.tokens / len(sample) - 1),
         work=step * trainer.recipe.steps,
     )
+
+
+@torch.no_grad()
+def seconds_of_a_step(trainer: Trainer, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"] | None = None) -> float:
+    """What the loss of a batch of raw activations and its gradients take; nothing is changed."""
+    trial = copy.copy(trainer.objective)  # with the same parameters and gradients, which are zero
+    x = x.to(trainer.activation_sum.device)
+    y = x if y is None else y.to(x.device)
+    float(trainer.add_gradients(trial, x, y).squared_error)  # the first call is slower
+    started = time.monotonic()
+    float(trainer.add_gradients(trial, x, y).squared_error)
+    seconds = time.monotonic() - started
+    for parameter in trial.parameters.values():
+        gradient(parameter).zero_()
+    return seconds
 
 
 def memory_bytes(config: TrainConfig, widths: Widths) -> int:

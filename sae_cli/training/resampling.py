@@ -179,10 +179,18 @@ class Resampler:
             return (ENCODER_NORM * alive.mean(dim=0)).expand_as(read)
         return read * (ENCODER_NORM * alive.norm(dim=1).mean())
 
+    def slows(self, steps_done: int) -> bool:
+        """Whether there can be features that go part of the way in the next step."""
+        last = self._plan.rewarm_steps - 1
+        return self._rule.local and any(at <= steps_done < at + last for at in self._plan.at)
+
     @contextmanager
     def slowed(self, objective: Objective, steps_done: int) -> Iterator[None]:
         """A step of the optimizer, of which features that have begun again by the rule `local` go only part of the way:
         1/n of it in the first of the n steps that they have to warm up, all of it in the last."""
+        if not self.slows(steps_done):
+            yield
+            return
         factor = (steps_done + 1 - self._began) / max(1, self._plan.rewarm_steps)
         slow = ((self._began >= 0) & (factor < 1)).nonzero().squeeze(1)
         if not len(slow):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import time
+from collections import deque
+from contextlib import nullcontext
 from functools import reduce
 from operator import add
 
@@ -12,33 +12,31 @@ import torch
 
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.dictionaries.decoder_fit import DecoderFit
-from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Objective, Start, StepContext, gradient
+from sae_cli.dictionaries.objective import BatchSums, MakeObjective, Objective, StepContext
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.errors import JobError
 from sae_cli.kernels.choice import KernelChoice
-from sae_cli.state import State, Stateful, below, check_like, number, of
+from sae_cli.kernels.kernel import Kernel
+from sae_cli.state import State, Stateful
 from sae_cli.tensor_types import Bool, Float, Tensor
 from sae_cli.training.adam import Adam
 from sae_cli.training.aftermath import Aftermath
 from sae_cli.training.cone import Cone
 from sae_cli.training.density import DensityCounter
+from sae_cli.training.divergence import diverged
 from sae_cli.training.forbidden import ForbiddenDirection
-from sae_cli.training.initialize import activation_scale, initial_decoder_bias, random_directions
+from sae_cli.training.initialize import beginning
 from sae_cli.training.l0_control import L0Control
 from sae_cli.training.recipe import Recipe
 from sae_cli.training.resampling import Resampler
+from sae_cli.training.run_ahead import LAG, Before, Coming, Launched, go_back
 from sae_cli.training.schedules import warmup, warmup_then_decay
+from sae_cli.training.trainer_state import restore, state_of
 from sae_cli.training.units import LossUnits, loss_units
 from sae_cli.training.window import Window
 
 TRAINING, DECODER_FIT = "training", "decoder fit"
 """The phases: of most architectures there is but the first."""
-_GROWING = {
-    *(f"density.{name}" for name in ("count", "tokens", "step")),
-    *(f"resampler.{name}" for name in ("resampled", "recent", "written", "sizes")),
-    *(f"resampler.aftermath.{name}" for name in ("step", "tokens", "l0", "alive", "lost", "died", "window")),
-}
-"""What gets longer in the state of a trainer."""
 
 
 class Trainer:
@@ -68,20 +66,11 @@ class Trainer:
         self.recipe = recipe
         written = None if written is sample else written
         targets = sample if written is None else written
-        self.read_scale = activation_scale(sample) if recipe.scale_activations else 1.0
-        self.scale = activation_scale(targets) if recipe.scale_activations and written is not None else self.read_scale
-        scaled = targets * self.scale
-        self.variance = float((scaled - scaled.mean(dim=0)).double().square().sum(dim=1).mean())
-        b_dec = initial_decoder_bias(scaled, recipe.b_dec_init)
-        rows = random_directions(recipe.dict_size, targets.shape[1], recipe.seed)
-        start = Start(rows, rows, b_dec)
-        if written is not None:
-            b_pre = initial_decoder_bias(sample * self.read_scale, recipe.b_dec_init)
-            start = Start(random_directions(recipe.dict_size, sample.shape[1], recipe.seed), rows, b_dec, b_pre)
+        self.read_scale, self.scale, self.variance, start = beginning(recipe, sample, written)
         self.objective = make_objective(start := start.to(device))
         self.objective.b_pre = start.b_pre
         self._asked_l1, self.width = self.objective.l1, targets.shape[1]
-        self._convert_l1()
+        self.convert_l1()
         self.forbidden = None if forbidden is None else ForbiddenDirection(forbidden.to(device))
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
@@ -93,18 +82,14 @@ class Trainer:
         self.step_number = 0
         self.tokens_since_fired = torch.zeros(recipe.dict_size, dtype=torch.int64, device=device)
         self.density = DensityCounter(recipe.dict_size, recipe.steps, recipe.density_windows, device)
-        self.resampler = Resampler(
-            recipe.resampling,
-            recipe.dict_size,
-            (sample.shape[1], targets.shape[1]),
-            recipe.seed,
-            (self.read_scale, self.scale),
-            written is None,
-            device,
-        )
+        widths, scales, tied = (sample.shape[1], targets.shape[1]), (self.read_scale, self.scale), written is None
+        plan, features = recipe.resampling, recipe.dict_size
+        self.resampler = Resampler(plan, features, widths, recipe.seed, scales, tied, device)
         self.activation_sum = torch.zeros(targets.shape[1], dtype=torch.float64, device=device)
         self.tokens = 0
         self.window = Window()
+        self._launched: deque[Launched] = deque()
+        self._missed = torch.zeros((), dtype=torch.bool, device=device)
 
     @property
     def fitting_decoder(self) -> bool:
@@ -132,11 +117,10 @@ class Trainer:
     @property
     def sparsity(self) -> float:
         """What the penalty's coefficient is multiplied by at this step."""
-        return 0.0 if self.fitting_decoder else self._rise * self.l0_control.factor
+        return 0.0 if self.fitting_decoder else self._rise(self.step_number) * self.l0_control.factor
 
-    @property
-    def _rise(self) -> float:
-        return warmup(self.step_number, self.recipe.main_steps, self.recipe.sparsity_warmup)
+    def _rise(self, steps_done: int) -> float:
+        return warmup(steps_done, self.recipe.main_steps, self.recipe.sparsity_warmup)
 
     @torch.no_grad()
     def step(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"] | None = None) -> None:
@@ -150,44 +134,102 @@ class Trainer:
             JobError: the loss is no longer finite.
         """
         y = x if y is None else y
+        while len(self._launched) >= LAG:
+            self._look_at(self._launched.popleft())
         if self.resampler.is_due(self.step_number):
+            self.settle()
             self._resample()
         if self.fitting_decoder:
-            self._begin_decoder_fit()
-        self.resampler.remember(x, y, self.step_number)
+            self.begin_decoder_fit()
+        self._launch(x, y, self._runs_ahead)
+        if self.resampler.aftermath.is_due(self.tokens, self._dead_for_resampling):
+            self.settle()
+            self.resampler.aftermath.watch(self.tokens, self.tokens_since_fired, self._dead_for_resampling)
 
-        sums = self._add_gradients(self.objective, x, y)
-        loss = sums.squared_error + sums.penalty
-        if not math.isfinite(loss):
-            raise self.diverged(f"the loss is {loss}")
+    @property
+    def _runs_ahead(self) -> bool:
+        """Whether the host need not know what a step has come to before it launches the next."""
+        waits = self.cone or self.recipe.target_l0 is not None or self.resampler.slows(self.step_number)
+        return self.kernels.kernel.runs_ahead and not waits
 
+    def _launch(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"], ahead: bool) -> None:
+        """Begin a step; it is looked at later if the host runs `ahead`, and else before parameters move."""
+        kernel, n, number = self.kernels.kernel, len(x), self.step_number
+        progress = (number + 1) / max(1, self.recipe.main_steps)
+        with kernel.ahead(self._missed) if ahead else nullcontext({}) as found:
+            before, sums = Before.of(self), self.add_gradients(self.objective, x, y)
+            coming = Coming(sums, self._missed if ahead else None, found)
+            step = Launched(x, y, number, self.tokens, self._rise(number + 1), progress, before, coming)
+            if not ahead:
+                self._look_at(step)
+            self._move(kernel)
+        self.objective.hold_sparsity(sums.l0.double() / n, progress, ~self._missed)
+        if ahead:
+            self._launched.append(step)
+        self.step_number += 1
+        self.tokens += n
+        self.tokens_since_fired = (self.tokens_since_fired + n).masked_fill(sums.fired, 0)
+        self.density.add(sums.count, n, self.step_number)
+        self.activation_sum = self.activation_sum + y.sum(dim=0)
+
+    def _move(self, kernel: Kernel) -> None:
+        """Let the optimizer make its step."""
         if self.forbidden:
             self.forbidden.project_gradient(self.objective)
         own = {} if self.recipe.threshold_lr is None else {"log_threshold": self._scheduled(self.recipe.threshold_lr)}
         with self.resampler.slowed(self.objective, self.step_number):
-            self.adam.step(self.kernels.kernel, self.lr, own)
+            self.adam.step(kernel, self.lr, own)
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
         if self.cone:
             self.cone.project_rows(self.objective.W_dec)
-        self.kernels.observe(sums.l0 / (len(x) * self.recipe.dict_size))
-        self.step_number += 1
-        l0, progress = sums.l0 / len(x), self.step_number / max(1, self.recipe.main_steps)
-        self.objective.hold_sparsity(l0, progress)
-        self.l0_control.observe(l0, self._rise, progress)
 
-        self.tokens += len(x)
-        self.tokens_since_fired = (self.tokens_since_fired + len(x)).masked_fill(sums.fired, 0)
-        self.resampler.aftermath.watch(self.tokens, self.tokens_since_fired, self._dead_for_resampling)
-        self.density.add(sums.count, len(x), self.step_number)
-        self.activation_sum += y.sum(dim=0)
-        self.window.add(len(x), sums)
+    def _look_at(self, step: Launched) -> None:
+        """Take note of what a step has come to; go back to it if it was not made."""
+        outcome, n, kernel = step.coming.outcome(), len(step.x), self.kernels.kernel
+        kernel.learn(outcome.found)
+        if outcome.missed:
+            return self._make_again(step)
+        if not math.isfinite(outcome.loss):
+            raise self.diverged(f"the loss is {outcome.loss}", step.number)
+        self.resampler.remember(step.x, step.y, step.number)
+        self.window.add(n, outcome)
+        self.l0_control.observe(outcome.l0 / n, step.rise, step.progress)
+        self.kernels.observe(outcome.l0 / (n * self.recipe.dict_size))
+        if self.kernels.kernel is not kernel:
+            self.settle()
+        return None
 
-    def _add_gradients(self, objective: Objective, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> BatchSums:
+    def _make_again(self, step: Launched) -> None:
+        """Go back to a step, and make it and those after it one by one."""
+        steps = [step, *self._launched]
+        self._launched.clear()
+        self._missed.zero_()
+        go_back(self, step)
+        for each in steps:
+            self._launch(each.x, each.y, ahead=False)
+
+    def settle(self) -> None:
+        """Wait until all steps have been made, and take note of them.
+
+        Raises:
+            JobError: the loss is no longer finite.
+        """
+        while self._launched:
+            self._look_at(self._launched.popleft())
+        self.density.to_host()
+
+    def add_gradients(self, objective: Objective, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"]) -> BatchSums:
         """The batch's loss; its gradients are added to those that are there: none, but for a trial."""
         kernel = self.kernels.kernel
-        context = StepContext(batch_size=len(x), sparsity=self.sparsity, dead=self.dead_features)
-        rows = kernel.rows_at_once if objective.divisible and kernel.rows_at_once else len(x)
+        context = StepContext(
+            batch_size=len(x),
+            sparsity=self.sparsity,
+            dead=self.dead_features,
+            may_be_dead=self.tokens >= self.recipe.dead_after,
+        )
+        at_once = kernel.rows_at_once(self.recipe.dict_size) if objective.divisible else None
+        rows = at_once or len(x)
         read = (x * self.read_scale).split(rows)
         written = read if y is x else (y * self.scale).split(rows)
         sums = reduce(add, (objective.accumulate(*part, kernel, context) for part in zip(read, written, strict=True)))
@@ -202,8 +244,10 @@ class Trainer:
         if self.forbidden:
             self.forbidden.project_rows(self.objective)
 
-    def _begin_decoder_fit(self) -> None:
+    def begin_decoder_fit(self) -> None:
+        """Go over to the last phase, if there is one and it has not begun."""
         if isinstance(self.objective, ReluObjective):
+            self.settle()
             self.objective = DecoderFit(self.objective, keep_encoder="W_enc" in self.recipe.frozen)
             self.adam = self._make_adam()
 
@@ -218,7 +262,8 @@ class Trainer:
         """From the loss that the L1 coefficient was given for to that of training."""
         return loss_units(self.recipe.l1_units, self.scale, self.width)
 
-    def _convert_l1(self) -> None:
+    def convert_l1(self) -> None:
+        """Bring the L1 coefficient to the units of training."""
         if self._asked_l1:
             self.objective.l1 = self._asked_l1 * self.units.l1
 
@@ -228,33 +273,14 @@ class Trainer:
         Raises:
             JobError: a parameter is not.
         """
+        self.settle()
         for name, parameter in {**self.objective.tensors(), "activation_mean": self.activation_sum}.items():
             if not parameter.isfinite().all():
                 raise self.diverged(f"{name} is not finite")
 
-    def diverged(self, found: str) -> JobError:
-        """The one line for a training that has gone to infinity."""
-        clip = self.recipe.clip_grad_norm
-        return JobError(
-            f"{found} at step {self.step_number:,} of {self.recipe.steps:,}, at a learning rate of {self.lr:g}: lower "
-            f"train.lr= (now {self.recipe.lr:g}), set train.clip_grad_norm= "
-            f"(now {'null' if clip is None else format(clip, 'g')}), or look in metrics.jsonl for where the loss "
-            "begins to rise"
-        )
-
-    @torch.no_grad()
-    def time_of_a_step(self, x: Float[Tensor, "N D"], y: Float[Tensor, "N E"] | None = None) -> float:
-        """Seconds that the loss and its gradients take; nothing is changed."""
-        trial = copy.copy(self.objective)  # with the same parameters and gradients, which are zero
-        x = x.to(self.activation_sum.device)
-        y = x if y is None else y.to(x.device)
-        self._add_gradients(trial, x, y)  # the first call is slower
-        started = time.monotonic()
-        self._add_gradients(trial, x, y)
-        seconds = time.monotonic() - started
-        for parameter in trial.parameters.values():
-            gradient(parameter).zero_()
-        return seconds
+    def diverged(self, found: str, step: int | None = None) -> JobError:
+        """The one line for a training that has gone to infinity, in a step or by now."""
+        return diverged(found, self.step_number if step is None else step, self.lr, self.recipe)
 
     @property
     def dead_features(self) -> Bool[Tensor, " F"]:
@@ -275,6 +301,7 @@ class Trainer:
 
     def close_window(self) -> dict[str, int | float | str]:
         """The training curve's next line."""
+        self.settle()
         line = self.window.line(self.variance, self.units.loss)
         self.window = Window()
         return {
@@ -289,62 +316,31 @@ class Trainer:
 
     def state(self) -> dict[str, Tensor]:
         """All that training needs to go on from here as if it had not been stopped; the data have their own."""
-        return {
-            "step_number": number(self.step_number),
-            "tokens": number(self.tokens),
-            "scale": number(self.scale),
-            **({} if self.objective.b_pre is None else {"read_scale": number(self.read_scale)}),
-            "variance": number(self.variance),
-            "tokens_since_fired": self.tokens_since_fired,
-            "activation_sum": self.activation_sum,
-            **below("window", self.window.state()),
-            **{
-                name: tensor
-                for part, each in self._parts().items()
-                for name, tensor in below(part, each.state()).items()
-            },
-        }
+        self.settle()
+        return state_of(self)
 
     def restore(self, state: State) -> None:
         """Take up the state of a trainer with the same recipe; any error where it is not."""
-        device = self.activation_sum.device
-        self.step_number, self.tokens = int(state["step_number"]), int(state["tokens"])
-        if not 0 <= self.step_number <= self.recipe.steps:
-            raise ValueError(f"step {self.step_number:,} of {self.recipe.steps:,}")
-        if self.fitting_decoder and "objective.offset" in state:
-            self._begin_decoder_fit()
-        check_like(state, self.state(), _GROWING)
-        self.scale, self.variance = float(state["scale"]), float(state["variance"])
-        self.read_scale = float(state.get("read_scale", state["scale"]))
-        if not self.fitting_decoder:
-            self._convert_l1()
-        self.tokens_since_fired = state["tokens_since_fired"].to(device)
-        self.activation_sum = state["activation_sum"].to(device)
-        self.window = Window.of(of("window", state))
-        for part, each in self._parts().items():
-            each.restore(of(part, state))
+        restore(self, state)
 
-    def _parts(self) -> dict[str, Stateful]:
-        return {
-            "objective": self.objective,
-            "adam": self.adam,
-            "kernels": self.kernels,
-            "density": self.density,
-            "resampler": self.resampler,
-            "l0_control": self.l0_control,
-        }
+    def parts(self) -> dict[str, Stateful]:
+        """What has a state of its own."""
+        names = ("objective", "adam", "kernels", "density", "resampler", "l0_control")
+        return {name: getattr(self, name) for name in names}
 
     def aftermath(self) -> Aftermath:
         """What became of the features that were alive at each resampling; of the last ones, up to now."""
-        self.resampler.aftermath.watch(self.tokens, self.tokens_since_fired, 0)
-        return self.resampler.aftermath
+        self.settle()
+        return self.resampler.aftermath.watched(self.tokens, self.tokens_since_fired)
 
     def history(self) -> dict[str, Tensor]:
         """What `density_history.safetensors` holds: how often features fired, and which were resampled when."""
+        self.settle()
         return {**self.density.tensors(), **self.resampler.tensors()}
 
     def dictionary(self) -> Dictionary:
         """The dictionary in raw units: the scale folded in, decoder rows as they are."""
+        self.settle()
         mean = self.activation_sum / max(1, self.tokens) * self.scale
         tensors = {**self.objective.tensors(), "activation_mean": mean.float()}
         return self.objective.dictionary(tensors).in_units_divided_by(self.read_scale, self.scale)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sae_cli.dictionaries.objective import BatchSums
 from sae_cli.state import State, number
 from sae_cli.tensor_types import Tensor
+from sae_cli.training.run_ahead import Outcome
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Window:
     penalty: float = 0.0
     l0: int = 0
 
-    def add(self, tokens: int, sums: BatchSums) -> None:
+    def add(self, tokens: int, sums: Outcome) -> None:
         self.tokens += tokens
         self.squared_error += sums.squared_error
         self.penalty += sums.penalty

@@ -203,7 +203,7 @@ def test_a_batch_in_parts_is_the_batch(name, x):
     whole, of_whole = gradients(make(name, True), x, ReferenceKernel())
     parts, of_parts = gradients(make(name, True), x, ReferenceKernel(), parts=3)
     torch.testing.assert_close(parts, whole)
-    assert of_parts.squared_error == pytest.approx(of_whole.squared_error)
+    assert of_parts.squared_error == pytest.approx(float(of_whole.squared_error))
     assert of_parts.penalty == pytest.approx(of_whole.penalty)
     assert of_parts.l0 == of_whole.l0 and torch.equal(of_parts.count, of_whole.count)
 
@@ -232,9 +232,9 @@ def test_fast_kernels_agree_with_the_reference(name, fast):
     found, sums = gradients(make(name, True, torch.float32, shape, **settings), x, kernel, 1, context)
     for key, gradient in expected.items():
         assert (found[key] - gradient).norm() <= 1e-4 * gradient.norm(), key
-    assert sums.squared_error == pytest.approx(of_reference.squared_error, rel=1e-5)
-    assert sums.penalty == pytest.approx(of_reference.penalty, rel=1e-4)
-    assert sums.l0 == pytest.approx(of_reference.l0, rel=1e-3)
+    assert sums.squared_error == pytest.approx(float(of_reference.squared_error), rel=1e-5)
+    assert sums.penalty == pytest.approx(float(of_reference.penalty), rel=1e-4)
+    assert sums.l0 == pytest.approx(float(of_reference.l0), rel=1e-3)
     assert sums.count.sum() == sums.l0  # entries within rounding of a limit may be others
     assert (sums.count - of_reference.count).abs().sum() <= 2e-3 * sums.l0
 
@@ -250,9 +250,9 @@ def test_the_dictionary_computes_what_was_trained(name, x):
     kept = int((f > 0).sum())
     assert ((sums.count - (f > 0).sum(dim=0)).abs().sum()) == sums.l0 - kept
     # The threshold of a batch is the smallest entry it kept, which is not above itself.
-    assert kept == sums.l0 - (name in ("batch_topk", "matryoshka"))
+    assert kept == int(sums.l0) - (name in ("batch_topk", "matryoshka"))
     if kept == sums.l0 and name != "matryoshka":
-        assert float((x - dictionary.decode(f)).square().sum()) == pytest.approx(sums.squared_error, rel=1e-4)
+        assert float((x - dictionary.decode(f)).square().sum()) == pytest.approx(float(sums.squared_error), rel=1e-4)
 
 
 def test_no_auxiliary_loss_without_dead_features(x):

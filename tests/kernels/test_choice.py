@@ -79,7 +79,7 @@ def test_on_a_gpu_the_plain_kernel_stands_in_where_triton_cannot(monkeypatch, ca
 
     monkeypatch.setattr(choice, "find_spec", lambda name: True)
     monkeypatch.setattr(choice, "_triton_kernel", Kernel)
-    monkeypatch.setattr(choice, "CompiledKernel", ReferenceKernel)
+    monkeypatch.setattr(choice, "CompiledKernel", lambda adam: ReferenceKernel())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.full(shape, 1.0))
     monkeypatch.setattr(torch, "zeros", lambda *shape, device: torch.full(shape, 0.0))

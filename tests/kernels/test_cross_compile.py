@@ -15,7 +15,10 @@ pytest.importorskip("triton")
 SCRIPT = Path(__file__).with_name("cross_compile.py")
 SHARED = {"sm_80": 166_912, "sm_90": 232_448, "sm_120": 101_376, "gfx942": 65_536, "gfx90a": 65_536}
 """Bytes of shared memory that a program may have."""
-KERNELS = {"screen", "block_maxima", "products", "residual", "outer_sums", "adam"}
+KERNELS = {
+    *("screen", "block_maxima", "row_limits", "add_to_histogram", "batch_limit", "places", "mark_largest"),
+    *("products", "residual", "outer_sums", "column_sums", "adam"),
+}
 SHORT = [("sm_90", 2304), ("gfx942", 2304)]
 ALL = [(target, width) for target in SHARED for width in (512, 2304, 9216) if (target, width) not in SHORT]
 

@@ -79,3 +79,24 @@ def test_merged_counts_have_the_same_chance():
     merged = parts[0].merge(parts[1]).results()
     for name, values in whole.results().items():
         assert torch.equal(values.nan_to_num(), merged[name].nan_to_num())
+
+
+def test_pairs_are_sorted_again_only_as_their_number_doubles(monkeypatch):
+    """Of n batches of as many new pairs: n·log n of them in all, not n²."""
+    sorted_pairs = []
+
+    def counted(first, second):
+        sorted_pairs.append(len(first[0]) + len(second[0]))
+        return original(first, second)
+
+    original = token_counts._sum
+    monkeypatch.setattr(token_counts, "_sum", counted)
+    monkeypatch.setattr(token_counts, "_KEYS_AT_ONCE", 1)
+    batches, each = 64, 50
+    counts = TokenCounts(batches * each, 3)
+    for i in range(batches):
+        active = torch.zeros(1, batches * each)
+        active[0, i * each : (i + 1) * each] = 1
+        counts.add(given(f=active, tokens=torch.tensor([i % 3])))
+    assert counts.results()["top1_share"].tolist() == [1.0] * (batches * each)
+    assert sum(sorted_pairs) <= batches * each * 8  # log2 of 64 and the last time; each batch anew would be 33 times

@@ -1,8 +1,10 @@
 """Scale, biases and directions a dictionary starts from."""
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.objective import tied_encoder_scale
@@ -59,3 +61,26 @@ def test_the_first_reconstruction_is_as_long_as_the_input():
     reconstruction = (x @ rows.T * tied_encoder_scale(600, 24)).relu() @ rows
     assert (reconstruction.norm(dim=1) / x.norm(dim=1)).mean().item() == pytest.approx(1, abs=0.1)
     assert tied_encoder_scale(20, 24) == 1
+
+
+@pytest.mark.parametrize("init", [BiasInit.mean, BiasInit.geometric_median])
+def test_statistics_hold_no_copy_of_the_window_in_float64(init):
+    """Some rows at a time: of a window of a million numbers no tensor of as many numbers is made in float64."""
+
+    class Largest(TorchDispatchMode):
+        of_float64 = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+                self.of_float64 = max(self.of_float64, result.numel())
+            return result
+
+    x = torch.randn(2**17, 8)
+    with Largest() as largest:
+        scale, bias = activation_scale(x), initial_decoder_bias(x, init)
+    assert largest.of_float64 <= 2**17
+    numbers = x.double().numpy()
+    assert scale == pytest.approx(8**0.5 / np.linalg.norm(numbers, axis=1).mean(), rel=1e-12)
+    if init is BiasInit.mean:
+        np.testing.assert_allclose(bias, numbers.mean(axis=0), atol=1e-7)

@@ -13,6 +13,7 @@ import torch
 from sae_cli.config.sae import BiasInit
 from sae_cli.dictionaries.relu import ReluObjective
 from sae_cli.training.recipe import Recipe
+from sae_cli.training.needs import seconds_of_a_step
 from sae_cli.training.trainer import Trainer
 
 def objective(start):
@@ -26,7 +27,7 @@ recipe = Recipe(
 )
 x = torch.randn(4096, 512)
 trainer = Trainer(recipe, objective, x, torch.device("cpu"))
-trainer.time_of_a_step(x)
+seconds_of_a_step(trainer, x)
 for _ in range(3):
     trainer.step(x)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
