@@ -6,6 +6,7 @@ card = sae_cli.card("runs/train/demo/…")         # what it belongs to: model, 
 sae_cli.save("runs/mine", dictionary, card)      # a run directory that every command reads
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from sae_cli.runs.dictionary_run import save as save
 
 __all__ = ["Card", "Wiring", "card", "load", "save"]
+
+# Two pools of threads take turns on the same cores, torch's and that of our loops. One that waits in a loop of its own
+# takes the other's time: up to half of a training step. To be read by OpenMP when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOMES = {
     "Card": "sae_cli.dictionaries.card",
