@@ -66,6 +66,7 @@ class LiveActivations:
         # On a GPU the next pass runs while dictionaries train on this one; on a CPU they would only disturb each other.
         on_gpu = device.type == "cuda"
         self._queue = torch.cuda.Stream(device) if on_gpu else None
+        self.device = device
         self.stays = stays and device.type != "cpu"
         self._passes = SharedStream(lambda first: prefetched(self._run(first)) if on_gpu else self._run(first))
         self.forward_seconds = 0.0
