@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-import gpu
+import gpu  # noqa: E402
 
 
 def test_the_commands_are_printed_without_a_gpu():
