@@ -76,6 +76,6 @@ def test_passes_say_whether_they_are_finite_before_they_are_handed_over(monkeypa
         return found
 
     monkeypatch.setattr(live.model, "capture", broken)
-    with pytest.raises(JobError, match="training activations: expected finite .*, found NaN or infinity in 1 of 62"):
+    with pytest.raises(JobError, match=r"training activations: expected finite .*, found NaN or infinity in 1 of 62"):
         next(blocks[0])
     assert [next(lenient).activations.isfinite().all().item() for _ in range(3)] == [True, True, False]
