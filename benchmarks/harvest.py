@@ -27,11 +27,14 @@ from sae_cli.terminal import console
 def main() -> None:
     parser = timing.parser(__doc__)
     parser.add_argument("--tokens", type=int, default=400_000)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("overrides", nargs="*", help="of sae harvest: model=… hook=… layer=…")
     arguments = parser.parse_args()
     console.configure(quiet=True)
-    config = configured(HarvestConfig, [f"tokens={arguments.tokens}", *arguments.overrides])
-    live = LiveActivations(config, torch.device("cpu"))
+    config = configured(
+        HarvestConfig, [f"tokens={arguments.tokens}", f"device={arguments.device}", *arguments.overrides]
+    )
+    live = LiveActivations(config, torch.device(arguments.device))
     site = live.watch(config)
     per_row = live.stream.policy.context - 1
     passes = -(-arguments.tokens // (per_row * config.model_rows))
@@ -49,7 +52,9 @@ def main() -> None:
             # from the first pass to the last shard on disk
             clocks.append(read_run(result.directory).fact("seconds", float))
 
-        measured = timing.interleave({"bare forward pass": bare, "sae harvest": whole}, arguments.rounds, warmup=1)
+        measured = timing.interleave(
+            {"bare forward pass": bare, "sae harvest": whole}, arguments.rounds, 1, live.device
+        )
     measured["sae harvest"] = timing.Timing(clocks[1:])
     tokens = {"bare forward pass": passes * config.model_rows * per_row, "sae harvest": arguments.tokens}
     figures = [

@@ -32,7 +32,7 @@ def peers(kind: str, start: Start, k: int, l1: float) -> Iterator[tuple[str, Ste
     """Every installed peer with an architecture of this kind: `l1` or `topk`."""
     if find_spec("sae_lens"):
         # Without bfloat16 in hardware, autocast makes it several times slower: its fastest setting is float32.
-        for autocast in (False, True) if any(timing.bfloat16()) else (False,):
+        for autocast in (False, True) if start.W_enc.is_cuda or any(timing.bfloat16()) else (False,):
             label = "bf16 autocast" if autocast else "fp32"
             yield f"SAELens, {label}", _saelens(kind, start, k, l1, autocast)
     if find_spec("dictionary_learning"):
@@ -49,17 +49,19 @@ def _saelens(kind: str, start: Start, k: int, l1: float, autocast: bool) -> Step
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
-    features, width = start.W_enc.shape
+    (features, width), device = start.W_enc.shape, str(start.W_enc.device)
     if kind == "l1":
-        sae = StandardTrainingSAE(StandardTrainingSAEConfig(d_in=width, d_sae=features, l1_coefficient=l1))
+        sae = StandardTrainingSAE(
+            StandardTrainingSAEConfig(d_in=width, d_sae=features, l1_coefficient=l1, device=device)
+        )
     else:
-        sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=width, d_sae=features, k=k))
+        sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=width, d_sae=features, k=k, device=device))
     _copy(sae.W_enc, start.W_enc.T)
     _copy(sae.W_dec, start.W_dec)
     _copy(sae.b_enc, start.b_enc)
     _copy(sae.b_dec, start.b_dec)
     settings = SAETrainerConfig(
-        total_training_samples=10**9, train_batch_size_samples=1, lr=LR, lr_end=LR, autocast=autocast
+        total_training_samples=10**9, train_batch_size_samples=1, lr=LR, lr_end=LR, autocast=autocast, device=device
     )
     trainer = SAETrainer(settings, sae, data_provider=iter(()))
 
@@ -77,7 +79,7 @@ def _dictionary_learning_l1(start: Start, l1: float) -> Step:
     features, width = start.W_enc.shape
     trainer = StandardTrainer(
         steps=10**6, activation_dim=width, dict_size=features, layer=0, lm_name="", lr=LR, l1_penalty=l1,
-        warmup_steps=1, sparsity_warmup_steps=None, device="cpu",
+        warmup_steps=1, sparsity_warmup_steps=None, device=str(start.W_enc.device),
     )  # fmt: skip
     _copy(trainer.ae.encoder.weight, start.W_enc)
     _copy(trainer.ae.encoder.bias, start.b_enc)
@@ -92,7 +94,7 @@ def _dictionary_learning_topk(start: Start, k: int) -> Step:
     features, width = start.W_enc.shape
     trainer = TopKTrainer(
         steps=10**6, activation_dim=width, dict_size=features, k=k, layer=0, lm_name="", lr=LR, warmup_steps=1,
-        device="cpu",
+        device=str(start.W_enc.device),
     )  # fmt: skip
     _copy(trainer.ae.encoder.weight, start.W_enc)
     _copy(trainer.ae.encoder.bias, start.b_enc)
@@ -114,17 +116,18 @@ def _numbered(trainer: Any) -> Step:
 
 def _sparsify(start: Start, k: int) -> Step:
     """The loop of its trainer around one batch, without the model's forward pass."""
-    os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its kernels are for GPUs; read when it is imported
+    if not start.W_enc.is_cuda:
+        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its kernels are for GPUs; read when it is imported
     from sparsify import SparseCoder, SparseCoderConfig
 
     features, width = start.W_enc.shape
-    coder = SparseCoder(width, SparseCoderConfig(num_latents=features, k=k))
+    coder = SparseCoder(width, SparseCoderConfig(num_latents=features, k=k), device=start.W_enc.device)
     _copy(coder.encoder.weight, start.W_enc)
     _copy(coder.encoder.bias, start.b_enc)
     _copy(coder.W_dec, start.W_dec)
     _copy(coder.b_dec, start.b_dec)
     optimizer = torch.optim.Adam(coder.parameters(), lr=LR)
-    since_fired = torch.zeros(features, dtype=torch.long)
+    since_fired = torch.zeros(features, dtype=torch.long, device=start.W_enc.device)
 
     def step(x: Tensor) -> None:
         out = coder(x, dead_mask=since_fired > 10_000_000)
@@ -135,7 +138,7 @@ def _sparsify(start: Start, k: int) -> Step:
         optimizer.zero_grad()
         if coder.cfg.normalize_decoder:
             coder.set_decoder_norm_to_unit_norm()
-        fired = torch.zeros(features, dtype=torch.bool)
+        fired = torch.zeros(features, dtype=torch.bool, device=start.W_enc.device)
         fired[out.latent_indices.flatten()] = True
         since_fired.add_(len(x))
         since_fired[fired] = 0

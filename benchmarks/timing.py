@@ -40,16 +40,30 @@ class Timing:
         return (high - low) / 2 / self.median
 
 
-def interleave(contenders: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2) -> dict[str, Timing]:
-    """Call each contender once a round, so that what else the machine does meets all of them alike."""
+def interleave(
+    contenders: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warmup: int = 2,
+    device: torch.device | None = None,
+) -> dict[str, Timing]:
+    """Call each contender once a round, so that what else the machine does meets all of them alike; what it has
+    launched on a GPU is waited for."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(warmup + rounds):
         for name, call in contenders.items():
+            wait_for(device)
             started = time.perf_counter()
             call()
+            wait_for(device)
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - started)
     return {name: Timing(each) for name, each in seconds.items()}
+
+
+def wait_for(device: torch.device | None) -> None:
+    """Until a GPU has done what was launched there."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def ratio(slow: Timing, fast: Timing) -> float:

@@ -7,7 +7,9 @@ that are not finite were left out, n is smaller than the rows would give.
 
 from __future__ import annotations
 
+import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields, replace
@@ -22,7 +24,7 @@ from sae_cli.activations.shards import check_shards
 from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.run_directory import Run
 from sae_cli.artifacts.stored_run import FinishedRun
-from sae_cli.artifacts.tensors import map_tensor
+from sae_cli.artifacts.tensors import map_tensor, write_tensors
 from sae_cli.config.data import NonFinite
 from sae_cli.errors import JobError
 from sae_cli.kernels import loops
@@ -33,8 +35,14 @@ ACTIVATIONS, ROWS = "activations", "rows"
 
 _FEW = 100
 """Shards until which the manifest takes no time to speak of."""
+_MOST_WRITERS = 4
 _SELDOM = 20
 """How many times as long as writing it takes passes before it is written again."""
+
+
+def writers() -> int:
+    """Shards that are written at once: one for two cores, up to four."""
+    return max(1, min(_MOST_WRITERS, (os.cpu_count() or 1) // 2))
 
 
 class ShardPlan(NamedTuple):
@@ -72,9 +80,9 @@ class ShardPlan(NamedTuple):
 class ShardWriter:
     """Collects rows and their activations and writes a shard whenever one is full.
 
-    A shard is written in a thread while the next one is collected; leaving the context waits for the last. The
-    manifest, which lists all of them, is written again after each while they are few, and then so seldom that it takes
-    a twentieth of the time at most.
+    Shards are written in as many threads as `writers` says while the next one is collected, and noted in their order;
+    leaving the context waits for the last. The manifest, which lists all of them, is written again after each while
+    they are few, and then so seldom that it takes a twentieth of the time at most.
 
     Args:
         run: that is being written.
@@ -97,17 +105,18 @@ class ShardWriter:
         self._shard = first_shard
         self._rows: list[TokenRows] = []
         self._blocks: list[ActivationBlock] = []
-        self._thread = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
+        self._at_once = writers()
+        self._threads = ThreadPoolExecutor(self._at_once)
+        self._writing: deque[Future[None]] = deque()
         self._unsaved, self._save_from = False, 0.0
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._thread.shutdown()
+        self._threads.shutdown()
         if kind is None:
-            self._wait()
+            self._wait(0)
         if self._unsaved:
             self.run.save_progress()
 
@@ -132,22 +141,32 @@ class ShardWriter:
         return min((self._shard + 1) * self.plan.rows_per_shard, self.plan.rows) - self.rows_added
 
     def _finish_shard(self) -> None:
-        self._wait()
-        self._writing = self._thread.submit(self._write, self._shard, self._rows, self._blocks)
+        self._wait(self._at_once - 1)
+        before = self._writing[-1] if self._writing else None
+        self._writing.append(self._threads.submit(self._write, self._shard, self._rows, self._blocks, before))
         self._shard += 1
         self._rows, self._blocks = [], []
 
-    def _wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
+    def _wait(self, for_all_but: int) -> None:
+        """Until no more shards than these are being written."""
+        while len(self._writing) > for_all_but:
+            self._writing.popleft().result()
 
-    def _write(self, shard: int, rows: list[TokenRows], blocks: list[ActivationBlock]) -> None:
+    def _write(
+        self, shard: int, rows: list[TokenRows], blocks: list[ActivationBlock], before: Future[None] | None
+    ) -> None:
+        """Write a shard, and note it once the one before it is."""
         activations_name, rows_name = self.plan.file_names(shard)
         block = self._finite(ActivationBlock.join(blocks), activations_name)
         tokens = torch.cat([torch.from_numpy(each.tokens) for each in rows])
         document = torch.cat([torch.from_numpy(each.document) for each in rows])
-        self.run.write_tensors(rows_name, {"tokens": tokens, "document": document})
-        self.run.write_tensors(activations_name, vars(block))
+        folder, files = self.run.directory, {}
+        files[rows_name] = write_tensors(folder / rows_name, {"tokens": tokens, "document": document})
+        files[activations_name] = write_tensors(folder / activations_name, vars(block))
+        if before:
+            before.result()
+        for name, record in files.items():
+            self.run.note_file(name, record)
         self._unsaved = True
         if shard < _FEW or time.monotonic() >= self._save_from:
             started = time.monotonic()

@@ -66,6 +66,7 @@ class LiveActivations:
         # On a GPU the next pass runs while dictionaries train on this one; on a CPU they would only disturb each other.
         on_gpu = device.type == "cuda"
         self._queue = torch.cuda.Stream(device) if on_gpu else None
+        self.device = device
         self.stays = stays and device.type != "cpu"
         self._passes = SharedStream(lambda first: prefetched(self._run(first)) if on_gpu else self._run(first))
         self.forward_seconds = 0.0
@@ -107,9 +108,11 @@ class LiveActivations:
     def _run(self, first: int) -> Iterator[Pass]:
         rows = islice(enumerate(self.stream.forever(self._config.model_rows)), first, None)
         for number, block in prefetched(rows):
-            blocks = next(live_blocks([block], self.capture))
-            # Here, in the thread that waits for the passes, so that whoever trains on them need not wait.
-            finite = {site: is_finite(each.activations) for site, each in blocks.items()} if self.stays else {}
+            # All of it in the queue, and waited for in the thread that makes passes: whoever trains on them need not.
+            with torch.cuda.stream(self._queue):
+                blocks = next(live_blocks([block], self.capture))
+                finite = {site: is_finite(each.activations) for site, each in blocks.items()} if self.stays else {}
+                self._wait()
             yield Pass(number, block, blocks, finite)
 
     def blocks(self, site: Site, first: int = 0, refuse: bool = False) -> Iterator[ActivationBlock]:
@@ -140,13 +143,22 @@ class LiveActivations:
         with torch.cuda.stream(self._queue):
             captured = self.model.capture(rows, self._sites)
             at_rest = {site: self._at_rest(activations) for site, activations in captured.items()}
-        if self.stays and self._queue:
-            self._queue.synchronize()
+        self._wait()
         self.forward_seconds += time.monotonic() - before
         return at_rest
 
     def _at_rest(self, activations: SiteActivations) -> SiteActivations:
-        return activations.float() if self.stays else activations.float().cpu()
+        if not self.stays:
+            return activations.float().cpu()
+        kept = activations.float()
+        if kept.is_cuda:  # it may be read outside of the queue, and is not given away before that is done
+            kept.record_stream(torch.cuda.default_stream(kept.device))
+        return kept
+
+    def _wait(self) -> None:
+        """Until what is in the queue has been done, where activations stay on the device."""
+        if self.stays and self._queue:
+            self._queue.synchronize()
 
     def epochs(self, tokens: int) -> float:
         """How often the text is read for so many activations: 1 where it does not run out."""

@@ -109,6 +109,10 @@ class Run:
         link_file(source, self.directory / name)
         self._record(name, record)
 
+    def note_file(self, name: str, record: FileRecord) -> None:
+        """Take in a file that has been written to its place by itself."""
+        self._record(name, record)
+
     def append_line(self, name: str, value: LogLine) -> None:
         """Add one JSON object to a log that can be followed while the run goes on; `finish` seals it."""
         line = json.dumps(value, allow_nan=False)

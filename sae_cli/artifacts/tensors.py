@@ -60,7 +60,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Facts | N
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     plain = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(plain.view(torch.uint8).numpy()) if plain.numel() else memoryview(b"")
+    return plain.view(torch.uint8).numpy().data if plain.numel() else memoryview(b"")
 
 
 def read_tensors(path: Path, record: FileRecord | None = None, verify: bool = True) -> dict[str, Tensor]:

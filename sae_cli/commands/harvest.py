@@ -12,7 +12,15 @@ import torch
 
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
-from sae_cli.activations.harvested import ACTIVATIONS, ROWS, ShardPlan, ShardWriter, complete_shards, count_activations
+from sae_cli.activations.harvested import (
+    ACTIVATIONS,
+    ROWS,
+    ShardPlan,
+    ShardWriter,
+    complete_shards,
+    count_activations,
+    writers,
+)
 from sae_cli.activations.live import LiveActivations, Pass, stream_key
 from sae_cli.activations.text_read import check_same_text, warn_if_text_changed
 from sae_cli.artifacts.run_directory import Run
@@ -136,7 +144,8 @@ class Harvest(Job):
     def _estimate(self) -> Estimate:
         width, item = self.width, getattr(torch, self.config.dtype.value).itemsize
         origin = 3 * torch.int64.itemsize
-        shard = 2 * min(self.plan.rows, self.plan.rows_per_shard) * self.plan.per_row  # one is written, one collected
+        at_once = 1 + min(writers(), self.plan.shards - 1)  # some are written, one collected
+        shard = at_once * min(self.plan.rows, self.plan.rows_per_shard) * self.plan.per_row
         return Estimate(
             disk=self.plan.tokens * (width * item + origin),
             memory=shard * (width * (4 + item) + 2 * origin) + sum(p.nbytes for p in self.live.model.hf.parameters()),

@@ -49,8 +49,7 @@ from sae_cli.training.trackers.tracking import Tracking, check_trackers
 from sae_cli.training.trainer import TRAINING, Trainer
 from sae_cli.training.units import in_training, l1_facts
 
-_CODES_AT_ONCE = 2**27
-"""Numbers of a matrix of codes that are held at once."""
+_CODES_AT_ONCE = 2**27  # numbers of a matrix [N, F]
 
 _MISSED = 0.05
 """Share of `k` by which L0 may differ without a word."""
@@ -159,6 +158,8 @@ class Training(Job):
         """Write what is known before the first step; returns the losses of an earlier attempt."""
         for complaint in beyond(self.config):
             console.warn(complaint)
+        if self.device.type == "cuda":
+            console.log(f"{self.config.train.batch_size:,} tokens a step (train.batch_size)")
         if self._saved:
             console.log(f"resuming {self.directory} after step {self._saved.step:,} of {self.recipe.steps:,}")
         elif self._attempt:
@@ -304,9 +305,8 @@ def held_out_figures(
     trainer.check_finite()
     dictionary = trainer.dictionary()
     sums = ReconstructionSums(origin=dictionary.activation_mean)
-    # As many as a matrix [N, F] of them is allowed to have numbers.
-    at_once = max(1, min(4096, _CODES_AT_ONCE // dictionary.n_features))
-    parts = (part.to(dictionary.W_dec.device) for part in held_out.split(at_once))
+    at_once, device = max(1, min(4096, _CODES_AT_ONCE // dictionary.n_features)), dictionary.W_dec.device
+    parts = (part.to(device) for part in held_out.split(at_once))
     measure((Encoded(dictionary, *columns.pair(part)) for part in parts), sums)
     figures = sums.results()
     if not math.isfinite(figures["fvu"] or 0.0):

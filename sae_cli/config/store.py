@@ -14,7 +14,7 @@ from sae_cli.config.commands import command_names, schema_of
 from sae_cli.config.files import read_amounts_in_files
 from sae_cli.config.groups import GROUPS
 from sae_cli.config.location import runs_folder
-from sae_cli.config.scaling import BY_STEPS, by_steps
+from sae_cli.config.scaling import BY_DEVICE, BY_STEPS, by_device, by_steps
 
 BASE = "base_"
 """Prefix of schema names; these are not options that a user chooses."""
@@ -28,6 +28,7 @@ def register() -> None:
     """Put the schemas into Hydra's ConfigStore, once a process."""
     OmegaConf.register_new_resolver("runs_folder", runs_folder, replace=True)
     OmegaConf.register_new_resolver(BY_STEPS, by_steps, replace=True)
+    OmegaConf.register_new_resolver(BY_DEVICE, by_device, replace=True)
     read_amounts_in_files()
     store = ConfigStore.instance()
     store.store(group="hydra/launcher", name=SHARED_LAUNCHER, node=BasicLauncherConf)

@@ -32,7 +32,7 @@ class TrainingConfig:
     """Optimisation and bookkeeping; counts of tokens unless a name says steps.
 
     Attributes:
-        batch_size: tokens a step.
+        batch_size: tokens a step; on a GPU more by default.
         lr: peak learning rate of Adam.
         adam_beta1, adam_beta2: Adam's decay rates.
         clip_grad_norm: gradients with a larger norm, over all parameters together, are scaled down to it; null for

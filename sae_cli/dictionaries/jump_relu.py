@@ -114,7 +114,7 @@ class JumpReluObjective(Objective):
         """∂f/∂θ = -θ/ε and ∂L0/∂θ = -1/ε in the window; times θ for log θ."""
         ramp = in_window / self.bandwidth
         gradient(self.log_threshold).sub_(theta.square() * near.column_sums(d_f * ramp))
-        self._ramps += theta * near.column_sums(ramp)
+        self._ramps = self._ramps + theta * near.column_sums(ramp)
 
     def finish_gradients(self, context: StepContext) -> None:
         if self.penalty == "l0_target":
@@ -125,7 +125,7 @@ class JumpReluObjective(Objective):
             gradient(self.log_threshold).sub_(self._ramps * slope)
         self._l0 = torch.zeros_like(self._l0)
         self._crowded = (self._ramps / self._ramps.mean().clamp_min(1e-12)).clamp(0.05, 2)
-        self._ramps.zero_()
+        self._ramps = torch.zeros_like(self._ramps)
 
     def hold_sparsity(self, l0: Float[Tensor, ""], progress: float, moved: Bool[Tensor, ""]) -> None:
         if self.penalty != "l0_target" or not self.coefficient:

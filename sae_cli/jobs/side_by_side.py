@@ -30,6 +30,9 @@ Request = TypeVar("Request")
 Outcome = StageResult | Exception
 """A job's result, or the error that ended it."""
 
+_SELDOM = 20
+"""How many times as long as a save takes passes before the next."""
+
 _EXPECTED = (SaeError, OSError)
 
 
@@ -210,15 +213,18 @@ def _made(requests: dict[int, Request], group: Group[Request], turns: _Turns) ->
 def _take_turns(turns: _Turns) -> None:
     """The job that is furthest behind takes the next step; all are saved from time to time, and before a stop."""
     save_every, saved = min(each.job.save_every for each in turns.open_jobs.values()), time.monotonic()
-    resumable = any(each.job.resumable for each in turns.open_jobs.values())
+    resumable, wait = any(each.job.resumable for each in turns.open_jobs.values()), save_every
     with _shown(turns.open_jobs) as board, interruption.postponed():
         while turns.open_jobs:
             number = turns.furthest_behind()
             if step := turns.advance(number):
                 board.advance(number, step.tokens, step.shown)
-            if interruption.is_asked_to_stop() or time.monotonic() - saved >= save_every:
+            if interruption.is_asked_to_stop() or time.monotonic() - saved >= wait:
+                begun = time.monotonic()
                 turns.save()
                 saved = time.monotonic()
+                # A twentieth of the time at most goes into saving, unless it is asked for after every step.
+                wait = max(save_every, _SELDOM * (saved - begun)) if save_every else 0
             for ended in board.rows.keys() & turns.outcomes.keys():
                 board.end(ended, "failed" if isinstance(turns.outcomes[ended], Exception) else "done")
             if interruption.is_asked_to_stop():

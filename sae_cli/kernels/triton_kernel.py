@@ -49,6 +49,8 @@ class TritonKernel(Kernel):
         self._guesses: dict[Hashable, Tensor] = {}
         self._encoder: Rounded | None = None
         self._missed: Bool[Tensor, ""] | None = None
+        self._nothing: Tensor | None = None
+        self._one: Tensor | None = None
         self._found: dict[Hashable, Int[Tensor, ""]] = {}
 
     @contextmanager
@@ -198,8 +200,11 @@ class TritonKernel(Kernel):
         width = parameter.shape[1] if parameter.ndim == 2 else 1
         kept = self._encoder if self._encoder is not None and self._encoder.is_of(parameter) else None
         rounded = (parameter, parameter) if kept is None else (kept.matrix, kept.norms)
-        missed = parameter.new_zeros((), dtype=torch.bool) if self._missed is None else self._missed
-        clip = parameter.new_ones(()) if step.clip is None else step.clip
+        if self._nothing is None or self._nothing.device != parameter.device:
+            self._nothing = torch.zeros((), dtype=torch.bool, device=parameter.device)
+            self._one = torch.ones((), device=parameter.device)
+        missed = self._nothing if self._missed is None else self._missed
+        clip = self._one if step.clip is None else step.clip
         loops.adam[parameter.numel() // width,](
             *state, *rounded, missed.view(torch.uint8), clip, *step.numbers,
             UNIT_ROWS=unit_rows, ROUND=kept is not None, **of_row(width),

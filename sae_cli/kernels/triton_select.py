@@ -6,6 +6,9 @@ without being sorted, and the host need not know how many there are. A place is 
 `features`, of which the first `listed[1]` are looked at; with ROWS only the first `listed[0]` rows of `row_list` are.
 """
 
+# What Triton's functions return is not what their annotations say.
+# pyright: reportArgumentType=false, reportOperatorIssue=false
+
 from __future__ import annotations
 
 import triton

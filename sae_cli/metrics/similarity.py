@@ -14,7 +14,10 @@ MOST_ASSIGNED = 16_384
 """Features up to which a one-to-one assignment is made: it takes A·B numbers of memory and more time than that."""
 
 _CHUNK = 1024
+_COLUMNS = 2**14  # so that a block of cosines is 64 MiB, however many rows there are
 _COSINES_AT_ONCE = 2**24
+_IN_FLOORS = 2**14
+"""Rows of which a floor is the mean, drawn where there are more: it differs by less than a draw does from the next."""
 _DRAWS = 3
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -22,7 +25,10 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def max_cosines(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> Float[Tensor, " A"]:
     """For each row of a the largest cosine with any row of b; the mean of it is MMCS(a → b)."""
     a, b = unit_rows(a), unit_rows(b)
-    return torch.cat([(part @ b.T).amax(dim=1) for part in a.split(_CHUNK)])
+    return torch.cat([
+        torch.stack([(part @ some.T).amax(dim=1) for some in b.split(_COLUMNS)]).amax(dim=0)
+        for part in a.split(_CHUNK)
+    ])  # fmt: skip
 
 
 class NearestRows(NamedTuple):
@@ -73,12 +79,18 @@ def _nearer(one: NearestRows, other: NearestRows) -> NearestRows:
 def nearest_both_ways(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"]) -> tuple[NearestRows, NearestRows]:
     """The nearest rows of b for those of a, and of a for those of b, from one pass over chunks of cosines."""
     a, b = unit_rows(a), unit_rows(b)
-    forward, back = [], NearestOf(len(b))
-    for number, part in enumerate(a.split(_CHUNK)):
-        cosines = part @ b.T
-        forward.append(NearestRows(*cosines.max(dim=1)))
-        back.add(Cosines(cosines, first=number * _CHUNK))
-    return NearestRows(*map(torch.cat, zip(*forward, strict=True))), back.results()
+    forward = [NearestRows(torch.full((len(a),), -torch.inf), torch.zeros(len(a), dtype=torch.int64))]
+    back = []
+    for place, some in enumerate(b.split(_COLUMNS)):
+        found, to_these = [], NearestOf(len(some))
+        for number, part in enumerate(a.split(_CHUNK)):
+            cosines = part @ some.T
+            cosine, index = cosines.max(dim=1)
+            found.append(NearestRows(cosine, index + place * _COLUMNS))
+            to_these.add(Cosines(cosines, first=number * _CHUNK))
+        forward.append(_nearer(forward.pop(), NearestRows(*map(torch.cat, zip(*found, strict=True)))))
+        back.append(to_these.results())
+    return forward[0], NearestRows(*map(torch.cat, zip(*back, strict=True)))
 
 
 def largest_both_ways(similarity: Float[Tensor, "A B"]) -> tuple[NearestRows, NearestRows]:
@@ -118,7 +130,7 @@ def quantiles(values: Float[Tensor, " A"]) -> dict[str, float]:
 
 def random_floor(a: Float[Tensor, "A D"], n: int, generator: torch.Generator) -> tuple[float, float]:
     """MMCS from a to n isotropic random directions: mean and standard deviation over draws."""
-    return _over_draws(a, lambda: torch.randn(n, a.shape[1], generator=generator))
+    return _over_draws(a, lambda: torch.randn(n, a.shape[1], generator=generator), generator)
 
 
 def subspace_floor(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], generator: torch.Generator) -> tuple[float, float]:
@@ -129,7 +141,7 @@ def subspace_floor(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], generator: 
     rows = unit_rows(b).double()
     values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
     root = ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
-    return _over_draws(a, lambda: torch.randn(len(b), b.shape[1], generator=generator) @ root)
+    return _over_draws(a, lambda: torch.randn(len(b), b.shape[1], generator=generator) @ root, generator)
 
 
 def one_to_one(a: Float[Tensor, "A D"], b: Float[Tensor, "B D"], absolute: bool = False) -> Float[Tensor, " _"]:
@@ -152,6 +164,7 @@ def unit_rows(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     return rows.float() / rows.float().norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def _over_draws(a: Float[Tensor, "A D"], draw: Callable[[], Tensor]) -> tuple[float, float]:
-    found = np.array([float(max_cosines(a, draw()).double().mean()) for _ in range(_DRAWS)])
+def _over_draws(a: Float[Tensor, "A D"], draw: Callable[[], Tensor], generator: torch.Generator) -> tuple[float, float]:
+    some = a if len(a) <= _IN_FLOORS else a[torch.randperm(len(a), generator=generator)[:_IN_FLOORS]]
+    found = np.array([float(max_cosines(some, draw()).double().mean()) for _ in range(_DRAWS)])
     return float(found.mean()), float(found.std(ddof=1))

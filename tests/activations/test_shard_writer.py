@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from sae_cli.activations.blocks import ActivationBlock
 from sae_cli.activations.harvested import ShardPlan, ShardWriter
 from sae_cli.artifacts.manifest import read_manifest
 from sae_cli.artifacts.run_directory import Run, open_run
+from sae_cli.errors import JobError
 from sae_cli.text.packing import TokenRows
 
 SHARDS, T, D = 30, 4, 2
@@ -52,3 +55,55 @@ def test_many_are_saved_seldom_and_none_is_lost(tmp_path, saved, monkeypatch, st
             pass
         assert len(saved) == 3 + 1
         assert len(read_manifest(tmp_path / "run").files) == 2 * (SHARDS - 5)
+
+
+def test_several_are_written_at_once_and_listed_in_order(tmp_path, saved, monkeypatch):
+    """The first shard takes until the two after it are on the disk; no more than three are on their way."""
+    lists, started, ended = [], [], threading.Semaphore(0)
+    write, note = harvested.write_tensors, Run.note_file
+
+    def slow(path, tensors):
+        if path.name.startswith("activations"):
+            started.append(path.name)
+            if "00000" in path.name:
+                assert ended.acquire(timeout=30) and ended.acquire(timeout=30)
+            record = write(path, tensors)
+            ended.release()
+            return record
+        return write(path, tensors)
+
+    monkeypatch.setattr(harvested, "writers", lambda: 3)
+    monkeypatch.setattr(harvested, "write_tensors", slow)
+    monkeypatch.setattr(Run, "note_file", lambda self, name, record: (lists.append(name), note(self, name, record)))
+    with open_run(tmp_path / "run", "harvest", {}) as run, ShardWriter(run, PLAN, torch.float32) as writer:
+        for _ in range(SHARDS):
+            add_shards(writer, 1)
+            assert len(writer._writing) <= 3
+    expected = [name for shard in range(SHARDS) for name in reversed(PLAN.file_names(shard))]
+    assert lists == expected and sorted(started) == sorted(expected[1::2])
+    assert len(read_manifest(tmp_path / "run").files) == 2 * SHARDS
+
+
+def test_a_shard_that_cannot_be_written_is_the_end_of_those_after_it(tmp_path, monkeypatch):
+    write = harvested.write_tensors
+
+    def full(path, tensors):
+        if "00002" in path.name:
+            raise JobError("no space")
+        return write(path, tensors)
+
+    monkeypatch.setattr(harvested, "writers", lambda: 2)
+    monkeypatch.setattr(harvested, "write_tensors", full)
+    with (
+        pytest.raises(JobError, match="no space"),
+        open_run(tmp_path / "run", "harvest", {}) as run,
+        ShardWriter(run, PLAN, torch.float32) as writer,
+    ):
+        add_shards(writer, SHARDS)
+    assert len(read_manifest(tmp_path / "run").files) == 2 * 2
+
+
+def test_writers_are_as_many_as_there_are_cores_for_them(monkeypatch):
+    for cores, expected in ((None, 1), (1, 1), (2, 1), (4, 2), (64, 4)):
+        monkeypatch.setattr(harvested.os, "cpu_count", lambda cores=cores: cores)
+        assert harvested.writers() == expected

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from sae_cli.activations.blocks import ActivationBlock
+from sae_cli.activations.live import LiveActivations
 from sae_cli.activations.shuffle import ShuffleBuffer, ShufflePlan
+from sae_cli.config.commands.train import TrainConfig
+from sae_cli.config.compose import configured
+from sae_cli.errors import JobError
 
 META = torch.device("meta")
 
@@ -44,3 +48,34 @@ def test_a_choice_that_is_made_on_the_device_is_brought_to_the_origin():
     (block,) = blocks(8)
     kept = block.select(torch.tensor([1, 3]))
     assert kept.activations.shape == (2, 4) and kept.tokens.tolist() == [1, 3]
+
+
+def live_activations():
+    config = configured(TrainConfig, ["model=demo-xs", "layer=1", "model_rows=2", "data.context=32", "device=cpu"])
+    live = LiveActivations(config, torch.device("cpu"), stays=True)
+    assert not live.stays  # on a CPU they are where they are needed
+    live.stays = True
+    return live, live.watch(config)
+
+
+def test_passes_say_whether_they_are_finite_before_they_are_handed_over(monkeypatch):
+    """So that nobody who trains on them has to look, and wait."""
+    live, site = live_activations()
+    other, same = live_activations()
+    other.stays = False
+    blocks, lenient = (live.blocks(site, 0, refuse=True), other.blocks(same, 0)), live.blocks(site, 0)
+    for _ in range(2):
+        ours, theirs = (next(each) for each in blocks)
+        assert torch.equal(ours.activations, theirs.activations) and ours.activations.dtype == torch.float32
+
+    capture = live.model.capture
+
+    def broken(rows, sites):
+        found = capture(rows, sites)
+        found[site][1, 7] = torch.nan
+        return found
+
+    monkeypatch.setattr(live.model, "capture", broken)
+    with pytest.raises(JobError, match=r"training activations: expected finite .*, found NaN or infinity in 1 of 62"):
+        next(blocks[0])
+    assert [next(lenient).activations.isfinite().all().item() for _ in range(3)] == [True, True, False]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sae_cli.config import scaling
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.harvest import HarvestConfig
 from sae_cli.config.commands.train import TrainConfig
@@ -17,6 +18,7 @@ from sae_cli.config.hook import HookPoint, ModuleHook, Side
 from sae_cli.config.location import conf_dir, option_files
 from sae_cli.config.resample import ResampledEncoder, ResampleRule
 from sae_cli.config.sae import BiasInit, JumpReluSae, L1Units, ReluSae
+from sae_cli.config.settings import flatten
 from sae_cli.errors import RequestError
 from tests.known import the
 
@@ -221,3 +223,21 @@ def test_defaults_of_longer_runs_are_gentler(tokens, batch, factor):
 def test_what_does_not_go_together(overrides, words):
     with pytest.raises(RequestError, match=re.escape(words)):
         config_of(TrainConfig, *overrides)
+
+
+@pytest.mark.parametrize(("device", "there", "tokens", "batch"), [
+    ("auto", False, 500_000_000, 256), ("auto", True, 500_000_000, 4096), ("cpu", True, 500_000_000, 256),
+    ("cuda:1", False, 500_000_000, 4096), ("cuda", True, 750_000, 256), ("cuda", True, 6_000_000, 1024),
+])  # fmt: skip
+def test_on_a_gpu_batches_are_larger_by_default(monkeypatch, tmp_path, device, there, tokens, batch):
+    """As long as 3,000 steps are left; what is asked for is as it is asked for, and the settings say which it was."""
+    driver = tmp_path / "driver"
+    if there:
+        driver.touch()
+    monkeypatch.setattr(scaling, "_GPU_DRIVERS", (driver,))
+    given = [f"device={device}", f"tokens={tokens}"]
+    config = config_of(TrainConfig, *given)
+    assert config.train.batch_size == batch == flatten(config)["train.batch_size"]
+    assert config.train.lr == scaling.by_steps(5.6e-3, tokens, batch)
+    assert config_of(TrainConfig, *given, "train.batch_size=512").train.batch_size == 512
+    assert config_of(TrainConfig, *given, "+recipe=bussmann2024").train.batch_size == 4096

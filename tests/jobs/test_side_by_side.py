@@ -7,6 +7,7 @@ from weakref import ref
 import pytest
 
 from sae_cli.errors import Interrupted, JobError
+from sae_cli.jobs import side_by_side
 from sae_cli.jobs.estimate import Estimate
 from sae_cli.jobs.result import StageResult
 from sae_cli.jobs.side_by_side import Group, Job, Step, Work, run_all, run_one
@@ -119,3 +120,25 @@ def test_a_job_that_has_ended_is_let_go():
 
     run_all([0, 1], lambda request: "one stream", Popping)
     assert gone == [True]
+
+
+@pytest.mark.parametrize(("takes", "every", "saves"), [(0.01, 10, 9), (2, 10, 3), (2, 0, 100)])
+def test_a_twentieth_of_the_time_at_most_goes_into_saving(monkeypatch, takes, every, saves):
+    """A hundred steps of a second, with a clock of their own."""
+    now, saved = [0.0], []
+
+    class Clocked(Counting):
+        save_every = every
+
+        def _steps(self):
+            for step in super()._steps():
+                now[0] += 1
+                yield step
+
+        def _save(self):
+            now[0] += takes
+            saved.append(now[0])
+
+    monkeypatch.setattr(side_by_side.time, "monotonic", lambda: now[0])
+    run(Clocked([], "a", [1] * 100))
+    assert len(saved) == saves

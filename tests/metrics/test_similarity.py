@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_cli.metrics import similarity
 from sae_cli.metrics.similarity import (
@@ -103,3 +104,45 @@ def test_the_nearest_others_against_every_cosine(at_once, monkeypatch):
         others = [other for other in np.argsort(-(unit @ unit[feature]), kind="stable") if other != feature]
         assert index[place].tolist() == others
         np.testing.assert_allclose(cosine[place], (unit @ unit[feature])[others], atol=1e-6)
+
+
+class Products(TorchDispatchMode):
+    """Multiplications of matrix products, and the largest matrix that came of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.made, self.largest = 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function.overloadpacket.__name__ == "mm":
+            self.made += args[0].numel() * args[1].shape[1]
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def test_blocks_of_columns_change_nothing_and_bound_what_is_held(monkeypatch):
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(70, 6, generator=g), torch.randn(90, 6, generator=g)
+    b[70] = b[3]  # of equal ones the first
+    whole = (*nearest_both_ways(a, b), max_cosines(a, b))
+    monkeypatch.setattr(similarity, "_CHUNK", 16)
+    monkeypatch.setattr(similarity, "_COLUMNS", 32)
+    with Products() as products:
+        parts = (*nearest_both_ways(a, b), max_cosines(a, b))
+    assert products.largest == 16 * 32
+    for one, other in zip(whole[:2], parts[:2], strict=True):
+        torch.testing.assert_close(one.cosine, other.cosine)
+        assert torch.equal(one.index, other.index)
+    torch.testing.assert_close(whole[2], parts[2])
+
+
+def test_floors_of_many_rows_are_of_a_part_of_them(monkeypatch):
+    """What they cost grows with the other side alone, and they are what they are of all rows but for a draw."""
+    rows = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
+    whole = random_floor(rows, 500, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(similarity, "_IN_FLOORS", 1000)
+    with Products() as products:
+        part = random_floor(rows, 500, torch.Generator().manual_seed(1))
+    assert products.made == 3 * 1000 * 500 * 8
+    assert part[0] == pytest.approx(whole[0], abs=0.01)

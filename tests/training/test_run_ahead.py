@@ -38,6 +38,10 @@ MAKE = {
     ),
 }
 
+VARIANTS = ("free rows", "jump_relu with tanh")
+ARCHITECTURES = [pytest.param(name, marks=pytest.mark.slow) if name in VARIANTS else name for name in MAKE]
+"""The interpreter takes ten seconds for each."""
+
 WAITS = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "bincount", "_unique2"}
 """Operations that end on the host, or whose result has a size that the host has to know."""
 
@@ -97,7 +101,7 @@ def check_same(fast, plain):
         assert torch.equal(fast.history()[key], tensor), key
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_no_host_wait_between_two_lines_and_the_numbers_of_the_plain_kernel(small, name):
     changes = {"clip_grad_norm": 1.0} if name == "relu" else {}
     fast, plain = made(small, name, **changes), made(small, name, kernel="reference", **changes)
