@@ -32,6 +32,7 @@ _CONFIGURED = {
     "train": "Train a dictionary: sae train model=demo layer=2 l1=1 dict_size=2048",
     "eval": "Evaluate a dictionary: sae eval runs/train/demo/mlp_out.2/relu-F2048-l1_1-seed0",
     "bench": "By SAEBench's core formulas, ours beside them: sae bench RUN suite=core",
+    "probe": "Features as classifiers: sae probe RUN labels=python",
     "prune-high-freq": "Kill the most frequent features: sae prune-high-freq RUN max_freq=0.038",
     "randomize-weights": "Write the model with random weights: sae randomize-weights keep=[embed] seed=0",
     "import": "Take a dictionary of another tool: sae import hf:org/repo/path, or a folder",

@@ -34,7 +34,7 @@ class Curves(NamedTuple):
 
 
 class RankedFeatures:
-    """The entries of a matrix [N, F] by column, in each from the largest to the smallest; what is left out is below all.
+    """The entries of a matrix [N, F] by column, in each from the largest down; what is left out is below all.
 
     Args:
         rows, columns: of the entries [E].

@@ -50,8 +50,8 @@ def p_values(value: np.ndarray, null: float, se: np.ndarray, documents: int) -> 
 
 
 def discoveries(p: np.ndarray, rate: float = 0.05) -> np.ndarray:
-    """Which hypotheses are rejected so that of these no more than `rate` are expected to be true (Benjamini and Hochberg
-    1995); bool of the shape of p."""
+    """Which hypotheses are rejected so that of these no more than `rate` are expected to be true; bool of p's shape
+    (Benjamini and Hochberg 1995)."""
     flat = np.sort(p, axis=None)
     below = np.flatnonzero(flat <= rate * np.arange(1, flat.size + 1) / flat.size)
     return p <= flat[below[-1]] if len(below) else np.zeros(p.shape, dtype=bool)
@@ -79,3 +79,23 @@ def permuted(labels: np.ndarray, document: np.ndarray, stratum: np.ndarray, rng:
     found = np.empty_like(labels)
     found[after] = labels[before][turned]
     return found
+
+
+def combined_interval(differences: np.ndarray, influence: np.ndarray) -> tuple[float, float]:
+    """A 95 % interval of a mean over splits [S] of which each is measured on the same documents: both errors added, as
+    of two crossed random effects, with degrees of freedom by Satterthwaite.
+
+    Args:
+        differences: one a split.
+        influence: what each document adds to their mean [G].
+    """
+    parts = [(float(differences.var(ddof=1)) / len(differences), len(differences) - 1)]
+    if len(influence) > 1:
+        n = len(influence)
+        parts.append((float(n / (n - 1) * (influence**2).sum()), n - 1))
+    variance, mean = sum(part for part, _ in parts), float(differences.mean())
+    if not variance:
+        return mean, mean
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    reach = float(t.ppf(0.975, freedom)) * variance**0.5
+    return mean - reach, mean + reach

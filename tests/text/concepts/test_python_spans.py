@@ -18,8 +18,10 @@ from sae_cli.text.python_files import read_source
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 FILES = [
     "argparse.py", "ast.py", "asyncio/base_events.py", "asyncio/streams.py", "bdb.py", "calendar.py",
-    "cgi.py", "collections/__init__.py", "codeop.py", "contextlib.py", "dataclasses.py", "fractions.py", "gzip.py",
-    "json/decoder.py", "json/encoder.py", "unittest/loader.py", "unittest/mock.py", "statistics.py", "turtle.py", "locale.py",
+    "cgi.py", "collections/__init__.py", "codeop.py", "contextlib.py",
+    "dataclasses.py", "fractions.py", "gzip.py",
+    "json/decoder.py",
+    "json/encoder.py", "unittest/loader.py", "unittest/mock.py", "statistics.py", "turtle.py", "locale.py",
 ]  # fmt: skip
 DEFINED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
