@@ -61,8 +61,8 @@ class ProbeSettings:
 
     truth: bool = False
     concepts: int = number(32, at_least=1)
-    tokens: int = number(400_000, at_least=1)
-    test_tokens: int = number(200_000, at_least=1)
+    tokens: int = number(200_000, at_least=1)
+    test_tokens: int = number(100_000, at_least=1)
     rows_per_document: int | None = number(4, at_least=1)
     fit: int = number(4_000, at_least=10)
     tune: int = number(1_000, at_least=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -152,13 +153,18 @@ class BasisMaker:
 
     Attributes:
         captured: activations, and the features.
-        fitted: which of the tokens bases and thresholds may be taken from [n].
+        fitted: which of the tokens bases and thresholds may be taken from; some of these are, at random [n].
         seed: of what is random.
     """
 
     captured: Captured
     fitted: np.ndarray
     seed: int
+
+    @cached_property
+    def _some(self) -> np.ndarray:
+        chosen = np.random.default_rng([self.seed, 5]).permutation(len(self.fitted))[:_FITTED_TO]
+        return np.sort(self.fitted[chosen])
 
     def bases(self, asked: Sequence[ProbeBasis]) -> list[Basis]:
         """Those that are asked for, but for those by token.
@@ -168,7 +174,7 @@ class BasisMaker:
         """
         found: list[Basis] = []
         x = torch.from_numpy(self.captured.x)
-        some = x[torch.from_numpy(self.fitted[:_FITTED_TO])]
+        some = x[torch.from_numpy(self._some)]
         mean = some.mean(dim=0)
         fits = Bases(some, mean, 1.0, self.seed)
         for each in asked:
@@ -191,17 +197,18 @@ class BasisMaker:
         is_fitted = np.zeros(len(counts), dtype=bool)
         is_fitted[self.fitted] = True
         fires = np.bincount(self.captured.columns[is_fitted[row]], minlength=n_features)
+        some = self._some
         rows, columns, values = [], [], []
         at_once = max(1, 2**24 // len(x))
         for begin in range(0, n_features, at_once):
             scores = ((x - mean) @ directions[begin : begin + at_once].T).numpy()
-            ordered = np.sort(scores[self.fitted], axis=0)[::-1]
             for j in range(scores.shape[1]):
-                if n := int(fires[begin + j]):
-                    above = np.flatnonzero(scores[:, j] >= ordered[n - 1, j])
+                if n := int(fires[begin + j] * len(some) / len(self.fitted)):
+                    threshold = np.partition(scores[some, j], len(some) - n)[len(some) - n]
+                    above = np.flatnonzero(scores[:, j] >= threshold)
                     rows.append(above)
                     columns.append(np.full(len(above), begin + j))
-                    values.append(scores[above, j] - ordered[n - 1, j] + 1e-6)
+                    values.append(scores[above, j] - threshold + 1e-6)
         row, column, value = (
             np.concatenate(each) if each else np.zeros(0, np.int64) for each in (rows, columns, values)
         )

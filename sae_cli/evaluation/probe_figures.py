@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sae_cli.evaluation.probe_bases import Basis, DenseBasis
+from sae_cli.evaluation.probe_bases import Basis
 from sae_cli.evaluation.probe_capture import Captured
 from sae_cli.evaluation.probe_samples import Sample, Unseen, only_seen
 from sae_cli.metrics.logistic import Regression, by_folds, by_tuning, log_loss
@@ -229,13 +229,16 @@ def dense_probes(
     """Logistic regressions on the activations, on what the dictionary makes of them, and on what it leaves; and the
     first of them."""
     fit, tune = only_seen(sample.fit), only_seen(sample.tune)
-    known = {"x": captured.x, "x_hat": captured.y_hat, "error": captured.y - captured.y_hat}
+    parts = (places.fit, places.tune, test.rows)
+    known = {
+        "x": [captured.x[rows].astype(np.float64) for rows in parts],
+        "x_hat": [captured.y_hat[rows].astype(np.float64) for rows in parts],
+        "error": [(captured.y[rows] - captured.y_hat[rows]).astype(np.float64) for rows in parts],
+    }
     reports, probes = {}, {}
-    for name, values in known.items():
-        basis = DenseBasis(name, values)
-        every = np.arange(basis.n_features)
-        probes[name] = by_tuning(basis.dense(places.fit, every), fit.y, basis.dense(places.tune, every), tune.y)
-        reports[name] = _of_probe(f"dense {name}", probes[name], basis.dense(test.rows, every), test)
+    for name, (fitted, tuned, tested) in known.items():
+        probes[name] = by_tuning(fitted, fit.y, tuned, tune.y)
+        reports[name] = _of_probe(f"dense {name}", probes[name], tested, test)
     return reports, probes["x"]
 
 
@@ -250,12 +253,9 @@ def floor(basis: Basis, part: Unseen, places: Places, permutations: int, rng: np
     the labels; None without any."""
     if not permutations:
         return None
-    ranked = basis.ranked(places.test)
-    best = []
-    for _ in range(permutations):
-        auroc = ranked.auroc(permuted(part.y, places.group, places.stratum, rng))
-        best.append(float(np.abs(auroc - 0.5).max() + 0.5))
-    return float(np.quantile(best, 0.95))
+    labels = [permuted(part.y, places.group, places.stratum, rng) for _ in range(permutations)]
+    aurocs = basis.ranked(places.test).aurocs(np.stack(labels))
+    return float(np.quantile(np.abs(aurocs - 0.5).max(axis=1) + 0.5, 0.95))
 
 
 class Table(NamedTuple):

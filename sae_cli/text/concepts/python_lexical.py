@@ -8,7 +8,7 @@ import tokenize
 from collections.abc import Iterator
 from keyword import iskeyword
 
-from sae_cli.text.concepts.python_source import PythonSource, Span, walk
+from sae_cli.text.concepts.python_source import PythonSource, Span
 
 LEXICAL = {
     "keyword": "a word of Python's own, True, False and None too",
@@ -22,21 +22,21 @@ LEXICAL = {
     "indent": "blanks at the start of a logical line",
     "newline": "the end of a logical line",
     "depth3": "a logical line that is indented three times or more",
-    "seen": "an identifier that occurs earlier in the document",
+    "seen": "an identifier that also occurs in the thousand characters before it",
 }
 """Names and definitions."""
 
 _PREFIX = re.compile(r"[A-Za-z]*")
 _DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _NO_LINE = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-_DEEP = 3
+_DEEP, _FAR = 3, 1000
 
 
 def lexical_spans(source: PythonSource) -> dict[str, list[Span]]:
     """Where each of `LEXICAL` holds."""
     found: dict[str, list[Span]] = {name: [] for name in LEXICAL}
     found["docstring"] = list(_docstrings(source))
-    documented, words = set(found["docstring"]), set[str]()
+    documented, last = set(found["docstring"]), dict[str, int]()
     kinds = {tokenize.NUMBER: "number", tokenize.OP: "operator", tokenize.COMMENT: "comment"}
     for piece in source.pieces:
         if name := kinds.get(piece.kind):
@@ -45,8 +45,9 @@ def lexical_spans(source: PythonSource) -> dict[str, list[Span]]:
             is_own = iskeyword(piece.text)
             found["keyword" if is_own else "identifier"].append(piece.span)
             if not is_own:
-                found["seen"] += [piece.span] if piece.text in words else []
-                words.add(piece.text)
+                near = piece.start - last.get(piece.text, -_FAR) <= _FAR
+                found["seen"] += [piece.span] if piece.text in last and near else []
+                last[piece.text] = piece.start
         elif piece.kind == tokenize.STRING:
             found["string"] += [] if piece.span in documented else [piece.span]
             found["fstring_expr"] += f_expressions(piece.text, piece.start)
@@ -62,7 +63,7 @@ def lexical_spans(source: PythonSource) -> dict[str, list[Span]]:
 def _docstrings(source: PythonSource) -> Iterator[Span]:
     """Each string literal of the docstrings, in order; of one in brackets the string alone."""
     spans = []
-    for node in walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, _DEFINITIONS) and ast.get_docstring(node, clean=False) is not None:
             first = node.body[0]
             assert isinstance(first, ast.Expr)

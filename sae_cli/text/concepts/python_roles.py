@@ -6,7 +6,7 @@ import ast
 import builtins
 from collections.abc import Iterator
 
-from sae_cli.text.concepts.python_source import PythonSource, Span, walk
+from sae_cli.text.concepts.python_source import PythonSource, Span, children
 
 ROLES = {
     "param": "the name of a parameter, but self and cls",
@@ -40,7 +40,7 @@ _IMPORTING = ("import", "as", "from")
 def role_spans(source: PythonSource) -> dict[str, list[Span]]:
     """Where each of `ROLES` holds, in the order of the text."""
     found: dict[str, set[Span]] = {name: set() for name in ROLES}
-    for node in walk(source.tree):
+    for node in source.nodes:
         for name, span in _of_node(source, node):
             if span[0] < span[1]:
                 found[name].add(span)
@@ -138,9 +138,7 @@ def _collect(source: PythonSource, node: ast.AST, scopes: list, scope: tuple | N
     to what they are in."""
     if scope is None:
         scopes.append(scope := (node, [], []))
-    if isinstance(node, ast.JoinedStr):
-        return
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         own = scope
         match child:
             case ast.Name(ctx=ast.Load()):

@@ -15,6 +15,7 @@ Span = tuple[int, int]
 """Where something begins and where it ends, in characters."""
 
 _UNREADABLE = (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError, IndentationError)
+_PLACELESS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop)
 _F_START = getattr(tokenize, "FSTRING_START", -1)
 _F_END = getattr(tokenize, "FSTRING_END", -1)
 
@@ -35,12 +36,12 @@ class Piece(NamedTuple):
 class PythonSource:
     """A source that this version of Python can read.
 
-    F-strings are one piece of kind STRING in every version: what is inside is looked at neither by `pieces` nor by
-    `walk`.
+    F-strings are one piece of kind STRING in every version: what is inside is neither among `pieces` nor `nodes`.
 
     Attributes:
         text: the source.
         tree: of its syntax.
+        nodes: of the tree that have places.
         pieces: its tokens in order, of which those that end logical lines, and indentation, may be empty.
         names: those that are identifiers or keywords.
     """
@@ -49,6 +50,7 @@ class PythonSource:
         self.text, self.tree = text, tree
         self._lines = text.split("\n")
         self._starts = [0, *accumulate(len(line) + 1 for line in self._lines)]
+        self.nodes = walk(tree)
         self.pieces = list(self._read())
         self.names = [each for each in self.pieces if each.kind == tokenize.NAME]
         self._name_starts = [each.start for each in self.names]
@@ -95,24 +97,40 @@ class PythonSource:
         return self._bracket_starts[bisect_left(self._bracket_starts, place)]
 
     def _read(self) -> Iterator[Piece]:
-        depth, begun = 0, 0
-        for each in tokenize.generate_tokens(io.StringIO(self.text).readline):
-            start, end = (self._starts[row - 1] + column for row, column in (each.start, each.end))
-            end = min(end, len(self.text))
-            if each.type == _F_START:
+        depth, begun, starts, last = 0, 0, self._starts, len(self.text)
+        for kind, text, (row, column), (end_row, end_column), _ in tokenize.generate_tokens(
+            io.StringIO(self.text).readline
+        ):
+            start = min(starts[row - 1] + column, last)
+            end = min(starts[end_row - 1] + end_column, last)
+            if kind == _F_START:
                 begun = begun if depth else start
                 depth += 1
-            elif each.type == _F_END:
+            elif kind == _F_END:
                 depth -= 1
                 if not depth:
                     yield Piece(tokenize.STRING, self.text[begun:end], begun, end)
             elif not depth:
-                yield Piece(each.type, each.string, min(start, len(self.text)), end)
+                yield Piece(kind, text, start, end)
 
 
-def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and all nodes in it, but for those inside f-strings, whose places earlier Pythons do not know."""
-    yield node
-    if not isinstance(node, ast.JoinedStr):
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child)
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes in a node that have places; none of an f-string, whose places earlier Pythons do not know."""
+    if isinstance(node, ast.JoinedStr):
+        return []
+    found = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [each for each in value if isinstance(each, ast.AST)]
+        elif isinstance(value, ast.AST) and not isinstance(value, _PLACELESS):
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """A node and all nodes in it; see `children`."""
+    found = [node]
+    for each in found:
+        found += children(each)
+    return found

@@ -232,9 +232,10 @@ def lexical(text, found):
             found["keyword"].add(span)
         elif kind == "NAME":
             found["identifier"].add(span)
-            if token.string in words:
+            if any(abs(start - place) <= 1000 for word, place in words if word == token.string):
                 found["seen"].add(span)
-            words.add(token.string)
+            words.add((token.string, start))
+            words = {(word, place) for word, place in words if place > start - 2000}
         elif kind == "STRING":
             inside = any(a <= token.start[0] and token.end[0] <= b for a, b in documented)
             found["docstring" if inside else "string"].add(span)
