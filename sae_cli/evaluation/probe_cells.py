@@ -95,6 +95,7 @@ def cells_report(splits: list[Cells]) -> CellsReport:
     """Means over splits."""
     accuracy = np.stack([each.accuracy for each in splits])
     worst = np.array([each.accuracy.min() for each in splits])
+    parted = accuracy[:, 1:3].mean(axis=1)
     auroc, of_companion = (
         np.array([getattr(each, name) for each in splits]) for name in ("auroc", "auroc_of_companion")
     )
@@ -102,6 +103,8 @@ def cells_report(splits: list[Cells]) -> CellsReport:
         "accuracy": dict(zip(NAMES, accuracy.mean(axis=0).tolist(), strict=True)),
         "worst": float(worst.mean()),
         "worst_se": _se(worst),
+        "parted": float(parted.mean()),
+        "parted_se": _se(parted),
         "auroc": float(auroc.mean()),
         "auroc_se": _se(auroc),
         "auroc_of_companion": float(of_companion.mean()),

@@ -186,8 +186,8 @@ class ConceptFigures:
             if not sample.matched:
                 shifted = by_kind.get((sample.concept, True))
                 rng = np.random.default_rng([self.settings.seed, 8, *sample.concept.encode()])
-                if of_it := agreement(self.features, self.material, sample, shifted, self.agree, rng):
-                    each.report["agree"] = of_it
+                of_it = agreement(self.features, self.material, sample, shifted, self.agree, rng)
+                each.report["agree"] = of_it
 
 
 def _more(own: Measured, other: Measured) -> MoreReport:

@@ -28,7 +28,7 @@ from sae_cli.metrics.ranked import RankedFeatures
 
 ABLATED, REFITTED, RANDOM = "ablated", "refitted", "random"
 _APART = 0.1
-"""By how much a feature's AUROC of the companion is above that of the concept, where the oracle holds it to be of it."""
+"""By how much a feature's AUROC of the companion is above that of the concept, where it is the companion's."""
 _ALIKE = 10
 """Features nearest in attribution, of which one is drawn in the place of each that is taken out."""
 

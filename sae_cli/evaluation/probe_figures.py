@@ -147,8 +147,7 @@ def choose(basis: Basis, sample: Sample, places: Places) -> Choice:
     curves = ranked.curves(tune.y)
     threshold, _ = ranked.best_thresholds(curves)
     if threshold[0] <= scores.min() and scores.max() > scores.min():
-        above = np.unique(scores)
-        threshold[0] = above[1]
+        threshold[0] = np.unique(scores)[:2].mean()
     return Choice(feature, sign, float(threshold[0]), float(max(auroc[feature], 1 - auroc[feature])))
 
 

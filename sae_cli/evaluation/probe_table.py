@@ -21,7 +21,7 @@ _SHORT = {"features": "best feature", "directions": "random directions"}
 
 
 def counted(reports: Sequence[ConceptReport]) -> list[ConceptReport]:
-    """Those with matched negatives, which are the ones that count; of concepts without any such, those with easy ones."""
+    """Those with matched negatives, which are the ones that count; of concepts without such, those with easy ones."""
     matched = {each["concept"] for each in reports if each["kind"] == "matched"}
     return [each for each in reports if each["kind"] == "matched" or each["concept"] not in matched]
 
@@ -155,6 +155,9 @@ def _agree_rows(reports: Sequence[ConceptReport]) -> list[tuple[str, ...]]:
     for each in reports:
         if "agree" not in each:
             continue
+        if each["agree"] is None:
+            rows.append((f"agree: {each['concept']}", "no feature finds 80 % of its tokens"))
+            continue
         last = each["agree"]["by_m"][-1]
         where = last["shifted"] or last["same"]
         fpr = ", ".join(f"{name} {found['fpr']:.3f}" for name, found in where.items())
@@ -188,6 +191,6 @@ def _confound_rows(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
 
 def _cells_text(cells: Mapping[str, Any]) -> str:
     return (
-        f"worst cell {plus_minus(cells['worst'], cells['worst_se'], 3)}, AUROC {cells['auroc']:.3f}, of the companion "
-        f"{cells['auroc_of_companion']:.3f}"
+        f"worst cell {plus_minus(cells['worst'], cells['worst_se'], 3)}, where they part {cells['parted']:.3f}, "
+        f"AUROC {cells['auroc']:.3f}, of the companion {cells['auroc_of_companion']:.3f}"
     )

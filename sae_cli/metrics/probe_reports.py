@@ -106,7 +106,7 @@ class ConceptReport(TypedDict):
     bases: dict[str, BasisReport]
     dense: dict[str, DenseProbeReport]
     discoveries: NotRequired[int]
-    agree: NotRequired[AgreeReport]
+    agree: NotRequired[AgreeReport | None]
 
 
 class SkippedReport(TypedDict):
@@ -128,11 +128,14 @@ class AbsorbedReport(TypedDict):
 
 
 class CellsReport(TypedDict):
-    """A probe of a concept on balanced tokens: means over splits, and standard errors over them."""
+    """A probe of a concept on balanced tokens: means over splits, and standard errors over them. `parted` is the mean
+    accuracy of the two cells with one of the concepts alone: 1/2 of a probe that cannot tell them."""
 
     accuracy: dict[str, float]
     worst: float
     worst_se: float
+    parted: float
+    parted_se: float
     auroc: float
     auroc_se: float
     auroc_of_companion: float

@@ -145,7 +145,8 @@ class RankedFeatures:
 
     def best_thresholds(self, curves: Curves, least_recall: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
         """For each feature the value from which on tokens are taken for the class so that F1 is largest, and that F1;
-        infinity and 0 of a feature that reaches no such recall where it has entries [F] [F]."""
+        infinity and 0 of a feature that reaches no such recall where it has entries [F] [F]. It lies half-way to the
+        next smaller value, if there is one: to 0 where tokens have no entry."""
         f1 = 2 * curves.tp / (curves.tp + curves.fp + curves.positives)
         f1[curves.tp < least_recall * curves.positives] = -1.0
         threshold, best = np.full(self.n_features, np.inf), np.zeros(self.n_features)
@@ -153,8 +154,17 @@ class RankedFeatures:
         filled = np.flatnonzero(self.counts)
         chosen = order[self.starts[:-1][filled]]
         kept = f1[chosen] > 0
-        threshold[filled[kept]], best[filled[kept]] = self.values[chosen[kept]], f1[chosen[kept]]
+        threshold[filled[kept]], best[filled[kept]] = self._half_way(chosen[kept]), f1[chosen[kept]]
         return threshold, best
+
+    def _half_way(self, chosen: np.ndarray) -> np.ndarray:
+        """From the values of these entries to the next smaller ones of their columns."""
+        values, columns = self.values[chosen].astype(np.float64), self.columns[chosen]
+        following = self._last[chosen] + 1
+        inside = following < self.starts[columns + 1]
+        lower = np.where(inside, self.values[np.minimum(following, len(self.values) - 1)], 0.0)
+        has_lower = inside | (self.counts[columns] < self.n)
+        return np.where(has_lower, (values + lower) / 2, values)
 
     def at_thresholds(self, thresholds: np.ndarray, is_positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of the class, and others, with at least these values [F] [F]."""
