@@ -26,7 +26,7 @@ from sae_cli.jobs.estimate import Estimate, announce, expect_memory
 from sae_cli.jobs.once import Claim, ClaimInside, once
 from sae_cli.jobs.result import StageResult
 from sae_cli.metrics import VERSION
-from sae_cli.runs.definitions import VERSION_KEY
+from sae_cli.metrics.probe_reports import ProbeReport
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run
 from sae_cli.runs.file_names import PROBE_FILE, PROBE_TENSORS, SAVED_PROBE
 from sae_cli.runs.parents import check_model, model_facts
@@ -180,21 +180,21 @@ def _expect_memory(probed: Probed, config: ProbeConfig) -> None:
     expect_memory(needs.memory)
 
 
-def _report(config: ProbeConfig, material: Material, concepts: list[Concept]) -> Document:
+def _report(config: ProbeConfig, material: Material, concepts: list[Concept]) -> ProbeReport:
     reports = [each.report for each in concepts]
     labels = material.tokens.labels
     return {
         "figures": figures_of(reports),
         "concepts": reports,
         "absorbed": absorbed(material, concepts),
-        "skipped": [each._asdict() for each in material.skipped],
+        "skipped": [{"concept": each.concept, "kind": each.kind, "reason": each.reason} for each in material.skipped],
         "rows": [f"{each['concept']} ({each['kind']})" for each in reports],
         "features": material.captured.n_features,
         "hypotheses": material.captured.n_features * len(reports),
         "tokens": len(labels),
         "ties": int((labels < 0).sum()),
-        "unit": "document" if config.file and material.scores and not (material.tokens.token > 0).any() else "token",
-        VERSION_KEY: VERSION,
+        "unit": material.unit,
+        "metrics_version": VERSION,
     }
 
 
@@ -208,7 +208,7 @@ def _sha256(path: str) -> str:
 
 @shows_stored
 def _result(source: DictionaryRun, finished: FinishedRun) -> StageResult:
-    report = finished.read_json(PROBE_FILE)
+    report: ProbeReport = finished.read_json(PROBE_FILE)
     header, rows = table(report)
     if not rows:
         raise JobError(f"{finished.directory}: no concept has enough tokens")

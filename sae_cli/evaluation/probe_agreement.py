@@ -109,7 +109,7 @@ def _of_m(
     bounds = {FEATURES: np.ones(own.tune.shape[1])}
     bounds |= {name: at_recall(each.tune[tune.y], recall) for name, each in rivals.items()}
     taken = {
-        name: [(part >= bounds[name]).all(axis=1) for part in each[1:]]
+        name: [np.asarray((part >= bounds[name]).all(axis=1)) for part in each[1:]]
         for name, each in {FEATURES: own, **rivals}.items()
     }
     report: ShiftReport = {
@@ -124,7 +124,8 @@ def _of_m(
     if shifted:
         difference, influence = _paired(taken[FEATURES][1], taken[DENSE][1], other, material.tokens.document)
         _, low, high = interval(difference, influence)
-        report |= {"fpr_less_dense": difference, "fpr_less_dense_low": low, "fpr_less_dense_high": high}
+        report["fpr_less_dense"] = difference
+        report["fpr_less_dense_low"], report["fpr_less_dense_high"] = low, high
     return report
 
 

@@ -40,6 +40,7 @@ class Material(NamedTuple):
         samples: the tokens of each concept.
         skipped: concepts that there are too few of.
         scores: by token; None where there are no tokens.
+        unit: `token` or `document`.
     """
 
     tokens: Tokens
@@ -50,6 +51,7 @@ class Material(NamedTuple):
     samples: list[Sample]
     skipped: list[Skipped]
     scores: Scores | None
+    unit: str = "token"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class MaterialMaker:
             return np.bincount(unit, weights=of_tokens, minlength=len(first)) / sizes
 
         controls = {name: captured(each)[0] for name, each in self.controls.items()}
-        return Material(documents, text.names, np.arange(len(first)), own, controls, found, skipped, scores)
+        return Material(documents, text.names, np.arange(len(first)), own, controls, found, skipped, scores, "document")
 
     def of_truth(self) -> Material:
         """Of a known truth, whose features are the concepts."""

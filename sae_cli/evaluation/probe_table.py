@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from sae_cli.evaluation.probe_bases import SparseBasis
 from sae_cli.evaluation.probe_concepts import FEATURES, Concept
 from sae_cli.evaluation.probe_material import Material
 from sae_cli.evaluation.probe_samples import Side
-from sae_cli.metrics.probe_reports import AbsorbedReport, ConceptReport
+from sae_cli.metrics.probe_reports import AbsorbedReport, CellsReport, ConceptReport, ConfoundReport, ProbeReport
 from sae_cli.terminal.plus_minus import plus_minus
 
 _LEAST_FOR_ABSORPTION = 20
@@ -104,7 +103,7 @@ def _implies(child: np.ndarray, parent: np.ndarray) -> bool:
     return bool((parent[child == 1] == 1).all() and (child[parent == 1] != 1).any())
 
 
-def table(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(report: ProbeReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows: a line for each concept that counts, then what else there is."""
     own = counted(report["concepts"])
     others = list(own[0]["bases"])[1:] if own else []
@@ -135,12 +134,12 @@ def _line(each: ConceptReport, others: Sequence[str]) -> tuple[str, ...]:
         f"{plus_minus(best['auroc'], best['auroc_se'], 3)} ({sign}#{best['feature']})",
         *(f"{each['bases'][name]['best']['auroc']:.3f}" for name in others),
         "-" if basis["floor"] is None else f"{basis['floor']:.3f}",
-        _ks(each, others),
+        _ks(each),
         ", ".join(f"{dense[name]['auroc']:.3f}" for name in ("x", "x_hat", "error")),
     )
 
 
-def _ks(each: ConceptReport, others: Sequence[str]) -> str:
+def _ks(each: ConceptReport) -> str:
     most = max((probe["k"] for probe in each["bases"][FEATURES]["sparse"]), default=0)
     found = each["bases"][FEATURES]["k95"]
     return f"{found}" if found is not None else f">{most}"
@@ -171,7 +170,7 @@ def _agree_rows(reports: Sequence[ConceptReport]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _confound_rows(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+def _confound_rows(found: ConfoundReport | None) -> list[tuple[str, ...]]:
     if not found:
         return []
     name = f"{found['concept']} : {found['companion']}"
@@ -189,7 +188,7 @@ def _confound_rows(found: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
     return rows
 
 
-def _cells_text(cells: Mapping[str, Any]) -> str:
+def _cells_text(cells: CellsReport) -> str:
     return (
         f"worst cell {plus_minus(cells['worst'], cells['worst_se'], 3)}, where they part {cells['parted']:.3f}, "
         f"AUROC {cells['auroc']:.3f}, of the companion {cells['auroc_of_companion']:.3f}"

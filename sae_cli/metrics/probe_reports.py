@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from sae_cli.documents import Document
+
 
 class AurocReport(TypedDict):
     """An AUROC on test tokens, with its error and interval over documents; None of too few of them."""
@@ -173,3 +175,21 @@ class ConfoundReport(TypedDict):
     without_companion: CellsReport
     judged: list[JudgedReport]
     controls: NotRequired[dict[str, ConfoundReport]]
+
+
+class ProbeReport(TypedDict):
+    """All of `probe.json`: `rows` are the rows of the tensors beside it, `ties` labels that tokens do not have, `unit`
+    what is told apart, a token or a document."""
+
+    figures: Document
+    concepts: list[ConceptReport]
+    absorbed: list[AbsorbedReport]
+    skipped: list[SkippedReport]
+    rows: list[str]
+    features: int
+    hypotheses: int
+    tokens: int
+    ties: int
+    unit: str
+    confound: NotRequired[ConfoundReport]
+    metrics_version: int
