@@ -85,42 +85,11 @@ class LabelledFile:
             with open(self.path, encoding="utf-8") as file:
                 for number, line in enumerate(file, start=1):
                     if line.strip():
-                        yield self._document(number, line)
+                        yield labelled_document(line, number, f"labels={self.path}", Path(self.path).name)
         except OSError as error:
             raise RequestError(f"labels={self.path}: cannot be read: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise RequestError(f"labels={self.path}: expected UTF-8, found {error.reason}") from error
-
-    def _document(self, number: int, line: str) -> LabelledDocument:
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise self._wrong(number, "a JSON object", brief(line.strip(), 60)) from error
-        text = found.get("text") if isinstance(found, dict) else None
-        if not isinstance(text, str):
-            raise self._wrong(number, 'an object with a "text"', brief(line.strip(), 60))
-        label, spans = found.get("label"), found.get("spans")
-        if (label is None) == (spans is None):
-            raise self._wrong(number, 'either a "label" or "spans"', "both" if label is not None else "neither")
-        if label is not None and not (
-            (label in (0, 1) and not isinstance(label, str)) or (isinstance(label, str) and label)
-        ):
-            raise self._wrong(number, '"label": 0, 1 or a name', brief(repr(label), 60))
-        key = found.get("group", found.get("key"))
-        group = document_id(str(key) if key is not None else f"{Path(self.path).name}:{number}")
-        label = int(label) if isinstance(label, bool | float) else label
-        return LabelledDocument(group, text, label, self._spans(number, text, spans or []), number)
-
-    def _spans(self, number: int, text: str, spans: object) -> dict[str, list[Span]]:
-        found: dict[str, list[Span]] = {}
-        for each in spans if isinstance(spans, list) else [spans]:
-            match each:
-                case [int(start), int(end), str(name)] if 0 <= start < end <= len(text):
-                    found.setdefault(name, []).append((start, end))
-                case _:
-                    expected = f'"spans" as [start, end, "name"], in the {len(text)} characters of the text'
-                    raise self._wrong(number, expected, brief(json.dumps(each), 60))
-        return found
 
     def labels(self, document: LabelledDocument, n_bytes: np.ndarray) -> np.ndarray:
         """The labels of a document's tokens, int8 [n, names]; of one with spans.
@@ -133,4 +102,52 @@ class LabelledFile:
         return np.stack([places.labels(document.spans.get(name, [])) for name in self.names], axis=1)
 
     def _wrong(self, number: int, expected: str, found: str) -> RequestError:
-        return RequestError(f"labels={self.path}: line {number}: expected {expected}, found {found}")
+        return _wrong(f"labels={self.path}", number, expected, found)
+
+
+def labelled_document(line: str, number: int, where: str, source: str, is_labelled: bool = True) -> LabelledDocument:
+    """The document in a line.
+
+    Args:
+        line: of JSON.
+        number: its number, from 1.
+        where: what is read, for messages.
+        source: the beginning of the key of a document that has none.
+        is_labelled: whether it must have a label or spans; else it may.
+
+    Raises:
+        RequestError: it is none.
+    """
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _wrong(where, number, "a JSON object", brief(line.strip(), 60)) from error
+    text = found.get("text") if isinstance(found, dict) else None
+    if not isinstance(text, str):
+        raise _wrong(where, number, 'an object with a "text"', brief(line.strip(), 60))
+    label, spans = found.get("label"), found.get("spans")
+    if (label is not None and spans is not None) or (is_labelled and label is None and spans is None):
+        raise _wrong(where, number, 'either a "label" or "spans"', "neither" if label is None else "both")
+    is_word = isinstance(label, str) and label != ""
+    if label is not None and not is_word and (isinstance(label, str) or label not in (0, 1)):
+        raise _wrong(where, number, '"label": 0, 1 or a name', brief(repr(label), 60))
+    key = found.get("group", found.get("key"))
+    group = document_id(str(key) if key is not None else f"{source}:{number}")
+    label = label if is_word or label is None else int(label)
+    return LabelledDocument(group, text, label, _spans(where, number, text, spans or []), number)
+
+
+def _spans(where: str, number: int, text: str, spans: object) -> dict[str, list[Span]]:
+    found: dict[str, list[Span]] = {}
+    for each in spans if isinstance(spans, list) else [spans]:
+        match each:
+            case [int(start), int(end), str(name)] if 0 <= start < end <= len(text):
+                found.setdefault(name, []).append((start, end))
+            case _:
+                expected = f'"spans" as [start, end, "name"], in the {len(text)} characters of the text'
+                raise _wrong(where, number, expected, brief(json.dumps(each), 60))
+    return found
+
+
+def _wrong(where: str, number: int, expected: str, found: str) -> RequestError:
+    return RequestError(f"{where}: line {number}: expected {expected}, found {found}")
