@@ -73,7 +73,7 @@ class ProbeConfig(MeasuringConfig):
             name_parts("save", self.save, several=False)
         if self.confound is not None:
             self.pair()
-        self._check_judges()
+            self._check_judges()
 
     def _check_judges(self) -> None:
         for each in (Judge.rule, Judge.upstream):
