@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sae_cli import build
+from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import probe, train
 from sae_cli.config.commands.probe import ProbeConfig
 from sae_cli.config.probe import Pool, ProbeBasis, ProbeSettings
@@ -356,3 +357,31 @@ def test_matched_samples_of_a_made_up_text():
     tokens = Tokens(token, token, np.arange(n) // 40, side, labels)
     easy, matched = samples(tokens, ("small",), SMALL)
     assert easy.kind == "easy" and "0 tokens of it" in getattr(matched, "reason", "")
+
+
+def test_the_report_shows_concepts(run, report, tmp_path):
+    from sae_cli.commands.report import report_of
+    from sae_cli.reports.page import page
+    from sae_cli.reports.sections.concepts import best_concepts
+    from sae_cli.runs.file_names import PROBE_TENSORS
+
+    made = report_of([run], tmp_path / "report.html")
+    section = next(each for each in made.sections if each.name == "concepts")
+    assert {chart.name for chart in section.charts} == {"concept_aurocs", "concept_k"}
+    assert len(section.tables[0].rows) == len({each["concept"] for each in report["concepts"]})
+    assert b"concept_aurocs" in page(made)
+    kept = read_run(run / "probe" / "patterns")
+    auroc = kept.read_tensors(PROBE_TENSORS)["auroc"].numpy()
+    words = best_concepts(kept)
+    floors = [each["bases"]["features"]["floor"] for each in report["concepts"]]
+    for feature, said in words.items():
+        best = np.abs(auroc[:, feature] - 0.5).max() + 0.5
+        assert "best of all by chance" in said and best > min(floors)
+
+
+def test_labels_as_they_are_typed():
+    from sae_cli.cli.probe import as_settings
+
+    assert as_settings(["labels=a,b", "--save", "x"]) == ["labels=['a','b']", "save='x'"]
+    assert as_settings(["labels=regex:n=a,b|c"]) == ["labels=['regex:n=a,b|c']"]
+    assert as_settings(["labels=[a]", "--save=y", "k=[1]"]) == ["labels=[a]", "save='y'", "k=[1]"]
