@@ -53,7 +53,17 @@ def classify(given: Given = None, json: AsJson = False, quiet: Quiet = False, re
     if sys.stdin is None or sys.stdin.isatty():
         raise RequestError("sae classify reads documents from standard input: sae classify RUN probe=NAME < text.jsonl")
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    figures = classify.run(classify.Asked(**asked), sys.stdin, say)
+    texts = {key: value for key, value in asked.items() if isinstance(value, str)}
+    numbers = {key: value for key, value in asked.items() if isinstance(value, int)}
+    wanted = classify.Asked(
+        run=texts["run"],
+        probe=texts["probe"],
+        concept=texts.get("concept", ""),
+        device=texts.get("device", "auto"),
+        k=numbers.get("k", 0),
+        model_rows=numbers.get("model_rows", 16),
+    )
+    figures = classify.run(wanted, sys.stdin, say)
     if json:
         write_json(strict(figures))
     rows = [("documents", f"{figures['documents']:,}"), ("tokens", f"{figures['tokens']:,}")]

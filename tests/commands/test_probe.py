@@ -21,14 +21,14 @@ from sae_cli.config.split import Split
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.evaluation.probe_capture import capture, pooled
 from sae_cli.evaluation.probe_figures import TestSet
-from sae_cli.evaluation.probe_samples import Seen, Tokens, Unseen, only_seen, samples
+from sae_cli.evaluation.probe_samples import Sample, Seen, Tokens, Unseen, only_seen, samples
 from sae_cli.evaluation.probe_text import CorpusText, FileText, Read
-from sae_cli.evaluation.subject import make_subject
+from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.runs.dictionary_run import read_dictionary_run
 from sae_cli.text.concepts.labelled_files import LabelledFile
 from sae_cli.text.concepts.labellers import labeller
 from sae_cli.text.rows import tokenize
-from tests.known import document_of
+from tests.known import document_of, present, the
 
 SMALL = ProbeSettings(
     tokens=6000, test_tokens=2000, fit=400, tune=150, test=300, per_document=40, least=15, least_documents=5,
@@ -57,7 +57,7 @@ def report(run):
 
 def read(run, text_of=None):
     source = read_dictionary_run(run)
-    subject = make_subject(source, None, 4, torch.device("cpu"))
+    subject = the(ModelSubject, make_subject(source, None, 4, torch.device("cpu")))
     text = text_of(subject) if text_of else CorpusText(subject, labeller([SPOTTED]), SMALL)
     return subject, load_dictionary(source.run), Read.of(text)
 
@@ -77,7 +77,8 @@ def test_every_basis_is_there_and_the_token_tells_nothing_of_matched_tokens(repo
 
 def test_samples_are_what_they_promise(run):
     _, _, found = read(run)
-    for sample in samples(found.tokens, ("spotted",), SMALL):
+    for each in samples(found.tokens, ("spotted",), SMALL):
+        sample = the(Sample, each)
         sides = {}
         for name, part in (("fit", sample.fit), ("tune", sample.tune), ("test", sample.test)):
             documents = found.tokens.document[part.index]
@@ -95,7 +96,7 @@ def test_samples_are_what_they_promise(run):
 def test_nothing_is_chosen_on_the_test_set(run):
     """It is tried."""
     _, _, found = read(run)
-    sample = next(iter(samples(found.tokens, ("spotted",), SMALL)))
+    sample = the(Sample, next(iter(samples(found.tokens, ("spotted",), SMALL))))
     assert isinstance(sample.test, Unseen) and isinstance(sample.fit, Seen)
     with pytest.raises(TypeError, match="expected tokens for choosing and fitting, found Unseen"):
         only_seen(sample.test)
@@ -108,7 +109,7 @@ def test_a_test_set_measures_a_thing_once(run):
     from sae_cli.evaluation.probe_figures import Places
 
     _, _, found = read(run)
-    sample = next(iter(samples(found.tokens, ("spotted",), SMALL)))
+    sample = the(Sample, next(iter(samples(found.tokens, ("spotted",), SMALL))))
     everything = np.arange(len(found.tokens.token))
     places = Places.of(sample, everything, found.tokens.document, found.tokens.token, np.random.default_rng(0))
     test = TestSet(sample.test, places)
@@ -126,7 +127,7 @@ def test_labels_do_not_depend_on_rows(run, context):
     for split in Split:
         for document in build.corpus(subject.data).documents(split, 0):
             (tokens,) = tokenize([document], subject.model.tokenizer, counts_bytes=True)
-            own = label.labels(document.text, tokens.n_bytes)[:, 0]
+            own = label.labels(document.text, present(tokens.n_bytes))[:, 0]
             whole[tokens.document] = list(zip(tokens.tokens.tolist(), own.tolist(), strict=True))
     checked = 0
     for block in CorpusText(subject, label, replace(SMALL, rows_per_document=None)).blocks():
@@ -166,7 +167,7 @@ def test_figures_are_those_of_scikit_learn(run, report):
     names = ("spotted", "second")
     text = CorpusText(subject, labeller([SPOTTED, "regex:second=^\\S+ (\\S+)"]), SMALL)
     tokens = Read.of(text).tokens
-    sample = next(each for each in samples(tokens, names, SMALL))
+    sample = the(Sample, next(iter(samples(tokens, names, SMALL))))
     everything = np.arange(len(tokens.token))
     captured = capture(found, everything, subject, dictionary)
     f = dictionary.encode(torch.from_numpy(captured.x)).numpy()
@@ -196,7 +197,7 @@ def labelled_file(path, world, kind):
         for part in range(4):
             marked = (number + part) % 2
             text = " ".join(words[part * 20 : part * 20 + 20]) + (" zuzu zuzu zuzu" if marked else " lolo lolo lolo")
-            line = {"text": text, "key": f"{number}.{part}"}
+            line: dict[str, object] = {"text": text, "key": f"{number}.{part}"}
             if kind == "spans":
                 line["spans"] = [[text.index("zuzu"), len(text), "end"]] if marked else []
             else:

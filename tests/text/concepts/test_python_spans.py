@@ -8,6 +8,7 @@ import keyword
 import sysconfig
 import tokenize
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,10 +71,10 @@ class Walk(ast.NodeVisitor):
     def bind(self, name, place):
         self.frames[-1][0].append((name, place))
 
-    def visit_JoinedStr(self, node):
+    def visit_JoinedStr(self, node: Any) -> None:
         pass
 
-    def visit_Module(self, node):
+    def visit_Module(self, node: Any) -> None:
         self.frames.append(([], []))
         self.generic_visit(node)
         self.done.append(self.frames.pop())
@@ -86,7 +87,7 @@ class Walk(ast.NodeVisitor):
                 if hasattr(builtins, name) and name not in bound_anywhere:
                     self.note("builtin", start, end)
 
-    def visit_arg(self, node):
+    def visit_arg(self, node: Any) -> None:
         start, _ = self.ends(node)
         self.at_name("self_param" if node.arg in ("self", "cls") else "param", start)
         self.bind(node.arg, start)
@@ -97,21 +98,21 @@ class Walk(ast.NodeVisitor):
         if annotation is not None:
             self.note("annotation", *self.ends(annotation))
 
-    def visit_AnnAssign(self, node):
+    def visit_AnnAssign(self, node: Any) -> None:
         self._annotated(node.annotation)
         self.generic_visit(node)
 
-    def visit_keyword(self, node):
+    def visit_keyword(self, node: Any) -> None:
         if node.arg:
             self.at_name("kwarg_name", self.ends(node)[0])
         self.generic_visit(node)
 
-    def visit_Attribute(self, node):
+    def visit_Attribute(self, node: Any) -> None:
         end = self.ends(node)[1]
         self.note("attribute", end - len(node.attr.encode()), end)
         self.generic_visit(node)
 
-    def visit_Call(self, node):
+    def visit_Call(self, node: Any) -> None:
         end_of_name = self.ends(node.func)[1]
         if isinstance(node.func, (ast.Name, ast.Attribute)):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
@@ -119,7 +120,7 @@ class Walk(ast.NodeVisitor):
         self.note("in_brackets_of_call", self.bytes.index(b"(", end_of_name) + 1, self.ends(node)[1] - 1)
         self.generic_visit(node)
 
-    def visit_Import(self, node):
+    def visit_Import(self, node: Any) -> None:
         for alias in node.names:
             start, end = self.ends(alias)
             self.bind(alias.asname or alias.name.split(".")[0], start)
@@ -132,50 +133,50 @@ class Walk(ast.NodeVisitor):
 
     visit_ImportFrom = visit_Import
 
-    def visit_Return(self, node):
+    def visit_Return(self, node: Any) -> None:
         if node.value:
             self.note("after_return", *self.ends(node.value))
         self.generic_visit(node)
 
-    def visit_For(self, node):
+    def visit_For(self, node: Any) -> None:
         self.body("in_loop", node.body)
         self.generic_visit(node)
 
     visit_While = visit_AsyncFor = visit_For
 
-    def visit_Try(self, node):
+    def visit_Try(self, node: Any) -> None:
         self.body("in_try", node.body)
         self.generic_visit(node)
 
     visit_TryStar = visit_Try
 
-    def visit_ExceptHandler(self, node):
+    def visit_ExceptHandler(self, node: Any) -> None:
         if node.name:
             self.bind(node.name, self.ends(node)[0])
         self.generic_visit(node)
 
-    def visit_Name(self, node):
+    def visit_Name(self, node: Any) -> None:
         start, end = self.ends(node)
         if isinstance(node.ctx, ast.Load):
             self.frames[-1][1].append((node.id, start, end))
         else:
             self.bind(node.id, start)
 
-    def visit_MatchAs(self, node):
+    def visit_MatchAs(self, node: Any) -> None:
         if node.name:
             self.bind(node.name, self.ends(node)[0])
         self.generic_visit(node)
 
     visit_MatchStar = visit_MatchAs
 
-    def visit_ClassDef(self, node):
+    def visit_ClassDef(self, node: Any) -> None:
         start = self.ends(node)[0]
         self.bind(node.name, start)
         self.at_name("class_name", self.after(start, b"class"))
         self.body("in_class", node.body)
         self._inside(node)
 
-    def visit_FunctionDef(self, node):
+    def visit_FunctionDef(self, node: Any) -> None:
         start = self.ends(node)[0]
         self.bind(node.name, start)
         place = self.after(start, b"async") if isinstance(node, ast.AsyncFunctionDef) else start
@@ -203,7 +204,8 @@ def lexical(text, found):
     documented = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.Module, *DEFINED)) and ast.get_docstring(node) is not None:
-            one = node.body[0].value
+            one: Any = node.body[0]
+            one = one.value
             documented.add((one.lineno, one.end_lineno))
     words, deep, at_start = set(), 0, True
     tokens = [t for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type != tokenize.ENDMARKER]
