@@ -84,7 +84,7 @@ def read(monkeypatch):
 
 
 SCHEMAS = ("Config", "Data", "Sae", "Hook")
-TOLD = ("penalty_rise", "final_fit")
+TOLD = ("penalty_rise", "final_fit", "asked", "file", "pair", "called")
 """Methods of schemas that hand a setting on: who calls them reads it."""
 
 
