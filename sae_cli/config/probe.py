@@ -41,7 +41,7 @@ class Judge(Enum):
 
 
 @dataclass(kw_only=True)
-class ProbeSettings:
+class ProbingConfig:
     """Which tokens are taken.
 
     Attributes:
@@ -82,7 +82,7 @@ class ProbeSettings:
 
 
 @dataclass(kw_only=True)
-class ConfoundSettings:
+class ConfoundConfig:
     """How a spurious companion is told from a concept.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from sae_cli.config.probe import ProbeBasis, ProbeSettings
+from sae_cli.config.probe import ProbeBasis, ProbingConfig
 from sae_cli.evaluation.probe_agreement import agreement
 from sae_cli.evaluation.probe_bases import Basis, BasisMaker, DenseBasis, SparseBasis
 from sae_cli.evaluation.probe_figures import (
@@ -71,7 +71,7 @@ class ConceptFigures:
     """
 
     material: Material
-    settings: ProbeSettings
+    settings: ProbingConfig
     ks: Sequence[int]
     baselines: Sequence[ProbeBasis]
     agree: int

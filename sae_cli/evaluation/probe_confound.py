@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from sae_cli.config.probe import ConfoundSettings, Judge
+from sae_cli.config.probe import ConfoundConfig, Judge
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.probe_bases import SparseBasis
@@ -83,7 +83,7 @@ class _Experiment:
     b: np.ndarray
     document: np.ndarray
     units: dict[str, _Units]
-    settings: ConfoundSettings
+    settings: ConfoundConfig
     seed: int
 
     def run(self, concept: str, companion: str, side: np.ndarray) -> ConfoundReport:
@@ -237,7 +237,7 @@ def _units(captured: Captured, dictionary: Dictionary, fitted: np.ndarray, own: 
 def confounded(
     material: Material,
     pair: Sequence[str],
-    settings: ConfoundSettings,
+    settings: ConfoundConfig,
     seed: int,
     dictionary: Dictionary,
     controls: Mapping[str, Dictionary] | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sae_cli.activations.truth import CodedBlock
-from sae_cli.config.probe import Pool, ProbeSettings
+from sae_cli.config.probe import Pool, ProbingConfig
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
@@ -82,7 +82,7 @@ class MaterialMaker:
 
     probed: Probed
     controls: dict[str, Probed]
-    settings: ProbeSettings
+    settings: ProbingConfig
     pool: Pool
     pair: Sequence[str] = ()
     cells: int = 0

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sae_cli.config.probe import ProbeSettings
+from sae_cli.config.probe import ProbingConfig
 
 
 class Side(IntEnum):
@@ -104,7 +104,7 @@ def tuned_documents(document: np.ndarray, seed: int) -> np.ndarray:
 
 
 def samples(
-    tokens: Tokens, names: tuple[str, ...], settings: ProbeSettings, kinds: tuple[bool, ...] = (False, True)
+    tokens: Tokens, names: tuple[str, ...], settings: ProbingConfig, kinds: tuple[bool, ...] = (False, True)
 ) -> Iterator[Sample | Skipped]:
     """The tokens of each concept, with negatives at random, then with matched ones.
 
@@ -121,7 +121,7 @@ def samples(
             yield _sample(tokens, number, name, settings, matched)
 
 
-def _sample(tokens: Tokens, number: int, name: str, settings: ProbeSettings, matched: bool) -> Sample | Skipped:
+def _sample(tokens: Tokens, number: int, name: str, settings: ProbingConfig, matched: bool) -> Sample | Skipped:
     kind = "matched" if matched else "easy"
     rng = np.random.default_rng([settings.seed, matched, *name.encode()])
     sizes = {Side.fit: settings.fit, Side.tune: settings.tune, Side.test: settings.test}
@@ -137,7 +137,7 @@ def _sample(tokens: Tokens, number: int, name: str, settings: ProbeSettings, mat
     return Sample(name, matched, Seen(*fit), Seen(*tune), Unseen(*test))
 
 
-def _too_few(part: Part, tokens: Tokens, settings: ProbeSettings, side: Side) -> str:
+def _too_few(part: Part, tokens: Tokens, settings: ProbingConfig, side: Side) -> str:
     for is_positive, called in ((True, "of it"), (False, "without it")):
         index = part.index[part.y == is_positive]
         documents = len(np.unique(tokens.document[index]))

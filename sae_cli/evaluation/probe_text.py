@@ -13,7 +13,7 @@ import numpy as np
 from sae_cli import build
 from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.data import RecordData
-from sae_cli.config.probe import ProbeSettings
+from sae_cli.config.probe import ProbingConfig
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.probe_samples import Side, Tokens, tuned_documents
@@ -131,7 +131,7 @@ class CorpusText:
 
     subject: ModelSubject
     labeller: Labeller
-    settings: ProbeSettings
+    settings: ProbingConfig
     pooled: bool = False
 
     @property
@@ -206,7 +206,7 @@ class FileText:
 
     subject: ModelSubject
     file: LabelledFile
-    settings: ProbeSettings
+    settings: ProbingConfig
 
     @property
     def names(self) -> tuple[str, ...]:

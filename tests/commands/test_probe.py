@@ -16,7 +16,7 @@ from sae_cli import build
 from sae_cli.artifacts.stored_run import read_run
 from sae_cli.commands import probe, train
 from sae_cli.config.commands.probe import ProbeConfig
-from sae_cli.config.probe import Pool, ProbeBasis, ProbeSettings
+from sae_cli.config.probe import Pool, ProbeBasis, ProbingConfig
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.evaluation.probe_capture import capture, pooled
@@ -30,7 +30,7 @@ from sae_cli.text.concepts.labellers import labeller
 from sae_cli.text.rows import tokenize
 from tests.known import document_of, present, the
 
-SMALL = ProbeSettings(
+SMALL = ProbingConfig(
     tokens=6000, test_tokens=2000, fit=400, tune=150, test=300, per_document=40, least=15, least_documents=5,
     permutations=5,
 )  # fmt: skip
@@ -207,7 +207,7 @@ def labelled_file(path, world, kind):
     return str(path)
 
 
-FILES = ProbeSettings(tokens=20_000, test_tokens=20_000, fit=200, tune=60, test=200, least=12, permutations=3)
+FILES = ProbingConfig(tokens=20_000, test_tokens=20_000, fit=200, tune=60, test=200, least=12, permutations=3)
 
 
 @pytest.mark.parametrize("pool", Pool)

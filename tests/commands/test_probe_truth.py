@@ -10,14 +10,14 @@ from sae_cli.activations.known_truths import truth_of
 from sae_cli.commands import probe
 from sae_cli.config.commands.probe import ProbeConfig
 from sae_cli.config.data import BenchData, SyntheticData
-from sae_cli.config.probe import ConfoundSettings, Judge, ProbeBasis, ProbeSettings
+from sae_cli.config.probe import ConfoundConfig, Judge, ProbeBasis, ProbingConfig
 from sae_cli.errors import JobError, RequestError
 from tests.known import document_of
 
 D = 48
 PLAIN = SyntheticData(d=D, n_features=24, mean_active=6.0, frequency_exponent=0.0)
 TREES = BenchData(d=64, n_features=42, roots=2, depth=2, least_frequent=5e-3, bias_norm=0.0)
-SMALL = ProbeSettings(
+SMALL = ProbingConfig(
     truth=True, tokens=20_000, test_tokens=16_000, fit=400, tune=150, test=400, least=60, permutations=10, concepts=4
 )
 
@@ -72,7 +72,7 @@ def test_files_hold_every_feature(world, tmp_path):
 
 
 def test_taking_the_companion_out_restores_the_concept(world, tmp_path):
-    judges = ConfoundSettings(judges=[Judge.oracle, Judge.names], names=[7], top=[5], splits=4, n=200)
+    judges = ConfoundConfig(judges=[Judge.oracle, Judge.names], names=[7], top=[5], splits=4, n=200)
     report, _ = probed(world, tmp_path, exact(PLAIN), PLAIN, confound="truth.3:truth.7", judge=judges)
     found = report["confound"]
     floor = 0.15
@@ -98,7 +98,7 @@ def test_a_parent_that_its_children_have_absorbed(world, tmp_path):
         parent = (child - 2) // 4
         tensors["W_enc"][parent] -= 50 * truth.directions()[child]
     settings = {"tokens": 60_000, "test_tokens": 60_000, "concepts": 42, "least": 30, "least_documents": 5}
-    changed = ProbeSettings(truth=True, fit=300, tune=100, test=300, permutations=2, **settings)
+    changed = ProbingConfig(truth=True, fit=300, tune=100, test=300, permutations=2, **settings)
     report, _ = probed(world, tmp_path, tensors, TREES, probe=changed, k=[1], agree=2, baselines=[])
     found = {(each["concept"], each["implied_by"]): each for each in report["absorbed"]}
     of_parent = [
@@ -115,7 +115,7 @@ def test_a_parent_that_its_children_have_absorbed(world, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"probe": ProbeSettings()}, "give probe.truth=true"),
+        ({"probe": ProbingConfig()}, "give probe.truth=true"),
         ({"confound": "truth.3:truth.99"}, "expected truth.0 to truth.23, found truth.99"),
         ({"control": "nowhere"}, "a control is a dictionary"),
     ],
@@ -126,7 +126,7 @@ def test_what_cannot_be_is_refused(world, tmp_path, changes, said):
 
 
 def test_too_few_tokens_are_said(world, tmp_path):
-    few = ProbeSettings(truth=True, tokens=3000, test_tokens=3000)
+    few = ProbingConfig(truth=True, tokens=3000, test_tokens=3000)
     with pytest.raises(JobError, match=r"no concept has enough tokens: truth.0 .easy.: .* expected at least 200 in 10"):
         probed(world, tmp_path, exact(PLAIN), PLAIN, probe=few)
     assert not (tmp_path / "run" / "probe" / "a" / "probe.json").exists()

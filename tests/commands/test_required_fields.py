@@ -25,7 +25,7 @@ from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import Baseline, ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
-from sae_cli.config.probe import ProbeBasis, ProbeSettings
+from sae_cli.config.probe import ProbeBasis, ProbingConfig
 
 SIZES = {"eval": EvaluationConfig(tokens=1500), "features": FeaturePassConfig(tokens=300)}
 FAST = {"device": "cpu", "model_rows": 4, **SIZES}
@@ -79,7 +79,7 @@ def ended(world, tmp_path_factory):
     probing = ProbeConfig(
         run=str(root / "mlp_out"), labels=["regex:after=ba[a-z]+ ([a-z]+)"], baselines=list(ProbeBasis), k=[1],
         control=str(root / "copy"), device="cpu",
-        probe=ProbeSettings(tokens=5000, test_tokens=2000, least=10, least_documents=5),
+        probe=ProbingConfig(tokens=5000, test_tokens=2000, least=10, least_documents=5),
     )  # fmt: skip
     found["probe"] = [probe.run(probing, root / "mlp_out", "a")]
     found["export"] = [export.run(ExportConfig(run=str(root / "mlp_out"), to="saelens"), root / "exported")]

@@ -10,7 +10,7 @@ from sae_cli.config.command import MeasuringConfig
 from sae_cli.config.idle import Idle
 from sae_cli.config.naming import name_parts
 from sae_cli.config.paths import absolute
-from sae_cli.config.probe import ConfoundSettings, Judge, Pool, ProbeBasis, ProbeSettings
+from sae_cli.config.probe import ConfoundConfig, Judge, Pool, ProbeBasis, ProbingConfig
 from sae_cli.config.roles import PathKind, number, place, setting, settings
 from sae_cli.config.several import OneOrSeveral
 from sae_cli.documents import Document
@@ -53,8 +53,8 @@ class ProbeConfig(MeasuringConfig):
     confound: str | None = setting(None)
     save: str | None = setting(None, execution=True)
     out: str | None = place(PathKind.here, None, execution=True)
-    probe: ProbeSettings = settings(ProbeSettings)
-    judge: ConfoundSettings = settings(ConfoundSettings)
+    probe: ProbingConfig = settings(ProbingConfig)
+    judge: ConfoundConfig = settings(ConfoundConfig)
 
     def __post_init__(self) -> None:
         if self.run != MISSING and not isinstance(self.run, str):
@@ -114,7 +114,7 @@ class ProbeConfig(MeasuringConfig):
         if self.probe.truth:
             yield Idle("labels", "with probe.truth=true, whose concepts are the features of the truth", "leave it out")
         if self.confound is None:
-            for each in fields(ConfoundSettings):
+            for each in fields(ConfoundConfig):
                 yield Idle(f"judge.{each.name}", "without confound=", "give it")
         if self.file is None and self.pool is not Pool.max:
             yield Idle("pool", "without labels=FILE.jsonl of documents with one label", "leave it out")
