@@ -43,6 +43,7 @@ _OF_OTHERS = {
     Of.NEURON: "Of a dimension of the activations (`features.safetensors`)",
     Of.PAIR: "Of two dictionaries, in one direction (`compare.json`, `pairs`)",
     Of.BENCH: "By SAEBench's formulas (`bench.json`, `figures`; [how they differ from ours](bench.md))",
+    Of.PROBE: "Of features as classifiers (`probe.json`, `figures`; [what they mean](probe.md))",
     Of.CURVE: "Of a point of the training curve (`metrics.jsonl`)",
     Of.HARVEST: "`--require` of `sae harvest`",
     Of.TRAINING: "`--require` of `sae train`",

@@ -11,9 +11,9 @@ from sae_cli.artifacts.lock import Owner, owner_of
 from sae_cli.artifacts.manifest import MANIFEST, Manifest, read_manifest
 from sae_cli.errors import JobError
 
-EVALUATIONS, SHEETS, BENCHMARKS = "eval", "features", "bench"
-"""The folders in a run that the evaluations of its dictionary, the pages of its features, and its figures by the
-formulas of benchmarks are in."""
+EVALUATIONS, SHEETS, BENCHMARKS, PROBES = "eval", "features", "bench", "probe"
+"""The folders in a run that the evaluations of its dictionary, the pages of its features, its figures by the formulas
+of benchmarks, and its features as classifiers are in."""
 SWEEPS = ".sweeps"
 """The folder below `runs_dir` that sweeps keep their books in while they go on."""
 REPORT = "report.html"
@@ -109,8 +109,9 @@ def look_at(directory: Path) -> FoundRun:
 
 
 def measurements_in(directory: Path, *kinds: str) -> list[FoundRun]:
-    """The runs of these kinds (without any: evaluations, pages, benchmarks) inside a run, in order of name."""
-    places = [each for kind in kinds or (EVALUATIONS, SHEETS, BENCHMARKS) for each in run_directories(directory / kind)]
+    """The runs of these kinds (without any: evaluations, pages, benchmarks, probes) inside a run, in order of name."""
+    inside = kinds or (EVALUATIONS, SHEETS, BENCHMARKS, PROBES)
+    places = [each for kind in inside for each in run_directories(directory / kind)]
     return [look_at(each) for each in places]
 
 

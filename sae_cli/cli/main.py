@@ -11,6 +11,7 @@ import typer
 from typer.main import get_command
 
 from sae_cli.cli import completion
+from sae_cli.cli.classify import classify
 from sae_cli.cli.command import configured_command
 from sae_cli.cli.contrast import ContrastCommand, contrast
 from sae_cli.cli.errors import expected, report, report_bug
@@ -18,6 +19,7 @@ from sae_cli.cli.features import features
 from sae_cli.cli.help import ConfiguredCommand
 from sae_cli.cli.list_runs import list_runs
 from sae_cli.cli.plot import plot
+from sae_cli.cli.probe import ProbeCommand, probe
 from sae_cli.cli.process_end import PromptExit
 from sae_cli.cli.pull import pull
 from sae_cli.cli.push import push
@@ -45,6 +47,8 @@ for _name, _summary in _CONFIGURED.items():
     app.command(_name, cls=ConfiguredCommand)(configured_command(_name, _summary))
 app.command("contrast", cls=ContrastCommand)(contrast)
 app.command("features", cls=ConfiguredCommand)(features)
+app.command("probe", cls=ProbeCommand)(probe)
+app.command("classify")(classify)
 app.command("plot")(plot)
 app.command("push")(push)
 app.command("pull")(pull)

@@ -19,6 +19,7 @@ from sae_cli.errors import RequestError
 from sae_cli.reports.page import is_report, page
 from sae_cli.reports.sections.about import about, headline
 from sae_cli.reports.sections.comparison import comparison
+from sae_cli.reports.sections.concepts import best_concepts, concepts
 from sae_cli.reports.sections.contrasts import contrast
 from sae_cli.reports.sections.curve import curve
 from sae_cli.reports.sections.densities import density_cloud, distributions, frequencies
@@ -159,9 +160,9 @@ def _of_dictionary(found: Subject) -> tuple[list[Section], FeaturePages | None]:
             trajectories(found),
             distributions(statistics),
         ]
-    sections += [baselines(found), equivalent(found), ablations(found)]
+    sections += [baselines(found), equivalent(found), ablations(found), *map(concepts, found.probes)]
     if found.pages:
-        return optional(sections), feature_pages(found.pages[0])
+        return optional(sections), feature_pages(found.pages[0], *map(best_concepts, found.probes))
     if found.evaluations and not found.is_of_a_model:
         return optional(sections), None
     missing = [f"No feature pages: sae features {found.run.directory}"]

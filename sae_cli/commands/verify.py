@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sae_cli.artifacts.integrity import Damage, file_damage, unlisted_files
 from sae_cli.artifacts.manifest import MANIFEST, Parent
-from sae_cli.artifacts.survey import BENCHMARKS, EVALUATIONS, SHEETS, FoundRun, look_at, measurements_in
+from sae_cli.artifacts.survey import BENCHMARKS, EVALUATIONS, PROBES, SHEETS, FoundRun, look_at, measurements_in
 from sae_cli.documents import Document
 from sae_cli.errors import JobError, RequestError
 from sae_cli.jobs.result import Listing
@@ -241,7 +241,7 @@ def _changed(parent: Parent, child: Path) -> str:
 
     The dictionary of an evaluation may have been moved together with it.
     """
-    inside = child.parent.name in (EVALUATIONS, SHEETS, BENCHMARKS)
+    inside = child.parent.name in (EVALUATIONS, SHEETS, BENCHMARKS, PROBES)
     places = [Path(parent.path), *([child.parents[1]] if inside else [])]
     try:
         there = [path for place in places if (path := place / MANIFEST).is_file()]

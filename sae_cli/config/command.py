@@ -64,6 +64,10 @@ class CommandConfig:
         """The run that its own lies inside; None for one that lies by itself."""
         return None
 
+    def called(self) -> str | None:
+        """What its run inside another is called; None where its settings say so."""
+        return None
+
     @property
     def is_synthetic(self) -> bool:
         """Whether it reads activations that are made, without a language model."""

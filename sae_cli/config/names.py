@@ -59,7 +59,9 @@ def run_directory(config: CommandConfig, baseline: Facts) -> Path:
 
 def measurement_name(config: CommandConfig, baseline: Facts) -> str:
     """The folder of an evaluation below `eval/`, or of feature pages below `features/`: `default`, or a hash of what is
-    off its default."""
+    off its default; or as it is asked to be called."""
+    if (called := config.called()) is not None:
+        return called
     difference = _off_default(config, baseline, {"run"})
     return short_hash(difference) if difference else "default"
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 
 from sae_cli.metrics.bench_figures import OF_BENCHMARKS
+from sae_cli.metrics.concept_figures import OF_PROBES
 from sae_cli.metrics.figure import Better, Figure, Group, In, Of
 
 LOSSES = {"ce": "CE, nats", "kl": "KL, nats", "bits_per_byte": "bits per byte"}
@@ -307,6 +308,7 @@ FIGURES: tuple[Figure, ...] = (
     *_of(Of.PAIR, _OF_COMPARISONS),
     *_OF_RUNS,
     *OF_BENCHMARKS,
+    *OF_PROBES,
 )
 
 

@@ -27,6 +27,8 @@ class Of(Flag):
     """What `sae features` has found."""
     BENCH = auto()
     """A dictionary, by SAEBench's formulas: `bench.json`, under `figures`."""
+    PROBE = auto()
+    """The features of a dictionary as classifiers: `probe.json`, under `figures`."""
     FEATURE = auto()
     """A feature: one number for each in `features.safetensors`."""
     NEURON = auto()

@@ -40,6 +40,7 @@ def browser_document(pages: FeaturePages, pack: Pack) -> Document:
         "logits": {name: pack.add(values) for name, values in logits.items()},
         "logit_words": logit_words,
         "ablation": {str(feature): _escaped(figures) for feature, figures in pages.ablation.items()},
+        "concepts": {str(feature): visible(text) for feature, text in pages.concepts.items()},
         "left_out": pages.tokens.shape[1] - len(slots),
     }
 

@@ -12,12 +12,12 @@ from typing import cast
 from torch import Tensor
 
 from sae_cli.artifacts.stored_run import FinishedRun, read_run
-from sae_cli.artifacts.survey import EVALUATIONS, SHEETS, measurements_in
+from sae_cli.artifacts.survey import EVALUATIONS, PROBES, SHEETS, measurements_in
 from sae_cli.config.settings import result_settings
 from sae_cli.documents import Facts
 from sae_cli.metrics.report import EvaluationReport
 from sae_cli.runs.dictionary_run import DICTIONARY_COMMANDS, PRUNE, is_trained_here, pruned_from, trained_with
-from sae_cli.runs.file_names import DEFAULT, EVAL_FILE, FEATURES_FILE
+from sae_cli.runs.file_names import DEFAULT, EVAL_FILE, FEATURES_FILE, PROBE_FILE
 from sae_cli.runs.stored_figures import old_definitions
 from sae_cli.terminal import console
 
@@ -55,12 +55,14 @@ class Subject:
         settings: of the training of its dictionary; of a run without one its own.
         evaluations: all that are finished; the one that is reported comes first.
         pages: the pages that are reported, at most one.
+        probes: the one of its features as classifiers that is reported, at most one: that with the most concepts.
     """
 
     run: FinishedRun
     settings: Facts
     evaluations: Sequence[Evaluation] = ()
     pages: Sequence[FinishedRun] = ()
+    probes: Sequence[FinishedRun] = ()
 
     @property
     def command(self) -> str:
@@ -102,7 +104,15 @@ def subject(directory: Path, like: str = "") -> Subject:
     pages = sorted(_finished_in(directory, SHEETS), key=lambda each: each.directory.name != DEFAULT)
     for each in pages[:1]:
         _warn_if_old(each)
-    return Subject(run, _settings(run), evaluations, pages[:1])
+    probes = sorted(_finished_in(directory, PROBES), key=_concepts, reverse=True)
+    for each in probes[:1]:
+        _warn_if_old(each)
+    return Subject(run, _settings(run), evaluations, pages[:1], probes[:1])
+
+
+def _concepts(probe: FinishedRun) -> int:
+    concepts = probe.read_json(PROBE_FILE).get("concepts")
+    return len(concepts) if isinstance(concepts, list) else 0
 
 
 def _warn_if_old(run: FinishedRun) -> None:

@@ -160,6 +160,7 @@ class FeaturePages:
         nearest, nearest_cosine: the features with the nearest decoder rows [C, K].
         logits: `top_token`, `top_weight`, `bottom_token`, `bottom_weight` [C, K]; empty without a map to logits.
         ablation: figures of the features that were taken out, by their number.
+        concepts: of features that tell one, the concept that each tells best, in words.
     """
 
     feature: np.ndarray
@@ -176,6 +177,7 @@ class FeaturePages:
     nearest_cosine: np.ndarray
     logits: Mapping[str, np.ndarray] = field(default_factory=dict)
     ablation: Mapping[int, AblationReport] = field(default_factory=dict)
+    concepts: Mapping[int, str] = field(default_factory=dict)
     about: str = ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sae_cli.documents import Facts, is_document
 from sae_cli.metrics import VERSION
-from sae_cli.runs.file_names import BENCH_FILE, COMPARE_FILE, CONTRAST_FILE, EVAL_FILE, SHEETS_JSON
+from sae_cli.runs.file_names import BENCH_FILE, COMPARE_FILE, CONTRAST_FILE, EVAL_FILE, PROBE_FILE, SHEETS_JSON
 
 VERSIONED = {
     "eval": EVAL_FILE,
@@ -12,6 +12,7 @@ VERSIONED = {
     "contrast": CONTRAST_FILE,
     "features": SHEETS_JSON,
     "bench": BENCH_FILE,
+    "probe": PROBE_FILE,
 }
 """The report of a command that says by which version of the definitions its figures are, as `VERSION_KEY`."""
 VERSION_KEY = "metrics_version"

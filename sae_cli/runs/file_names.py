@@ -28,6 +28,9 @@ COMPARE_FILE, SIMILARITY_FILE = "compare.json", "similarity.safetensors"
 BENCH_FILE = "bench.json"
 """Of a benchmark; the numbers of each feature are in `features.safetensors` beside it."""
 
+PROBE_FILE, PROBE_TENSORS, SAVED_PROBE = "probe.json", "probe.safetensors", "saved.safetensors"
+"""Of a probe: its figures, those of every feature, and what classifies other text."""
+
 CONTRAST_FILE = "contrast.json"
 """Of a contrast."""
 SOURCE_FILE = "source.json"

@@ -13,7 +13,7 @@ from sae_cli.documents import Document, Facts, is_array, is_document
 from sae_cli.errors import JobError, RequestError
 from sae_cli.metrics.catalogue import short_name
 from sae_cli.runs.definitions import UNDEFINED, VERSIONED, is_undefined, other_version
-from sae_cli.runs.file_names import BENCH_FILE, COMPARE_FILE, EVAL_FILE
+from sae_cli.runs.file_names import BENCH_FILE, COMPARE_FILE, EVAL_FILE, PROBE_FILE
 from sae_cli.runs.progress import Progress, progress_of
 from sae_cli.terminal import console
 
@@ -30,6 +30,7 @@ _OF_MANIFEST = {
 
 _OF_EVALUATION = ("l0", "fvu", "loss_recovered", "ce_increase", "dead")
 _OF_COMPARISON = ("mmcs", "floor_random")
+_OF_PROBE = ("concepts", "auroc", "auroc_token")
 _OF_BENCHMARK = ("l0", "explained_variance", "ce_loss_score")
 
 
@@ -181,7 +182,7 @@ def _shown(value: float | None) -> str:
 def _report(directory: Path, manifest: Manifest) -> Document:
     """The report that the figures of a run are from, where it has one."""
     name = VERSIONED.get(manifest.command)
-    return _read(directory / name, manifest) if name in (EVAL_FILE, COMPARE_FILE, BENCH_FILE) else {}
+    return _read(directory / name, manifest) if name in (EVAL_FILE, COMPARE_FILE, BENCH_FILE, PROBE_FILE) else {}
 
 
 def _figures(manifest: Manifest, report: Facts) -> Figures:
@@ -198,6 +199,9 @@ def _figures(manifest: Manifest, report: Facts) -> Figures:
         case "bench":
             found = report.get("figures")
             return _numbers(found, {key: key for key in _OF_BENCHMARK}) if is_document(found) else {}
+        case "probe":
+            found = report.get("figures")
+            return _numbers(found, {key: key for key in _OF_PROBE}) if is_document(found) else {}
         case command:
             return _numbers(_defined(manifest), _OF_MANIFEST.get(command, {}))
 

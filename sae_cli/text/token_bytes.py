@@ -24,7 +24,7 @@ def bytes_by_offsets(text: str, offsets: Offsets) -> np.ndarray:
         text: the document.
         offsets: of its tokens, at least one.
     """
-    byte_at = _byte_positions(text)
+    byte_at = byte_positions(text)
     spans = np.asarray(offsets, dtype=np.int64).clip(0, len(text))
     ends = np.maximum.accumulate(spans[:, 1])
     first = np.flatnonzero(np.diff(ends, prepend=-1))  # of the tokens that end at one place
@@ -45,7 +45,7 @@ def bytes_by_pieces(text: str, pieces: Sequence[str]) -> np.ndarray:
     return np.diff(lengths * len(_utf8(text)) // lengths[-1], prepend=0)
 
 
-def _byte_positions(text: str) -> np.ndarray:
+def byte_positions(text: str) -> np.ndarray:
     """Where each character begins, in bytes of UTF-8, and where the text ends [characters + 1]."""
     if text.isascii():
         return np.arange(len(text) + 1)

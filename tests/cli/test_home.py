@@ -35,6 +35,7 @@ def home(folder, monkeypatch):
         (["eval", "~/x"], lambda config: config.run),
         (["features", "~/x"], lambda config: config.run),
         (["bench", "~/x"], lambda config: config.run),
+        (["probe", "~/x"], lambda config: config.run),
         (["prune-high-freq", "~/x", "top_n=1"], lambda config: config.run),
         (["compare", "a=~/x", "b=y"], lambda config: config.a),
         (["compare", "a=y", "b=[~/x,truth]"], lambda config: config.b[0]),
@@ -43,7 +44,7 @@ def home(folder, monkeypatch):
 @pytest.mark.parametrize("typed", ["~/x", "'~/x'"])
 def test_every_path_may_begin_with_home(arguments, setting, typed, home):
     command, *given = [each.replace("~/x", typed) if "=" in each else each for each in arguments]
-    on_a_run = command in ("eval", "features", "bench", "prune-high-freq")
+    on_a_run = command in ("eval", "features", "bench", "probe", "prune-high-freq")
     given = [at_home(as_run(each) if on_a_run else each) for each in given]
     config = make_plan(Request(command=command, overrides=given)).jobs[0].config
     assert setting(config) == str(home / "x")

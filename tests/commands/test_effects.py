@@ -24,7 +24,7 @@ from tests.known import the
 
 PACKAGE = Path(sae_cli.config.__file__).parents[1]
 # Where a run lies and what it is called, and how files are looked at: no figure comes from these.
-PLACES = {"name", "runs_dir", "overwrite", "verify", "model.name", "tracker", "run", "a", "b"}
+PLACES = {"name", "runs_dir", "overwrite", "verify", "model.name", "tracker", "run", "a", "b", "save"}
 HOW = {"device", "model_rows"}  # of what runs no model
 LATER = {"train.held_out_every"}  # looked at by trainings of more steps than these
 
@@ -84,7 +84,7 @@ def read(monkeypatch):
 
 
 SCHEMAS = ("Config", "Data", "Sae", "Hook")
-TOLD = ("penalty_rise", "final_fit")
+TOLD = ("penalty_rise", "final_fit", "asked", "file", "pair", "called")
 """Methods of schemas that hand a setting on: who calls them reads it."""
 
 
@@ -131,7 +131,18 @@ def test_what_a_training_does_not_look_at_is_refused(kind, world, tmp_path, read
 
 @pytest.mark.parametrize(
     "command",
-    ["harvest", "eval", "features", "bench", "prune-high-freq", "compare", "export", "export delphi", "import"],
+    [
+        "harvest",
+        "eval",
+        "features",
+        "bench",
+        "probe",
+        "prune-high-freq",
+        "compare",
+        "export",
+        "export delphi",
+        "import",
+    ],
 )
 def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path, read):
     from sae_cli.commands import export, train
@@ -155,9 +166,12 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
             "import": [f"source={tmp_path / 'out'}", *overrides(TEXT, text=world.text), "data.context=32"],
             "features": [f"run={run}", "contexts.tokens=100"],
             "bench": [f"run={run}", "context=32", "batch_rows=2"],
+            "probe": [f"run={run}", *PROBED],
         }
         if command == "import":
             export.run(ExportConfig(run=str(run), to="saelens"), tmp_path / "out")
+        if command == "probe":
+            small = ["device=cpu", "model_rows=4"]
         if command == "bench":
             small.remove("features.tokens=100")
         if command == "export":
@@ -171,10 +185,16 @@ def test_what_other_commands_do_not_look_at_is_refused(command, world, tmp_path,
         idle = {key for key in idle if not key.startswith(("data.", "model.", "hook."))}
     for key in sorted(idle):
         valid = {"finetune": "all", "finetune_lr": ".1", "data": "stdlib", "features.split": "held_out"}
+        valid |= {"pool": "mean", "judge.judges": "[]", "judge.names": "[3]", "judge.top": "[5]"}
         value = valid.get(key) or another(key, flatten(job.config)[key])
         with pytest.raises(RequestError, match=r"has no effect|have no effect|has no revisions"):
             planned(command, [*arguments, f"{key}={value}"])
 
+
+PROBED = [
+    "labels=['regex:after=ba[a-z]+ ([a-z]+)']", "probe.tokens=5000", "probe.test_tokens=2000", "probe.least=10",
+    "probe.least_documents=5", "k=[1]",
+]  # fmt: skip
 
 REFUSED = {
     "train model=demo-xs model.revision=step0": "model.revision=step0 has no effect on embedded:demo-xs",

@@ -7,7 +7,7 @@ import pytest
 
 from sae_cli.cli.output import as_document
 from sae_cli.cli.required_fields import EVALUATION, FIGURES, GROUPS
-from sae_cli.commands import bench, compare, contrast, export, features, harvest, train
+from sae_cli.commands import bench, compare, contrast, export, features, harvest, probe, train
 from sae_cli.commands import eval as evaluate
 from sae_cli.commands import prune_high_freq as prune
 from sae_cli.commands import randomize_weights as randomize
@@ -18,12 +18,14 @@ from sae_cli.config.commands.contrast import ContrastConfig
 from sae_cli.config.commands.eval import EvalConfig
 from sae_cli.config.commands.export import ExportConfig
 from sae_cli.config.commands.features import FeaturesConfig
+from sae_cli.config.commands.probe import ProbeConfig
 from sae_cli.config.commands.prune_high_freq import PruneConfig
 from sae_cli.config.commands.randomize_weights import RandomizeConfig
 from sae_cli.config.data import SyntheticData, TextData
 from sae_cli.config.evaluation import Baseline, ContextsConfig, EvaluationConfig, FeaturePassConfig
 from sae_cli.config.hook import HookConfig, HookPoint, LogitUpdateHook
 from sae_cli.config.model import ModelConfig
+from sae_cli.config.probe import ProbeBasis, ProbingConfig
 
 SIZES = {"eval": EvaluationConfig(tokens=1500), "features": FeaturePassConfig(tokens=300)}
 FAST = {"device": "cpu", "model_rows": 4, **SIZES}
@@ -74,6 +76,12 @@ def ended(world, tmp_path_factory):
     found["features"] = [features.run(looking, root / "mlp_out", "a")]
     benchmark = BenchConfig(run=str(root / "mlp_out"), context=32, batch_rows=2, device="cpu", eval=SIZES["eval"])
     found["bench"] = [bench.run(benchmark, root / "mlp_out", "a")]
+    probing = ProbeConfig(
+        run=str(root / "mlp_out"), labels=["regex:after=ba[a-z]+ ([a-z]+)"], baselines=list(ProbeBasis), k=[1],
+        control=str(root / "copy"), device="cpu",
+        probe=ProbingConfig(tokens=5000, test_tokens=2000, least=10, least_documents=5),
+    )  # fmt: skip
+    found["probe"] = [probe.run(probing, root / "mlp_out", "a")]
     found["export"] = [export.run(ExportConfig(run=str(root / "mlp_out"), to="saelens"), root / "exported")]
     found["randomize-weights"] = [
         randomize.run(RandomizeConfig(model=ModelConfig(path=str(world.model))), root / "model")

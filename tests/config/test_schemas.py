@@ -21,6 +21,7 @@ OWN = {
     "eval": {"out"},
     "features": {"out"},
     "bench": {"out"},
+    "probe": {"out", "save"},
     "import": {
         *("check", "eval.tokens", "eval.sample", "eval.rows_per_document", "eval.within", "eval.exclude"),
         *(f"features.{name}" for name in ("tokens", "split", "rows_per_document", "rare_below")),

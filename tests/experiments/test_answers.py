@@ -510,3 +510,38 @@ def test_verdicts_of_an_answer_are_corrected_together(pipeline):
         among.add(KNOWN["fvu"], "A", "B", barely)
     assert "B is better" in next(alone.lines())
     assert all("cannot tell among so many comparisons" in line for line in among.lines())
+
+
+def concept(name, best, token, agree=None):
+    """As `sae probe --json` has it, as far as the answer looks."""
+    bases = {
+        basis: {"best": {"auroc": value}, "floor": 0.55, "k95": 4}
+        for basis, value in (("features", best), ("token", token), ("control", token + 0.01))
+    }
+    found = {"concept": name, "kind": "matched", "bases": bases, "dense": {"x": {"auroc": 0.9}}}
+    return found | ({"agree": {"by_m": [{"fpr_less_dense": agree}]}} if agree is not None else {})
+
+
+CELLS = {"worst": 0.4, "worst_se": 0.01, "parted": 0.5, "auroc": 0.8, "auroc_of_companion": 0.7}
+
+
+@pytest.mark.parametrize(("more", "said"), [(0.1, "the feature is better"), (-0.1, "the feature is worse")])
+def test_features_as_classifiers(pipeline, more, said):
+    for seed in (1, 2):
+        concepts = [concept(f"c{i}", 0.6 + more + 0.001 * i, 0.6, agree=-0.02 - 0.001 * i) for i in range(10)]
+        pipeline.write(f"probe-{seed}", {"probe": {"concepts": concepts}})
+        ablated = {"ablated": {**CELLS, "removed": 3.0}}
+        confound = {
+            "concept": "a", "companion": "b", "nothing": CELLS, "balanced": CELLS, "without_companion": CELLS,
+            "judged": [{"judge": "oracle", "top": 20, "conditions": ablated}],
+        }  # fmt: skip
+        pipeline.write(f"confound-{seed}", {"probe": {"confound": confound}})
+    found = pipeline.answer("features_as_classifiers")
+    assert "AUROC on test tokens, negatives matched by token (mean of 2 seeds)" in found
+    assert f"10 concepts: {said}" in found and "some feature finds 80 % of the tokens of 20 of the concepts" in found
+    assert "10 concepts: fewer" in found and "oracle, top 20: ablated" in found and "dictionary 2" in found
+
+
+def test_features_as_classifiers_of_few_concepts(pipeline):
+    pipeline.write("probe-1", {"probe": {"concepts": [concept("c", 0.7, 0.6)]}})
+    assert "over 1 concepts: too few for an interval" in pipeline.answer("features_as_classifiers")

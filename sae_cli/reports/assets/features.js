@@ -215,7 +215,7 @@ function word(text) {
 function pageOf(pages, row) {
   const feature = pages.feature[row];
   const title = element("h3", {}, `Feature ${feature} `, element("a", { href: `#f=${feature}`, ariaLabel: `Link to feature ${feature}` }, "#"));
-  return [title, factsOf(pages, row), ...logitsOf(pages, row), nearestOf(pages, row), ...ablationOf(pages, feature), ...contextsOf(pages, row)];
+  return [title, factsOf(pages, row), ...logitsOf(pages, row), nearestOf(pages, row), ...conceptOf(pages, feature), ...ablationOf(pages, feature), ...contextsOf(pages, row)];
 }
 
 function factsOf(pages, row) {
@@ -244,6 +244,11 @@ function nearestOf(pages, row) {
     line.append(pages.rows.has(other) ? element("a", { href: `#f=${other}` }, String(other)) : String(other), ` (${pages.nearest_cosine[i].toFixed(2)}) `);
   }
   return line;
+}
+
+function conceptOf(pages, feature) {
+  const found = pages.document.concepts[feature];
+  return found ? [element("p", {}, element("strong", {}, "Best concept "), found)] : [];
 }
 
 function ablationOf(pages, feature) {

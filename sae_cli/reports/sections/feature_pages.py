@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.reports.values import FeaturePages
 from sae_cli.runs.feature_pages import LOGITS, StoredPages
 
 
-def feature_pages(run: FinishedRun) -> FeaturePages:
-    """The pages in a run of `sae features`.
+def feature_pages(run: FinishedRun, concepts: Mapping[int, str] | None = None) -> FeaturePages:
+    """The pages in a run of `sae features`, with the concept that each feature tells best where that is known.
 
     Raises:
         JobError: a file is damaged, or holds something else.
@@ -36,5 +38,6 @@ def feature_pages(run: FinishedRun) -> FeaturePages:
         nearest_cosine=tensors["nearest_cosine"].numpy(),
         logits={name: tensors[name].numpy() for name in LOGITS if name in tensors},
         ablation={int(each["feature"]): each for each in about["ablation"]},
+        concepts=concepts or {},
         about=text,
     )
