@@ -22,13 +22,13 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.constrain import Constrain
 from rich.live import Live
-from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
 
 from sae_cli.escaping import visible
 from sae_cli.terminal import console
+from sae_cli.terminal.sparkline import ASCII_BARS, BARS, Curve, named_curve
 
 Field = float | int | str
 """A figure shown beside what is done."""
@@ -37,9 +37,6 @@ INTERVAL = 10.0
 """Seconds between two lines where stderr is no terminal."""
 FIRST_ESTIMATE = 2.0
 """Seconds after which a loop before which nothing was estimated says how long it will take."""
-_BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
-_CURVE, _LEAST_CURVE, _SMALL_CURVE = 60, 8, 24
-"""Columns of the curve of a job: most, the fewest that it is drawn in, and most in a table of several."""
 
 
 @runtime_checkable
@@ -261,7 +258,7 @@ class _View:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = max(1, options.max_width - 1)
-        for part in self._parts(width, _ASCII_BARS if options.ascii_only else _BARS):
+        for part in self._parts(width, ASCII_BARS if options.ascii_only else BARS):
             yield Constrain(part, width)
 
     def _parts(self, width: int, bars: str) -> Iterator[RenderableType]:
@@ -276,7 +273,7 @@ class _View:
     def _of_one(self, row: Row, width: int, bars: str) -> Iterator[RenderableType]:
         if row.figures:
             yield Text(_joined(row))
-        if curve := _named_curve(self._board.drawn, row.history.values, width, bars):
+        if curve := named_curve(self._board.drawn, row.history.values, width, bars):
             yield Text(curve, no_wrap=True)
 
 
@@ -285,54 +282,15 @@ def _table(shown: Board, width: int, bars: str) -> Table:
     rows = shown.rows.values()
     names = list(dict.fromkeys(name for row in rows for name in row.figures))
     table = Table(box=None, pad_edge=False, show_header=bool(names), header_style="")
-    cut = "crop" if bars is _ASCII_BARS else "ellipsis"
+    cut = "crop" if bars is ASCII_BARS else "ellipsis"
     table.add_column(max_width=width // 3, no_wrap=True, overflow=cut)
     for name in ["", *names]:
         table.add_column(Text(name), justify="right", no_wrap=True, overflow=cut)
     table.add_column(Text(shown.drawn), overflow="crop")  # not `no_wrap`, so it is the first that gets narrower
     for row in rows:
         cells = [row.name, row.ended or _share(row.done, row.total), *(row.figures.get(name, "") for name in names)]
-        table.add_row(*map(Text, cells), _Curve(row.history.values, bars))
+        table.add_row(*map(Text, cells), Curve(row.history.values, bars))
     return table
-
-
-@dataclass
-class _Curve:
-    """A sparkline in the columns that there are."""
-
-    values: Sequence[float]
-    bars: str
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(0, _SMALL_CURVE)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        if options.max_width >= _LEAST_CURVE:
-            yield Text(sparkline(self.values, min(_SMALL_CURVE, options.max_width), self.bars))
-
-
-def sparkline(values: Sequence[float], columns: int, bars: str = _BARS) -> str:
-    """A curve in so many columns at most, each the mean of its share of the values; logarithmic if all are positive."""
-    shown = list(_means(values, columns))
-    if shown and min(shown) > 0:
-        shown = [math.log(value) for value in shown]
-    low, high = min(shown, default=0.0), max(shown, default=0.0)
-    return "".join(bars[round((value - low) / (high - low or 1.0) * (len(bars) - 1))] for value in shown)
-
-
-def _means(values: Sequence[float], columns: int) -> Iterator[float]:
-    count = min(columns, len(values))
-    for column in range(count):
-        yield fmean(values[column * len(values) // count : (column + 1) * len(values) // count])
-
-
-def _named_curve(name: str, values: Sequence[float], width: int, bars: str) -> str:
-    """`loss 812 ▇▆▅▄▃▂▁ 103`: from the first value to the latest; nothing where there is no room, or nothing yet."""
-    if len(values) < 2:
-        return ""
-    first, last = f"{name} {values[0]:.4g} ", f" {values[-1]:.4g}"
-    columns = min(_CURVE, width - len(first) - len(last))
-    return "" if columns < _LEAST_CURVE else first + sparkline(values, columns, bars) + last
 
 
 def _text_of(value: Field) -> str:

@@ -11,6 +11,7 @@ from sae_cli.config.commands.train import TrainConfig
 from sae_cli.config.compose import configured
 from sae_cli.errors import JobError
 
+CPU = torch.device("cpu")
 META = torch.device("meta")
 
 
@@ -34,11 +35,11 @@ def test_window_and_batches_are_where_activations_come():
 def test_the_same_batches_are_drawn_wherever_they_are():
     """Draws are made on the host: a window that is taken up from a file is brought to where the others are."""
     plan = ShufflePlan(tokens=96, size=32, batch_size=16, seed=0)
-    whole = list(ShuffleBuffer(blocks(96, device="cpu"), plan))
-    first = ShuffleBuffer(blocks(96, device="cpu"), plan)
+    whole = list(ShuffleBuffer(blocks(96, device=CPU), plan))
+    first = ShuffleBuffer(blocks(96, device=CPU), plan)
     early = [next(first), next(first)]
     state = {name: tensor.clone() for name, tensor in first.state().items()}
-    late = list(ShuffleBuffer(list(blocks(96, device="cpu"))[plan.arrived(2) // 8 :], plan, state))
+    late = list(ShuffleBuffer(list(blocks(96, device=CPU))[plan.arrived(2) // 8 :], plan, state))
     np.testing.assert_array_equal(torch.cat([*early, *late]), torch.cat(whole))
     on_device = ShuffleBuffer(list(blocks(96))[plan.arrived(2) // 8 :], plan, state)
     assert next(on_device).device == META

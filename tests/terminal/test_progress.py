@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from sae_cli.terminal import console
-from sae_cli.terminal.progress import Board, History, Row, _View, board, sparkline
+from sae_cli.terminal.progress import Board, History, Row, _View, board
+from sae_cli.terminal.sparkline import sparkline
 
 FIGURES = {"loss": 103.21, "fvu": "0.198", "l0": "39.4", "dead": "1,012"}
 
