@@ -16,6 +16,8 @@ from sae_cli.metrics.probe_reports import AbsorbedReport, CellsReport, ConceptRe
 from sae_cli.terminal.plus_minus import plus_minus
 
 _LEAST_FOR_ABSORPTION = 20
+_SHOWN = 3
+"""Lines about absorption; all of it is in the file."""
 _SHORT = {"features": "best feature", "directions": "random directions"}
 
 
@@ -117,7 +119,9 @@ def table(report: ProbeReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     )
     rows = [_line(each, others) for each in own]
     extra = [*_agree_rows(report["concepts"]), *_confound_rows(report.get("confound"))]
-    extra += [(f"absorbed: {each['concept']}", _absorbed_text(each)) for each in report["absorbed"]]
+    # Those first of which the best feature misses most.
+    missed = sorted(report["absorbed"], key=lambda each: each["recall"] - each["recall_elsewhere"])[:_SHOWN]
+    extra += [(f"absorbed: {each['concept']}", _absorbed_text(each)) for each in missed]
     if report["skipped"]:
         names = dict.fromkeys(f"{each['concept']} ({each['kind']}: {each['reason']})" for each in report["skipped"])
         extra.append(("skipped", f"{len(names)}, as {next(iter(names))}"))
@@ -155,7 +159,6 @@ def _agree_rows(reports: Sequence[ConceptReport]) -> list[tuple[str, ...]]:
         if "agree" not in each:
             continue
         if each["agree"] is None:
-            rows.append((f"agree: {each['concept']}", "no feature finds 80 % of its tokens"))
             continue
         last = each["agree"]["by_m"][-1]
         where = last["shifted"] or last["same"]
@@ -167,6 +170,8 @@ def _agree_rows(reports: Sequence[ConceptReport]) -> list[tuple[str, ...]]:
             more = f"; less dense {apart:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
         text = f"m={last['m']} (worth {each['agree']['m_eff']:.1f}), false positives: {fpr}{more}"
         rows.append((f"agree: {each['concept']}", text))
+    if none := sum("agree" in each and each["agree"] is None for each in reports):
+        rows.append(("agree", f"of {none} concepts no feature finds 80 % of the tokens"))
     return rows
 
 
