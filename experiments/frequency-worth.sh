@@ -11,7 +11,7 @@ overrides=()
 for each in "$@"; do
     case $each in bands=*) bands=${each#*=} ;; *) overrides+=("$each") ;; esac
 done
-with_defaults tokens=200_000 seed=0,1,2 control=0 recenter=true eval.tokens=10_000 features.tokens=40_000 \
+with_defaults tokens=200_000 seed=0,1,2 control=0 recenter=true eval.tokens=10_000 features.tokens=20_000 \
     -- ${overrides[@]+"${overrides[@]}"}
 cost "$(many seed)" $(((1 + 2 * bands) * $(many seed)))
 

@@ -16,9 +16,9 @@ from sae_cli.config.stored import CONFIG_FILE, parse_config
 from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document
 from sae_cli.errors import RequestError
-from sae_cli.evaluation.probe_classify import Classifier
-from sae_cli.evaluation.probe_saved import SavedProbe, probes_of, read_saved
-from sae_cli.evaluation.probe_text import check_offsets
+from sae_cli.evaluation.probing.classify import Classifier
+from sae_cli.evaluation.probing.saved import SavedProbe, probes_of, read_saved
+from sae_cli.evaluation.probing.text import check_offsets
 from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.metrics.probe_reports import ProbeReport
 from sae_cli.runs.dictionary_run import DictionaryRun, read_dictionary_run

@@ -15,12 +15,12 @@ from sae_cli.dictionaries.files import load_dictionary
 from sae_cli.documents import Document
 from sae_cli.errors import JobError, RequestError
 from sae_cli.evaluation.baselines import check_ica
-from sae_cli.evaluation.probe_concepts import CONTROL, Concept, ConceptFigures, tensors
-from sae_cli.evaluation.probe_confound import confounded
-from sae_cli.evaluation.probe_material import Material, MaterialMaker, Probed
-from sae_cli.evaluation.probe_saved import saved_tensors
-from sae_cli.evaluation.probe_table import absorbed, figures_of, table
-from sae_cli.evaluation.probe_text import CorpusText, FileText, LabelledText
+from sae_cli.evaluation.probing.concepts import CONTROL, Concept, ConceptFigures, tensors
+from sae_cli.evaluation.probing.confound import confounded
+from sae_cli.evaluation.probing.material import Material, MaterialMaker, Probed
+from sae_cli.evaluation.probing.saved import saved_tensors
+from sae_cli.evaluation.probing.table import absorbed, figures_of, table
+from sae_cli.evaluation.probing.text import CorpusText, FileText, LabelledText
 from sae_cli.evaluation.subject import ModelSubject, SyntheticSubject, make_subject
 from sae_cli.jobs.estimate import Estimate, announce, expect_memory
 from sae_cli.jobs.once import Claim, ClaimInside, once

@@ -19,10 +19,10 @@ from sae_cli.config.commands.probe import ProbeConfig
 from sae_cli.config.probe import Pool, ProbeBasis, ProbingConfig
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.files import load_dictionary
-from sae_cli.evaluation.probe_capture import capture, pooled
-from sae_cli.evaluation.probe_figures import TestSet
-from sae_cli.evaluation.probe_samples import Sample, Seen, Tokens, Unseen, only_seen, samples
-from sae_cli.evaluation.probe_text import CorpusText, FileText, Read
+from sae_cli.evaluation.probing.capture import capture, pooled
+from sae_cli.evaluation.probing.figures import TestSet
+from sae_cli.evaluation.probing.samples import Sample, Seen, Tokens, Unseen, only_seen, samples
+from sae_cli.evaluation.probing.text import CorpusText, FileText, Read
 from sae_cli.evaluation.subject import ModelSubject, make_subject
 from sae_cli.runs.dictionary_run import read_dictionary_run
 from sae_cli.text.concepts.labelled_files import LabelledFile
@@ -106,7 +106,7 @@ def test_nothing_is_chosen_on_the_test_set(run):
 
 
 def test_a_test_set_measures_a_thing_once(run):
-    from sae_cli.evaluation.probe_figures import Places
+    from sae_cli.evaluation.probing.figures import Places
 
     _, _, found = read(run)
     sample = the(Sample, next(iter(samples(found.tokens, ("spotted",), SMALL))))

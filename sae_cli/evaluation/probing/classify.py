@@ -15,8 +15,8 @@ from sae_cli.config.probe import Pool
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.documents import Document as Facts
-from sae_cli.evaluation.probe_capture import FEATURES_AT_ONCE
-from sae_cli.evaluation.probe_saved import SavedProbe
+from sae_cli.evaluation.probing.capture import FEATURES_AT_ONCE
+from sae_cli.evaluation.probing.saved import SavedProbe
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.text.concepts.labelled_files import LabelledDocument
 from sae_cli.text.concepts.token_labels import TokenPlaces

@@ -8,10 +8,10 @@ from statistics import median
 import numpy as np
 
 from sae_cli.documents import Document
-from sae_cli.evaluation.probe_bases import SparseBasis
-from sae_cli.evaluation.probe_concepts import FEATURES, Concept
-from sae_cli.evaluation.probe_material import Material
-from sae_cli.evaluation.probe_samples import Side
+from sae_cli.evaluation.probing.bases import SparseBasis
+from sae_cli.evaluation.probing.concepts import FEATURES, Concept
+from sae_cli.evaluation.probing.material import Material
+from sae_cli.evaluation.probing.samples import Side
 from sae_cli.metrics.probe_reports import AbsorbedReport, CellsReport, ConceptReport, ConfoundReport, ProbeReport
 from sae_cli.terminal.plus_minus import plus_minus
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sae_cli.evaluation.probe_bases import Basis
-from sae_cli.evaluation.probe_capture import Captured
-from sae_cli.evaluation.probe_samples import Sample, Unseen, only_seen
+from sae_cli.evaluation.probing.bases import Basis
+from sae_cli.evaluation.probing.capture import Captured
+from sae_cli.evaluation.probing.samples import Sample, Unseen, only_seen
 from sae_cli.metrics.logistic import Regression, by_folds, by_tuning, log_loss
 from sae_cli.metrics.probe_reports import BestFeatureReport, DenseProbeReport, SparseProbeReport
 from sae_cli.metrics.ranked import RankedFeatures

@@ -16,7 +16,7 @@ from sae_cli.config.data import RecordData
 from sae_cli.config.probe import ProbingConfig
 from sae_cli.config.split import Split
 from sae_cli.errors import JobError, RequestError
-from sae_cli.evaluation.probe_samples import Side, Tokens, tuned_documents
+from sae_cli.evaluation.probing.samples import Side, Tokens, tuned_documents
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.terminal.progress import progress
 from sae_cli.text.concepts.labelled_files import LabelledDocument, LabelledFile

@@ -14,10 +14,10 @@ from sae_cli.config.probe import Pool, ProbingConfig
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
-from sae_cli.evaluation.probe_bases import token_scores
-from sae_cli.evaluation.probe_capture import Captured, capture, pooled, seen
-from sae_cli.evaluation.probe_samples import Sample, Seen, Side, Skipped, Tokens, samples, tuned_documents
-from sae_cli.evaluation.probe_text import LabelledText, Read
+from sae_cli.evaluation.probing.bases import token_scores
+from sae_cli.evaluation.probing.capture import Captured, capture, pooled, seen
+from sae_cli.evaluation.probing.samples import Sample, Seen, Side, Skipped, Tokens, samples, tuned_documents
+from sae_cli.evaluation.probing.text import LabelledText, Read
 from sae_cli.evaluation.subject import ModelSubject, SyntheticSubject
 
 TRUTH_PREFIX = "truth."

@@ -13,7 +13,7 @@ from sae_cli.activations.blocks import FIRST_POSITION
 from sae_cli.config.probe import Pool
 from sae_cli.config.split import Split
 from sae_cli.dictionaries.base import Dictionary
-from sae_cli.evaluation.probe_text import LabelledRows, Read
+from sae_cli.evaluation.probing.text import LabelledRows, Read
 from sae_cli.evaluation.subject import ModelSubject
 from sae_cli.kernels.codes import Codes
 from sae_cli.tensor_types import Float, Tensor

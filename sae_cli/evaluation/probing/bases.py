@@ -12,8 +12,8 @@ import torch
 
 from sae_cli.config.probe import ProbeBasis
 from sae_cli.evaluation.baselines import Bases
-from sae_cli.evaluation.probe_capture import Captured
-from sae_cli.evaluation.probe_samples import Sample, Seen, Tokens, only_seen
+from sae_cli.evaluation.probing.capture import Captured
+from sae_cli.evaluation.probing.samples import Sample, Seen, Tokens, only_seen
 from sae_cli.metrics.ranked import RankedFeatures
 from sae_cli.seeds import generator
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from sae_cli.config.probe import ProbeBasis, ProbingConfig
-from sae_cli.evaluation.probe_agreement import agreement
-from sae_cli.evaluation.probe_bases import Basis, BasisMaker, DenseBasis, SparseBasis
-from sae_cli.evaluation.probe_figures import (
+from sae_cli.evaluation.probing.agreement import agreement
+from sae_cli.evaluation.probing.bases import Basis, BasisMaker, DenseBasis, SparseBasis
+from sae_cli.evaluation.probing.figures import (
     Measured,
     Places,
     Table,
@@ -26,8 +26,8 @@ from sae_cli.evaluation.probe_figures import (
     k95,
     sparse_probes,
 )
-from sae_cli.evaluation.probe_material import Material
-from sae_cli.evaluation.probe_samples import Sample, Side
+from sae_cli.evaluation.probing.material import Material
+from sae_cli.evaluation.probing.samples import Sample, Side
 from sae_cli.metrics.logistic import Regression
 from sae_cli.metrics.probe_reports import BasisReport, ConceptReport, DenseProbeReport, MoreReport
 from sae_cli.metrics.significance import discoveries, interval

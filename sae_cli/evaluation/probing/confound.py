@@ -17,11 +17,11 @@ from numpy.random import Generator
 from sae_cli.config.probe import ConfoundConfig, Judge
 from sae_cli.dictionaries.base import Dictionary
 from sae_cli.errors import JobError, RequestError
-from sae_cli.evaluation.probe_bases import SparseBasis
-from sae_cli.evaluation.probe_capture import Captured
-from sae_cli.evaluation.probe_cells import CELLS, Cells, Summary, ablated_report, cells_report, companion_auroc
-from sae_cli.evaluation.probe_material import Material
-from sae_cli.evaluation.probe_samples import Side
+from sae_cli.evaluation.probing.bases import SparseBasis
+from sae_cli.evaluation.probing.capture import Captured
+from sae_cli.evaluation.probing.cells import CELLS, Cells, Summary, ablated_report, cells_report, companion_auroc
+from sae_cli.evaluation.probing.material import Material
+from sae_cli.evaluation.probing.samples import Side
 from sae_cli.metrics.logistic import Regression, by_tuning
 from sae_cli.metrics.probe_reports import ConfoundReport, JudgedReport
 from sae_cli.metrics.ranked import RankedFeatures

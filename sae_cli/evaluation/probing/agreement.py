@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sae_cli.evaluation.probe_bases import SparseBasis
-from sae_cli.evaluation.probe_material import Material
-from sae_cli.evaluation.probe_samples import Part, Sample, only_seen
+from sae_cli.evaluation.probing.bases import SparseBasis
+from sae_cli.evaluation.probing.material import Material
+from sae_cli.evaluation.probing.samples import Part, Sample, only_seen
 from sae_cli.metrics.logistic import by_tuning
 from sae_cli.metrics.probe_reports import AgreementReport, AgreeReport, ShiftReport
 from sae_cli.metrics.significance import interval

@@ -11,7 +11,7 @@ import torch
 from sae_cli.artifacts.files import damaged
 from sae_cli.artifacts.stored_run import FinishedRun
 from sae_cli.documents import Document, is_array, is_document
-from sae_cli.evaluation.probe_concepts import FEATURES, Concept
+from sae_cli.evaluation.probing.concepts import FEATURES, Concept
 from sae_cli.runs.file_names import SAVED_PROBE
 from sae_cli.tensor_types import Tensor
 

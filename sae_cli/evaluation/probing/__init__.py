@@ -1,0 +1,1 @@
+"""Features as classifiers of concepts."""
