@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass, replace
 from functools import cache
-from typing import NamedTuple, get_type_hints
+from typing import NamedTuple, TypeGuard, get_type_hints
 
 from sae_cli.config.data import BenchData, CompositionalData, HfData, InstalledData, StdlibData, SyntheticData, TextData
 from sae_cli.config.hook import HookConfig, LogitUpdateHook, ModuleHook
@@ -44,13 +44,19 @@ def declared_settings(schema: type) -> tuple[Declared, ...]:
     return tuple(_declared(schema, "", execution=False))
 
 
+def is_schema(found: object) -> TypeGuard[type]:
+    """Whether it is the type of a group."""
+    return isinstance(found, type) and is_dataclass(found)
+
+
 def _declared(schema: type, prefix: str, execution: bool) -> Iterator[Declared]:
     hints = get_type_hints(schema)
     for each in fields(schema):
         role, hint, key = role_of(each), hints[each.name], f"{prefix}{each.name}"
         executed = execution or role.execution
-        nodes = list(GROUPS[each.name].values()) if each.name in GROUPS else [hint]
-        if isinstance(nodes[0], type) and is_dataclass(nodes[0]):
+        made = each.default_factory  # a group may have more settings in one command than in the others
+        nodes = list(GROUPS[each.name].values()) if each.name in GROUPS else [made if is_schema(made) else hint]
+        if is_schema(nodes[0]):
             for node in nodes:
                 yield from _declared(node, f"{key}.", executed)
         else:

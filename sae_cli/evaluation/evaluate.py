@@ -91,7 +91,7 @@ def settings_for(directory: Path, like: PruneConfig | CompareConfig | ContrastCo
 
 def default_name(config: EvalConfig) -> str:
     """The name of an evaluation of these settings."""
-    return measurement_name(config, flatten(EvalConfig(run=config.run)))
+    return measurement_name(config, flatten(EvalConfig(run=config.run, eval=type(config.eval)())))
 
 
 def evaluation(source: DictionaryRun, config: EvalConfig, name: str, said: bool = False) -> FinishedRun:
@@ -295,7 +295,7 @@ def _evaluated(request: Request) -> FinishedRun:
 def _refuse_of_text(config: EvalConfig, called: str) -> None:
     """Refuse what chooses among tokens and documents, of which a known truth has none."""
     asked, usual = flatten(config), flatten(EvalConfig(run=config.run))
-    if idle := [key for key in _OF_TEXT if asked[key] != usual[key]]:
+    if idle := [key for key in _OF_TEXT if asked.get(key, usual[key]) != usual[key]]:
         raise RequestError(f"{idle[0]} has no effect: {called} has no tokens and no documents; leave it out")
 
 

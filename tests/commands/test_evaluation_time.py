@@ -98,3 +98,10 @@ def test_the_estimate_is_printed_where_it_is_worth_it(sae, run, monkeypatch):
     monkeypatch.setattr(Trial, "rates", lambda self, dictionary: Rates(losses=1.0, features=1.0))
     shown = sae("eval", str(run), "eval.tokens=210", "features.tokens=300", "device=cpu").err
     assert re.search(r"estimate: .*time 9 min", shown), shown
+
+
+def test_what_other_commands_ask_for_is_the_same_evaluation(sae, run, world):
+    """They have no limit in time, and find what sae eval has left, and the other way round."""
+    sae("eval", str(run), "eval.tokens=200", "features.tokens=300", "device=cpu")
+    sae("prune-high-freq", str(run), "top_n=1", "eval.tokens=200", "features.tokens=300", "device=cpu")
+    assert len(list((run / "eval").glob("*/manifest.json"))) == 1
