@@ -22,6 +22,8 @@ __all__ = ["Card", "Wiring", "card", "load", "save"]
 # Two pools of threads take turns on the same cores, torch's and that of our loops. One that waits in a loop of its own
 # takes the other's time: up to half of a training step. To be read by OpenMP when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# numpy's products are small, and made in threads of ours.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _HOMES = {
     "Card": "sae_cli.dictionaries.card",

@@ -6,24 +6,25 @@ import sys
 
 import pytest
 
+NAMES = ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")
 SHOW = """
 import os, sae_cli
-print("torch" in __import__("sys").modules, os.environ["OMP_WAIT_POLICY"])
+print("torch" in __import__("sys").modules, os.environ["OMP_WAIT_POLICY"], os.environ["OPENBLAS_NUM_THREADS"])
 """
 
 
 def shown(**variables):
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | variables
+    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | variables
     found = subprocess.run([sys.executable, "-c", SHOW], env=environment, capture_output=True, text=True, check=True)
     return found.stdout.split()
 
 
 def test_it_is_said_before_torch_is_loaded():
-    assert shown() == ["False", "passive"]
+    assert shown() == ["False", "passive", "1"]
 
 
 def test_whoever_has_said_otherwise_is_left_alone():
-    assert shown(OMP_WAIT_POLICY="active") == ["False", "active"]
+    assert shown(OMP_WAIT_POLICY="active", OPENBLAS_NUM_THREADS="4") == ["False", "active", "4"]
 
 
 SPIN = """

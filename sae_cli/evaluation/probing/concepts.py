@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +38,10 @@ from sae_cli.terminal.progress import progress
 
 FEATURES, CONTROL = "features", "control"
 """What the bases are called that are a dictionary's: its own, and the control's."""
+
+
+_AT_ONCE = min(4, os.cpu_count() or 1)
+"""Concepts that are worked on: most of it is sorting and products of matrices, which let other threads run."""
 
 
 class Concept(NamedTuple):
@@ -78,10 +84,10 @@ class ConceptFigures:
 
     def all(self) -> list[Concept]:
         """Those of every concept."""
-        found = []
-        with progress(len(self.material.samples), "concepts", unit="concepts") as advance:
-            for sample in self.material.samples:
-                found.append(self._of(sample))
+        found, samples, of_one = [], self.material.samples, partial(self._of, others=self._others())
+        with progress(len(samples), "concepts", unit="concepts") as advance, ThreadPoolExecutor(_AT_ONCE) as threads:
+            for each in threads.map(of_one, samples):
+                found.append(each)
                 advance(1)
         rejected = discoveries(np.stack([each.table.p for each in found])) if found else ()
         for each, of_concept in zip(found, rejected, strict=True):
@@ -94,21 +100,20 @@ class ConceptFigures:
         """Those of the dictionary."""
         return SparseBasis.of(FEATURES, self.material.captured)
 
-    @cached_property
     def _others(self) -> list[Basis]:
         known = self.material
         fitted = np.flatnonzero(known.tokens.side[known.chosen] != Side.test)
         made = BasisMaker(known.captured, fitted, self.settings.seed).bases(self.baselines)
         return [*made, *(SparseBasis.of(name, captured) for name, captured in known.controls.items())]
 
-    def _of(self, sample: Sample) -> Concept:
+    def _of(self, sample: Sample, others: Sequence[Basis]) -> Concept:
         known = self.material
         rng = np.random.default_rng([self.settings.seed, sample.matched, *sample.concept.encode()])
         places = Places.of(sample, known.chosen, known.tokens.document, known.tokens.token, rng)
         test = TestSet(sample.test, places)
         dense, _ = dense_probes(known.captured, sample, places, test)
         bases, measured, kept = {}, {}, None
-        for basis in (self.features, *self._by_token(sample), *self._others):
+        for basis in (self.features, *self._by_token(sample), *others):
             found = self._of_basis(basis, sample, places, test, dense["x"], rng)
             bases[basis.name], measured[basis.name] = found[:2]
             kept = kept or found[2:]
